@@ -1,0 +1,61 @@
+# The one task vocabulary: CI calls nothing else. `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-fast lint format up down bench clean lock
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.stamp ## make .venv from the lock, when it is missing or stale
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "error: $(PYTHON): found $$($(PYTHON) -V 2>&1), expected Python 3.11; set PYTHON=" >&2; exit 2; }
+	@echo "setting up $(VENV) from requirements.lock"
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install -q \
+		--disable-pip-version-check --require-hashes -r <(sed -n '/^uv==/,/^[a-z]/{/^uv==/p;/^ *--hash/p}' requirements.lock); }
+	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+train: setup ## ingest → featurize → tune → train → evaluate → register
+	@python -m flows training
+
+test: setup ## every test; those that need Java are left out where there is none
+	@pytest
+
+test-fast: setup ## the tests that need no JVM and no server, in under a minute
+	@pytest -m "not slow"
+
+lint: setup ## style, types, shell, secrets
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@shellcheck .ci/run
+	@git ls-files -z | xargs -0 detect-secrets-hook --baseline .secrets.baseline
+
+format: setup ## rewrite the code in the house style
+	@ruff check --fix .
+	@ruff format .
+
+up: setup ## start the MLflow and Prefect servers, with their pages, on this folder's data
+	@mlops up
+
+down: setup ## stop them
+	@mlops down
+
+bench: setup ## measure what the README claims; exits 1 when a figure falls short
+	@python -m benchmarks
+
+lock: setup ## resolve pyproject.toml anew into requirements.lock
+	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+
+clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
+	@rm -rf data models reports logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

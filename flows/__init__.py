@@ -1,0 +1,1 @@
+"""When and where: thin Prefect flows over the machinery in `mlops`."""

@@ -1,0 +1,93 @@
+"""What a flow leaves on the screen: one line per stage, a closing table, where to look next."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlops.core import paths, servers, stage
+from mlops.core.pipeline import Reproduced, StageFailed
+from mlops.core.winner import Tuned
+from mlops.stages.evaluate import REPORT, Evaluated
+from mlops.stages.featurize import Featurized
+from mlops.stages.ingest import Ingested
+from mlops.stages.register import Registered
+from mlops.stages.train import Trained
+
+LOG = Path("logs/prefect.log")
+RESULTS: dict[str, tuple[type[stage.Result], Path]] = {
+    "ingest": (Ingested, paths.RAW),
+    "featurize": (Featurized, paths.FEATURES),
+    "tune": (Tuned, paths.SEARCH),
+    "train": (Trained, paths.BUNDLE),
+    "evaluate": (Evaluated, paths.EVIDENCE),
+}
+
+
+def shown(reproduced: Reproduced) -> Reproduced:
+    """Print a stage's line, unless the stage ran and so printed it itself."""
+    if reproduced.how != "run":
+        kind, folder = RESULTS[reproduced.stage]
+        line = kind.load(folder).line
+        print(stage.screen_line(reproduced.stage, line, reproduced.seconds, reproduced.how))
+    return reproduced
+
+
+def summary(registered: Registered | None) -> str:
+    """The run's outcome as a Markdown table: for the screen, and as Prefect's artifact."""
+    evaluated = Evaluated.load(paths.EVIDENCE)
+    trained = Trained.load(paths.BUNDLE)
+    rows = {
+        "model": f"{registered.model}, version {registered.version}" if registered else "not registered",
+        "bundle": f"{trained.digest[:12]} ({trained.family})",
+        f"holdout {evaluated.metric}": f"{evaluated.value:.4f} ({evaluated.low:.4f} to {evaluated.high:.4f})",
+        **{f"{name}": f"{value:.4f}" for name, value in evaluated.baselines.items()},
+    }
+    width = max(len(name) for name in rows)
+    values = max(len(value) for value in rows.values())
+    lines = [f"| {name:<{width}} | {value:<{values}} |" for name, value in rows.items()]
+    head = f"| {'':<{width}} | {'':<{values}} |"
+    return "\n".join([head, f"|{'-' * (width + 2)}|{'-' * (values + 2)}|", *lines])
+
+
+def run(flow: Callable[[], Any]) -> None:
+    """Run a flow as a command: its own lines on the screen, Prefect's in the log, an exit code."""
+    start = time.perf_counter()
+    _log_to_file()
+
+    def command() -> None:
+        registered = flow()
+        print(f"\n{summary(registered)}\n")
+        print(_where_next(time.perf_counter() - start))
+
+    try:
+        sys.exit(stage.guarded(command))
+    except StageFailed as failure:
+        sys.exit(failure.exit_code)
+
+
+def _log_to_file() -> None:
+    """Prefect's chatter goes to a file; the screen is for the stages."""
+    LOG.parent.mkdir(exist_ok=True)
+    handler = logging.FileHandler(LOG)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("prefect")
+    logger.handlers = [handler]
+
+
+def _where_next(seconds: float) -> str:
+    running = servers.running()
+    lines = [f"done in {seconds:.0f} s; the report: {paths.EVIDENCE / REPORT}"]
+    if running:
+        lines += [f"{name}: {url}" for name, url in running.items()]
+    elif not os.environ.get("PREFECT_API_URL"):
+        lines.append(
+            "a temporary Prefect server was started for this run; `make up` keeps one running, "
+            "with the MLflow and Prefect pages, and saves its start-up time at every run"
+        )
+    return "\n".join(lines)

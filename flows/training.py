@@ -1,0 +1,83 @@
+"""The training flow: one task per stage; DVC decides which of them really has to run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from flows import screen
+from mlops.core import params, pipeline
+from mlops.core.pipeline import Reproduced
+from mlops.core.stage import screen_line
+from mlops.stages.register import Registered
+
+ROOT = Path()
+RETRIES = 2
+RETRY_SECONDS: list[float] = [5, 30]
+
+
+def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[Reproduced]) -> bool:
+    """A local source fails the same way twice; one behind a URL may answer the next time."""
+    return "://" in params.load(ROOT).data.location
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=reads_from_outside)
+def ingest() -> Reproduced:
+    """Raw tables, checked and kept as Parquet."""
+    return screen.shown(pipeline.reproduce("ingest", ROOT))
+
+
+@task
+def featurize() -> Reproduced:
+    """Features on the engine of `params.yaml`, the holdout set apart."""
+    return screen.shown(pipeline.reproduce("featurize", ROOT))
+
+
+@task
+def tune() -> Reproduced:
+    """The search over families and hyperparameters."""
+    return screen.shown(pipeline.reproduce("tune", ROOT))
+
+
+@task
+def train() -> Reproduced:
+    """The winner, refitted and exported: the bundle."""
+    return screen.shown(pipeline.reproduce("train", ROOT))
+
+
+@task
+def evaluate() -> Reproduced:
+    """The bundle's evidence on the holdout."""
+    return screen.shown(pipeline.reproduce("evaluate", ROOT))
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+def register() -> Registered:
+    """The bundle as a model version, with the runs that made it."""
+    from mlops.stages.register import ensure
+
+    start = time.perf_counter()
+    registered = ensure(params.load(ROOT), ROOT)
+    how = "run" if registered.new else "unchanged"
+    print(screen_line("register", registered.line, time.perf_counter() - start, how))
+    return registered
+
+
+@flow
+def training(register_model: bool = True) -> Registered | None:
+    """Ingest, featurize, tune, train, evaluate, and register the bundle.
+
+    Without `register_model` the flow ends with the evidence, as a trial on a branch does.
+    """
+    with pipeline.alone(ROOT):
+        for stage in (ingest, featurize, tune, train, evaluate):
+            stage()
+        registered = register() if register_model else None
+        create_markdown_artifact(screen.summary(registered), key="training")
+    return registered
+

@@ -1,0 +1,1 @@
+"""The machinery: what turns tables into a registered model."""

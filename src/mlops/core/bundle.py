@@ -1,0 +1,127 @@
+"""The bundle: the folder that is trained, judged, registered, pinned and served.
+
+`model.onnx`, `bundle.json` and `reference.parquet`. Its digest is the SHA-256 over the sorted
+digests of its files, so equal bytes have equal names, wherever and whenever they were made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlops.core.errors import UserError
+from mlops.core.files import folder_digest, read_json, sha256, write_json
+from mlops.core.project import Task
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import pandas as pd
+
+MODEL = "model.onnx"
+CARD = "bundle.json"
+REFERENCE = "reference.parquet"
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Frozen(BaseModel):
+    """A frozen record that knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(Frozen):
+    """One input column. `categories` are those seen in training; others are scored all the same."""
+
+    name: str
+    type: Literal["float", "string"]
+    unit: str
+    categories: tuple[str, ...] = ()
+
+
+class Card(Frozen):
+    """`bundle.json`: all that a bundle says of itself, and nothing that differs from run to run."""
+
+    name: str
+    task: Task
+    target: str
+    classes: int
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    threshold: float | None
+    family: str
+    hyperparameters: dict[str, Any]
+    trained_on: dict[str, Any]
+    parity: float
+    hashes: dict[str, str]
+    files: dict[str, str]
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> Card:
+    """Write `bundle.json` beside the files that it lists, with their digests."""
+    files = {name: sha256(folder / name) for name in (MODEL, REFERENCE)}
+    checked = Card(**card, files=files)
+    write_json(folder / CARD, checked.model_dump(mode="json"))
+    return checked
+
+
+def read_card(folder: Path) -> Card:
+    """Read `bundle.json` and check every file's digest against it.
+
+    Raises UserError when a file is missing, or is not the one that the bundle was made with.
+    """
+    try:
+        card = Card.model_validate(read_json(folder / CARD))
+    except FileNotFoundError:
+        raise UserError(f"{folder / CARD}: not found; expected a bundle, which train writes") from None
+    except (ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / CARD}: not a bundle's card: {reason}") from None
+    for name, expected in card.files.items():
+        found = sha256(folder / name) if (folder / name).exists() else "nothing"
+        if found != expected:
+            raise UserError(f"{folder / name}: found {found[:12]}, expected digest {expected[:12]}")
+    return card
+
+
+def digest(folder: Path) -> str:
+    """The bundle's digest, in hex."""
+    return folder_digest(folder)
+
+
+class Scorer:
+    """A bundle's model in ONNX Runtime."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.card = read_card(folder)
+        self._session = session((folder / MODEL).read_bytes(), threads)
+
+    def predict(self, frame: pd.DataFrame) -> Array:
+        """Probability of the positive class (n,), of each class (n, k), or the value (n,)."""
+        return predict(self._session, frame, self.card.task)
+
+
+def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU; one thread gives the same bits on every machine size."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def predict(model: onnxruntime.InferenceSession, frame: pd.DataFrame, task: Task) -> Array:
+    """Score a frame's rows: one ONNX input per column, each of the shape (n,)."""
+    feeds = {node.name: _column(frame[node.name], node.type) for node in model.get_inputs()}
+    columns = [np.asarray(output, dtype=np.float64) for output in model.run(None, feeds)]
+    return np.column_stack(columns) if task == "multiclass" else columns[0]
+
+
+def _column(values: pd.Series[Any], kind: str) -> Array:
+    if kind == "tensor(string)":
+        return values.fillna("").astype(str).to_numpy(dtype=object)
+    return values.to_numpy(dtype=np.float32, na_value=np.nan)

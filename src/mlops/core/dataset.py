@@ -1,0 +1,74 @@
+"""The feature table: its types, its two parts on disk, and the days by which it is split."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.core.errors import UserError, nearest
+from mlops.core.project import Features, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAINING = "training.parquet"
+HOLDOUT = "holdout.parquet"
+
+
+def typed(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
+    """The declared columns in their order and types, rows ordered by day and key.
+
+    Numbers become float32, what models and ONNX both compute with; categories become strings.
+    Raises UserError for a declared column that the project's code did not make.
+    """
+    import pandas as pd
+
+    for name in spec.columns:
+        if name not in table:
+            raise UserError(f"features: {name}: declared, but not made{nearest(name, map(str, table))}")
+    table = table[spec.columns].copy()
+    table[spec.day] = pd.to_datetime(table[spec.day]).astype("datetime64[ms]")
+    table[spec.key] = table[spec.key].astype(str)
+    numeric = {n: "float32" for n in spec.features if pd.api.types.is_numeric_dtype(table[n])}
+    table = table.astype(numeric)
+    fractional = pd.api.types.is_float_dtype(table[spec.target])
+    table[spec.target] = table[spec.target].astype("float64" if fractional else "Int64")
+    return table.sort_values([spec.day, spec.key], ignore_index=True)
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write one part as Parquet; equal rows are equal bytes."""
+    table.to_parquet(path, index=False)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read one part."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+def target(table: pd.DataFrame, spec: Features, task: Task) -> pd.Series[int] | pd.Series[float]:
+    """The target's values: class numbers 0 to k-1 as int64, or float64 for a regression."""
+    return table[spec.target].astype("float64" if task == "regression" else "int64")
+
+
+def inputs(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
+    """A model's input columns, missing categories as empty strings."""
+    frame = table[list(spec.features)].copy()
+    words = categories(frame)
+    frame[words] = frame[words].fillna("").astype(str).astype(object)
+    return frame
+
+
+def categories(frame: pd.DataFrame) -> list[str]:
+    """The columns of a model's input that hold strings."""
+    import pandas as pd
+
+    return [str(name) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def validation_starts(last: dt.date, days: int, folds: int) -> list[dt.date]:
+    """First days of the rolling validation periods that end at `last`, earliest first."""
+    return [last - dt.timedelta(days=days * back - 1) for back in range(folds, 0, -1)]

@@ -1,0 +1,28 @@
+"""What may go wrong, and the exit code each kind ends a command with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MENDABLE = 2
+REFUSED = 1
+BUG = 70
+
+
+class UserError(Exception):
+    """Something the user can mend: one line that says where, what was found and what was expected."""
+
+    exit_code = MENDABLE
+
+
+class Refused(Exception):
+    """A gate that said no."""
+
+    exit_code = REFUSED
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as `; did you mean 'seed'?`, or nothing when no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,41 @@
+"""What made a bundle, as hashes: code, data, parameters and the holdout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
+from mlops.core import dataset
+from mlops.core.files import digest_of, sha256
+from mlops.core.params import Params
+from mlops.core.paths import FEATURES
+
+PIPELINE = Path("dvc.yaml")
+PARAMETERS = ("project", "model", "seed", "threads", "data", "split", "tune", "train")
+
+
+def hashes(params: Params, root: Path) -> dict[str, str]:
+    """SHA-256 of the training code and lock, the training rows, the parameters, the holdout.
+
+    The code is what `dvc.yaml` says `train` depends on, which a test keeps complete.
+    """
+    return {
+        "code": digest_of({path: sha256(root / path) for path in code(root, "train")}),
+        "data": sha256(root / FEATURES / dataset.TRAINING),
+        "parameters": _hash_of_parameters(params),
+        "holdout": sha256(root / FEATURES / dataset.HOLDOUT),
+    }
+
+
+def code(root: Path, stage: str) -> list[str]:
+    """The source files and the lock that `dvc.yaml` names for one stage."""
+    deps = yaml.safe_load((root / PIPELINE).read_text())["stages"][stage]["deps"]
+    return [path for path in deps if path.endswith((".py", ".lock", ".j2"))]
+
+
+def _hash_of_parameters(params: Params) -> str:
+    content = params.model_dump(mode="json", include=set(PARAMETERS))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""Export a fitted model to one ONNX graph of named columns, and prove that it says the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from mlops.core import bundle, families
+from mlops.core.dataset import categories
+from mlops.core.errors import UserError
+from mlops.core.project import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OPSET = {"": 18, "ai.onnx.ml": 3}
+UNSEEN = "\N{SNOWMAN} never seen"
+EXTREME = 1e6
+
+
+def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classes: int) -> bytes:
+    """The graph's bytes: one input of the shape (rows,) for each column of `frame`, categories
+    as strings.
+
+    Outputs, each of the shape (rows,): `probability`, `probability_<class>` or `prediction`.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.pipeline import Pipeline
+
+    _register_converters()
+    words = categories(frame)
+    types = [
+        (name, StringTensorType([None, 1]) if name in words else FloatTensorType([None, 1]))
+        for name in frame
+    ]
+    pipeline = Pipeline([("encode", encoder), ("model", estimator)])
+    options = {} if task == "regression" else {id(estimator): {"zipmap": False}}
+    graph = to_onnx(
+        pipeline, initial_types=types, options=options, target_opset=OPSET, name="model"
+    )
+    _take_columns(graph)
+    _give_columns(graph, task, classes)
+    onnx.checker.check_model(graph)
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def output_names(task: Task, classes: int) -> list[str]:
+    """The graph's outputs, in order."""
+    if task == "regression":
+        return ["prediction"]
+    if task == "binary":
+        return ["probability"]
+    return [f"probability_{number}" for number in range(classes)]
+
+
+def require_parity(
+    model: bytes,
+    encoder: Any,
+    estimator: Any,
+    frame: pd.DataFrame,
+    task: Task,
+    tolerance: float,
+) -> float:
+    """The largest difference between the graph and the native model on `frame` and on edge rows.
+
+    Raises UserError when it exceeds `tolerance`: such a model must not be registered. For a
+    regression the difference is relative to the spread of the predictions, or to the prediction
+    itself where that is larger: float32 has seven digits, however extreme the row.
+    """
+    session = bundle.session(model)
+    worst = 0.0
+    spread = 1.0
+    for rows in (frame, edge_rows(frame)):
+        native = families.predict(estimator, task, encoder.transform(rows).astype(np.float32))
+        exported = bundle.predict(session, rows, task)
+        if task == "regression" and rows is frame:
+            spread = float(np.std(native)) or 1.0
+        scale = np.maximum(spread, np.abs(native)) if task == "regression" else 1.0
+        gap = np.abs(native - exported) / scale
+        worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max()))
+        if worst > tolerance:
+            row = int(np.argmax(gap if gap.ndim == 1 else gap.max(axis=1)))
+            kind = "holdout" if rows is frame else "edge"
+            raise UserError(
+                f"ONNX export of {type(estimator).__name__}: found a difference of {worst:.2g} "
+                f"({kind} row {row}), expected at most {tolerance:g} (params.yaml: train.parity)"
+            )
+    return worst
+
+
+def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that break careless exports: all missing, unseen, empty, zero and extreme values,
+    and a typical row with one column at a time missing or unseen."""
+    import pandas as pd
+
+    words = categories(frame)
+    typical = frame.iloc[[0]]
+    rows = []
+    for number, word in [
+        (np.nan, ""), (np.nan, UNSEEN), (0.0, UNSEEN), (EXTREME, ""), (-EXTREME, UNSEEN)
+    ]:  # fmt: skip
+        rows.append(pd.DataFrame({n: [word if n in words else number] for n in frame}))
+    for name in map(str, frame):
+        rows.append(typical.assign(**{name: UNSEEN if name in words else np.nan}))
+        if name in words:
+            rows.append(typical.assign(**{name: ""}))
+    edges = pd.concat(rows, ignore_index=True)
+    return edges.astype({name: frame[name].dtype for name in frame})
+
+
+def _register_converters() -> None:
+    """Teach skl2onnx the two families that live outside scikit-learn."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+    from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes as classes,
+    )
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_regressor_output_shapes as value,
+    )
+    from xgboost import XGBClassifier, XGBRegressor
+
+    options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+    for kind, name, shape, convert in [
+        (LGBMClassifier, "LightGbmLGBMClassifier", classes, convert_lightgbm),
+        (XGBClassifier, "XGBoostXGBClassifier", classes, convert_xgboost),
+    ]:
+        update_registered_converter(kind, name, shape, convert, options=options)
+    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", value, convert_lightgbm)
+    update_registered_converter(XGBRegressor, "XGBoostXGBRegressor", value, convert_xgboost)
+
+
+def _take_columns(graph: Any) -> None:
+    """Let each input be a plain column of the shape (rows,), as MLflow's ONNX flavour feeds it."""
+    body = graph.graph
+    axis = helper.make_tensor("column_axis", TensorProto.INT64, [1], [1])
+    body.initializer.append(axis)
+    for position, column in enumerate(body.input):
+        matrix = f"{column.name}_column"
+        for node in body.node:
+            for place, name in enumerate(node.input):
+                if name == column.name:
+                    node.input[place] = matrix
+        body.node.insert(
+            position, helper.make_node("Unsqueeze", [column.name, axis.name], [matrix])
+        )
+        kind = column.type.tensor_type.elem_type
+        column.CopyFrom(helper.make_tensor_value_info(column.name, kind, ["rows"]))
+
+
+def _give_columns(graph: Any, task: Task, classes: int) -> None:
+    """Replace the converter's outputs by one column for each number that a caller wants."""
+    body = graph.graph
+    source = body.output[-1].name
+    columns = {"binary": [1], "regression": [0], "multiclass": list(range(classes))}[task]
+    del body.output[:]
+    for name, column in zip(output_names(task, classes), columns, strict=True):
+        # A scalar index drops the axis: (rows, k) becomes (rows,).
+        index = helper.make_tensor(f"{name}_index", TensorProto.INT64, [], [column])
+        body.initializer.append(index)
+        body.node.append(helper.make_node("Gather", [source, index.name], [name], axis=1))
+        body.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]))

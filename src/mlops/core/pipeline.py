@@ -1,0 +1,124 @@
+"""DVC's side of a run: what is stale, and what was made before and need not be made again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mlops.core.errors import BUG, UserError
+from mlops.core.stage import Ran, ran_since
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+How = Literal["run", "restored", "unchanged"]
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
+LOCK = Path(".dvc/tmp/training.lock")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """How a stage came by its output: executed, restored from a cache, or already there."""
+
+    stage: str
+    how: How
+    seconds: float
+
+
+class StageFailed(Exception):
+    """A stage's command failed; it has said why itself. `exit_code` is the command's."""
+
+    def __init__(self, stage: str, exit_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.stage, self.exit_code = stage, exit_code
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the workspace: two trainings in one folder would write the same outputs.
+
+    Raises UserError when another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = root / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"{path}: another training runs in this folder; wait for it to end, or stop it"
+        ) from None
+
+
+def reproduce(stage: str, root: Path) -> Reproduced:
+    """Ask DVC for one stage's output: restored where it was made before, else made now.
+
+    With a default remote configured, its cache is asked too. Raises StageFailed when the
+    stage's command fails; the stage's earlier output is put back then.
+    """
+    from dvc.exceptions import DvcException
+
+    start = time.time()
+    repo = _repo(root)
+    with _python_on_path():
+        try:
+            changed = repo.reproduce(stage, single_item=True, pull=_has_remote(repo))
+        except DvcException as error:
+            _put_back(repo, stage)
+            raise _failed(stage, start, error) from error
+    ran = _ran(stage, start)
+    how: How = "run" if ran else "restored" if changed else "unchanged"
+    return Reproduced(stage, how, time.time() - start)
+
+
+def _repo(root: Path) -> Repo:
+    from dvc.repo import Repo
+
+    # DVC's bars and notes would cover the stages' own.
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        return Repo(str(root))
+    except Exception as error:
+        raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
+
+
+def _has_remote(repo: Repo) -> bool:
+    return bool(repo.config["core"].get("remote"))
+
+
+@contextmanager
+def _python_on_path() -> Iterator[None]:
+    """Let `python` in dvc.yaml be this interpreter, whether or not its folder was activated."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _put_back(repo: Repo, stage: str) -> None:
+    """Restore what DVC removed before it ran the stage: the output that dvc.lock speaks of."""
+    repo.checkout([stage], force=True, allow_missing=True)
+
+
+def _ran(stage: str, since: float) -> Ran | None:
+    return next((ran for ran in ran_since(since) if ran.stage == stage), None)
+
+
+def _failed(stage: str, since: float, error: Exception) -> StageFailed:
+    ran = _ran(stage, since)
+    if ran:
+        return StageFailed(stage, ran.exit_code, f"{stage}: see the line above")
+    reason = " ".join(str(error.__cause__ or error).split())
+    print(f"error: {stage}: {reason}", file=sys.stderr)
+    return StageFailed(stage, BUG, reason)

@@ -1,0 +1,106 @@
+"""How one stage runs as a command: parameters in, one line on the screen, a proper exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlops.core import params
+from mlops.core.errors import BUG, MENDABLE, Refused, UserError
+from mlops.core.paths import LOG, RESULT
+
+
+class Result(BaseModel):
+    """What a stage says of its output: saved beside it, so that a restored stage says the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def save(self, folder: Path) -> None:
+        """Write the result beside the output that it speaks of."""
+        (folder / RESULT).write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what an earlier run said. Raises UserError when that stage has not run."""
+        path = folder / RESULT
+        try:
+            return cls.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; run the stage that writes it first") from None
+        except ValidationError as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+
+    @property
+    def line(self) -> str:
+        """What came out, for the screen."""
+        raise NotImplementedError
+
+
+Run = Callable[[params.Params, Path], Result]
+
+
+def screen_line(name: str, result: str, seconds: float, how: str) -> str:
+    """The one line that a stage leaves on the screen."""
+    return f"{name:<10} {how:<9} {seconds:6.1f} s   {result}"
+
+
+def main(name: str, run: Run) -> None:
+    """Run one stage in the current folder, print its line, note that it ran, and exit."""
+    start = time.time()
+
+    def command() -> None:
+        result = run(params.load(), Path())
+        print(screen_line(name, result.line, time.time() - start, "run"), flush=True)
+
+    code = guarded(command)
+    note(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
+    sys.exit(code)
+
+
+class Ran(BaseModel):
+    """One execution of a stage, as the log keeps it: `started` in seconds since 1970."""
+
+    stage: str
+    started: float
+    seconds: float
+    exit_code: int
+
+
+def note(ran: Ran) -> None:
+    """Append an execution to the log of what really ran; what was restored is not in it."""
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("a") as file:
+        file.write(ran.model_dump_json() + "\n")
+
+
+def ran_since(moment: float) -> list[Ran]:
+    """The executions that started at `moment` (seconds since 1970) or later, in order."""
+    if not LOG.exists():
+        return []
+    notes = [Ran.model_validate_json(line) for line in LOG.read_text().splitlines()]
+    return [ran for ran in notes if ran.started >= moment]
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command; say what went wrong in one line and give the exit code that fits."""
+    try:
+        command()
+    except (UserError, Refused) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; earlier outputs are untouched", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+        return MENDABLE
+    except Exception:
+        traceback.print_exc()
+        return BUG
+    return 0

@@ -1,0 +1,274 @@
+"""MLflow runs, found again by what they made rather than by an id.
+
+A search, a bundle and its evidence are each tracked under the digest of their files. So a stage
+tracks as it runs, and `register` can write whatever is missing in *this* tracking server: the
+same functions do both, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from mlops.core import bundle as bundles
+from mlops.core.errors import UserError
+from mlops.core.files import folder_digest, read_json
+from mlops.core.params import Params
+from mlops.core.paths import BUNDLE, EVIDENCE, SEARCH
+from mlops.core.winner import TRIALS, Tuned
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+EMBEDDED = Path("mlruns")
+SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
+BATCH_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+
+
+def uri(root: Path) -> str:
+    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
+    return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / 'mlflow.db'}"
+
+
+def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
+    """A client, and the id of the experiment that bears the model's name.
+
+    Raises UserError when a tracking server is named and does not answer.
+    """
+    _require_answer(uri(root))
+    (root / EMBEDDED).mkdir(exist_ok=True)
+    import logging
+
+    import mlflow
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri(root))
+    client = MlflowClient()
+    return client, _experiment(client, params.model, root)
+
+
+def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -> None:
+    """Track, but never lose a stage's result to a tracking server: say it once and go on."""
+    try:
+        track(params, root)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
+
+
+def search(params: Params, root: Path) -> str:
+    """The id of the run of the search in `models/search`, written now when it is missing."""
+    client, experiment = connect(params, root)
+    digest = folder_digest(root / SEARCH)
+    known = find(client, experiment, SEARCH_TAG, digest)
+    if known:
+        return known
+    run = _start(client, experiment, "search")
+    for number, outcome in enumerate(read_json(root / SEARCH / TRIALS)):
+        _log_trial(client, experiment, run, number, outcome)
+    _finish_search(client, run, root)
+    return run
+
+
+def bundle(params: Params, root: Path) -> str:
+    """The id of the run of the bundle in `models/bundle`, written now when it is missing."""
+    client, experiment = connect(params, root)
+    folder = root / BUNDLE
+    digest = bundles.digest(folder)
+    known = find(client, experiment, BUNDLE_TAG, digest)
+    if known:
+        return known
+    card = bundles.read_card(folder)
+    searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
+    run = _start(client, experiment, f"bundle {digest[:12]}", parent=searched)
+    _log(client, run, params={"family": card.family, **card.hyperparameters, **_knobs(params)})
+    client.log_artifacts(run, str(folder), "bundle")
+    for name, value in card.hashes.items():
+        client.set_tag(run, f"mlops.{name}", value)
+    _end(client, run, {BUNDLE_TAG: digest})
+    return run
+
+
+def evidence(params: Params, root: Path) -> str:
+    """The id of the bundle's run, with the metrics and the report in it."""
+    client, experiment = connect(params, root)
+    run = bundle(params, root)
+    digest = folder_digest(root / EVIDENCE)
+    if find(client, experiment, EVIDENCE_TAG, digest) == run:
+        return run
+    metrics = read_json(root / EVIDENCE / "metrics.json")
+    _log(client, run, metrics={f"holdout_{n}": v["value"] for n, v in metrics["holdout"].items()})
+    client.log_artifacts(run, str(root / EVIDENCE), "evidence")
+    client.set_tag(run, EVIDENCE_TAG, digest)
+    return run
+
+
+def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | None:
+    """The finished run that carries a tag of that value, if this server has one."""
+    wanted = f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment], wanted, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+class Search:
+    """Tracks a search as it runs, in batches and off the search's own thread."""
+
+    def __init__(self, params: Params, root: Path) -> None:
+        self._params, self._root = params, root
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
+        self._waiting: list[tuple[int, dict[str, Any]]] = []
+        self._count = 0
+        self._sent = time.monotonic()
+        self._opened: Future[tuple[MlflowClient, str, str]] = self._thread.submit(self._open)
+        self._writes: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def trial(self, outcome: dict[str, Any]) -> None:
+        """One trial ended; it becomes a child run with the next batch."""
+        self._waiting.append((self._count, outcome))
+        self._count += 1
+        if time.monotonic() - self._sent > BATCH_SECONDS:
+            self._send()
+
+    def finish(self) -> None:
+        """The search is written to disk: close its run under the digest of its files."""
+        self._send()
+        self._writes.append(self._thread.submit(self._close))
+        errors = [e for write in self._writes if (e := write.exception())]
+        if errors:
+            reason = " ".join(str(errors[0]).split())[:300]
+            print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._thread.submit(self._abandon)
+        self._thread.shutdown(wait=True)
+
+    def _open(self) -> tuple[MlflowClient, str, str]:
+        client, experiment = connect(self._params, self._root)
+        return client, experiment, _start(client, experiment, "search")
+
+    def _send(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._sent = time.monotonic()
+        self._writes.append(self._thread.submit(self._write, batch))
+
+    def _write(self, batch: list[tuple[int, dict[str, Any]]]) -> None:
+        client, experiment, run = self._opened.result()
+        for number, outcome in batch:
+            _log_trial(client, experiment, run, number, outcome)
+
+    def _close(self) -> None:
+        client, _, run = self._opened.result()
+        _finish_search(client, run, self._root)
+
+    def _abandon(self) -> None:
+        client, _, run = self._opened.result()
+        client.set_terminated(run, "KILLED")
+
+
+def _require_answer(place: str) -> None:
+    """MLflow itself would try for minutes before it says that nobody answers."""
+    if not place.startswith(("http://", "https://")):
+        return
+    import requests
+
+    try:
+        requests.get(f"{place.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise UserError(
+            f"{VARIABLE}: {place} does not answer ({type(error).__name__}); what was trained is "
+            "kept: start the server and run `mlops register`"
+        ) from None
+
+
+def _experiment(client: MlflowClient, name: str, root: Path) -> str:
+    from mlflow.exceptions import MlflowException
+
+    known = client.get_experiment_by_name(name)
+    if known:
+        return str(known.experiment_id)
+    place = None if os.environ.get(VARIABLE) else (root / EMBEDDED / "artifacts").resolve().as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException:
+        # Another run made it in between.
+        known = client.get_experiment_by_name(name)
+        if known is None:
+            raise
+        return str(known.experiment_id)
+
+
+def _start(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
+    tags = {"mlflow.parentRunId": parent} if parent else {}
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+def _end(client: MlflowClient, run: str, tags: dict[str, str]) -> None:
+    """Tags last: a run that is found by its digest is a run that is whole."""
+    for name, value in tags.items():
+        client.set_tag(run, name, value)
+    client.set_terminated(run)
+
+
+def _log_trial(
+    client: MlflowClient, experiment: str, parent: str, number: int, outcome: dict[str, Any]
+) -> None:
+    run = _start(client, experiment, f"trial {number} {outcome['family']}", parent)
+    metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"]}
+    folds = enumerate(outcome.get("fold_losses", ()))
+    metrics.update({f"loss_fold_{fold}": loss for fold, loss in folds})
+    _log(client, run, {"family": outcome["family"], **outcome["hyperparameters"]}, metrics)
+    _end(client, run, {"given_up": str(outcome["given_up"])})
+
+
+def _finish_search(client: MlflowClient, run: str, root: Path) -> None:
+    tuned = Tuned.load(root / SEARCH)
+    _log(client, run, {"family": tuned.family, **tuned.hyperparameters}, {"loss": tuned.loss})
+    client.log_artifacts(run, str(root / SEARCH), "search")
+    _end(client, run, {SEARCH_TAG: folder_digest(root / SEARCH)})
+
+
+def _log(
+    client: MlflowClient,
+    run: str,
+    params: dict[str, Any] | None = None,
+    metrics: dict[str, float] | None = None,
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run,
+        params=[Param(name, str(value)) for name, value in (params or {}).items()],
+        metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+    )
+
+
+def _knobs(params: Params) -> dict[str, str]:
+    """The pipeline's own parameters that shape a bundle, under dotted names."""
+    content = params.model_dump(mode="json", include={"project", "seed", "data", "split"})
+    flat = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": str(inner) for key, inner in value.items()})
+        else:
+            flat[name] = str(value)
+    return flat

@@ -1,0 +1,116 @@
+"""Check raw tables against the project's Pandera schemas, and say everything that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaErrors
+
+from mlops.core.errors import UserError, nearest
+
+Schema = type[pa.DataFrameModel]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One check that a table did not pass: `rows` is the number of rows at fault."""
+
+    table: str
+    column: str
+    check: str
+    rows: int
+    examples: str
+
+
+def validated(
+    raw: Mapping[str, pd.DataFrame], schemas: Mapping[str, Schema]
+) -> dict[str, pd.DataFrame]:
+    """The tables, parsed and typed as their schemas say.
+
+    Raises UserError with one table of all failures: columns, checks, rows and examples.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    failures: list[Failure] = []
+    for name, schema in schemas.items():
+        if raw[name].empty:
+            failures.append(Failure(name, "*", "at least one row", 0, "empty"))
+            continue
+        try:
+            tables[name] = schema.to_schema().validate(raw[name], lazy=True)
+        except SchemaErrors as error:
+            failures += _failures(name, schema, raw[name], error.failure_cases)
+    if not failures:
+        failures = _broken_references(tables, schemas)
+    if failures:
+        raise UserError(explain(failures))
+    return tables
+
+
+def day_column(schema: Schema) -> str | None:
+    """The column that holds a table's day, where it has one."""
+    metadata = schema.to_config().metadata if hasattr(schema, "to_config") else None
+    metadata = metadata or getattr(schema.Config, "metadata", None)
+    return (metadata or {}).get("day")
+
+
+def explain(failures: list[Failure]) -> str:
+    """All failures as text: one line that sums up, then an aligned table."""
+    head = ("table", "column", "check", "rows", "examples")
+    rows = [(f.table, f.column, f.check, str(f.rows), f.examples) for f in failures]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths)), row[4]]) for row in [head, *rows]]
+    names = ", ".join(sorted({failure.table for failure in failures}))
+    return "\n".join([f"{names}: {len(failures)} checks failed; nothing was written", *lines])
+
+
+def _failures(
+    name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame
+) -> list[Failure]:
+    found = []
+    for (column, check), group in cases.groupby(["column", "check"], dropna=False, sort=True):
+        found.append(_failure(name, schema, rows, str(column), str(check), group))
+    return found
+
+
+def _failure(
+    name: str, schema: Schema, rows: pd.DataFrame, column: str, check: str, cases: pd.DataFrame
+) -> Failure:
+    examples = [str(case) for case in pd.unique(cases["failure_case"])[:3]]
+    if check == "column_in_dataframe":
+        missing = examples[0]
+        hint = nearest(missing, set(rows) - set(schema.to_schema().columns))
+        return Failure(name, missing, "is there", 0, f"missing{hint}")
+    if check == "column_in_schema":
+        hint = nearest(examples[0], set(schema.to_schema().columns) - set(rows))
+        return Failure(name, examples[0], "is known", len(rows), f"not in the schema{hint}")
+    at_fault = cases["index"].nunique() if cases["index"].notna().any() else len(cases)
+    return Failure(name, column, check, at_fault, ", ".join(examples))
+
+
+def _broken_references(
+    tables: Mapping[str, pd.DataFrame], schemas: Mapping[str, Schema]
+) -> list[Failure]:
+    failures = []
+    for name, schema in schemas.items():
+        for column, field in schema.to_schema().columns.items():
+            target = (field.metadata or {}).get("references")
+            if target:
+                needed = float((field.metadata or {}).get("matched", 1.0))
+                failures += _unmatched(tables, name, column, target, needed)
+    return failures
+
+
+def _unmatched(
+    tables: Mapping[str, pd.DataFrame], name: str, column: str, target: str, needed: float
+) -> list[Failure]:
+    other, key = target.split(".")
+    values = tables[name][column].dropna()
+    lost = values[~values.isin(tables[other][key])]
+    if len(lost) <= (1 - needed) * len(values):
+        return []
+    examples = ", ".join(str(value) for value in pd.unique(lost)[:3])
+    check = f"{needed:.0%} are in {target}"
+    return [Failure(name, column, check, len(lost), examples)]

@@ -1,0 +1,39 @@
+"""How the report writes a number and names a metric."""
+
+from __future__ import annotations
+
+import math
+
+METRIC_NAMES = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error",
+    "f1": "F1",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "median_absolute_error": "Median absolute error",
+}
+
+
+def number(value: float | None) -> str:
+    """Write a measurement with three to four digits that count; what is undefined as a dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    size = abs(value)
+    if size < 1e-12:
+        text = "0.000"
+    elif size < 0.001:
+        text = f"{value:.1e}"
+    elif size >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
+    return text.replace("-", "−")
+
+
+def metric_name(name: str) -> str:
+    """Name a metric as its field does."""
+    return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())

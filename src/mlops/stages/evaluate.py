@@ -1,0 +1,223 @@
+"""Evaluate: score the bundle, and nothing but the bundle, on the holdout; write the evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.core import bundle, dataset, project, stage
+from mlops.core.files import read_json, whole_folder, write_json
+from mlops.core.params import Params
+from mlops.core.paths import BUNDLE, EVIDENCE, FEATURES, SEARCH
+from mlops.core.winner import TRIALS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from mlops.core.metrics import Interval
+    from mlops.report.content import ReportContent
+
+METRICS = "metrics.json"
+HOLDOUT = "holdout.parquet"
+REPORT = "report.html"
+
+
+class Evaluated(stage.Result):
+    """The main metric on the holdout with its 95 % interval, and the baselines' values of it."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    baselines: dict[str, float]
+    rows: int
+
+    @property
+    def line(self) -> str:
+        known = ", ".join(f"{name} {value:.3f}" for name, value in self.baselines.items())
+        return (
+            f"holdout {self.metric} {self.value:.4f} ({self.low:.4f} to {self.high:.4f}) "
+            f"on {self.rows:,} rows; {known}"
+        )
+
+
+def run(params: Params, root: Path) -> Evaluated:
+    """Write metrics with intervals, predictions, plot data, slices, importance and the report."""
+    from mlops.core import baselines, metrics, tracking
+    from mlops.report import page
+
+    spec = project.features(params.project)
+    scorer = bundle.Scorer(root / BUNDLE)
+    task, threshold = scorer.card.task, scorer.card.threshold
+    training = dataset.read(root / FEATURES / dataset.TRAINING)
+    holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
+    frame = dataset.inputs(holdout, spec)
+    outcome = dataset.target(holdout, spec, task).to_numpy()
+    prediction = scorer.predict(frame)
+    measured = metrics.intervals(
+        task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
+    )
+    simple = baselines.score(training, holdout, spec, task, threshold)
+    content = report_content(
+        params, root, scorer.card, holdout, outcome, prediction, measured, simple,
+        _importance(scorer, frame, outcome, params),
+    )  # fmt: skip
+    result = _summary(measured, simple, task, len(frame))
+    with whole_folder(root / EVIDENCE) as folder:
+        _write_metrics(folder, measured, simple)
+        _predictions(holdout, spec, outcome, prediction).to_parquet(folder / HOLDOUT, index=False)
+        _write_tables(folder, content)
+        (folder / REPORT).write_text(page.render(content), encoding="utf-8")
+        result.save(folder)
+    tracking.tolerant(tracking.evidence, params, root)
+    return result
+
+
+def report_content(
+    params: Params,
+    root: Path,
+    card: bundle.Card,
+    holdout: pd.DataFrame,
+    outcome: np.ndarray[Any, Any],
+    prediction: np.ndarray[Any, Any],
+    measured: dict[str, Interval],
+    baselines: dict[str, dict[str, float]],
+    importance: pd.DataFrame,
+) -> ReportContent:
+    """All that the report shows, from the bundle's card, the holdout and its predictions."""
+    from mlops.core import metrics
+    from mlops.report import curves
+    from mlops.report.content import ModelFacts, ReportContent
+
+    spec = project.features(params.project)
+    days = holdout[spec.day].dt.date
+    facts = ModelFacts(
+        name=card.name,
+        family=card.family,
+        hyperparameters=card.hyperparameters,
+        bundle_digest=bundle.digest(root / BUNDLE),
+        train_dates=(card.trained_on["since"], card.trained_on["until"]),
+        holdout_dates=(str(days.min()), str(days.max())),
+        train_rows=card.trained_on["rows"],
+        holdout_rows=len(holdout),
+        label_rate=float(outcome.mean()) if card.task == "binary" else None,
+        threshold=card.threshold,
+    )
+    return ReportContent(
+        title=f"{card.name}: the holdout's verdict",
+        task=card.task,
+        model=facts,
+        metrics=measured,
+        baselines=baselines,
+        curves=curves.curves(card.task, outcome, prediction, card.threshold),
+        slices=metrics.by_slice(
+            card.task, outcome, prediction, holdout[list(spec.slices)], card.threshold
+        ),
+        importance=importance,
+        search=_search_history(root),
+        dropped=read_json(root / FEATURES / "result.json")["dropped"],
+    )
+
+
+def _importance(
+    scorer: bundle.Scorer, frame: pd.DataFrame, outcome: np.ndarray[Any, Any], params: Params
+) -> pd.DataFrame:
+    """Importance on evenly spread rows: all of them would cost more than they would tell."""
+    import numpy as np
+
+    from mlops.core import metrics
+
+    wanted = min(len(frame), params.evaluate.importance_rows)
+    rows = np.unique(np.linspace(0, len(frame) - 1, wanted, dtype=int))
+    return metrics.permutation_importance(
+        scorer.predict,
+        frame.iloc[rows],
+        outcome[rows],
+        scorer.card.task,
+        repeats=params.evaluate.importance_repeats,
+        seed=params.seed,
+    )
+
+
+def _search_history(root: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    trials = pd.DataFrame(read_json(root / SEARCH / TRIALS))
+    best = trials["loss"].where(~trials["given_up"]).cummin()
+    return pd.DataFrame(
+        {
+            "trial": range(len(trials)),
+            "family": trials["family"],
+            "score": trials["loss"],
+            "best_so_far": best,
+        }
+    )
+
+
+def _summary(
+    measured: dict[str, Interval],
+    baselines: dict[str, dict[str, float]],
+    task: project.Task,
+    rows: int,
+) -> Evaluated:
+    from mlops.core.metrics import main_metric
+
+    name, _ = main_metric(task)
+    main = measured[name]
+    return Evaluated(
+        metric=name,
+        value=main.value,
+        low=main.low,
+        high=main.high,
+        baselines={baseline: scores[name] for baseline, scores in baselines.items()},
+        rows=rows,
+    )
+
+
+def _write_metrics(
+    folder: Path, measured: dict[str, Interval], baselines: dict[str, dict[str, float]]
+) -> None:
+    write_json(
+        folder / METRICS,
+        {
+            "holdout": {name: _defined(asdict(interval)) for name, interval in measured.items()},
+            "baselines": {name: _defined(scores) for name, scores in baselines.items()},
+        },
+    )
+
+
+def _defined(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: a number that the rows leave undefined is null."""
+    return {name: None if math.isnan(number) else number for name, number in numbers.items()}
+
+
+def _predictions(
+    holdout: pd.DataFrame,
+    spec: project.Features,
+    outcome: np.ndarray[Any, Any],
+    prediction: np.ndarray[Any, Any],
+) -> pd.DataFrame:
+    """One row per holdout row: its key, its outcome, and what the bundle said of it."""
+    table = holdout[[spec.key, spec.day]].assign(outcome=outcome)
+    columns = prediction.reshape(len(table), -1).T
+    if len(columns) == 1:
+        return table.assign(prediction=columns[0])
+    return table.assign(**{f"prediction_{i}": column for i, column in enumerate(columns)})
+
+
+def _write_tables(folder: Path, content: ReportContent) -> None:
+    """The report's tables as CSV, for `dvc plots` and for whoever wants the numbers."""
+    tables = {**content.curves, "slices": content.slices, "importance": content.importance,
+              "search": content.search}  # fmt: skip
+    (folder / "plots").mkdir()
+    for name, table in tables.items():
+        if table is not None:
+            table.to_csv(folder / "plots" / f"{name}.csv", index=False)
+
+
+if __name__ == "__main__":
+    stage.main("evaluate", run)

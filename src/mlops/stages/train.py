@@ -1,0 +1,129 @@
+"""Train: refit the winner on training and validation rows, export it to ONNX, write the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mlops.core import bundle, dataset, families, lineage, project, stage
+from mlops.core.files import whole_folder
+from mlops.core.params import Params
+from mlops.core.paths import BUNDLE, FEATURES, SEARCH
+from mlops.core.winner import Tuned
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Trained(stage.Result):
+    """The bundle's digest, and how far its ONNX graph is from the native model at most.
+
+    It is read off the bundle: a file of its own in there would change the digest.
+    """
+
+    digest: str
+    family: str
+    rows: int
+    parity: float
+    bytes: int
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        card = bundle.read_card(folder)
+        return cls(
+            digest=bundle.digest(folder),
+            family=card.family,
+            rows=card.trained_on["rows"],
+            parity=card.parity,
+            bytes=(folder / bundle.MODEL).stat().st_size,
+        )
+
+    @property
+    def line(self) -> str:
+        return (
+            f"bundle {self.digest[:12]}: {self.family} on {self.rows:,} rows, "
+            f"{self.bytes / 1e6:.1f} MB, ONNX within {self.parity:.0e} of the native model"
+        )
+
+
+def run(params: Params, root: Path) -> Trained:
+    """Write the bundle; equal code, data, parameters and seed give equal bytes.
+
+    Raises UserError when the ONNX graph does not say what the native model says.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from mlops.core import onnx, tracking
+
+    spec, tuned = project.features(params.project), Tuned.load(root / SEARCH)
+    task = tuned.task
+    table = dataset.read(root / FEATURES / dataset.TRAINING)
+    frame, outcome = dataset.inputs(table, spec), dataset.target(table, spec, task).to_numpy()
+    classes = len(np.unique(outcome)) if task != "regression" else 1
+    family = families.family(tuned.family)
+    encoder = families.encoder(family.encoding, frame)
+    estimator = family.build(task, tuned.hyperparameters, params.seed, params.threads)
+    with threadpool_limits(params.threads):
+        matrix = encoder.fit_transform(frame).astype(np.float32)
+        family.fit(estimator, (matrix, outcome), None)
+    model = onnx.export(encoder, estimator, frame, task, classes)
+    holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
+    parity = onnx.require_parity(model, encoder, estimator, holdout, task, params.train.parity)
+    with whole_folder(root / BUNDLE) as folder:
+        (folder / bundle.MODEL).write_bytes(model)
+        _reference(table, frame, model, task, params).to_parquet(folder / bundle.REFERENCE)
+        bundle.write_card(
+            folder,
+            {
+                "name": params.model,
+                "task": task,
+                "target": spec.target,
+                "classes": classes,
+                "inputs": _inputs(frame, spec),
+                "outputs": onnx.output_names(task, classes),
+                "threshold": tuned.threshold,
+                "family": tuned.family,
+                "hyperparameters": tuned.hyperparameters,
+                "trained_on": _training_days(table, spec),
+                "parity": parity,
+                "hashes": lineage.hashes(params, root),
+            },
+        )
+    tracking.tolerant(tracking.bundle, params, root)
+    return Trained.load(root / BUNDLE)
+
+
+def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:
+    words = dataset.categories(frame)
+    return [
+        {
+            "name": name,
+            "type": "string" if name in words else "float",
+            "unit": unit,
+            "categories": sorted(set(frame[name])) if name in words else (),
+        }
+        for name, unit in spec.features.items()
+    ]
+
+
+def _training_days(table: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
+    days = table[spec.day].dt.date
+    return {"rows": len(table), "since": str(days.min()), "until": str(days.max())}
+
+
+def _reference(
+    table: pd.DataFrame, frame: pd.DataFrame, model: bytes, task: project.Task, params: Params
+) -> pd.DataFrame:
+    """A sample of the training rows with what the model says of them, to measure drift against."""
+    sample = frame.sample(min(params.train.reference_rows, len(frame)), random_state=params.seed)
+    sample = sample.sort_index()
+    scores = bundle.predict(bundle.session(model), sample, task)
+    columns = scores.reshape(len(sample), -1).T
+    named = {f"prediction_{i}" if len(columns) > 1 else "prediction": c for i, c in enumerate(columns)}
+    return sample.assign(**named).reset_index(drop=True)
+
+
+if __name__ == "__main__":
+    stage.main("train", run)

