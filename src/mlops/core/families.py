@@ -6,6 +6,7 @@ keeps missing numbers for trees that know them; `dense` fills, scales and one-ho
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PATIENCE = 40
+
+# OpenMP reads it when it is loaded. Threads that spin while they wait make a fit several times
+# slower as soon as anything else wants a core; threads that sleep cost nothing when nothing does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Pair = tuple[Array, Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +116,6 @@ def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def _register_converters() -> None:
     """Teach skl2onnx the two families that live outside scikit-learn."""
     from lightgbm import LGBMClassifier, LGBMRegressor
-    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
@@ -128,12 +128,48 @@ def _register_converters() -> None:
 
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     for kind, name, shape, convert in [
-        (LGBMClassifier, "LightGbmLGBMClassifier", classes, convert_lightgbm),
+        (LGBMClassifier, "LightGbmLGBMClassifier", classes, _convert_lightgbm),
         (XGBClassifier, "XGBoostXGBClassifier", classes, convert_xgboost),
     ]:
         update_registered_converter(kind, name, shape, convert, options=options)
-    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", value, convert_lightgbm)
+    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", value, _convert_lightgbm)
     update_registered_converter(XGBRegressor, "XGBoostXGBRegressor", value, convert_xgboost)
+
+
+def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
+    """LightGBM's own converter, on a model whose thresholds are float32 already.
+
+    LightGBM asks `x <= threshold` in double. The converter rounds to the nearest float32, and
+    where that is upwards, a row whose value is just there takes the other branch.
+    """
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    operator.raw_operator = _with_float32_thresholds(operator.raw_operator)
+    convert_lightgbm(scope, operator, container)
+
+
+def _with_float32_thresholds(model: Any) -> Any:
+    """The model with every threshold rounded down: for float32 rows, the very same model."""
+    import lightgbm
+
+    text = model.booster_.model_to_string().split("\n")
+    # The sizes, in bytes, of trees as they were: without them, LightGBM counts for itself.
+    lines = [line for line in text if not line.startswith("tree_sizes=")]
+    for number, line in enumerate(lines):
+        if line.startswith("threshold="):
+            values = [repr(_rounded_down(float(t))) for t in line.removeprefix("threshold=").split()]
+            lines[number] = "threshold=" + " ".join(values)
+    rounded = copy.copy(model)
+    rounded._Booster = lightgbm.Booster(model_str="\n".join(lines))
+    return rounded
+
+
+def _rounded_down(value: float) -> float:
+    """The largest float32 that is not above `value`."""
+    nearest = np.float32(value)
+    # As a Python float: NumPy would round `value` itself before it compared the two.
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest) if float(nearest) <= value else float(below)
 
 
 def _take_columns(graph: Any) -> None:

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlops.core.errors import UserError, nearest
 
 FILE = Path("params.yaml")
+LONGEST = 60
 
 
 class Section(BaseModel):
     """A frozen part of the parameters that knows no other keys than its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Data(Section):
@@ -25,7 +26,7 @@ class Data(Section):
 
     source: Literal["package", "files"]
     location: str = Field(min_length=1)
-    until: dt.date
+    until: dt.date = Field(strict=False)
 
 
 class Split(Section):
@@ -40,7 +41,7 @@ class Tune(Section):
     """The search over families and hyperparameters."""
 
     max_evals: int = Field(ge=1)
-    families: tuple[str, ...] = Field(min_length=1)
+    families: tuple[str, ...] = Field(min_length=1, strict=False)
     first_look: float = Field(gt=0, le=1)
     give_up: float = Field(ge=0)
     parallelism: int = Field(ge=1)
@@ -83,24 +84,53 @@ def load(root: Path = Path()) -> Params:
     """
     path = root / FILE
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; expected the pipeline's parameters there") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {_where_not_yaml(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: found {type(content).__name__}, expected keys and values")
+        raise UserError(f"{path}: found {_found(content)}, expected keys and values")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, content)}") from None
+        raise UserError(f"{path}: {_explain(error)}") from None
 
 
-def _explain(error: ValidationError, content: dict[str, Any]) -> str:
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML would quietly take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+# Days stay text until their key is known: YAML alone would fail on 30 February without naming it.
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+
+
+def _where_not_yaml(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return f"not YAML: {' '.join(str(error).split())}"
+
+
+def _explain(error: ValidationError) -> str:
     """One line for what pydantic found; a misspelt key first, as it explains the missing one."""
     problems = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     first = problems[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # A key may hold anything, a line's end too.
+    where = " ".join(".".join(str(part) for part in first["loc"]).split())
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1])
@@ -108,11 +138,35 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
         return f"{where}: unknown key{hint}{more}"
     if first["type"] == "missing":
         return f"{where}: missing; expected a value{more}"
-    return f"{where}: found {first['input']!r}, expected {_expected(first['msg'])}{more}"
+    return f"{where}: found {_found(first['input'])}, expected {_expected(first)}{more}"
 
 
-def _expected(message: str) -> str:
-    return message.removeprefix("Input should be ").removeprefix("Value error, ")
+# Pydantic's own words speak of Python's types.
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "string_too_short": "text",
+    "string_pattern_mismatch": "a package's name",
+    "tuple_type": "a list",
+    "too_short": "at least one item",
+    "model_type": "keys and values",
+}
+
+
+def _expected(problem: Any) -> str:
+    kind, message = problem["type"], problem["msg"].removeprefix("Input should be ")
+    if kind.startswith("date"):
+        return "a day such as 2013-12-31"
+    if kind == "literal_error":
+        names = message.replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{message}{nearest(str(problem['input']), names)}"
+    return EXPECTED.get(kind, str(message))
+
+
+def _found(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

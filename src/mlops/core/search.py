@@ -10,6 +10,7 @@ from mlops.core.errors import UserError, nearest
 
 Candidate = dict[str, Any]
 Outcome = dict[str, Any]
+Space = dict[str, dict[str, Any]]
 
 # Drawn at random before TPE has something to learn from.
 RANDOM_TRIALS = 8
@@ -17,7 +18,7 @@ RANDOM_TRIALS = 8
 
 def minimize(
     objective: Callable[[Candidate], Outcome],
-    space: dict[str, dict[str, Any]],
+    space: Space,
     first: list[Candidate],
     max_evals: int,
     seed: int,
@@ -38,21 +39,21 @@ def minimize(
         outcomes.append(outcome)
         on_outcome(outcome)
 
-    first = first[:max_evals]
-    if spark is None:
-        _here(objective, space, first, max_evals, seed, report)
-    else:
-        for candidate in first:
-            report(objective(candidate))
-        if max_evals > len(first):
-            _on_spark(objective, space, max_evals - len(first), seed, spark, parallelism, report)
+    for candidate in first[:max_evals]:
+        report(objective(candidate))
+    known = list(zip(first, outcomes, strict=False))
+    left = max_evals - len(known)
+    if left and spark is None:
+        _here(objective, space, known, max_evals, seed, report)
+    elif left:
+        _on_spark(objective, space, left, seed, spark, parallelism, report)
     return outcomes
 
 
 def _here(
     objective: Callable[[Candidate], Outcome],
-    space: dict[str, dict[str, Any]],
-    first: list[Candidate],
+    space: Space,
+    known: list[tuple[Candidate, Outcome]],
     max_evals: int,
     seed: int,
     report: Callable[[Outcome], None],
@@ -62,12 +63,12 @@ def _here(
         report(outcome)
         return {"loss": outcome["loss"], "status": "ok"}
 
-    _fmin(attempt, space, max_evals, seed, trials=_to_begin_with(first, space))
+    _fmin(attempt, space, max_evals, seed, trials=_known_trials(known, space))
 
 
 def _on_spark(
     objective: Callable[[Candidate], Outcome],
-    space: dict[str, dict[str, Any]],
+    space: Space,
     max_evals: int,
     seed: int,
     spark: Any,
@@ -82,16 +83,16 @@ def _on_spark(
 
     trials = SparkTrials(parallelism=parallelism, spark_session=spark)
     _fmin(attempt, space, max_evals, seed, trials=trials)
-    failed = max_evals - len([result for result in trials.results if "outcome" in result])
-    if failed:
-        raise RuntimeError(f"{failed} of {max_evals} trials failed on Spark; see its log")
-    for result in trials.results:
-        report(result["outcome"])
+    ended = [result["outcome"] for result in trials.results if "outcome" in result]
+    if len(ended) < max_evals:
+        raise RuntimeError(f"{max_evals - len(ended)} of {max_evals} trials failed on Spark")
+    for outcome in ended:
+        report(outcome)
 
 
 def _fmin(
     attempt: Callable[[Candidate], dict[str, Any]],
-    space: dict[str, dict[str, Any]],
+    space: Space,
     max_evals: int,
     seed: int,
     trials: Any,
@@ -111,31 +112,58 @@ def _fmin(
     )
 
 
-def _to_begin_with(first: list[Candidate], space: dict[str, dict[str, Any]]) -> Any:
-    """Hyperopt's trials, with the first candidates waiting in them."""
-    from hyperopt import Trials
-    from hyperopt.fmin import generate_trials_to_calculate
-
-    if not first:
-        return Trials()
-    trials = generate_trials_to_calculate([_point(candidate, space) for candidate in first])
-    trials.refresh()
-    labels = {f"{name}.{key}" for name, keys in space.items() for key in keys}
-    for trial in trials.trials:
-        # TPE looks up every hyperparameter, those of the families not chosen too.
-        for label in labels - set(trial["misc"]["vals"]):
-            trial["misc"]["vals"][label] = trial["misc"]["idxs"][label] = []
-    return trials
-
-
-def _point(candidate: Candidate, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A candidate in Hyperopt's own terms: the family's position, labels such as `family.C`."""
+def completed(candidate: Candidate, space: Space) -> Candidate:
+    """A hand-set candidate with what its family's space leaves constant."""
     name = candidate["family"]
     for key in set(candidate) - {"family"}:
         if key not in space[name]:
-            raise UserError(f"models.py: FIRST: {name}.{key}: not in SPACE{nearest(key, space[name])}")
-    values = {f"{name}.{key}": value for key, value in candidate.items() if key != "family"}
-    return {"family": list(space).index(name), **values}
+            hint = nearest(key, space[name])
+            raise UserError(f"models.py: FIRST: {name}.{key}: not in SPACE{hint}")
+    constants = {key: value for key, value in space[name].items() if _is_constant(value)}
+    return {**constants, **candidate}
+
+
+def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
+    """Hyperopt's trials, with what is known already for TPE to learn from."""
+    from hyperopt import JOB_STATE_DONE, Trials
+    from hyperopt.fmin import generate_trial
+
+    trials = Trials()
+    done = []
+    for number, (candidate, outcome) in enumerate(known):
+        trial = generate_trial(number, _point(candidate, space))
+        # TPE looks up every hyperparameter, those of the families not chosen too.
+        for label in _labels(space):
+            trial["misc"]["vals"].setdefault(label, [])
+            trial["misc"]["idxs"].setdefault(label, [])
+        trial["state"] = JOB_STATE_DONE
+        trial["result"] = {"loss": outcome["loss"], "status": "ok"}
+        done.append(trial)
+    trials.insert_trial_docs(done)
+    trials.refresh()
+    return trials
+
+
+def _point(candidate: Candidate, space: Space) -> dict[str, Any]:
+    """A candidate in Hyperopt's own terms: the family's position, labels such as `family.C`."""
+    name = candidate["family"]
+    values = {f"{name}.{key}": value for key, value in candidate.items()}
+    searched = {label: values[label] for label in _labels(space) if label in values}
+    return {"family": list(space).index(name), **searched}
+
+
+def _labels(space: Space) -> list[str]:
+    """What is searched, as Hyperopt names it: not the constants."""
+    return [
+        f"{name}.{key}"
+        for name, keys in space.items()
+        for key, value in keys.items()
+        if not _is_constant(value)
+    ]
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str, type(None)))
 
 
 def _plain(candidate: Candidate) -> Candidate:

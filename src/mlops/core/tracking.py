@@ -43,7 +43,8 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
 
     Raises UserError when a tracking server is named and does not answer.
     """
-    _require_answer(uri(root))
+    place, named = uri(root), VARIABLE in os.environ
+    _require_answer(place)
     (root / EMBEDDED).mkdir(exist_ok=True)
     import logging
 
@@ -52,7 +53,10 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri(root))
+    mlflow.set_tracking_uri(place)
+    if not named:
+        # MLflow names its store in the environment, where it would outlive this root.
+        os.environ.pop(VARIABLE, None)
     client = MlflowClient()
     return client, _experiment(client, params.model, root)
 
@@ -107,7 +111,8 @@ def evidence(params: Params, root: Path) -> str:
     if find(client, experiment, EVIDENCE_TAG, digest) == run:
         return run
     metrics = read_json(root / EVIDENCE / "metrics.json")
-    _log(client, run, metrics={f"holdout_{n}": v["value"] for n, v in metrics["holdout"].items()})
+    values = {name: interval["value"] for name, interval in metrics["holdout"].items()}
+    _log(client, run, metrics={f"holdout_{n}": v for n, v in values.items() if v is not None})
     client.log_artifacts(run, str(root / EVIDENCE), "evidence")
     client.set_tag(run, EVIDENCE_TAG, digest)
     return run

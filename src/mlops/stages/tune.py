@@ -54,7 +54,7 @@ def run(params: Params, root: Path) -> Tuned:
 
     spec, models = project.features(params.project), project.models(params.project)
     space = _space(models.space, params.tune.families)
-    first = [candidate for candidate in models.first if candidate["family"] in space]
+    first = [search.completed(c, space) for c in models.first if c["family"] in space]
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
     judge = _judge(folds, models.task, first, params)

