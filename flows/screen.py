@@ -76,8 +76,7 @@ def _log_to_file() -> None:
     LOG.parent.mkdir(exist_ok=True)
     handler = logging.FileHandler(LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("prefect")
-    logger.handlers = [handler]
+    logging.getLogger().handlers = [handler]
 
 
 def _where_next(seconds: float) -> str:

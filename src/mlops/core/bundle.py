@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops.core.errors import UserError
 from mlops.core.files import folder_digest, read_json, sha256, write_json
+from mlops.core.paths import not_found
 from mlops.core.project import Task
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def read_card(folder: Path) -> Card:
     try:
         card = Card.model_validate(read_json(folder / CARD))
     except FileNotFoundError:
-        raise UserError(f"{folder / CARD}: not found; expected a bundle, which train writes") from None
+        raise UserError(not_found(folder / CARD)) from None
     except (ValueError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / CARD}: not a bundle's card: {reason}") from None

@@ -7,10 +7,11 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -89,11 +90,17 @@ def _part(project: str, name: str) -> ModuleType:
     if importlib.util.find_spec(project) is None:
         raise UserError(
             f"params.yaml: project: found {project!r}, expected a package under src/ "
-            "with tables.py, features.py and models.py"
+            f"with tables.py, features.py and models.py{nearest(project, _projects())}"
         )
     if importlib.util.find_spec(f"{project}.{name}") is None:
         raise UserError(f"{project}/{name}.py: not found; every project has one")
     return importlib.import_module(f"{project}.{name}")
+
+
+def _projects() -> list[str]:
+    """The packages on the path that look like a project."""
+    found = [path.parent for place in sys.path for path in Path(place).glob("*/tables.py")]
+    return [path.name for path in found if (path / "features.py").exists()]
 
 
 def _constant(part: ModuleType, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops.core import params
 from mlops.core.errors import BUG, MENDABLE, Refused, UserError
-from mlops.core.paths import LOG, RESULT
+from mlops.core.paths import LOG, RESULT, not_found
 
 
 class Result(BaseModel):
@@ -32,7 +33,7 @@ class Result(BaseModel):
         try:
             return cls.model_validate_json(path.read_text())
         except FileNotFoundError:
-            raise UserError(f"{path}: not found; run the stage that writes it first") from None
+            raise UserError(not_found(path)) from None
         except ValidationError as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -98,9 +99,17 @@ def guarded(command: Callable[[], None]) -> int:
         print("interrupted; earlier outputs are untouched", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {_of_system(error)}", file=sys.stderr)
         return MENDABLE
     except Exception:
         traceback.print_exc()
         return BUG
     return 0
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, in one line; Arrow's errors carry a number but no file."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return not_found(Path(error.filename))
+    reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    return f"{error.filename or 'writing'}: {reason}"

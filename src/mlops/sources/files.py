@@ -21,6 +21,8 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     try:
         system, path = fsspec.url_to_fs(location)
         entries = {str(entry).rsplit("/", 1)[-1]: entry for entry in system.ls(path, detail=False)}
+    except FileNotFoundError:
+        raise UserError(f"params.yaml: data.location: found {location!r}, no such folder") from None
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"params.yaml: data.location: {location}: {_one_line(error)}") from None
     return {name: _table(system, entries, location, name) for name in names}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlops.core.errors import UserError, nearest
-from mlops.sources.files import read_file
+from mlops.sources.files import ENDINGS, read_file
 
 
 def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -22,9 +22,20 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
             f"params.yaml: data.location: found {location!r}, expected an installed package"
+            f"{nearest(location, _installed())}"
         ) from None
-    files = {Path(str(file)).name.split(".")[0]: Path(str(file.locate())) for file in listed}
+    files = {
+        Path(str(file)).name.split(".")[0]: Path(str(file.locate()))
+        for file in listed
+        if str(file).endswith(ENDINGS)
+    }
     missing = [name for name in names if name not in files]
     if missing:
-        raise UserError(f"package {location}: no table {missing[0]!r}{nearest(missing[0], files)}")
+        raise UserError(
+            f"package {location}: no table {missing[0]!r}; it has {', '.join(sorted(files)) or 'none'}"
+        )
     return {name: read_file(str(files[name])) for name in names}
+
+
+def _installed() -> list[str]:
+    return [str(package.name) for package in importlib.metadata.distributions()]

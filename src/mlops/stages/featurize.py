@@ -11,7 +11,7 @@ from mlops.core.dataset import HOLDOUT, TRAINING, typed, write
 from mlops.core.errors import UserError
 from mlops.core.files import whole_folder
 from mlops.core.params import Params
-from mlops.core.paths import FEATURES, RAW
+from mlops.core.paths import FEATURES, RAW, not_found
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def _tables(root: Path) -> list[Path]:
     """The folders that ingest wrote, one for each table."""
     folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
     if not folders:
-        raise UserError(f"{root / RAW}: no tables; run ingest first")
+        raise UserError(not_found(root / RAW))
     return folders
 
 
@@ -85,7 +85,7 @@ def _require_unique(table: pd.DataFrame, key: str) -> None:
 def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:
     outcomes = known[spec.target].unique()
     if len(outcomes) < 2:
-        found = f"only {outcomes[0]!r}" if len(outcomes) else "no outcome"
+        found = f"only {outcomes[0]}" if len(outcomes) else "no outcome"
         raise UserError(
             f"features: {spec.target}: found {found}, expected at least two different outcomes"
         )
