@@ -42,17 +42,25 @@ def summary(registered: Registered | None) -> str:
     """The run's outcome as a Markdown table: for the screen, and as Prefect's artifact."""
     evaluated = Evaluated.load(paths.EVIDENCE)
     trained = Trained.load(paths.BUNDLE)
-    rows = {
-        "model": f"{registered.model}, version {registered.version}" if registered else "not registered",
-        "bundle": f"{trained.digest[:12]} ({trained.family})",
-        f"holdout {evaluated.metric}": f"{evaluated.value:.4f} ({evaluated.low:.4f} to {evaluated.high:.4f})",
-        **{f"{name}": f"{value:.4f}" for name, value in evaluated.baselines.items()},
-    }
-    width = max(len(name) for name in rows)
-    values = max(len(value) for value in rows.values())
-    lines = [f"| {name:<{width}} | {value:<{values}} |" for name, value in rows.items()]
-    head = f"| {'':<{width}} | {'':<{values}} |"
-    return "\n".join([head, f"|{'-' * (width + 2)}|{'-' * (values + 2)}|", *lines])
+    version = f"{registered.model}, version {registered.version}" if registered else "none"
+    interval = f"{evaluated.value:.4f} ({evaluated.low:.4f} to {evaluated.high:.4f})"
+    return _markdown(
+        {
+            "": "",
+            "registered": version,
+            "bundle": f"{trained.digest[:12]} ({trained.family})",
+            f"holdout {evaluated.metric}": interval,
+            **{f"{name}": f"{value:.4f}" for name, value in evaluated.baselines.items()},
+        }
+    )
+
+
+def _markdown(rows: dict[str, str]) -> str:
+    """An aligned Markdown table of two columns, the first row its head."""
+    name_width, value_width = (max(map(len, texts)) for texts in (rows, rows.values()))
+    lines = [f"| {name:<{name_width}} | {value:<{value_width}} |" for name, value in rows.items()]
+    rule = f"|{'-' * (name_width + 2)}|{'-' * (value_width + 2)}|"
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def run(flow: Callable[[], Any]) -> None:

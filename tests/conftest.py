@@ -79,6 +79,7 @@ class Workspace:
     """A repository in a folder of its own: data, parameters, the real code."""
 
     root: Path
+    store: Path
 
     def change(self, changes: dict[str, Any]) -> Workspace:
         """Set keys of params.yaml, by their dotted names."""
@@ -90,13 +91,6 @@ class Workspace:
                 section = section[part]
             section[key] = value
         (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        return self
-
-    def edit_params(self, old: str, new: str) -> Workspace:
-        """Replace text of params.yaml, as a person would."""
-        text = (self.root / "params.yaml").read_text()
-        assert old in text
-        (self.root / "params.yaml").write_text(text.replace(old, new, 1))
         return self
 
     def params(self) -> Any:
@@ -150,8 +144,8 @@ class Workspace:
         """The same files elsewhere, with an empty tracking store."""
         shutil.copytree(self.root, root, symlinks=True, dirs_exist_ok=True)
         shutil.rmtree(root / "mlruns")
-        shutil.copytree(self.root.parent / "store", root / "mlruns")
-        return Workspace(root)
+        shutil.copytree(self.store, root / "mlruns")
+        return Workspace(root, self.store)
 
 
 @dataclass
@@ -219,28 +213,20 @@ def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
         shutil.copy(REPOSITORY / "params.yaml", root)
         shutil.copytree(store, root / "mlruns")
         _write_tables(project, root / "csv")
-        return Workspace(root).change({**SMALL, **OF_PROJECT[project], "model": f"{project}-model"})
+        return Workspace(root, store).change({**SMALL, **OF_PROJECT[project], "model": f"{project}-model"})
 
     return make
 
 
 @pytest.fixture(scope="session")
-def raw_workspace(shared: Shared, repository: Any) -> Callable[[str], Workspace]:
-    """A project's workspace with raw tables only; to read from, not to write in."""
-    return lambda project: Workspace(
-        shared.folder(f"raw-{project}", lambda root: repository(project, root))
-    )
-
-
-@pytest.fixture(scope="session")
-def finished(shared: Shared, repository: Any) -> Callable[[str], Workspace]:
+def finished(shared: Shared, repository: Any, store: Path) -> Callable[[str], Workspace]:
     """A project's workspace after all six stages; to read from, not to write in."""
 
     def make(project: str, root: Path) -> None:
         repository(project, root).run(*STAGES)
 
     return lambda project: Workspace(
-        shared.folder(f"finished-{project}", lambda root: make(project, root))
+        shared.folder(f"finished-{project}", lambda root: make(project, root)), store
     )
 
 

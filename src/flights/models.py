@@ -14,7 +14,7 @@ SPACE: dict[str, dict[str, Any]] = {
     "lightgbm": {
         "n_estimators": 1000,
         "learning_rate": hp.loguniform("lightgbm.learning_rate", -3.2, -1.9),
-        "num_leaves": hp.uniformint("lightgbm.num_leaves", 7, 31),
+        "num_leaves": hp.uniformint("lightgbm.num_leaves", 7, 63),
         "min_child_samples": hp.uniformint("lightgbm.min_child_samples", 50, 1000),
         "colsample_bytree": hp.uniform("lightgbm.colsample_bytree", 0.2, 0.8),
         "reg_lambda": hp.loguniform("lightgbm.reg_lambda", -2.0, 5.0),
@@ -31,7 +31,7 @@ SPACE: dict[str, dict[str, Any]] = {
     "hist_gradient_boosting": {
         "max_iter": 1000,
         "learning_rate": hp.loguniform("hist_gradient_boosting.learning_rate", -3.2, -1.9),
-        "max_leaf_nodes": hp.uniformint("hist_gradient_boosting.max_leaf_nodes", 7, 31),
+        "max_leaf_nodes": hp.uniformint("hist_gradient_boosting.max_leaf_nodes", 7, 63),
         "min_samples_leaf": hp.uniformint("hist_gradient_boosting.min_samples_leaf", 50, 1000),
         "max_features": hp.uniform("hist_gradient_boosting.max_features", 0.2, 0.8),
         "l2_regularization": hp.loguniform("hist_gradient_boosting.l2_regularization", -2.0, 5.0),

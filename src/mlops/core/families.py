@@ -70,7 +70,9 @@ def encoder(encoding: Literal["ordinal", "dense"], frame: pd.DataFrame) -> Any:
         )
         steps = [("numbers", "passthrough", numbers), ("words", ranks, words)]
     else:
-        fill = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+        # A column without any value is kept: the export counts on every column.
+        median = SimpleImputer(strategy="median", keep_empty_features=True)
+        fill = make_pipeline(median, StandardScaler())
         columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         steps = [("numbers", fill, numbers), ("words", columns, words)]
     return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)

@@ -23,7 +23,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     write at once, one waits for the other.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target.parent), _stop_raises():
+    with alone(target.parent), _stop_raises():
         aside = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
         aside.chmod(0o755)
         try:
@@ -54,8 +54,8 @@ def _swap(aside: Path, target: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes in the folder; the lock dies with its process."""
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is alone in the folder; the lock dies with its process."""
     place = os.open(folder, os.O_RDONLY)
     try:
         # Some network file systems know no locks: better to write there than to refuse.

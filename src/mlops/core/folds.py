@@ -79,10 +79,12 @@ class Fold:
 def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> list[Fold]:
     """The folds, earliest first; each trains on all the days before its period.
 
-    Raises UserError for a fold without rows or with one outcome only.
+    Raises UserError for a fold without rows or with one outcome only, and for classes that are
+    not numbered from 0 or that a fold would have to predict unseen.
     """
     days = table[spec.day].dt.date
     frame, outcome = inputs(table, spec), target(table, spec, task).to_numpy()
+    classes = _classes(outcome, spec, task)
     length = dt.timedelta(days=split.validation_days)
     folds = []
     for start in validation_starts(days.max(), split.validation_days, split.folds):
@@ -94,5 +96,24 @@ def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> li
                     f"params.yaml: split: {split.folds} folds of {split.validation_days} days: "
                     f"the one from {start} has no rows of two outcomes before or in it"
                 )
+        unseen = np.setdiff1d(classes, outcome[before])
+        if len(unseen):
+            raise UserError(
+                f"params.yaml: split: {split.folds} folds of {split.validation_days} days: "
+                f"the one from {start} has no rows of class {unseen[0]} before it"
+            )
         folds.append(Fold(frame[before], frame[inside], outcome[before], outcome[inside]))
     return folds
+
+
+def _classes(outcome: Array, spec: Features, task: Task) -> Array:
+    """The classes to be told apart, none for a regression."""
+    if task == "regression":
+        return outcome[:0]
+    classes = np.unique(outcome)
+    expected = np.arange(2 if task == "binary" else max(2, len(classes)))
+    # One class alone is said by its fold.
+    if len(classes) > 1 and not np.array_equal(classes, expected):
+        found, wanted = (", ".join(map(str, numbers)) for numbers in (classes, expected))
+        raise UserError(f"features: {spec.target}: found {found}; expected {wanted} ({task})")
+    return classes

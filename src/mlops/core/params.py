@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops.core.errors import UserError, nearest
 
@@ -111,12 +111,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
+def _refuse_bare_day(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """DVC reads this file too, and knows no dates of YAML's own."""
+    raise yaml.MarkedYAMLError(
+        problem=f'found the day {node.value}, expected it in quotes: "{node.value}"',
+        problem_mark=node.start_mark,
+    )
 
 
-# Days stay text until their key is known: YAML alone would fail on 30 February without naming it.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _refuse_bare_day)
 
 
 def _where_not_yaml(error: Exception) -> str:

@@ -31,6 +31,7 @@ EMBEDDED = Path("mlruns")
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
 BATCH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+LONGEST_REASON = 300
 
 
 def uri(root: Path) -> str:
@@ -41,15 +42,18 @@ def uri(root: Path) -> str:
 def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the experiment that bears the model's name.
 
-    Raises UserError when a tracking server is named and does not answer.
+    Raises UserError when a tracking server is named and does not answer, or is none.
     """
     place, named = uri(root), VARIABLE in os.environ
     _require_answer(place)
     (root / EMBEDDED).mkdir(exist_ok=True)
     import logging
 
+    # A link for each run that ends is not a stage's line.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -57,8 +61,12 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.
         os.environ.pop(VARIABLE, None)
-    client = MlflowClient()
-    return client, _experiment(client, params.model, root)
+    try:
+        client = MlflowClient()
+        return client, _experiment(client, params.model, root)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise UserError(f"{VARIABLE}: {place}: {reason}") from None
 
 
 def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -> None:
@@ -66,7 +74,7 @@ def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -
     try:
         track(params, root)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
 
 
@@ -153,7 +161,7 @@ class Search:
         self._writes.append(self._thread.submit(self._close))
         errors = [e for write in self._writes if (e := write.exception())]
         if errors:
-            reason = " ".join(str(errors[0]).split())[:300]
+            reason = " ".join(str(errors[0]).split())[:LONGEST_REASON]
             print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
 
     def __exit__(

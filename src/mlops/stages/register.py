@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.core import bundle, dataset, stage, tracking
-from mlops.core.files import folder_digest
+from mlops.core.files import alone, folder_digest
 from mlops.core.params import Params
 from mlops.core.paths import BUNDLE, EVIDENCE, FEATURES
 from mlops.core.tracking import EVIDENCE_TAG
@@ -43,6 +43,12 @@ def run(params: Params, root: Path) -> Registered:
     Writes the runs that made it first, when this tracking server does not have them.
     Raises UserError when the server can't be reached; nothing that was trained is lost.
     """
+    # Two at once would each find no version and make one.
+    with alone(root / BUNDLE):
+        return _registered(params, root)
+
+
+def _registered(params: Params, root: Path) -> Registered:
     digest = bundle.digest(root / BUNDLE)
     card = bundle.read_card(root / BUNDLE)
     client, _ = tracking.connect(params, root)

@@ -56,7 +56,9 @@ def test_the_repositorys_own_parameters_are_right():
          "params.yaml: split.folds: found 0, expected greater than or equal to 1"),
         (r"^  folds: .*", "  folds:",
          "params.yaml: split.folds: found nothing, expected a whole number"),
-        (r"^  until: .*", "  until: 2013-02-30",
+        (r"^  until: .*", "  until: 2013-12-31",
+         'params.yaml: line 12: found the day 2013-12-31, expected it in quotes: "2013-12-31"'),
+        (r"^  until: .*", '  until: "2013-02-30"',
          "params.yaml: data.until: found '2013-02-30', expected a day such as 2013-12-31"),
         (r"^engine: .*", "engine: dukdb",
          "params.yaml: engine: found 'dukdb', expected 'duckdb' or 'spark'"

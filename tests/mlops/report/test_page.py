@@ -184,7 +184,7 @@ def test_each_task_shows_the_charts_that_apply_to_it() -> None:
         (Interval(0.60, 0.59, 0.61), "Worse than the best baseline"),
     ],
 )
-def test_the_verdict_weighs_the_interval_against_the_best_baseline(
+def test_the_verdict_sets_the_interval_beside_the_best_baseline(
     interval: Interval, verdict: str
 ) -> None:
     judged = replace(

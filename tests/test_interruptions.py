@@ -1,0 +1,127 @@
+"""A stage that is killed, doubled or out of disk leaves every earlier output whole."""
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("finished")
+
+PLACES = {
+    "ingest": "data/raw",
+    "featurize": "data/features",
+    "tune": "models/search",
+    "train": "models/bundle",
+    "evaluate": "reports",
+}
+
+
+@pytest.fixture
+def wines(finished, tmp_path):
+    return finished("wine").copy(tmp_path / "wine")
+
+
+@contextmanager
+def held(folder):
+    """Another writer is at work in the folder: a stage has to wait before it writes there."""
+    place = os.open(folder, os.O_RDONLY)
+    fcntl.flock(place, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(place)
+
+
+def wait_until_waiting(process, seconds=60):
+    """Until the process waits for a lock: all is computed, nothing is written."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+        if any(f" {process.pid} " in line for line in waiting):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("it never came to write")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stage", PLACES)
+def test_a_kill_in_the_middle_of_a_stage_leaves_its_output_and_the_next_run_ends_well(
+    wines, stage, number
+):
+    output = wines.root / PLACES[stage]
+    before = wines.digest(PLACES[stage])
+    with held(output.parent):
+        process = wines.start(stage)
+        wait_until_waiting(process)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert wines.digest(PLACES[stage]) == before
+    wines.run(stage)
+    assert wines.digest(PLACES[stage]) == before
+    assert not list(output.parent.glob(f".{output.name}*"))
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_stage_at_once_end_well_with_one_whole_output(wines):
+    before = wines.digest("data/features")
+    with held(wines.root / "data"):
+        both = [wines.start("featurize") for _ in range(2)]
+        for process in both:
+            wait_until_waiting(process)
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert wines.digest("data/features") == before
+    assert sorted(path.name for path in (wines.root / "data").iterdir()) == ["features", "raw"]
+
+
+@pytest.fixture
+def small_disk(wines, tmp_path):
+    """The workspace on a disk of its own that is full."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or os.system(f"mount -t tmpfs -o size=24m tmpfs {disk} 2>/dev/null"):
+        pytest.skip("only root may mount a disk")
+    try:
+        workspace = wines.copy(disk)
+        with (disk / "ballast").open("wb") as ballast:
+            fill(ballast)
+        yield workspace
+    finally:
+        os.system(f"umount --lazy {disk}")
+
+
+def fill(file):
+    block = b"0" * 4096
+    try:
+        while True:
+            file.write(block)
+            file.flush()
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("stage", PLACES)
+def test_a_full_disk_is_one_line_and_the_earlier_output_is_whole(small_disk, command, stage):
+    before = small_disk.digest(PLACES[stage])
+    done = command(small_disk, stage)
+    assert done.code == 2
+    assert [line for line in done.err.splitlines() if not line.startswith("not tracked")] == [
+        "error: writing: No space left on device"
+    ]
+    assert small_disk.digest(PLACES[stage]) == before
+
+
+def test_with_space_again_the_stage_ends_well(small_disk, command):
+    assert command(small_disk, "featurize").code == 2
+    (small_disk.root / "ballast").unlink()
+    before = small_disk.digest("data/features")
+    assert command(small_disk, "featurize").code == 0
+    assert small_disk.digest("data/features") == before
