@@ -80,4 +80,3 @@ def training(register_model: bool = True) -> Registered | None:
         registered = register() if register_model else None
         create_markdown_artifact(screen.summary(registered), key="training")
     return registered
-

@@ -213,7 +213,9 @@ def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
         shutil.copy(REPOSITORY / "params.yaml", root)
         shutil.copytree(store, root / "mlruns")
         _write_tables(project, root / "csv")
-        return Workspace(root, store).change({**SMALL, **OF_PROJECT[project], "model": f"{project}-model"})
+        return Workspace(root, store).change(
+            {**SMALL, **OF_PROJECT[project], "model": f"{project}-model"}
+        )
 
     return make
 

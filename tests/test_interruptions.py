@@ -2,10 +2,9 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,7 @@ def small_disk(wines, tmp_path):
         pytest.skip("only root may mount a disk")
     try:
         workspace = wines.copy(disk)
-        with (disk / "ballast").open("wb") as ballast:
+        with (disk / "ballast").open("wb", buffering=0) as ballast:
             fill(ballast)
         yield workspace
     finally:
@@ -99,13 +98,9 @@ def small_disk(wines, tmp_path):
 
 
 def fill(file):
-    block = b"0" * 4096
-    try:
+    with suppress(OSError):
         while True:
-            file.write(block)
-            file.flush()
-    except OSError:
-        pass
+            file.write(b"0" * 4096)
 
 
 @pytest.mark.parametrize("stage", PLACES)

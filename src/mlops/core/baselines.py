@@ -26,9 +26,7 @@ def score(
     outcome = dataset.target(training, spec, task).to_numpy()
     actual = dataset.target(holdout, spec, task).to_numpy()
     guesses = {
-        "mean" if task == "regression" else "majority class": _constant(
-            outcome, len(actual), task
-        ),
+        "mean" if task == "regression" else "majority class": _constant(outcome, len(actual), task),
         f"one feature: {spec.baseline}": _one_feature(training, holdout, outcome, spec, task),
     }
     return {name: metrics.score(task, actual, guess, threshold) for name, guess in guesses.items()}

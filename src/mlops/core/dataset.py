@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.core.errors import UserError, nearest
 from mlops.core.project import Features, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 TRAINING = "training.parquet"
@@ -26,7 +27,9 @@ def typed(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
 
     for name in spec.columns:
         if name not in table:
-            raise UserError(f"features: {name}: declared, but not made{nearest(name, map(str, table))}")
+            raise UserError(
+                f"features: {name}: declared, but not made{nearest(name, map(str, table))}"
+            )
     table = table[spec.columns].copy()
     table[spec.day] = pd.to_datetime(table[spec.day]).astype("datetime64[ms]")
     table[spec.key] = table[spec.key].astype(str)
@@ -67,6 +70,13 @@ def categories(frame: pd.DataFrame) -> list[str]:
     import pandas as pd
 
     return [str(name) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def with_prediction(table: pd.DataFrame, prediction: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """The table with the column `prediction`, or `prediction_<class>` where there are several."""
+    if prediction.ndim == 1:
+        return table.assign(prediction=prediction)
+    return table.assign(**{f"prediction_{i}": column for i, column in enumerate(prediction.T)})
 
 
 def validation_starts(last: dt.date, days: int, folds: int) -> list[dt.date]:

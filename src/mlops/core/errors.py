@@ -11,7 +11,7 @@ BUG = 70
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says where, what was found and what was expected."""
+    """Something the user can mend: one line that says where, what was found, what was expected."""
 
     exit_code = MENDABLE
 

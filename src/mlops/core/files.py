@@ -115,5 +115,3 @@ def folder_digests(folder: Path) -> dict[str, str]:
 def folder_digest(folder: Path) -> str:
     """One SHA-256 for a folder's whole content."""
     return digest_of(folder_digests(folder))
-
-

@@ -65,7 +65,9 @@ class Fold:
 
     def thinned(self, share: float) -> Fold:
         """The fold with only a share of its training rows, evenly spread over the days."""
-        kept = np.unique(np.linspace(0, len(self.train) - 1, int(len(self.train) * share), dtype=int))
+        kept = np.unique(
+            np.linspace(0, len(self.train) - 1, int(len(self.train) * share), dtype=int)
+        )
         return Fold(
             self.train.iloc[kept], self.validation, self.train_target[kept], self.validation_target
         )

@@ -23,17 +23,18 @@ def hashes(params: Params, root: Path) -> dict[str, str]:
     The code is what `dvc.yaml` says `train` depends on, which a test keeps complete.
     """
     return {
-        "code": digest_of({path: sha256(root / path) for path in code(root, "train")}),
+        "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
         "data": sha256(root / FEATURES / dataset.TRAINING),
         "parameters": _hash_of_parameters(params),
         "holdout": sha256(root / FEATURES / dataset.HOLDOUT),
     }
 
 
-def code(root: Path, stage: str) -> list[str]:
-    """The source files and the lock that `dvc.yaml` names for one stage."""
-    deps = yaml.safe_load((root / PIPELINE).read_text())["stages"][stage]["deps"]
-    return [path for path in deps if path.endswith((".py", ".lock", ".j2"))]
+def code(params: Params, root: Path) -> list[str]:
+    """The source files and the lock that `dvc.yaml` names for training."""
+    deps = yaml.safe_load((root / PIPELINE).read_text())["stages"]["train"]["deps"]
+    paths = [path.replace("${project}", params.project) for path in deps]
+    return [path for path in paths if path.endswith((".py", ".lock"))]
 
 
 def _hash_of_parameters(params: Params) -> str:

@@ -157,7 +157,9 @@ def _with_float32_thresholds(model: Any) -> Any:
     lines = [line for line in text if not line.startswith("tree_sizes=")]
     for number, line in enumerate(lines):
         if line.startswith("threshold="):
-            values = [repr(_rounded_down(float(t))) for t in line.removeprefix("threshold=").split()]
+            values = [
+                repr(_rounded_down(float(t))) for t in line.removeprefix("threshold=").split()
+            ]
             lines[number] = "threshold=" + " ".join(values)
     rounded = copy.copy(model)
     rounded._Booster = lightgbm.Booster(model_str="\n".join(lines))

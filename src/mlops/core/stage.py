@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -75,9 +76,11 @@ class Ran(BaseModel):
 
 def note(ran: Ran) -> None:
     """Append an execution to the log of what really ran; what was restored is not in it."""
-    LOG.parent.mkdir(exist_ok=True)
-    with LOG.open("a") as file:
-        file.write(ran.model_dump_json() + "\n")
+    # A log that can't be written, on a full disk for one, must not hide how the stage ended.
+    with suppress(OSError):
+        LOG.parent.mkdir(exist_ok=True)
+        with LOG.open("a") as file:
+            file.write(ran.model_dump_json() + "\n")
 
 
 def ran_since(moment: float) -> list[Ran]:

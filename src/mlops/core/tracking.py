@@ -55,8 +55,9 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    # What goes wrong is raised too, and is said there in one line instead of pages.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(place)
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.

@@ -67,16 +67,18 @@ def explain(failures: list[Failure]) -> str:
     head = ("table", "column", "check", "rows", "examples")
     rows = [(f.table, f.column, f.check, str(f.rows), f.examples) for f in failures]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths)), row[4]]) for row in [head, *rows]]
+    lines = [
+        "  ".join([*(row[i].ljust(width) for i, width in enumerate(widths)), row[4]])
+        for row in [head, *rows]
+    ]
     names = ", ".join(sorted({failure.table for failure in failures}))
     checks = "1 check" if len(failures) == 1 else f"{len(failures)} checks"
     return "\n".join([f"{names}: {checks} failed; nothing was written", *lines])
 
 
-def _failures(
-    name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame
-) -> list[Failure]:
+def _failures(name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame) -> list[Failure]:
     """Pandera's cases, one failure for each column and check."""
+    cases = cases.sort_values("index", kind="stable")
     twice = cases["check"] == UNIQUE
     found = [_shared_key(name, cases[twice])] if twice.any() else []
     # What could not be read as its type is said once, not again for having the wrong type.
@@ -123,7 +125,9 @@ def _fractions(name: str, raw: pd.DataFrame, typed: pd.DataFrame) -> list[Failur
             lost = raw[column][raw[column] % 1 > 0]
             examples = ", ".join(str(value) for value in pd.unique(lost)[:EXAMPLES])
             if len(lost):
-                failures.append(Failure(name, str(column), "is a whole number", len(lost), examples))
+                failures.append(
+                    Failure(name, str(column), "is a whole number", len(lost), examples)
+                )
     return failures
 
 

@@ -31,9 +31,8 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     }
     missing = [name for name in names if name not in files]
     if missing:
-        raise UserError(
-            f"package {location}: no table {missing[0]!r}; it has {', '.join(sorted(files)) or 'none'}"
-        )
+        known = ", ".join(sorted(files)) or "none"
+        raise UserError(f"package {location}: no table {missing[0]!r}; it has {known}")
     return {name: read_file(str(files[name])) for name in names}
 
 

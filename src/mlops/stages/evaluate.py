@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops.core import bundle, dataset, project, stage
+from mlops.core.bundle import Array
 from mlops.core.files import read_json, whole_folder, write_json
 from mlops.core.params import Params
-from mlops.core.paths import BUNDLE, EVIDENCE, FEATURES, SEARCH
+from mlops.core.paths import BUNDLE, EVIDENCE, FEATURES, RESULT, SEARCH
 from mlops.core.winner import TRIALS
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from mlops.core.metrics import Interval
-    from mlops.report.content import ReportContent
+    from mlops.report.content import ModelFacts, ReportContent
 
 METRICS = "metrics.json"
 HOLDOUT = "holdout.parquet"
@@ -45,31 +45,31 @@ class Evaluated(stage.Result):
         )
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """The holdout's rows, what came of them, what the bundle said, and how well it said it."""
+
+    holdout: pd.DataFrame
+    outcome: Array
+    prediction: Array
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, float]]
+    importance: pd.DataFrame
+
+
 def run(params: Params, root: Path) -> Evaluated:
     """Write metrics with intervals, predictions, plot data, slices, importance and the report."""
-    from mlops.core import baselines, metrics, tracking
+    from mlops.core import tracking
     from mlops.report import page
 
     spec = project.features(params.project)
     scorer = bundle.Scorer(root / BUNDLE)
-    task, threshold = scorer.card.task, scorer.card.threshold
-    training = dataset.read(root / FEATURES / dataset.TRAINING)
-    holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
-    frame = dataset.inputs(holdout, spec)
-    outcome = dataset.target(holdout, spec, task).to_numpy()
-    prediction = scorer.predict(frame)
-    measured = metrics.intervals(
-        task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
-    )
-    simple = baselines.score(training, holdout, spec, task, threshold)
-    content = report_content(
-        params, root, scorer.card, holdout, outcome, prediction, measured, simple,
-        _importance(scorer, frame, outcome, params),
-    )  # fmt: skip
-    result = _summary(measured, simple, task, len(frame))
+    judged = _judged(scorer, spec, params, root)
+    content = _report_content(judged, scorer.card, spec, root)
+    result = _summary(judged, scorer.card.task)
     with whole_folder(root / EVIDENCE) as folder:
-        _write_metrics(folder, measured, simple)
-        _predictions(holdout, spec, outcome, prediction).to_parquet(folder / HOLDOUT, index=False)
+        _write_metrics(folder, judged.metrics, judged.baselines)
+        _predictions(judged, spec).to_parquet(folder / HOLDOUT, index=False)
         _write_tables(folder, content)
         (folder / REPORT).write_text(page.render(content), encoding="utf-8")
         result.save(folder)
@@ -77,25 +77,56 @@ def run(params: Params, root: Path) -> Evaluated:
     return result
 
 
-def report_content(
-    params: Params,
-    root: Path,
-    card: bundle.Card,
-    holdout: pd.DataFrame,
-    outcome: np.ndarray[Any, Any],
-    prediction: np.ndarray[Any, Any],
-    measured: dict[str, Interval],
-    baselines: dict[str, dict[str, float]],
-    importance: pd.DataFrame,
+def _judged(scorer: bundle.Scorer, spec: project.Features, params: Params, root: Path) -> Judgement:
+    from mlops.core import baselines, metrics
+
+    task, threshold = scorer.card.task, scorer.card.threshold
+    training = dataset.read(root / FEATURES / dataset.TRAINING)
+    holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
+    frame = dataset.inputs(holdout, spec)
+    outcome = dataset.target(holdout, spec, task).to_numpy()
+    prediction = scorer.predict(frame)
+    return Judgement(
+        holdout,
+        outcome,
+        prediction,
+        metrics.intervals(
+            task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
+        ),
+        baselines.score(training, holdout, spec, task, threshold),
+        _importance(scorer, frame, outcome, params),
+    )
+
+
+def _report_content(
+    judged: Judgement, card: bundle.Card, spec: project.Features, root: Path
 ) -> ReportContent:
-    """All that the report shows, from the bundle's card, the holdout and its predictions."""
+    """All that the report shows."""
     from mlops.core import metrics
     from mlops.report import curves
-    from mlops.report.content import ModelFacts, ReportContent
+    from mlops.report.content import ReportContent
 
-    spec = project.features(params.project)
-    days = holdout[spec.day].dt.date
-    facts = ModelFacts(
+    outcome, prediction = judged.outcome, judged.prediction
+    slices = judged.holdout[list(spec.slices)]
+    return ReportContent(
+        title=f"{card.name}: the holdout's verdict",
+        task=card.task,
+        model=_facts(judged, card, spec, root),
+        metrics=judged.metrics,
+        baselines=judged.baselines,
+        curves=curves.curves(card.task, outcome, prediction, card.threshold),
+        slices=metrics.by_slice(card.task, outcome, prediction, slices, card.threshold),
+        importance=judged.importance,
+        search=_search_history(root),
+        dropped=read_json(root / FEATURES / RESULT)["dropped"],
+    )
+
+
+def _facts(judged: Judgement, card: bundle.Card, spec: project.Features, root: Path) -> ModelFacts:
+    from mlops.report.content import ModelFacts
+
+    days = judged.holdout[spec.day].dt.date
+    return ModelFacts(
         name=card.name,
         family=card.family,
         hyperparameters=card.hyperparameters,
@@ -103,28 +134,14 @@ def report_content(
         train_dates=(card.trained_on["since"], card.trained_on["until"]),
         holdout_dates=(str(days.min()), str(days.max())),
         train_rows=card.trained_on["rows"],
-        holdout_rows=len(holdout),
-        label_rate=float(outcome.mean()) if card.task == "binary" else None,
+        holdout_rows=len(judged.holdout),
+        label_rate=float(judged.outcome.mean()) if card.task == "binary" else None,
         threshold=card.threshold,
-    )
-    return ReportContent(
-        title=f"{card.name}: the holdout's verdict",
-        task=card.task,
-        model=facts,
-        metrics=measured,
-        baselines=baselines,
-        curves=curves.curves(card.task, outcome, prediction, card.threshold),
-        slices=metrics.by_slice(
-            card.task, outcome, prediction, holdout[list(spec.slices)], card.threshold
-        ),
-        importance=importance,
-        search=_search_history(root),
-        dropped=read_json(root / FEATURES / "result.json")["dropped"],
     )
 
 
 def _importance(
-    scorer: bundle.Scorer, frame: pd.DataFrame, outcome: np.ndarray[Any, Any], params: Params
+    scorer: bundle.Scorer, frame: pd.DataFrame, outcome: Array, params: Params
 ) -> pd.DataFrame:
     """Importance on evenly spread rows: all of them would cost more than they would tell."""
     import numpy as np
@@ -158,23 +175,18 @@ def _search_history(root: Path) -> pd.DataFrame:
     )
 
 
-def _summary(
-    measured: dict[str, Interval],
-    baselines: dict[str, dict[str, float]],
-    task: project.Task,
-    rows: int,
-) -> Evaluated:
+def _summary(judged: Judgement, task: project.Task) -> Evaluated:
     from mlops.core.metrics import main_metric
 
     name, _ = main_metric(task)
-    main = measured[name]
+    main = judged.metrics[name]
     return Evaluated(
         metric=name,
         value=main.value,
         low=main.low,
         high=main.high,
-        baselines={baseline: scores[name] for baseline, scores in baselines.items()},
-        rows=rows,
+        baselines={baseline: scores[name] for baseline, scores in judged.baselines.items()},
+        rows=len(judged.holdout),
     )
 
 
@@ -195,18 +207,10 @@ def _defined(numbers: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(number) else number for name, number in numbers.items()}
 
 
-def _predictions(
-    holdout: pd.DataFrame,
-    spec: project.Features,
-    outcome: np.ndarray[Any, Any],
-    prediction: np.ndarray[Any, Any],
-) -> pd.DataFrame:
+def _predictions(judged: Judgement, spec: project.Features) -> pd.DataFrame:
     """One row per holdout row: its key, its outcome, and what the bundle said of it."""
-    table = holdout[[spec.key, spec.day]].assign(outcome=outcome)
-    columns = prediction.reshape(len(table), -1).T
-    if len(columns) == 1:
-        return table.assign(prediction=columns[0])
-    return table.assign(**{f"prediction_{i}": column for i, column in enumerate(columns)})
+    table = judged.holdout[[spec.key, spec.day]].assign(outcome=judged.outcome)
+    return dataset.with_prediction(table, judged.prediction)
 
 
 def _write_tables(folder: Path, content: ReportContent) -> None:

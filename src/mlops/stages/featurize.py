@@ -79,7 +79,9 @@ def _tables(root: Path) -> list[Path]:
 def _require_unique(table: pd.DataFrame, key: str) -> None:
     twice = table[key][table[key].duplicated()]
     if len(twice):
-        raise UserError(f"features: {key}: {len(twice)} rows share a key, such as {twice.iloc[0]!r}")
+        raise UserError(
+            f"features: {key}: {len(twice)} rows share a key, such as {twice.iloc[0]!r}"
+        )
 
 
 def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:

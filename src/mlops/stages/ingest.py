@@ -27,9 +27,7 @@ class Ingested(stage.Result):
     @property
     def line(self) -> str:
         largest = max(self.rows, key=lambda name: self.rows[name])
-        return (
-            f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {self.since} to {self.until}"
-        )
+        return f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {self.since} to {self.until}"
 
 
 def run(params: Params, root: Path) -> Ingested:

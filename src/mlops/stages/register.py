@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ALIAS = "challenger"
 # Said, not inferred: inferring starts a process and takes ten seconds.
 REQUIREMENTS = ("onnx", "onnxruntime", "pandas")
+# As many characters of a dataset's digest as MLflow keeps.
+DATASET_DIGEST = 36
 
 
 class Registered(stage.Result):
@@ -56,7 +58,9 @@ def _registered(params: Params, root: Path) -> Registered:
     evidence = tracking.evidence(params, root)
     known = find(client, card.name, digest)
     version = int(known.version) if known else _create(client, card, digest, evidence, root)
-    client.set_model_version_tag(card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE))
+    client.set_model_version_tag(
+        card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE)
+    )
     client.set_registered_model_alias(card.name, ALIAS, str(version))
     return Registered(
         model=card.name, version=version, digest=digest, run=evidence, new=known is None
@@ -102,9 +106,7 @@ def find(client: MlflowClient, name: str, digest: str) -> Any | None:
     return min(found, key=lambda version: int(version.version)) if found else None
 
 
-def _create(
-    client: MlflowClient, card: bundle.Card, digest: str, run: str, root: Path
-) -> int:
+def _create(client: MlflowClient, card: bundle.Card, digest: str, run: str, root: Path) -> int:
     from mlflow.exceptions import MlflowException
 
     _log_datasets(client, run, card)
@@ -167,7 +169,9 @@ def _log_datasets(client: MlflowClient, run: str, card: bundle.Card) -> None:
     inputs = [
         DatasetInput(
             # MLflow keeps 36 characters of a dataset's digest.
-            Dataset(name, card.hashes[key][:36], "local", json.dumps({"uri": str(FEATURES / file)})),
+            Dataset(
+                name, card.hashes[key][:36], "local", json.dumps({"uri": str(FEATURES / file)})
+            ),
             [InputTag("mlflow.data.context", name)],
         )
         for name, key, file in [

@@ -53,46 +53,54 @@ def run(params: Params, root: Path) -> Trained:
 
     Raises UserError when the ONNX graph does not say what the native model says.
     """
-    from threadpoolctl import threadpool_limits
-
     from mlops.core import onnx, tracking
 
     spec, tuned = project.features(params.project), Tuned.load(root / SEARCH)
-    task = tuned.task
     table = dataset.read(root / FEATURES / dataset.TRAINING)
-    frame, outcome = dataset.inputs(table, spec), dataset.target(table, spec, task).to_numpy()
-    classes = len(np.unique(outcome)) if task != "regression" else 1
+    frame = dataset.inputs(table, spec)
+    outcome = dataset.target(table, spec, tuned.task).to_numpy()
+    classes = len(np.unique(outcome)) if tuned.task != "regression" else 1
+    encoder, estimator = _fitted(frame, outcome, tuned, params)
+    model = onnx.export(encoder, estimator, frame, tuned.task, classes)
+    holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
+    parity = onnx.require_parity(
+        model, encoder, estimator, holdout, tuned.task, params.train.parity
+    )
+    card = {
+        "name": params.model,
+        "task": tuned.task,
+        "target": spec.target,
+        "classes": classes,
+        "inputs": _inputs(frame, spec),
+        "outputs": onnx.output_names(tuned.task, classes),
+        "threshold": tuned.threshold,
+        "family": tuned.family,
+        "hyperparameters": tuned.hyperparameters,
+        "trained_on": _training_days(table, spec),
+        "parity": parity,
+        "hashes": lineage.hashes(params, root),
+    }
+    with whole_folder(root / BUNDLE) as folder:
+        (folder / bundle.MODEL).write_bytes(model)
+        _reference(frame, model, tuned.task, params).to_parquet(folder / bundle.REFERENCE)
+        bundle.write_card(folder, card)
+    tracking.tolerant(tracking.bundle, params, root)
+    return Trained.load(root / BUNDLE)
+
+
+def _fitted(
+    frame: pd.DataFrame, outcome: bundle.Array, tuned: Tuned, params: Params
+) -> tuple[Any, Any]:
+    """The winner's encoder and estimator, fitted on all the rows."""
+    from threadpoolctl import threadpool_limits
+
     family = families.family(tuned.family)
     encoder = families.encoder(family.encoding, frame)
-    estimator = family.build(task, tuned.hyperparameters, params.seed, params.threads)
+    estimator = family.build(tuned.task, tuned.hyperparameters, params.seed, params.threads)
     with threadpool_limits(params.threads):
         matrix = encoder.fit_transform(frame).astype(np.float32)
         family.fit(estimator, (matrix, outcome), None)
-    model = onnx.export(encoder, estimator, frame, task, classes)
-    holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
-    parity = onnx.require_parity(model, encoder, estimator, holdout, task, params.train.parity)
-    with whole_folder(root / BUNDLE) as folder:
-        (folder / bundle.MODEL).write_bytes(model)
-        _reference(table, frame, model, task, params).to_parquet(folder / bundle.REFERENCE)
-        bundle.write_card(
-            folder,
-            {
-                "name": params.model,
-                "task": task,
-                "target": spec.target,
-                "classes": classes,
-                "inputs": _inputs(frame, spec),
-                "outputs": onnx.output_names(task, classes),
-                "threshold": tuned.threshold,
-                "family": tuned.family,
-                "hyperparameters": tuned.hyperparameters,
-                "trained_on": _training_days(table, spec),
-                "parity": parity,
-                "hashes": lineage.hashes(params, root),
-            },
-        )
-    tracking.tolerant(tracking.bundle, params, root)
-    return Trained.load(root / BUNDLE)
+    return encoder, estimator
 
 
 def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:
@@ -114,15 +122,13 @@ def _training_days(table: pd.DataFrame, spec: project.Features) -> dict[str, Any
 
 
 def _reference(
-    table: pd.DataFrame, frame: pd.DataFrame, model: bytes, task: project.Task, params: Params
+    frame: pd.DataFrame, model: bytes, task: project.Task, params: Params
 ) -> pd.DataFrame:
     """A sample of the training rows with what the model says of them, to measure drift against."""
-    sample = frame.sample(min(params.train.reference_rows, len(frame)), random_state=params.seed)
-    sample = sample.sort_index()
+    rows = min(params.train.reference_rows, len(frame))
+    sample = frame.sample(rows, random_state=params.seed).sort_index()
     scores = bundle.predict(bundle.session(model), sample, task)
-    columns = scores.reshape(len(sample), -1).T
-    named = {f"prediction_{i}" if len(columns) > 1 else "prediction": c for i, c in enumerate(columns)}
-    return sample.assign(**named).reset_index(drop=True)
+    return dataset.with_prediction(sample, scores).reset_index(drop=True)
 
 
 if __name__ == "__main__":

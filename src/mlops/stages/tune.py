@@ -17,6 +17,7 @@ from mlops.core.winner import TRIALS, Tuned
 if TYPE_CHECKING:
     from mlops.core.folds import Fold
 
+
 @dataclass(frozen=True)
 class Judge:
     """Scores one candidate: a cheap first look, then every validation period."""
@@ -34,7 +35,9 @@ class Judge:
         outcome = {"family": name, "hyperparameters": hyperparameters, "first_look": look.loss}
         if look.loss > self.worst_first_look:
             return {**outcome, "loss": look.loss, "given_up": True}
-        fits = [f.fit(name, hyperparameters, self.task, self.seed, self.threads) for f in self.folds]
+        fits = [
+            f.fit(name, hyperparameters, self.task, self.seed, self.threads) for f in self.folds
+        ]
         losses = [fit.loss for fit in fits]
         final = _final(name, hyperparameters, [fit.rounds for fit in fits])
         return {
@@ -122,10 +125,8 @@ def _threshold(best: dict[str, Any], fold: Fold, params: Params) -> float:
     return objective.threshold(fold.validation_target, fit.prediction)
 
 
-def _final(
-    name: str, hyperparameters: dict[str, Any], rounds: list[int | None]
-) -> dict[str, Any]:
-    """The hyperparameters with which to refit: as many rounds as the periods stopped at, on average."""
+def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None]) -> dict[str, Any]:
+    """The hyperparameters to refit with: rounds are the mean of where the periods stopped."""
     key = families.family(name).rounds
     stopped = [count for count in rounds if count is not None]
     if key is None or not stopped:

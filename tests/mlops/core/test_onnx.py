@@ -44,7 +44,9 @@ def fitted(name, task, rows):
     family = families.family(name)
     encoder = families.encoder(family.encoding, rows)
     estimator = family.build(task, TREES.get(name, {}), 1, 1)
-    family.fit(estimator, (encoder.fit_transform(rows).astype("float32"), outcome(rows, task)), None)
+    family.fit(
+        estimator, (encoder.fit_transform(rows).astype("float32"), outcome(rows, task)), None
+    )
     return encoder, estimator
 
 

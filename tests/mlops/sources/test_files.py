@@ -35,7 +35,7 @@ def test_a_url_is_read_as_a_folder_is():
 
 
 def test_na_and_empty_are_missing_and_other_words_are_words(tmp_path):
-    (tmp_path / "rows.csv").write_text("word\nNA\n\"\"\nnull\nnan\nNaN\n")
+    (tmp_path / "rows.csv").write_text('word\nNA\n""\nnull\nnan\nNaN\n')
     words = files.read(str(tmp_path), ["rows"])["rows"]["word"]
     assert words.isna().tolist() == [True, True, False, False, False]
 

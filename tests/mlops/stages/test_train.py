@@ -52,9 +52,7 @@ def test_nothing_of_the_holdout_is_in_the_model_its_threshold_or_its_reference(c
     after = bundle.read_card(workspace.root / BUNDLE)
     other = {"holdout": after.hashes["holdout"]}
     assert other["holdout"] != before.hashes["holdout"]
-    expected = before.model_copy(
-        update={"hashes": before.hashes | other, "parity": after.parity}
-    )
+    expected = before.model_copy(update={"hashes": before.hashes | other, "parity": after.parity})
     assert after == expected
 
 

@@ -1,0 +1,16 @@
+"""The stage functions in one process: no flow, no DVC; what the flow is measured against."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from mlops.core import params, servers
+from mlops.core.pipeline import STAGES
+
+if __name__ == "__main__":
+    # Both sides track to the same kind of server.
+    servers.use()
+    for name in (*STAGES, "register"):
+        stage = importlib.import_module(f"mlops.stages.{name}")
+        print(stage.run(params.load(), Path()).line, flush=True)

@@ -1,0 +1,121 @@
+"""A copy of this repository's working tree in a temporary folder, to measure in.
+
+Nothing of yours is touched: data, models, caches, tracking, servers and configuration are the
+copy's own, and are gone when the measurement is over.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks import process
+from benchmarks.process import Ended
+
+REPOSITORY = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+SERVERS = Path(".run/servers.json")
+# What may point to servers, caches or code outside the copy.
+OTHERS = ("MLFLOW_", "PREFECT_", "DVC_", "SPARK_", "GIT_", "PYTHON")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A repository in a folder of its own."""
+
+    root: Path
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set keys of params.yaml by their dotted names."""
+        path = self.root / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        for name, value in changes.items():
+            *sections, key = name.split(".")
+            place = content
+            for section in sections:
+                place = place[section]
+            place[key] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def python(self, *arguments: str, watched: bool = False, **variables: str) -> Ended:
+        """Run `python ...` on the copy's code, whole process."""
+        command = [sys.executable, *arguments]
+        environment = {**self.environment, **variables}
+        return process.run(command, self.root, environment, watched=watched)
+
+    def module(self, name: str, *arguments: str, watched: bool = False, **variables: str) -> Ended:
+        """Run `python -m name ...` on the copy's code, whole process."""
+        return self.python("-m", name, *arguments, watched=watched, **variables)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment without what points outside the copy."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}
+        return {
+            **kept,
+            "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", "")]),
+            # Before the editable install, which is the repository's own code.
+            "PYTHONPATH": str(self.root / "src"),
+            "DVC_GLOBAL_CONFIG_DIR": str(self.root.parent / "dvc-global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(self.root.parent / "dvc-system"),
+            "DVC_SITE_CACHE_DIR": str(self.root.parent / "dvc-site"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+
+
+@contextmanager
+def workspace(changes: Mapping[str, Any]) -> Iterator[Workspace]:
+    """A fresh copy with empty caches, its parameters changed; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
+        made = Workspace(Path(folder) / "repository")
+        _copy(made.root)
+        if changes:
+            made.change(changes)
+        _commit(made)
+        yield made
+
+
+@contextmanager
+def serving(place: Workspace) -> Iterator[None]:
+    """Keep the servers of `mlops up` running on the workspace's data."""
+    mlops = [str(BIN / "mlops")]
+    process.run([*mlops, "up"], place.root, place.environment)
+    try:
+        yield
+    finally:
+        process.run([*mlops, "down"], place.root, place.environment)
+
+
+def _copy(root: Path) -> None:
+    """Copy what Git tracks or would track, as it is on disk now."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in listed.stdout.split("\0"):
+        source = REPOSITORY / name
+        if name and source.is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root / name)
+
+
+def _commit(place: Workspace) -> None:
+    # A remote of yours would hand out what is to be made here.
+    (place.root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    author = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "benchmark"]):
+        process.run(["git", *command], place.root, place.environment)
