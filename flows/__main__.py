@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
-from mlops.core import servers
+from mlops.core import pipeline, servers
 from mlops.core.errors import MENDABLE, nearest
 
 FLOWS = ("training",)
@@ -19,6 +20,8 @@ def main() -> None:
         hint = nearest(found, FLOWS) or f"; known: {', '.join(FLOWS)}"
         print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
+    # While Prefect is imported, which takes longer, DVC finds out what changed.
+    pipeline.ask(Path())
     # Prefect reads its address when it is imported.
     servers.use()
     from flows import screen

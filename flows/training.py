@@ -27,33 +27,33 @@ def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[R
 
 
 @task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=reads_from_outside)
-def ingest() -> Reproduced:
+def ingest(known: tuple[str, ...]) -> Reproduced:
     """Raw tables, checked and kept as Parquet."""
-    return screen.shown(pipeline.reproduce("ingest", ROOT))
+    return screen.shown(pipeline.reproduce("ingest", ROOT, known))
 
 
 @task
-def featurize() -> Reproduced:
+def featurize(known: tuple[str, ...]) -> Reproduced:
     """Features on the engine of `params.yaml`, the holdout set apart."""
-    return screen.shown(pipeline.reproduce("featurize", ROOT))
+    return screen.shown(pipeline.reproduce("featurize", ROOT, known))
 
 
 @task
-def tune() -> Reproduced:
+def tune(known: tuple[str, ...]) -> Reproduced:
     """The search over families and hyperparameters."""
-    return screen.shown(pipeline.reproduce("tune", ROOT))
+    return screen.shown(pipeline.reproduce("tune", ROOT, known))
 
 
 @task
-def train() -> Reproduced:
+def train(known: tuple[str, ...]) -> Reproduced:
     """The winner, refitted and exported: the bundle."""
-    return screen.shown(pipeline.reproduce("train", ROOT))
+    return screen.shown(pipeline.reproduce("train", ROOT, known))
 
 
 @task
-def evaluate() -> Reproduced:
+def evaluate(known: tuple[str, ...]) -> Reproduced:
     """The bundle's evidence on the holdout."""
-    return screen.shown(pipeline.reproduce("evaluate", ROOT))
+    return screen.shown(pipeline.reproduce("evaluate", ROOT, known))
 
 
 @task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
@@ -75,8 +75,9 @@ def training(register_model: bool = True) -> Registered | None:
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
     """
     with pipeline.alone(ROOT):
+        known = pipeline.unchanged(ROOT)
         for stage in (ingest, featurize, tune, train, evaluate):
-            stage()
+            stage(known)
         registered = register() if register_model else None
         create_markdown_artifact(screen.summary(registered), key="training")
     return registered

@@ -49,8 +49,11 @@ def wait_until_waiting(process, seconds=60):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("stage", PLACES)
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [(stage, signal.SIGKILL) for stage in PLACES]
+    + [("ingest", signal.SIGTERM), ("train", signal.SIGINT)],
+)
 def test_a_kill_in_the_middle_of_a_stage_leaves_its_output_and_the_next_run_ends_well(
     wines, stage, number
 ):

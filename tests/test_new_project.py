@@ -80,3 +80,13 @@ def test_registering_the_same_bytes_again_makes_no_second_version(workspace, pro
 def test_only_binary_models_carry_a_threshold(workspace, project):
     threshold = bundle.read_card(workspace.root / "models/bundle").threshold
     assert (threshold is not None) == (project == "flights")
+
+
+@pytest.mark.slow
+def test_each_stages_command_says_one_line_and_nothing_else(workspace, tmp_path):
+    copy = workspace.copy(tmp_path)
+    for stage in ("ingest", "featurize", "tune", "train", "evaluate", "register"):
+        done = copy.command(stage)
+        assert (done.code, done.err) == (0, "")
+        assert len(done.out.splitlines()) == 1
+        assert done.out.startswith(f"{stage} ")

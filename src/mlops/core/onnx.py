@@ -45,6 +45,7 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     )
     _take_columns(graph)
     _give_columns(graph, task, classes)
+    _order_opsets(graph)
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString(deterministic=True))
 
@@ -172,6 +173,13 @@ def _rounded_down(value: float) -> float:
     # As a Python float: NumPy would round `value` itself before it compared the two.
     below = np.nextafter(nearest, np.float32(-np.inf))
     return float(nearest) if float(nearest) <= value else float(below)
+
+
+def _order_opsets(graph: Any) -> None:
+    """The converter lists them in the order of a set: another one in every other process."""
+    opsets = sorted(graph.opset_import, key=lambda opset: str(opset.domain))
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
 
 
 def _take_columns(graph: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
+_asked: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,42 @@ def alone(root: Path) -> Iterator[None]:
         ) from None
 
 
-def reproduce(stage: str, root: Path) -> Reproduced:
+def ask(root: Path) -> None:
+    """Have DVC look for what changed, in a process of its own, while this one imports."""
+    if root not in _asked:
+        _asked[root] = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "status", "--json"],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def unchanged(root: Path) -> tuple[str, ...]:
+    """The stages, from the first on, that are as dvc.lock says; none when DVC can't tell."""
+    ask(root)
+    answer, _ = _asked.pop(root).communicate()
+    return _before_first(json.loads(answer)) if answer else ()
+
+
+def _before_first(changed: Container[str]) -> tuple[str, ...]:
+    """What follows a changed stage may change with it, whatever the status says of it now."""
+    return tuple(itertools.takewhile(lambda stage: stage not in changed, STAGES))
+
+
+def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
     """Ask DVC for one stage's output: restored where it was made before, else made now.
 
-    With a default remote configured, its cache is asked too. Raises StageFailed when the
-    stage's command fails; the stage's earlier output is put back then.
+    With a default remote configured, its cache is asked too. What is `known` to be unchanged is
+    not asked for again. Raises StageFailed when the stage's command fails; the stage's earlier
+    output is put back then.
     """
+    start = time.time()
+    if stage in known:
+        return Reproduced(stage, "unchanged", time.time() - start)
     from dvc.exceptions import DvcException
 
-    start = time.time()
     repo = _repo(root)
     with _python_on_path():
         try:

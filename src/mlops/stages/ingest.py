@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.core import project, stage
 from mlops.core.errors import UserError
@@ -15,6 +15,13 @@ from mlops.core.paths import RAW
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Spark reads no nanoseconds.
+FORMAT: dict[str, Any] = {
+    "index": False,
+    "coerce_timestamps": "us",
+    "allow_truncated_timestamps": True,
+}
 
 
 class Ingested(stage.Result):
@@ -86,11 +93,11 @@ def _summary(
 def _write(rows: pd.DataFrame, day: str | None, folder: Path) -> None:
     folder.mkdir()
     if day is None:
-        rows.to_parquet(folder / "all.parquet", index=False)
+        rows.to_parquet(folder / "all.parquet", **FORMAT)
         return
     # A file a month: when a month arrives, the remote receives that month alone.
     for month, part in rows.groupby(rows[day].dt.strftime("%Y-%m"), sort=True):
-        part.to_parquet(folder / f"{month}.parquet", index=False)
+        part.to_parquet(folder / f"{month}.parquet", **FORMAT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The feature table is typed and ordered alike whatever made it, and split by whole days."""
 
 import datetime as dt
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -76,4 +77,4 @@ def test_validation_periods_follow_each_other_and_end_at_the_last_day(last, days
     length = dt.timedelta(days=days)
     assert len(starts) == folds
     assert starts[-1] + length == last + dt.timedelta(days=1)
-    assert all(after - before == length for before, after in zip(starts, starts[1:], strict=False))
+    assert all(after - before == length for before, after in pairwise(starts))

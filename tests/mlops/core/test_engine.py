@@ -20,8 +20,8 @@ def test_the_engine_answers_to_pyspark_only_while_it_is_spoken():
 
 
 def test_a_failure_while_it_is_spoken_gives_the_real_one_back():
-    with pytest.raises(ValueError), engine.spoken("duckdb"):
-        raise ValueError
+    with pytest.raises(ValueError, match="here"), engine.spoken("duckdb"):
+        raise ValueError("here")
     import pyspark
 
     assert pyspark.__version__[0].isdigit()

@@ -1,4 +1,4 @@
-"""Outputs are whole or not there, whatever interrupts them; digests name content and nothing else."""
+"""Outputs are whole or not there, whatever interrupts them; digests name nothing but content."""
 
 import os
 import signal
@@ -28,6 +28,11 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def half_written(folder, error):
+    (folder / "result").write_text("half")
+    raise error
+
+
 @pytest.fixture
 def output(tmp_path):
     """An output that an earlier run left."""
@@ -50,8 +55,7 @@ def test_the_output_does_not_change_before_the_block_ends(output):
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
 def test_a_block_that_raises_leaves_the_output_and_nothing_else(output, error):
     with pytest.raises(error), files.whole_folder(output) as folder:
-        (folder / "result").write_text("half")
-        raise error
+        half_written(folder, error)
     assert (output / "result").read_text() == "earlier"
     assert left_in(output.parent) == ["output"]
 
@@ -158,5 +162,5 @@ def test_equal_content_is_equal_json_whatever_the_order_of_keys(tmp_path):
 
 
 def test_json_takes_no_nan_which_other_readers_would_refuse(tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a", {"x": float("nan")})

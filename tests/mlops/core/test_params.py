@@ -1,4 +1,4 @@
-"""Whatever is wrong with params.yaml is said in one line, with the key and the nearest right name."""
+"""Whatever is wrong with params.yaml is said in one line, with the nearest right name."""
 
 import datetime as dt
 import re

@@ -1,4 +1,4 @@
-"""The seed decides the search, hand-set candidates come first, and nothing is ever worse for them."""
+"""The seed decides the search, and hand-set candidates come first."""
 
 import pytest
 from hyperopt import hp

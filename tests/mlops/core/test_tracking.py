@@ -55,7 +55,7 @@ def test_connecting_leaves_the_environment_as_it_was(wines):
 
 def test_a_server_that_does_not_answer_is_named_at_once(wines, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="http://127.0.0.1:9 does not answer"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not answer"):
         tracking.connect(wines.params(), wines.root)
 
 

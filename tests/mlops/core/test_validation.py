@@ -1,5 +1,7 @@
 """Everything that is wrong with the raw tables is said at once, with examples."""
 
+from types import MappingProxyType
+
 import pandas as pd
 import pandera.pandas as pa
 import pytest
@@ -17,8 +19,8 @@ class Trips(pa.DataFrameModel):
     class Config:
         strict = True
         coerce = True
-        unique = ["day", "number"]
-        metadata = {"day": "day"}
+        unique = ("day", "number")
+        metadata = MappingProxyType({"day": "day"})
 
 
 class Towns(pa.DataFrameModel):
