@@ -25,7 +25,7 @@ def loss(task: Task, outcome: Array, prediction: Array) -> float:
     if task == "binary":
         return 1.0 - float(roc_auc_score(outcome, prediction))
     if task == "multiclass":
-        # Float32 probabilities add up to one but for their last digits, of which scikit-learn warns.
+        # Float32 probabilities miss one by their last digits, of which scikit-learn warns.
         shares = prediction / prediction.sum(axis=1, keepdims=True)
         return float(log_loss(outcome, shares, labels=range(prediction.shape[1])))
     return float(root_mean_squared_error(outcome, prediction))

@@ -34,7 +34,8 @@ class Ingested(stage.Result):
     @property
     def line(self) -> str:
         largest = max(self.rows, key=lambda name: self.rows[name])
-        return f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {self.since} to {self.until}"
+        span = f"{self.since} to {self.until}"
+        return f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {span}"
 
 
 def run(params: Params, root: Path) -> Ingested:
