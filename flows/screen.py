@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -73,12 +74,19 @@ def run(flow: Callable[[], Any]) -> None:
     def command() -> None:
         # Heartbeats tell a far server that a run still lives; here they cost a second of waiting.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            registered = flow()
+            registered = _ended_well(flow)
         print(f"\n{summary(registered)}\n")
         print(_where_next(time.perf_counter() - start))
 
+    # Asked to end, a flow ends its stage and puts back what that was writing, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(stage.guarded(command))
+
+
+def _ended_well(flow: Callable[[], Any]) -> Any:
+    """What the flow returns; a stage that failed has said why, so its exit code is all there is."""
     try:
-        sys.exit(stage.guarded(command))
+        return flow()
     except StageFailed as failure:
         sys.exit(failure.exit_code)
 

@@ -6,6 +6,8 @@ import itertools
 import json
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import psutil
 
 from mlops.core.errors import BUG, UserError
 from mlops.core.stage import Ran, ran_since
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
+STOP_SECONDS = 20
 _asked: dict[Path, subprocess.Popen[bytes]] = {}
 
 
@@ -106,6 +111,11 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
         except DvcException as error:
             _put_back(repo, stage)
             raise _failed(stage, start, error) from error
+        except BaseException:
+            # Nobody else ends what DVC started: it would go on writing.
+            _end_children(f"mlops.stages.{stage}")
+            _put_back(repo, stage)
+            raise
     ran = _ran(stage, start)
     how: How = "run" if ran else "restored" if changed else "unchanged"
     return Reproduced(stage, how, time.time() - start)
@@ -142,6 +152,23 @@ def _put_back(repo: Repo, stage: str) -> None:
     repo.checkout([stage], force=True, allow_missing=True)
 
 
+def _end_children(name: str) -> None:
+    """End the processes below this one whose command has `name` in it, and wait for their end."""
+    children = [p for p in psutil.Process().children(recursive=True) if _runs(p, name)]
+    for child in children:
+        child.terminate()
+    _, left = psutil.wait_procs(children, timeout=STOP_SECONDS)
+    for child in left:
+        child.kill()
+
+
+def _runs(process: psutil.Process, name: str) -> bool:
+    try:
+        return name in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _ran(stage: str, since: float) -> Ran | None:
     return next((ran for ran in ran_since(since) if ran.stage == stage), None)
 
@@ -151,5 +178,10 @@ def _failed(stage: str, since: float, error: Exception) -> StageFailed:
     if ran:
         return StageFailed(stage, ran.exit_code, f"{stage}: see the line above")
     reason = " ".join(str(error.__cause__ or error).split())
+    killed = re.search(r"exited with -(\d+)$", reason)
+    if killed:
+        name = signal.Signals(int(killed[1])).name
+        hint = "; was there memory enough?" if name == "SIGKILL" else ""
+        reason = f"stopped by {name}, its earlier output is back in place{hint}"
     print(f"error: {stage}: {reason}", file=sys.stderr)
-    return StageFailed(stage, BUG, reason)
+    return StageFailed(stage, 128 + int(killed[1]) if killed else BUG, reason)

@@ -14,6 +14,8 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from mlops.core.errors import UserError
 from mlops.core.paths import SERVERS
 
@@ -21,6 +23,8 @@ HOST = "127.0.0.1"
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 VARIABLES = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
 PORTS = {"mlflow": 5000, "prefect": 4200}
+# MLflow's jobs judge the answers of language models: seven processes that wait in vain here.
+ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 
@@ -33,6 +37,8 @@ def up(root: Path = Path()) -> dict[str, str]:
     known = running(root)
     if known:
         return known
+    # One may have died without the other.
+    down(root)
     (root / SERVERS).parent.mkdir(exist_ok=True)
     urls = {name: f"http://{HOST}:{_free_port(port)}" for name, port in PORTS.items()}
     pids = {name: _spawn(name, url, root) for name, url in urls.items()}
@@ -43,19 +49,17 @@ def up(root: Path = Path()) -> dict[str, str]:
 
 
 def down(root: Path = Path()) -> list[str]:
-    """Stop the servers that `up` started, and give their names."""
-    if not (root / SERVERS).exists():
-        return []
-    pids: dict[str, int] = json.loads((root / SERVERS).read_text())["pids"]
-    for pid in pids.values():
+    """Stop the servers that `up` started, and give the names of those that still ran."""
+    started = _started(root)
+    for pid in started.values():
         _signal_group(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while any(_alive(pid) for pid in pids.values()) and time.monotonic() < deadline:
+    while any(_is(pid, name) for name, pid in started.items()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for pid in pids.values():
+    for pid in started.values():
         _signal_group(pid, signal.SIGKILL)
-    (root / SERVERS).unlink()
-    return list(pids)
+    (root / SERVERS).unlink(missing_ok=True)
+    return list(started)
 
 
 def running(root: Path = Path()) -> dict[str, str]:
@@ -80,11 +84,12 @@ def _spawn(name: str, url: str, root: Path) -> int:
     port = url.rsplit(":", 1)[1]
     store = (root / "mlruns").resolve()
     store.mkdir(exist_ok=True)
+    # Artifacts are plain files, so that a run without the servers finds them too.
     commands = {
         "mlflow": [
             "-m", "mlflow", "server", "--host", HOST, "--port", port, "--workers", "1",
             "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}",
-            "--artifacts-destination", (store / "artifacts").as_uri(), "--serve-artifacts",
+            "--no-serve-artifacts", "--default-artifact-root", (store / "artifacts").as_uri(),
         ],
         "prefect": ["-m", "prefect", "server", "start", "--host", HOST, "--port", port],
     }  # fmt: skip
@@ -92,6 +97,7 @@ def _spawn(name: str, url: str, root: Path) -> int:
         process = subprocess.Popen(
             [sys.executable, *commands[name]],
             cwd=root,
+            env=ENVIRONMENT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -108,7 +114,7 @@ def _log(name: str, root: Path) -> Path:
 def _wait(name: str, url: str, pid: int, root: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _answers(url + HEALTH[name]):
-        if not _alive(pid) or time.monotonic() > deadline:
+        if not _is(pid, name) or time.monotonic() > deadline:
             down(root)
             raise UserError(f"{name} server did not start; see {_log(name, root)}")
         time.sleep(0.2)
@@ -134,18 +140,20 @@ def _free_port(wanted: int) -> int:
     raise UserError(f"{HOST}: no free port")
 
 
-def _alive(pid: int) -> bool:
+def _started(root: Path) -> dict[str, int]:
     try:
-        # A child of ours that ended is a zombie until it is waited for.
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return False
-    except ChildProcessError:
-        pass
+        pids: dict[str, int] = json.loads((root / SERVERS).read_text())["pids"]
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: pid for name, pid in pids.items() if _is(pid, name)}
+
+
+def _is(pid: int, name: str) -> bool:
+    """Whether the process is that server: after a restart its number may be another's."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return {name, "server"} <= set(psutil.Process(pid).cmdline())
+    except psutil.Error:
         return False
-    return True
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -55,6 +57,8 @@ def screen_line(name: str, result: str, seconds: float, how: str) -> str:
 def main(name: str, run: Run) -> None:
     """Run one stage in the current folder, print its line, note that it ran, and exit."""
     start = time.time()
+    if "DVC_STAGE" in os.environ:
+        _end_with_parent()
 
     def command() -> None:
         result = run(params.load(), Path())
@@ -63,6 +67,18 @@ def main(name: str, run: Run) -> None:
     code = guarded(command)
     note(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
     sys.exit(code)
+
+
+def _end_with_parent() -> None:
+    """End this process when the DVC that started it is gone: nobody would keep what it makes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Ran(BaseModel):

@@ -139,6 +139,7 @@ def _log_model(run: str, card: bundle.Card, root: Path) -> Any:
         return mlflow.onnx.log_model(
             model,
             name="model",
+            onnx_execution_providers=["CPUExecutionProvider"],
             signature=_signature(card),
             input_example=example,
             pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
