@@ -25,6 +25,7 @@ from benchmarks.process import Ended
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SERVERS = Path(".run/servers.json")
+DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"
 # What may point to servers, caches or code outside the copy.
 OTHERS = ("MLFLOW_", "PREFECT_", "DVC_", "SPARK_", "GIT_", "PYTHON")
 
@@ -47,15 +48,17 @@ class Workspace:
             place[key] = value
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
-    def python(self, *arguments: str, watched: bool = False, **variables: str) -> Ended:
-        """Run `python ...` on the copy's code, whole process."""
-        command = [sys.executable, *arguments]
-        environment = {**self.environment, **variables}
-        return process.run(command, self.root, environment, watched=watched)
-
-    def module(self, name: str, *arguments: str, watched: bool = False, **variables: str) -> Ended:
+    def module(
+        self,
+        name: str,
+        *arguments: str,
+        watched: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> Ended:
         """Run `python -m name ...` on the copy's code, whole process."""
-        return self.python("-m", name, *arguments, watched=watched, **variables)
+        command = [sys.executable, "-m", name, *arguments]
+        environment = {**self.environment, **(variables or {})}
+        return process.run(command, self.root, environment, watched=watched)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -115,7 +118,9 @@ def _copy(root: Path) -> None:
 
 def _commit(place: Workspace) -> None:
     # A remote of yours would hand out what is to be made here.
-    (place.root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (place.root / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n    check_update = false\n"
+    )
     author = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
     for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "benchmark"]):
         process.run(["git", *command], place.root, place.environment)

@@ -211,8 +211,8 @@ def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
         (root / "src" / project).symlink_to(source)
         (root / "src" / "mlops").symlink_to(REPOSITORY / "src" / "mlops")
         (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
-        (root / "dvc.yaml").write_text(_pipeline(project))
-        shutil.copy(REPOSITORY / "params.yaml", root)
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(REPOSITORY / name, root)
         shutil.copytree(store, root / "mlruns")
         _write_tables(project, root / "csv")
         return Workspace(root, store).change(
@@ -252,12 +252,6 @@ def command(
         return Done(ended.value.code, said.out, said.err)
 
     return run
-
-
-def _pipeline(project: str) -> str:
-    parts = ("tables", "features", "models")
-    deps = [f"src/{project}/{part}.py" for part in parts] + ["requirements.lock"]
-    return yaml.safe_dump({"stages": {"train": {"deps": deps}}})
 
 
 def _write_tables(project: str, folder: Path) -> None:

@@ -7,8 +7,6 @@ import pytest
 
 OUTPUTS = ("data/raw", "data/features", "models/search", "models/bundle", "reports")
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture
 def wines(finished, tmp_path):

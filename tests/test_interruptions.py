@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 PLACES = {
     "ingest": "data/raw",
     "featurize": "data/features",

@@ -10,8 +10,6 @@ from mlops.core import bundle
 from mlops.core.errors import UserError
 from mlops.core.files import sha256
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture
 def folder(finished, tmp_path):

@@ -9,8 +9,6 @@ from sklearn.ensemble import RandomForestClassifier
 from mlops.core import bundle, families, onnx
 from mlops.core.errors import UserError
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 TASKS = ("binary", "multiclass", "regression")
 TREES = {
     "lightgbm": {"n_estimators": 15, "min_child_samples": 5},

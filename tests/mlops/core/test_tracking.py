@@ -9,8 +9,6 @@ import pytest
 from mlops.core import tracking
 from mlops.core.errors import UserError
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture
 def wines(finished, tmp_path):

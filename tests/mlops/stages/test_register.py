@@ -10,8 +10,6 @@ from mlflow.exceptions import MlflowException
 from mlops.core import bundle, tracking
 from mlops.core.files import read_json
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture
 def wines(finished, tmp_path):

@@ -5,8 +5,6 @@ import pytest
 from mlops.core.files import read_json
 from mlops.stages import tune
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture
 def wines(finished, tmp_path):

@@ -1,0 +1,61 @@
+"""`python -m benchmarks [NAME ...]`: measure, print each figure beside its goal, judge.
+
+Everything runs in temporary copies of this repository; nothing of yours is touched. Exits 1 when
+a figure falls short of its goal or a benchmark fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+
+from benchmarks.figure import QUICK, Failed, Figure, Plan, progress
+
+NAMES = ("flow", "unchanged", "engines", "scale", "search")
+
+
+def main() -> int:
+    """Run the benchmarks asked for, all when none is; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure what the README claims."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes: shows that all works, judges nothing"
+    )
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(NAMES)
+    if unknown:
+        parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(NAMES)}")
+    plan = QUICK if asked.quick else Plan()
+    good = [_run(name, plan) for name in asked.names or NAMES]
+    progress("done")
+    return 0 if all(good) else 1
+
+
+def _run(name: str, plan: Plan) -> bool:
+    """Print a benchmark's figures as they come; whether all of them are good."""
+    reached = []
+    try:
+        for figure in _figures(name, plan):
+            print(figure.line, flush=True)
+            reached.append(figure.reached is not False)
+    except Exception as error:
+        if not isinstance(error, Failed):
+            traceback.print_exc()
+        print(f"{name}: failed: {' '.join(str(error).split())}", flush=True)
+        return False
+    return all(reached)
+
+
+def _figures(name: str, plan: Plan) -> Iterator[Figure]:
+    for figure in importlib.import_module(f"benchmarks.{name}").measure(plan):
+        yield figure if plan.judges else replace(figure, reached=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

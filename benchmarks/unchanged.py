@@ -1,0 +1,69 @@
+"""The whole flow when nothing changed, against `dvc status`; and without a Prefect server.
+
+Both sides are whole processes. What is not changed does not depend on how long it was searched
+for, so the workspace is made with the shortest search; its data are the whole year's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median
+
+from benchmarks.figure import Failed, Figure, Plan, at_most, progress, ratio
+from benchmarks.process import Ended
+from benchmarks.workspace import SERVERS, Workspace, serving, workspace
+
+STAGES = 6
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    """The flow with its server, `dvc status`, and the flow that starts a temporary server."""
+    with workspace({**plan.changes, "tune.max_evals": 1}) as place, serving(place):
+        progress("unchanged: making what is not to change")
+        place.module("flows", "training")
+        # Compiles what is imported for the first time, on either side.
+        _unchanged(place)
+        _status(place)
+        progress("unchanged: flow and dvc status in turn")
+        turns = [(_unchanged(place), _status(place)) for _ in range(plan.unchanged_runs)]
+        flows, status = zip(*turns, strict=True)
+        times, seconds = ratio(flows, status)
+        yield at_most("flow / dvc status, nothing changed", times, 3, seconds)
+        progress("unchanged: flow with a temporary Prefect server")
+        temporary = [_with_temporary_server(place) for _ in range(plan.temporary_server_runs)]
+        added = median(temporary) - median(flows)
+        yield Figure("what a temporary Prefect server adds", f"{added:.1f} s")
+
+
+def _unchanged(place: Workspace, variables: Mapping[str, str] | None = None) -> float:
+    """Seconds of a flow, all of whose stages turned out to be up to date."""
+    ended = place.module("flows", "training", variables=variables)
+    if ended.out.count(" unchanged ") != STAGES:
+        raise Failed("flow: ran a stage although nothing had changed")
+    return ended.seconds
+
+
+def _status(place: Workspace) -> float:
+    ended: Ended = place.module("dvc", "status")
+    if "up to date" not in ended.out:
+        raise Failed(f"dvc status: {ended.out.strip()}")
+    return ended.seconds
+
+
+def _with_temporary_server(place: Workspace) -> float:
+    """Seconds of the same flow where no Prefect server is to be found; MLflow's stays."""
+    with _hidden(place) as mlflow:
+        return _unchanged(place, {"MLFLOW_TRACKING_URI": mlflow})
+
+
+@contextmanager
+def _hidden(place: Workspace) -> Iterator[str]:
+    """Take away the note by which a flow finds its servers; yield MLflow's address."""
+    note, aside = place.root / SERVERS, place.root.parent / "servers.json"
+    note.rename(aside)
+    try:
+        yield json.loads(aside.read_text())["urls"]["mlflow"]
+    finally:
+        aside.rename(note)

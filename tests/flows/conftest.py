@@ -1,0 +1,255 @@
+"""Repositories in folders of their own; the real flow runs in them on a real Prefect server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PARTS = (
+    ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "flows",
+    "prefect.toml", "requirements.lock", "src/flights", "src/mlops",
+)  # fmt: skip
+# Enough to find a model; the flow has to be quick here, not good.
+FEW = {"tune.families": ["lightgbm"], "tune.max_evals": 2, "split.folds": 1}
+OUTPUTS = {
+    "ingest": "data/raw",
+    "featurize": "data/features",
+    "tune": "models/search",
+    "train": "models/bundle",
+    "evaluate": "reports",
+}
+LOG = Path("logs/stages.jsonl")
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, what it said, how long it took in seconds."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A clone of this repository with little data, and the environment of its commands."""
+
+    workspace: Any
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return Path(self.workspace.root)
+
+    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(part) for part in command],
+            cwd=self.root,
+            env={
+                **os.environ,
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(self.root / "src"),
+                "DVC_SITE_CACHE_DIR": str(self.root.parent / "dvc"),
+                **self.environment,
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str | Path, **environment: str) -> Ended:
+        start = time.monotonic()
+        return ended(self.start(*command, **environment), start)
+
+    def flow(self, **environment: str) -> Ended:
+        return self.run(sys.executable, "-m", "flows", "training", **environment)
+
+    def start_flow(self) -> subprocess.Popen[str]:
+        return self.start(sys.executable, "-m", "flows", "training")
+
+    def executed(self) -> list[str]:
+        """The stages that really ran here, in order."""
+        path = self.root / LOG
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line)["stage"] for line in lines]
+
+    def outputs(self) -> dict[str, str]:
+        return {stage: self.workspace.digest(place) for stage, place in OUTPUTS.items()}
+
+    def leftovers(self) -> list[str]:
+        return [str(path) for path in self.root.glob("**/.*.part-*")]
+
+    def touch_code(self, name: str) -> Checkout:
+        """Make stale what is made with a file of code, and change nothing that it says."""
+        with (self.root / "src" / "mlops" / name).open("a") as file:
+            file.write("\n# Another comment.\n")
+        return self
+
+    def copy(self, root: Path, **environment: str) -> Checkout:
+        """The same repository elsewhere, with an empty tracking store and no servers."""
+        shutil.copytree(
+            self.root,
+            root,
+            ignore=shutil.ignore_patterns(".run", ".prefect", "mlruns", "logs", "__pycache__"),
+        )
+        shutil.copytree(self.workspace.store, root / "mlruns")
+        return Checkout(type(self.workspace)(root, self.workspace.store), environment)
+
+
+def ended(process: subprocess.Popen[str], since: float) -> Ended:
+    out, err = process.communicate(timeout=400)
+    return Ended(process.returncode, out, err, time.monotonic() - since)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A flow whose stage has computed all, and waits to write because another holds its folder."""
+
+    flow: subprocess.Popen[str]
+    stage: psutil.Process
+
+    def end(self) -> Ended:
+        return ended(self.flow, time.monotonic())
+
+    def kill_stage(self) -> Ended:
+        self.stage.kill()
+        return self.end()
+
+    def send_flow(self, number: signal.Signals) -> Ended:
+        self.flow.send_signal(number)
+        return self.end()
+
+    def send_both(self, number: signal.Signals) -> Ended:
+        """As a terminal does on Ctrl-C."""
+        os.killpg(self.flow.pid, number)
+        return self.end()
+
+    def stage_is_gone(self, seconds: float = 10) -> bool:
+        return not psutil.wait_procs([self.stage], timeout=seconds)[1]
+
+
+@contextmanager
+def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
+    flow = checkout.start_flow()
+    process = _wait_for(flow, lambda: _stage_below(flow, stage))
+    folder = os.open((checkout.root / OUTPUTS[stage]).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _wait_for(flow, lambda: _waits_for_a_lock(process.pid))
+        yield Held(flow, process)
+    finally:
+        os.close(folder)
+        if flow.poll() is None:
+            os.killpg(flow.pid, signal.SIGKILL)
+
+
+def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | None:
+    try:
+        below = psutil.Process(flow.pid).children(recursive=True)
+        return next((p for p in below if p.cmdline()[-1:] == [f"mlops.stages.{stage}"]), None)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _waits_for_a_lock(pid: int) -> bool:
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {pid} " in line for line in locks)
+
+
+def _wait_for(flow: subprocess.Popen[str], what: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        assert flow.poll() is None, flow.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the stage never came to write")
+
+
+@pytest.fixture(scope="session")
+def held() -> Any:
+    return _held
+
+
+@pytest.fixture(scope="session")
+def checkout(repository: Any) -> Callable[[Path], Checkout]:
+    """Make a repository of its own, committed, in which nothing has run yet."""
+
+    def make(root: Path) -> Checkout:
+        workspace = repository("flights", root).change(FEW)
+        for name in PARTS:
+            _copy(REPOSITORY / name, root / name)
+        made = Checkout(workspace)
+        for command in (
+            ("init", "-q"), ("config", "user.name", "A Tester"), ("config", "user.email", "a@b.cd"),
+            ("add", "."), ("commit", "-qm", "A start"),
+        ):  # fmt: skip
+            assert made.run("git", *command).code == 0
+        return made
+
+    return make
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A repository whose servers run, after its first flow from empty caches."""
+
+    checkout: Checkout
+    up: Ended
+    urls: dict[str, str]
+    first: Ended
+
+    @property
+    def prefect(self) -> dict[str, str]:
+        return {"PREFECT_API_URL": f"{self.urls['prefect']}/api"}
+
+
+@pytest.fixture(scope="session")
+def served(
+    checkout: Callable[[Path], Checkout], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    made = checkout(tmp_path_factory.mktemp("served") / "repository")
+    up = made.run(BIN / "mlops", "up")
+    try:
+        assert up.code == 0, up.err
+        urls = dict(line.split() for line in up.out.splitlines())
+        yield Served(made, up, urls, made.flow())
+    finally:
+        made.run(BIN / "mlops", "down")
+
+
+@pytest.fixture
+def trained(served: Served, tmp_path: Path) -> Checkout:
+    """A repository of its own, its cache filled by the first flow; Prefect's server is shared."""
+    assert served.first.code == 0, served.first.err
+    return served.checkout.copy(tmp_path / "repository", **served.prefect)

@@ -1,0 +1,164 @@
+"""The training flow: DVC decides what runs, Prefect sees it, the screen says it."""
+
+import json
+import re
+import shutil
+import sys
+import urllib.request
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
+
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
+TASKS = (*STAGES, "register")
+
+
+def stage_lines(out):
+    """What the screen says of each stage: its name, and how it came by its output."""
+    lines = out.split("\n\n")[0].splitlines()
+    return {line.split()[0]: line.split()[1] for line in lines}
+
+
+def ask(served, what, **body):
+    """One of Prefect's own questions, put to its REST interface."""
+    request = urllib.request.Request(
+        f"{served.urls['prefect']}/api/{what}/filter",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def again(served):
+    """The flow once more, nothing having changed, and the stages that ran for it."""
+    before = len(served.checkout.executed())
+    return served.checkout.flow(), served.checkout.executed()[before:]
+
+
+@pytest.fixture(scope="module")
+def without_outputs(served, again):
+    """The flow after all outputs were removed, what it made, and the stages that ran for it."""
+    before, made = len(served.checkout.executed()), served.checkout.outputs()
+    for folder in ("data", "models", "reports"):
+        shutil.rmtree(served.checkout.root / folder)
+    ended = served.checkout.flow()
+    return ended, served.checkout.outputs() == made, served.checkout.executed()[before:]
+
+
+def test_the_first_flow_runs_every_stage_once(served):
+    assert served.first.code == 0, served.first.err
+    assert served.checkout.executed()[:5] == list(STAGES)
+    assert stage_lines(served.first.out) == dict.fromkeys(TASKS, "run")
+
+
+def test_the_screen_has_a_line_for_each_stage_then_the_outcome_and_no_chatter(served):
+    stages, table, where = served.first.out.strip().split("\n\n")
+    assert served.first.err == ""
+    assert len(stages.splitlines()) == len(TASKS)
+    assert all(re.match(r"\w+ +run +\d+\.\d s   \S", line) for line in stages.splitlines())
+    assert all(line.startswith("| ") or set(line) <= set("|-") for line in table.splitlines())
+    assert [line.split()[0] for line in where.splitlines()] == ["done", "mlflow:", "prefect:"]
+
+
+def test_the_outcome_names_the_version_the_report_and_the_baselines(served):
+    out = served.first.out
+    assert re.search(r"\| registered +\| flights-model, version 1 +\|", out)
+    assert re.search(r"\| holdout roc_auc +\| 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) \|", out)
+    assert re.search(r"\| majority class +\| 0\.5000 +\|", out)
+    assert "the report: reports/report.html\n" in out
+    assert (served.checkout.root / "reports/report.html").exists()
+
+
+def test_prefect_knows_each_stage_as_a_task_of_that_name(served):
+    assert served.first.code == 0
+    flow = min(ask(served, "flow_runs"), key=lambda run: run["start_time"])
+    tasks = ask(served, "task_runs", flow_runs={"id": {"any_": [flow["id"]]}})
+    tasks.sort(key=lambda task: task["start_time"])
+    assert [task["name"].rsplit("-", 1)[0] for task in tasks] == list(TASKS)
+    assert {run["state_type"] for run in [flow, *tasks]} == {"COMPLETED"}
+
+
+def test_prefect_keeps_the_outcome_as_a_markdown_artifact(served):
+    assert served.first.code == 0
+    artifacts = ask(served, "artifacts", artifacts={"key": {"any_": ["training"]}})
+    first = min(artifacts, key=lambda artifact: artifact["created"])
+    assert first["type"] == "markdown"
+    assert first["data"] == served.first.out.strip().split("\n\n")[1]
+
+
+def test_when_nothing_changed_nothing_runs(again):
+    ended, executed = again
+    assert (ended.code, ended.err, executed) == (0, "", [])
+    assert stage_lines(ended.out) == dict.fromkeys(TASKS, "unchanged")
+    assert "flights-model version 1 (registered before)" in ended.out
+
+
+def test_outputs_that_were_removed_are_restored_and_nothing_runs(without_outputs):
+    ended, as_before, executed = without_outputs
+    assert (ended.code, ended.err, executed) == (0, "", [])
+    assert as_before
+    restored = {**dict.fromkeys(STAGES, "restored"), "register": "unchanged"}
+    assert stage_lines(ended.out) == restored
+
+
+def test_a_parameter_of_the_wrong_type_is_refused_before_anything_runs(trained):
+    call = "from flows.training import training; training(register_model='perhaps')"
+    ended = trained.run(sys.executable, "-c", call)
+    assert ended.code != 0
+    assert "ParameterTypeError" in ended.err
+    assert "register_model" in ended.err
+    assert trained.executed() == []
+
+
+def test_a_trial_ends_with_the_evidence_and_registers_nothing(trained):
+    call = "from flows.training import training; print(training(register_model=False))"
+    ended = trained.run(sys.executable, "-c", call)
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "None")
+    assert "register" not in ended.out
+
+
+def test_without_a_server_the_flow_starts_one_and_says_so(trained, served):
+    alone = trained.copy(trained.root.parent / "alone")
+    ended = alone.flow()
+    assert (ended.code, ended.err) == (0, "")
+    how = {**dict.fromkeys(STAGES, "unchanged"), "register": "run"}
+    assert stage_lines(ended.out) == how
+    assert "flights-model version 1 (registered)" in ended.out
+    assert "a temporary Prefect server was started for this run; `make up`" in ended.out
+    assert "temporary" not in served.first.out
+
+
+@pytest.fixture(scope="module")
+def by_dvc(checkout, tmp_path_factory):
+    """A repository of its own, caches empty, in which DVC alone runs the stages."""
+    made = checkout(tmp_path_factory.mktemp("dvc") / "repository")
+    return made, made.run("dvc", "repro")
+
+
+def test_dvc_alone_and_the_flow_write_the_same_lock(served, by_dvc):
+    made, ended = by_dvc
+    assert ended.code == 0, ended.err
+    assert served.first.code == 0, served.first.err
+    assert made.executed() == list(STAGES)
+    lock = "dvc.lock"
+    assert (made.root / lock).read_bytes() == (served.checkout.root / lock).read_bytes()
+
+
+def test_an_experiment_and_a_flow_with_its_parameter_write_the_same_lock(by_dvc, trained):
+    made, _ = by_dvc
+    assert made.run("git", "add", ".").code == 0
+    assert made.run("git", "commit", "-qm", "A run").code == 0
+    experiment = made.run("dvc", "exp", "run", "-S", "tune.max_evals=5")
+    assert experiment.code == 0, experiment.err
+    trained.workspace.change({"tune.max_evals": 5})
+    assert trained.flow().code == 0
+    assert trained.executed() == ["tune", "train", "evaluate"]
+    assert trials(made) == trials(trained) == 5
+    assert (made.root / "dvc.lock").read_bytes() == (trained.root / "dvc.lock").read_bytes()
+
+
+def trials(checkout):
+    return len(json.loads((checkout.root / "models/search/trials.json").read_text()))

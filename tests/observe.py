@@ -1,0 +1,66 @@
+"""Runs one stage in the current folder; prints, as JSON, which code it loaded from `src` and which
+parameters its result was made with: `python tests/observe.py STAGE`.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from mlops.core import params
+from mlops.core.params import Section
+
+# What only tracking reads shapes no output; `register` makes sure of what is tracked.
+TRACKING = "mlops.core.tracking"
+
+
+class Recorder:
+    """A section of the parameters that notes which of its keys are read."""
+
+    def __init__(self, section, read, path=()):
+        self._section, self._read, self._path = section, read, path
+
+    def __getattr__(self, name):
+        value = getattr(self._section, name)
+        if isinstance(value, Section):
+            return Recorder(value, self._read, (*self._path, name))
+        self._note(name)
+        return value
+
+    def model_dump(self, *, include, **options):
+        for name in include:
+            value = getattr(self._section, name)
+            keys = [f"{name}.{key}" for key in value.model_dump()] if is_section(value) else [name]
+            for key in keys:
+                self._note(key)
+        return self._section.model_dump(include=include, **options)
+
+    def _note(self, name):
+        if sys._getframe(2).f_globals["__name__"] != TRACKING:
+            self._read.add(".".join((*self._path, name)))
+
+
+def is_section(value):
+    return isinstance(value, Section)
+
+
+def loaded():
+    """The files of `src` that are imported now, as dvc.yaml names them."""
+    src = Path("src").absolute()
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    return sorted(
+        Path(file).relative_to(src.parent).as_posix()
+        for file in files
+        if file and Path(file).is_relative_to(src)
+    )
+
+
+def main():
+    read = set()
+    stage = importlib.import_module(f"mlops.stages.{sys.argv[1]}")
+    stage.run(Recorder(params.load(), read), Path())
+    print(json.dumps({"code": loaded(), "parameters": sorted(read)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The house rules that no tool knows: who imports whom, what the lock holds, how long a file is."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SRC = REPOSITORY / "src"
+# Two screens of code, and the words that explain it.
+MOST_LINES = 300
+HEAVY = {
+    "dvc", "duckdb", "fairlearn", "hyperopt", "lightgbm", "matplotlib", "mlflow", "onnx",
+    "onnxruntime", "pandas", "pandera", "prefect", "pyarrow", "pyspark", "scipy", "sklearn",
+    "sqlframe", "xgboost",
+}  # fmt: skip
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate", "register")
+LOCKED = [
+    r"[a-z0-9][a-z0-9._-]*(\[[a-z0-9,-]+\])?==[^\s/@:]+( ; [^/@:]+)? \\",
+    r"    --hash=sha256:[0-9a-f]{64}( \\)?",
+    r"    # via( \S+( \(pyproject\.toml(:\w+)?\))?)?",
+    r"    #   \S+( \(pyproject\.toml(:\w+)?\))?",
+]
+
+
+def tracked(*patterns):
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [REPOSITORY / name for name in listed.stdout.splitlines()]
+
+
+def modules(package):
+    return sorted((SRC / package).rglob("*.py"))
+
+
+def imports(path):
+    """What a file imports, anywhere in it; `from a import b` counts as `a` and as `a.b`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def forbidden(package, *places):
+    """Each import in the package that reaches one of the places."""
+    return [
+        f"{path.relative_to(SRC)}: {name}"
+        for path in modules(package)
+        for name in sorted(imports(path))
+        if any(name == place or name.startswith(f"{place}.") for place in places)
+    ]
+
+
+def loaded_by(code):
+    """The top-level packages in memory after the code ran in a fresh interpreter."""
+    after = "import sys; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{after}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_lock_holds_pins_and_hashes_and_no_address():
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    odd = [line for line in lines if not any(re.fullmatch(form, line) for form in LOCKED)]
+    assert odd == []
+    assert len(lines) > 1000
+
+
+def test_every_pin_of_the_lock_has_a_hash():
+    text = (REPOSITORY / "requirements.lock").read_text()
+    pins = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert [pin.splitlines()[0] for pin in pins if "--hash=sha256:" not in pin] == []
+
+
+def test_make_help_lists_every_target():
+    text = (REPOSITORY / "Makefile").read_text()
+    phony = next(line for line in text.splitlines() if line.startswith(".PHONY:"))
+    targets = re.findall(r"^([a-z-]+):", text, flags=re.MULTILINE)
+    said = subprocess.run(
+        ["make", "--no-print-directory"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert sorted(line.split()[0] for line in said.splitlines()) == sorted(targets)
+    assert sorted(phony.split()[1:]) == sorted(targets)
+
+
+def test_help_is_there_at_once():
+    helped = "from mlops.cli import main; main(['--help'], standalone_mode=False)"
+    assert loaded_by(helped) & (HEAVY | {"numpy", "pydantic"}) == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_imported_without_the_libraries_that_it_works_with(stage):
+    assert loaded_by(f"import mlops.stages.{stage}") & HEAVY == set()
+
+
+def test_a_file_fits_on_two_screens():
+    code = tracked("src/*.py", "flows/*.py", "benchmarks/*.py")
+    long = {str(path): len(path.read_text().splitlines()) for path in code if path.exists()}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+    assert len(long) > 40
+
+
+def test_the_ground_floor_knows_nothing_above_it():
+    above = ("mlops.stages", "mlops.sources", "mlops.report", "mlops.cli", "flows")
+    assert forbidden("mlops/core", *above) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_knows_neither_another_stage_nor_dvc_nor_prefect(stage):
+    others = [f"mlops.stages.{name}" for name in STAGES if name != stage]
+    known = imports(SRC / "mlops" / "stages" / f"{stage}.py")
+    assert known & {*others, "mlops.core.pipeline"} == set()
+    assert {name.split(".")[0] for name in known} & {"dvc", "prefect", "flows"} == set()
+
+
+def test_the_machinery_knows_neither_the_flows_nor_the_project():
+    assert forbidden("mlops", "flows", "flights") == []
+    named = [
+        f"{path.relative_to(SRC)}: {node.value}"
+        for path in modules("mlops")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and re.match(r"flights\b", str(node.value))
+    ]
+    assert named == []
+
+
+def test_the_project_knows_the_machinery_neither_by_import_nor_by_name():
+    assert forbidden("flights", "mlops", "flows") == []
+
+
+def test_only_the_flows_know_prefect():
+    assert forbidden("mlops", "prefect") == []
+
+
+def test_the_flows_know_no_model():
+    kinds = {"mlflow", "numpy", "onnx", "onnxruntime", "pandas", "sklearn", "lightgbm", "xgboost"}
+    known = {name.split(".")[0] for path in tracked("flows/*.py") for name in imports(path)}
+    assert known & kinds == set()
+    assert "prefect" in known
