@@ -49,7 +49,7 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
         "split.holdout_days": 30,
         "split.validation_days": 20,
         "split.folds": 2,
-        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "ridge"],
+        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
     },
     "wine": {
         "project": "wine",
@@ -57,7 +57,7 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
         "split.holdout_days": 30,
         "split.validation_days": 14,
         "split.folds": 2,
-        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "logistic_regression"],
+        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
     },
 }
 CARRIERS = ("EV", "UA")

@@ -59,10 +59,7 @@ def refused(command):
          "error: params.yaml: tune.families: found 'xgbost'; did you mean 'xgboost'?\n"),
         ("tune", {"tune.families": ["neural"]},
          "error: params.yaml: tune.families: found 'neural'; known: lightgbm, xgboost, "
-         "hist_gradient_boosting, logistic_regression, ridge\n"),
-        ("tune", {"tune.families": ["ridge"]},
-         "error: params.yaml: tune.families: found 'ridge', expected one of the project's "
-         "models.py: lightgbm, xgboost, hist_gradient_boosting, logistic_regression\n"),
+         "hist_gradient_boosting, linear\n"),
         ("tune", {"engine": "sparc"},
          "error: params.yaml: engine: found 'sparc', expected 'duckdb' or 'spark'; did you mean "
          "'spark'?\n"),

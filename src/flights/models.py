@@ -36,9 +36,9 @@ SPACE: dict[str, dict[str, Any]] = {
         "max_features": hp.uniform("hist_gradient_boosting.max_features", 0.2, 0.8),
         "l2_regularization": hp.loguniform("hist_gradient_boosting.l2_regularization", -2.0, 5.0),
     },
-    "logistic_regression": {
+    "linear": {
         "max_iter": 300,
-        "C": hp.loguniform("logistic_regression.C", -7.0, 2.0),
+        "C": hp.loguniform("linear.C", -7.0, 2.0),
     },
 }
 
@@ -69,5 +69,5 @@ FIRST: list[dict[str, Any]] = [
         "max_features": 0.4,
         "l2_regularization": 10.0,
     },
-    {"family": "logistic_regression", "C": 0.01},
+    {"family": "linear", "C": 0.01},
 ]

@@ -63,7 +63,7 @@ class Checkout:
             [str(part) for part in command],
             cwd=self.root,
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if "PREFECT" not in name},
                 "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
                 "PYTHONPATH": str(self.root / "src"),
                 "DVC_SITE_CACHE_DIR": str(self.root.parent / "dvc"),

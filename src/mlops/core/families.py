@@ -169,6 +169,5 @@ FAMILIES: dict[str, Family] = {
     "lightgbm": Family(_lightgbm, _fit_lightgbm, "ordinal", rounds="n_estimators"),
     "xgboost": Family(_xgboost, _fit_xgboost, "ordinal", rounds="n_estimators"),
     "hist_gradient_boosting": Family(_hist, _fit_hist, "ordinal", rounds="max_iter"),
-    "logistic_regression": Family(_linear, _fit_whole, "dense"),
-    "ridge": Family(_linear, _fit_whole, "dense"),
+    "linear": Family(_linear, _fit_whole, "dense"),
 }

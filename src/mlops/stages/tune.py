@@ -56,7 +56,7 @@ def run(params: Params, root: Path) -> Tuned:
     from mlops.core.progress import bar
 
     spec, models = project.features(params.project), project.models(params.project)
-    space = _space(models.space, params.tune.families)
+    space = searched(models.space, params.tune.families)
     first = [search.completed(c, space) for c in models.first if c["family"] in space]
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
@@ -134,7 +134,10 @@ def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None])
     return {**hyperparameters, key: max(1, round(sum(stopped) / len(stopped)))}
 
 
-def _space(space: dict[str, dict[str, Any]], wanted: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def searched(
+    space: dict[str, dict[str, Any]], wanted: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """The part of a project's space that the wanted families span."""
     for name in wanted:
         families.family(name)
         if name not in space:

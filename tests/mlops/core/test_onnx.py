@@ -16,9 +16,9 @@ TREES = {
     "hist_gradient_boosting": {"max_iter": 15, "min_samples_leaf": 5},
 }
 CASES = [(name, task) for name in TREES for task in TASKS] + [
-    ("logistic_regression", "binary"),
-    ("logistic_regression", "multiclass"),
-    ("ridge", "regression"),
+    ("linear", "binary"),
+    ("linear", "multiclass"),
+    ("linear", "regression"),
 ]
 CLASSES = {"binary": 2, "multiclass": 3, "regression": 1}
 TOLERANCE = 1e-5
@@ -99,7 +99,7 @@ def test_the_graph_takes_a_column_per_feature_and_gives_a_column_per_number(made
     assert all(node.shape == ["rows"] for node in (*session.get_inputs(), *session.get_outputs()))
 
 
-@pytest.mark.parametrize("name", [*TREES, "logistic_regression"])
+@pytest.mark.parametrize("name", [*TREES, "linear"])
 def test_the_same_model_is_the_same_bytes(made, name):
     encoder, estimator = fitted(name, "binary", frame())
     assert onnx.export(encoder, estimator, frame(), "binary", 2) == made(name, "binary")[2]
@@ -141,8 +141,8 @@ def test_a_converter_that_errs_only_on_missing_values_is_caught_by_the_edge_rows
 
 
 def test_the_refusal_names_the_model_the_row_and_the_parameter(made):
-    encoder, _, graph = made("ridge", "regression")
-    other = fitted("ridge", "regression", frame(seed=1))[1]
+    encoder, _, graph = made("linear", "regression")
+    other = fitted("linear", "regression", frame(seed=1))[1]
     with pytest.raises(UserError) as error:
         onnx.require_parity(graph, encoder, other, frame(), "regression", TOLERANCE)
     assert str(error.value).startswith("ONNX export of Ridge: found a difference of ")
@@ -151,7 +151,7 @@ def test_the_refusal_names_the_model_the_row_and_the_parameter(made):
 
 def test_a_column_without_any_value_is_no_obstacle():
     empty = frame().assign(z=np.float32("nan"))
-    for name in ("lightgbm", "logistic_regression"):
+    for name in ("lightgbm", "linear"):
         encoder, estimator = fitted(name, "binary", empty)
         graph = onnx.export(encoder, estimator, empty, "binary", 2)
         onnx.require_parity(graph, encoder, estimator, empty, "binary", TOLERANCE)

@@ -49,7 +49,7 @@ def test_an_unknown_task_is_answered_with_the_known_ones(package):
 def test_a_forgotten_project_is_read_again(package):
     (package / "models.py").write_text("TASK = 'binary'\nSPACE = {}\nFIRST = []\n")
     assert project.models("unfinished").task == "binary"
-    (package / "models.py").write_text("TASK = 'regression'\nSPACE = {'ridge': {}}\nFIRST = []\n")
+    (package / "models.py").write_text("TASK = 'regression'\nSPACE = {'linear': {}}\nFIRST = []\n")
     project.forget("unfinished")
     importlib.invalidate_caches()
     assert project.models("unfinished").task == "regression"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlops.core.errors import UserError
 from mlops.core.files import read_json
 from mlops.stages import tune
 
@@ -83,3 +84,8 @@ def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     assert len(trials(wines)) == 4
     winner = tune.Tuned.load(wines.root / "models/search")
     assert winner.loss <= trials(wines)[0]["loss"]
+
+
+def test_a_family_that_the_project_does_not_describe_is_refused():
+    with pytest.raises(UserError, match="expected one of the project's models.py: linear"):
+        tune.searched({"linear": {}}, ("lightgbm",))

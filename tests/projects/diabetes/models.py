@@ -22,10 +22,10 @@ SPACE: dict[str, dict[str, Any]] = {
         "learning_rate": hp.loguniform("hist_gradient_boosting.learning_rate", -4.0, -1.0),
         "max_leaf_nodes": hp.uniformint("hist_gradient_boosting.max_leaf_nodes", 3, 15),
     },
-    "ridge": {"alpha": hp.loguniform("ridge.alpha", -4.0, 4.0)},
+    "linear": {"alpha": hp.loguniform("linear.alpha", -4.0, 4.0)},
 }
 
 FIRST: list[dict[str, Any]] = [
     {"family": "lightgbm", "learning_rate": 0.1, "num_leaves": 7},
-    {"family": "ridge", "alpha": 1.0},
+    {"family": "linear", "alpha": 1.0},
 ]

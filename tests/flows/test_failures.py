@@ -1,0 +1,145 @@
+"""A flow that fails or is stopped says so in a line, leaves the earlier outputs, and resumes."""
+
+import signal
+import sys
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
+
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
+# No server listens there, and none ever will.
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def stale(trained):
+    """A repository in which ingest has to run again, to the same end."""
+    return trained.touch_code("stages/ingest.py")
+
+
+def processes_in(root):
+    """What still runs in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(root)):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code(trained):
+    before = trained.outputs()
+    trained.workspace.edit_table("flights", lambda rows: rows.drop(columns="sched_dep_time"))
+    ended = trained.workspace.change({"data.until": "2013-03-30"}) and trained.flow()
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[0] == "error: flights: 1 check failed; nothing was written"
+    assert [line for line in ended.err.splitlines() if "Traceback" in line] == []
+    assert trained.outputs() == before
+    assert trained.executed() == ["ingest"]
+
+
+def test_a_misspelt_parameter_ends_the_flow_with_its_line(trained):
+    before = trained.outputs()
+    text = (trained.root / "params.yaml").read_text()
+    (trained.root / "params.yaml").write_text(text.replace("max_evals", "max_eval"))
+    ended = trained.flow()
+    assert (ended.code, ended.err) == (
+        2, "error: params.yaml: tune.max_eval: unknown key; did you mean 'max_evals'?\n"
+    )  # fmt: skip
+    assert trained.outputs() == before
+
+
+@pytest.fixture(scope="module")
+def killed(served, held, tmp_path_factory):
+    """A flow after another, in each of which the next stage is killed as it comes to write."""
+    root = tmp_path_factory.mktemp("killed") / "repository"
+    checkout = served.checkout.copy(root, **served.prefect).touch_code("core/files.py")
+    outputs, ends = [checkout.outputs()], {}
+    for stage in STAGES:
+        with held(checkout, stage) as flow:
+            ends[stage] = flow.kill_stage()
+        outputs.append(checkout.outputs())
+    return checkout, outputs, ends
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_killed_ends_the_flow_with_a_line(killed, stage):
+    _, _, ends = killed
+    assert (ends[stage].code, ends[stage].err) == (
+        137,
+        f"error: {stage}: stopped by SIGKILL, its earlier output is back in place; "
+        "was there memory enough?\n",
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_killed_leaves_every_earlier_output(killed, stage):
+    _, outputs, _ = killed
+    before, after = outputs[STAGES.index(stage)], outputs[STAGES.index(stage) + 1]
+    made = STAGES[STAGES.index(stage) - 1] if stage != "ingest" else None
+    assert {name for name in STAGES if before[name] != after[name]} <= {made}
+
+
+def test_after_a_kill_the_next_flow_goes_on_from_there(killed):
+    checkout, _, ends = killed
+    assert checkout.executed() == list(STAGES[:-1])
+    ended = checkout.flow()
+    assert (ended.code, ended.err) == (0, "")
+    assert checkout.executed() == list(STAGES)
+    assert checkout.leftovers() == []
+
+
+@pytest.mark.parametrize("send", ["SIGTERM to the flow", "SIGINT to both"])
+def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held, send):
+    before = stale.outputs()
+    with held(stale, "ingest") as flow:
+        if send == "SIGINT to both":
+            ended = flow.send_both(signal.SIGINT)
+        else:
+            ended = flow.send_flow(signal.SIGTERM)
+        assert flow.stage_is_gone(seconds=0)
+    assert (ended.code, ended.err) == (130, "interrupted; earlier outputs are untouched\n")
+    assert stale.outputs() == before
+    assert processes_in(stale.root) == []
+
+
+def test_a_flow_that_is_killed_takes_its_stage_along_and_the_next_one_ends_well(stale, held):
+    before = stale.outputs()
+    with held(stale, "ingest") as flow:
+        flow.send_flow(signal.SIGKILL)
+        assert flow.stage_is_gone()
+    assert stale.flow().code == 0
+    assert stale.executed() == ["ingest"]
+    assert stale.outputs() == before
+
+
+def test_of_two_flows_at_once_the_second_says_so_and_the_first_ends_well(stale, held):
+    with held(stale, "ingest") as first:
+        second = stale.flow()
+    assert (second.code, second.out, second.err) == (
+        2, "", "error: .dvc/tmp/training.lock: another training runs in this folder; wait for it "
+        "to end, or stop it\n",
+    )  # fmt: skip
+    assert first.end().code == 0
+
+
+def test_without_a_tracking_server_the_result_is_kept_and_can_be_registered_later(trained):
+    trained.touch_code("stages/evaluate.py")
+    ended = trained.flow(MLFLOW_TRACKING_URI=NOWHERE)
+    assert ended.code == 2
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == [
+        "not tracked, `mlops register` will", "error"
+    ]  # fmt: skip
+    assert f"{NOWHERE} does not answer" in ended.err.splitlines()[-1]
+    assert trained.executed() == ["evaluate"]
+    registered = trained.run(sys.executable, "-m", "mlops.stages.register")
+    assert registered.code == 0
+    assert "flights-model version 1 (registered)" in registered.out
+
+
+def test_a_tracking_server_that_is_down_does_not_keep_the_user_waiting(trained):
+    assert trained.flow(MLFLOW_TRACKING_URI=NOWHERE).seconds < 30
