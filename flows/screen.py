@@ -14,6 +14,7 @@ from typing import Any
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from mlops.core import paths, servers, stage
+from mlops.core.errors import UserError
 from mlops.core.pipeline import Reproduced, StageFailed
 from mlops.core.winner import Tuned
 from mlops.stages.evaluate import REPORT, Evaluated
@@ -23,6 +24,8 @@ from mlops.stages.register import Registered
 from mlops.stages.train import Trained
 
 LOG = Path("logs/prefect.log")
+# Prefect's words for a server that it can't reach, or that did not start in time.
+UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
 RESULTS: dict[str, tuple[type[stage.Result], Path]] = {
     "ingest": (Ingested, paths.RAW),
     "featurize": (Featurized, paths.FEATURES),
@@ -89,6 +92,10 @@ def _ended_well(flow: Callable[[], Any]) -> Any:
         return flow()
     except StageFailed as failure:
         sys.exit(failure.exit_code)
+    except RuntimeError as error:
+        if not str(error).startswith(UNREACHED):
+            raise
+        raise UserError(f"PREFECT_API_URL: {error}") from None
 
 
 def _log_to_file() -> None:

@@ -18,7 +18,9 @@ from mlops.stages.register import Registered
 
 ROOT = Path()
 RETRIES = 2
-RETRY_SECONDS: list[float] = [5, 30]
+# A source may be away for a while; a registry that is away can be asked again by hand.
+SOURCE_SECONDS: list[float] = [5, 30]
+REGISTRY_SECONDS: list[float] = [1, 5]
 
 
 def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[Reproduced]) -> bool:
@@ -26,7 +28,7 @@ def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[R
     return "://" in params.load(ROOT).data.location
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=reads_from_outside)
+@task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_from_outside)
 def ingest(known: tuple[str, ...]) -> Reproduced:
     """Raw tables, checked and kept as Parquet."""
     return screen.shown(pipeline.reproduce("ingest", ROOT, known))
@@ -56,7 +58,7 @@ def evaluate(known: tuple[str, ...]) -> Reproduced:
     return screen.shown(pipeline.reproduce("evaluate", ROOT, known))
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+@task(retries=RETRIES, retry_delay_seconds=REGISTRY_SECONDS)
 def register() -> Registered:
     """The bundle as a model version, with the runs that made it."""
     from mlops.stages.register import ensure
@@ -74,6 +76,8 @@ def training(register_model: bool = True) -> Registered | None:
 
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
     """
+    # What is wrong with it is said better here than by DVC, which reads it too.
+    params.load(ROOT)
     with pipeline.alone(ROOT):
         known = pipeline.unchanged(ROOT)
         for stage in (ingest, featurize, tune, train, evaluate):

@@ -126,9 +126,14 @@ class Held:
 
     flow: subprocess.Popen[str]
     stage: psutil.Process
+    folder: int
 
     def end(self) -> Ended:
         return ended(self.flow, time.monotonic())
+
+    def let_go(self) -> Ended:
+        fcntl.flock(self.folder, fcntl.LOCK_UN)
+        return self.end()
 
     def kill_stage(self) -> Ended:
         self.stage.kill()
@@ -155,7 +160,7 @@ def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         _wait_for(flow, lambda: _waits_for_a_lock(process.pid))
-        yield Held(flow, process)
+        yield Held(flow, process, folder)
     finally:
         os.close(folder)
         if flow.poll() is None:

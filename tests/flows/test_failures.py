@@ -1,5 +1,6 @@
 """A flow that fails or is stopped says so in a line, leaves the earlier outputs, and resumes."""
 
+import shutil
 import signal
 import sys
 
@@ -42,15 +43,32 @@ def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code
     assert trained.executed() == ["ingest"]
 
 
-def test_a_misspelt_parameter_ends_the_flow_with_its_line(trained):
+@pytest.mark.parametrize(
+    ("name", "old", "new", "line"),
+    [
+        ("params.yaml", "max_evals:", "max_eval:",
+         "params.yaml: tune.max_eval: unknown key; did you mean 'max_evals'? (and 1 more)"),
+        ("params.yaml", "project:", "projct:",
+         "params.yaml: projct: unknown key; did you mean 'project'? (and 1 more)"),
+        ("dvc.yaml", "cmd:", "command:",
+         "ingest: './dvc.yaml' validation failed: 10 errors"),
+        ("dvc.lock", "cmd:", "<<<<<<< ours",
+         "ingest: unable to read: 'dvc.lock', YAML file structure is corrupted"),
+    ],
+)  # fmt: skip
+def test_a_file_that_says_nonsense_ends_the_flow_with_a_line(trained, name, old, new, line):
     before = trained.outputs()
-    text = (trained.root / "params.yaml").read_text()
-    (trained.root / "params.yaml").write_text(text.replace("max_evals", "max_eval"))
+    text = (trained.root / name).read_text()
+    (trained.root / name).write_text(text.replace(old, new))
     ended = trained.flow()
-    assert (ended.code, ended.err) == (
-        2, "error: params.yaml: tune.max_eval: unknown key; did you mean 'max_evals'?\n"
-    )  # fmt: skip
+    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {line}\n")
     assert trained.outputs() == before
+
+
+def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained):
+    ended = trained.flow(PREFECT_API_URL=f"{NOWHERE}/api")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"error: PREFECT_API_URL: Failed to reach API at {NOWHERE}/api/\n"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +103,7 @@ def test_a_stage_that_is_killed_leaves_every_earlier_output(killed, stage):
 
 
 def test_after_a_kill_the_next_flow_goes_on_from_there(killed):
-    checkout, _, ends = killed
+    checkout, _, _ = killed
     assert checkout.executed() == list(STAGES[:-1])
     ended = checkout.flow()
     assert (ended.code, ended.err) == (0, "")
@@ -120,20 +138,19 @@ def test_a_flow_that_is_killed_takes_its_stage_along_and_the_next_one_ends_well(
 def test_of_two_flows_at_once_the_second_says_so_and_the_first_ends_well(stale, held):
     with held(stale, "ingest") as first:
         second = stale.flow()
-    assert (second.code, second.out, second.err) == (
-        2, "", "error: .dvc/tmp/training.lock: another training runs in this folder; wait for it "
-        "to end, or stop it\n",
-    )  # fmt: skip
-    assert first.end().code == 0
+        assert (second.code, second.out, second.err) == (
+            2, "", "error: .dvc/tmp/training.lock: another training runs in this folder; wait for "
+            "it to end, or stop it\n",
+        )  # fmt: skip
+        assert first.let_go().code == 0
 
 
 def test_without_a_tracking_server_the_result_is_kept_and_can_be_registered_later(trained):
     trained.touch_code("stages/evaluate.py")
     ended = trained.flow(MLFLOW_TRACKING_URI=NOWHERE)
     assert ended.code == 2
-    assert [line.split(":")[0] for line in ended.err.splitlines()] == [
-        "not tracked, `mlops register` will", "error"
-    ]  # fmt: skip
+    said = [line.split(":")[0] for line in ended.err.splitlines()]
+    assert said == ["not tracked, `mlops register` will", "error"]
     assert f"{NOWHERE} does not answer" in ended.err.splitlines()[-1]
     assert trained.executed() == ["evaluate"]
     registered = trained.run(sys.executable, "-m", "mlops.stages.register")
@@ -141,5 +158,38 @@ def test_without_a_tracking_server_the_result_is_kept_and_can_be_registered_late
     assert "flights-model version 1 (registered)" in registered.out
 
 
-def test_a_tracking_server_that_is_down_does_not_keep_the_user_waiting(trained):
-    assert trained.flow(MLFLOW_TRACKING_URI=NOWHERE).seconds < 30
+@pytest.fixture(scope="module")
+def shared_cache(served, tmp_path_factory):
+    """A DVC remote that holds all that the first flow made."""
+    folder = tmp_path_factory.mktemp("remote")
+    pusher = served.checkout.copy(folder / "pusher")
+    assert pusher.run("dvc", "remote", "add", "--default", "store", folder / "store").code == 0
+    assert pusher.run("dvc", "push", "--run-cache").code == 0
+    return folder / "store"
+
+
+@pytest.mark.parametrize("lock", ["with dvc.lock", "without dvc.lock"])
+def test_what_a_colleague_made_comes_from_the_remote_and_nothing_runs(trained, shared_cache, lock):
+    """Without the lock, as after a merge that changed it, DVC finds the runs by what went in."""
+    before = trained.outputs()
+    for folder in ("data", "models", "reports", ".dvc/cache"):
+        shutil.rmtree(trained.root / folder)
+    if lock == "without dvc.lock":
+        (trained.root / "dvc.lock").unlink()
+    trained.run("dvc", "remote", "add", "--default", "store", shared_cache)
+    ended = trained.flow()
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split()[1] for line in ended.out.splitlines()[:5]] == ["restored"] * 5
+    assert trained.executed() == []
+    assert trained.outputs() == before
+
+
+def test_a_remote_out_of_reach_is_said_once_and_done_without(trained):
+    trained.touch_code("stages/ingest.py").touch_code("stages/featurize.py")
+    trained.run("dvc", "remote", "add", "--default", "store", "s3://bucket")
+    ended = trained.flow()
+    assert ended.code == 0
+    assert ended.err == (
+        "not asked, DVC's remote 'store': s3 is supported, but requires 'dvc-s3' to be installed\n"
+    )
+    assert trained.executed() == ["ingest", "featurize"]

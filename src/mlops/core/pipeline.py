@@ -12,14 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from mlops.core.errors import BUG, UserError
+from mlops.core.errors import BUG, MENDABLE, UserError
 from mlops.core.stage import Ran, ran_since
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
 STOP_SECONDS = 20
 _asked: dict[Path, subprocess.Popen[bytes]] = {}
+_out_of_reach: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,16 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
     from dvc.exceptions import DvcException
 
     repo = _repo(root)
-    with _python_on_path():
-        try:
-            changed = repo.reproduce(stage, single_item=True, pull=_has_remote(repo))
-        except DvcException as error:
-            _put_back(repo, stage)
-            raise _failed(stage, start, error) from error
-        except BaseException:
-            # Nobody else ends what DVC started: it would go on writing.
-            _end_children(f"mlops.stages.{stage}")
-            _put_back(repo, stage)
-            raise
-    ran = _ran(stage, start)
-    how: How = "run" if ran else "restored" if changed else "unchanged"
+    try:
+        how = _made(repo, stage, start)
+    except DvcException as error:
+        _put_back(repo, stage)
+        raise _failed(stage, start, error) from error
+    except BaseException:
+        # Nobody else ends what DVC started: it would go on writing.
+        _end_children(f"mlops.stages.{stage}")
+        _put_back(repo, stage)
+        raise
     return Reproduced(stage, how, time.time() - start)
 
 
@@ -132,8 +130,24 @@ def _repo(root: Path) -> Repo:
         raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
 
 
-def _has_remote(repo: Repo) -> bool:
-    return bool(repo.config["core"].get("remote"))
+def _made(repo: Repo, stage: str, since: float) -> How:
+    """Have DVC make the stage's output what it should be. A remote out of reach is done without."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    if not repo.status([stage]):
+        return "unchanged"
+    remote = repo.config["core"].get("remote")
+    asked = remote is not None and remote not in _out_of_reach
+    with _python_on_path():
+        try:
+            repo.reproduce(stage, single_item=True, pull=asked)
+        except Exception as error:
+            if not asked or isinstance(error.__cause__, StageCmdFailedError):
+                raise
+            _out_of_reach.add(remote)
+            print(f"not asked, DVC's remote {remote!r}: {_reason(error)}", file=sys.stderr)
+            repo.reproduce(stage, single_item=True)
+    return "run" if _ran(stage, since) else "restored"
 
 
 @contextmanager
@@ -149,7 +163,11 @@ def _python_on_path() -> Iterator[None]:
 
 def _put_back(repo: Repo, stage: str) -> None:
     """Restore what DVC removed before it ran the stage: the output that dvc.lock speaks of."""
-    repo.checkout([stage], force=True, allow_missing=True)
+    from dvc.exceptions import DvcException
+
+    # What went wrong before is what the user has to hear of.
+    with suppress(DvcException):
+        repo.checkout([stage], force=True, allow_missing=True)
 
 
 def _end_children(name: str) -> None:
@@ -177,11 +195,20 @@ def _failed(stage: str, since: float, error: Exception) -> StageFailed:
     ran = _ran(stage, since)
     if ran:
         return StageFailed(stage, ran.exit_code, f"{stage}: see the line above")
-    reason = " ".join(str(error.__cause__ or error).split())
-    killed = re.search(r"exited with -(\d+)$", reason)
-    if killed:
-        name = signal.Signals(int(killed[1])).name
+    reason = _reason(error)
+    status = re.search(r"exited with (-?\d+)$", reason)
+    code = int(status[1]) if status else 0
+    if code < 0:
+        name = signal.Signals(-code).name
         hint = "; was there memory enough?" if name == "SIGKILL" else ""
         reason = f"stopped by {name}, its earlier output is back in place{hint}"
     print(f"error: {stage}: {reason}", file=sys.stderr)
-    return StageFailed(stage, 128 + int(killed[1]) if killed else BUG, reason)
+    return StageFailed(stage, 128 - code if code < 0 else BUG if code else MENDABLE, reason)
+
+
+def _reason(error: Exception) -> str:
+    """DVC's own words, in one line; of a stage that failed they are the cause's."""
+    from dvc.exceptions import ReproductionError
+
+    said = error.__cause__ if isinstance(error, ReproductionError) else error
+    return " ".join(str(said).split())

@@ -1,0 +1,59 @@
+"""The search against FLAML and against default LightGBM: same features, threads and seconds.
+
+For every seed, `tune` and `train` run as the commands they are, and FLAML is given as many
+seconds as `tune` took as a whole process. OpenMP's threads wait in the same way on all sides
+(`OMP_WAIT_POLICY`, which `mlops.core.families` sets when it is imported).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from statistics import mean
+
+from benchmarks.figure import Figure, Plan, at_least, progress
+from benchmarks.workspace import Workspace, workspace
+
+# By how much of a ROC AUC the mean on the validation periods may lie below FLAML's.
+MARGIN = 0.003
+
+Scores = dict[str, dict[str, float]]
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    """Differences of mean ROC AUC over the seeds, ours less the rival's."""
+    with workspace(plan.changes) as place:
+        progress("search: ingest and featurize")
+        place.module("mlops.stages.ingest")
+        place.module("mlops.stages.featurize")
+        turns = [_turn(place, seed) for seed in plan.seeds]
+    yield _lead("search less FLAML, validation ROC AUC", turns, "flaml", "validation", -MARGIN)
+    yield _lead("search less FLAML, holdout ROC AUC", turns, "flaml", "holdout", 0)
+    yield _lead("search less LightGBM, holdout ROC AUC", turns, "lightgbm", "holdout", 0)
+
+
+def _turn(place: Workspace, seed: int) -> Scores:
+    """The scores of all sides with one seed."""
+    place.change({"seed": seed})
+    progress(f"search: tune and train, seed {seed}")
+    seconds = place.module("mlops.stages.tune").seconds
+    place.module("mlops.stages.train")
+    scores = {"ours": _score(place, "ours")}
+    progress(f"search: FLAML for {seconds:.0f} s, then default LightGBM, seed {seed}")
+    scores["flaml"] = _score(place, "flaml", f"{seconds:.0f}")
+    scores["lightgbm"] = _score(place, "lightgbm")
+    said = ", ".join(f"{n} {s['validation']:.4f}/{s['holdout']:.4f}" for n, s in scores.items())
+    progress(f"search: seed {seed}: validation/holdout {said}")
+    return scores
+
+
+def _score(place: Workspace, *rival: str) -> dict[str, float]:
+    ended = place.module("benchmarks.rivals", *rival)
+    scores: dict[str, float] = json.loads(ended.out.splitlines()[-1])
+    return scores
+
+
+def _lead(name: str, turns: list[Scores], rival: str, part: str, least: float) -> Figure:
+    ours, theirs = (mean(turn[side][part] for turn in turns) for side in ("ours", rival))
+    said = f"{ours:.4f} - {theirs:.4f}"
+    return at_least(name, ours - theirs, least, said, digits=4)

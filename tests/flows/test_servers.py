@@ -1,0 +1,109 @@
+"""`make up` and `make down`: both servers or none, started once, stopped for good."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlops.core import servers
+
+BIN = Path(sys.executable).parent
+STATUS = Path(".run/servers.json")
+
+
+def pids(checkout):
+    return json.loads((checkout.root / STATUS).read_text())["pids"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("flow")
+def test_up_again_keeps_the_servers_that_run(served):
+    before = pids(served.checkout)
+    again = served.checkout.run(BIN / "mlops", "up")
+    assert (again.code, again.out) == (0, served.up.out)
+    assert pids(served.checkout) == before
+    assert all(psutil.pid_exists(pid) for pid in before.values())
+
+
+@pytest.fixture
+def started(checkout, tmp_path):
+    """A repository whose servers have just been started."""
+    made = checkout(tmp_path / "repository")
+    up = made.run(BIN / "mlops", "up")
+    try:
+        assert up.code == 0, up.err
+        yield made
+    finally:
+        made.run(BIN / "mlops", "down")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("flow")
+def test_down_stops_both_with_all_their_processes_and_can_be_repeated(started):
+    groups = set(pids(started).values())
+    down = started.run(BIN / "mlops", "down")
+    assert (down.code, down.out, down.err) == (0, "stopped: mlflow, prefect\n", "")
+    left = [p for p in psutil.process_iter() if os.getpgid(p.pid) in groups]
+    assert [p for p in left if p.status() != psutil.STATUS_ZOMBIE] == []
+    again = started.run(BIN / "mlops", "down")
+    assert (again.code, again.out, again.err) == (0, "stopped: nothing ran\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("flow")
+def test_when_one_server_has_died_up_starts_both_anew(started):
+    before = pids(started)
+    os.killpg(before["mlflow"], signal.SIGKILL)
+    again = started.run(BIN / "mlops", "up")
+    assert again.code == 0
+    assert [line.split()[0] for line in again.out.splitlines()] == ["mlflow", "prefect"]
+    assert set(pids(started).values()).isdisjoint(before.values())
+    assert not psutil.pid_exists(before["prefect"])
+
+
+@pytest.fixture
+def bystander():
+    """A process of somebody else's."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def stale(tmp_path, bystander):
+    """What a restart of the machine leaves: servers that are gone, their numbers another's."""
+    status = {
+        "urls": dict.fromkeys(servers.PORTS, "http://127.0.0.1:9"),
+        "pids": dict.fromkeys(servers.PORTS, bystander.pid),
+    }
+    (tmp_path / STATUS).parent.mkdir()
+    (tmp_path / STATUS).write_text(json.dumps(status))
+    return tmp_path
+
+
+def test_servers_that_are_gone_are_not_used(stale):
+    assert servers.running(stale) == {}
+    assert servers.use(stale) == {}
+
+
+def test_down_stops_no_process_that_only_has_the_number_of_a_server(stale, bystander):
+    assert servers.down(stale) == []
+    assert bystander.poll() is None
+    assert not (stale / STATUS).exists()
+
+
+@pytest.mark.parametrize("status", ["", "{", "{}"])
+def test_a_status_that_is_no_status_counts_as_none(tmp_path, status):
+    (tmp_path / STATUS).parent.mkdir()
+    (tmp_path / STATUS).write_text(status)
+    assert (servers.running(tmp_path), servers.down(tmp_path)) == ({}, [])
+
+
+def test_down_where_nothing_was_ever_started_is_no_error(tmp_path):
+    assert servers.down(tmp_path) == []
