@@ -235,8 +235,12 @@ class Served:
     first: Ended
 
     @property
-    def prefect(self) -> dict[str, str]:
-        return {"PREFECT_API_URL": f"{self.urls['prefect']}/api"}
+    def environment(self) -> dict[str, str]:
+        """What points a flow elsewhere at these servers."""
+        return {
+            "PREFECT_API_URL": f"{self.urls['prefect']}/api",
+            "MLFLOW_TRACKING_URI": self.urls["mlflow"],
+        }
 
 
 @pytest.fixture(scope="session")
@@ -255,6 +259,6 @@ def served(
 
 @pytest.fixture
 def trained(served: Served, tmp_path: Path) -> Checkout:
-    """A repository of its own, its cache filled by the first flow; Prefect's server is shared."""
+    """A repository of its own, its cache filled by the first flow; the servers are shared."""
     assert served.first.code == 0, served.first.err
-    return served.checkout.copy(tmp_path / "repository", **served.prefect)
+    return served.checkout.copy(tmp_path / "repository", **served.environment)

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
 
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
+BIN = Path(sys.executable).parent
 # No server listens there, and none ever will.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -75,7 +77,7 @@ def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained)
 def killed(served, held, tmp_path_factory):
     """A flow after another, in each of which the next stage is killed as it comes to write."""
     root = tmp_path_factory.mktemp("killed") / "repository"
-    checkout = served.checkout.copy(root, **served.prefect).touch_code("core/files.py")
+    checkout = served.checkout.copy(root, **served.environment).touch_code("core/files.py")
     outputs, ends = [checkout.outputs()], {}
     for stage in STAGES:
         with held(checkout, stage) as flow:
@@ -153,7 +155,8 @@ def test_without_a_tracking_server_the_result_is_kept_and_can_be_registered_late
     assert said == ["not tracked, `mlops register` will", "error"]
     assert f"{NOWHERE} does not answer" in ended.err.splitlines()[-1]
     assert trained.executed() == ["evaluate"]
-    registered = trained.run(sys.executable, "-m", "mlops.stages.register")
+    embedded = trained.copy(trained.root.parent / "later")
+    registered = embedded.run(BIN / "mlops", "register")
     assert registered.code == 0
     assert "flights-model version 1 (registered)" in registered.out
 
