@@ -7,6 +7,7 @@ same features and the same threads; FLAML chooses on the same rolling periods as
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def ours(problem: Problem) -> dict[str, float]:
 
 def flaml(problem: Problem, seconds: float) -> dict[str, float]:
     """The best configuration that FLAML's AutoML finds in the seconds given."""
-    from flaml import AutoML
+    from flaml.automl.automl import AutoML
 
     automl = AutoML()
     automl.fit(

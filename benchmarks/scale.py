@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure, Plan, at_most, progress
+from benchmarks.figure import Figure, Plan, at_most, progress, ratio
 from benchmarks.workspace import Workspace, workspace
 from mlops.core.paths import RAW
 
@@ -30,7 +30,7 @@ KEYS = {"origin", "dest", "faa", "carrier", "tailnum"}
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
-    """Time at each larger size over the time at the first; the rows are the limit."""
+    """Time at each size over the time at the size before; the rows' growth is the limit."""
     with workspace(plan.changes) as place:
         progress("scale: ingest")
         place.module("mlops.stages.ingest")
@@ -39,10 +39,9 @@ def measure(plan: Plan) -> Iterator[Figure]:
             _multiply(place.root / RAW, folder(place, scale), scale)
         progress(f"scale: featurize on spark, {plan.scale_rounds} rounds of all sizes")
         seconds = _timed(place, plan.scale_rounds)
-    base = seconds[SCALES[0]]
-    for scale in SCALES[1:]:
-        said = f"{seconds[scale]:.1f} s / {base:.1f} s"
-        yield at_most(f"spark featurize, {scale}x rows", seconds[scale] / base, scale, said)
+    for small, large in pairwise(SCALES):
+        grown, said = ratio(seconds[large], seconds[small])
+        yield at_most(f"spark featurize, {large}x / {small}x the rows", grown, large / small, said)
 
 
 def folder(place: Workspace, scale: int) -> Path:
@@ -50,12 +49,12 @@ def folder(place: Workspace, scale: int) -> Path:
     return place.root / "scaled" / str(scale)
 
 
-def _timed(place: Workspace, rounds: int) -> dict[int, float]:
-    """Median seconds by size."""
+def _timed(place: Workspace, rounds: int) -> dict[int, list[float]]:
+    """The seconds of each round, by size."""
     folders = [str(folder(place, scale)) for scale in SCALES]
     ended = place.module("benchmarks.spark_featurize", str(rounds), *folders)
     turns = json.loads(ended.out.splitlines()[-1])
-    return {scale: median(turns[str(folder(place, scale))]) for scale in SCALES}
+    return {scale: turns[str(folder(place, scale))] for scale in SCALES}
 
 
 def _multiply(raw: Path, target: Path, copies: int) -> None:

@@ -83,6 +83,11 @@ class Checkout:
     def flow(self, **environment: str) -> Ended:
         return self.run(sys.executable, "-m", "flows", "training", **environment)
 
+    def trial(self) -> Ended:
+        """The flow up to the evidence."""
+        call = "from flows.training import training; print(training(register_model=False))"
+        return self.run(sys.executable, "-c", call)
+
     def start_flow(self) -> subprocess.Popen[str]:
         return self.start(sys.executable, "-m", "flows", "training")
 

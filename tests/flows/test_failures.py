@@ -77,7 +77,9 @@ def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained)
 def killed(served, held, tmp_path_factory):
     """A flow after another, in each of which the next stage is killed as it comes to write."""
     root = tmp_path_factory.mktemp("killed") / "repository"
-    checkout = served.checkout.copy(root, **served.environment).touch_code("core/files.py")
+    # Its bundle is another: it tracks in a store of its own.
+    prefect = {"PREFECT_API_URL": served.environment["PREFECT_API_URL"]}
+    checkout = served.checkout.copy(root, **prefect).touch_code("core/files.py")
     outputs, ends = [checkout.outputs()], {}
     for stage in STAGES:
         with held(checkout, stage) as flow:

@@ -114,8 +114,7 @@ def test_a_parameter_of_the_wrong_type_is_refused_before_anything_runs(trained):
 
 
 def test_a_trial_ends_with_the_evidence_and_registers_nothing(trained):
-    call = "from flows.training import training; print(training(register_model=False))"
-    ended = trained.run(sys.executable, "-c", call)
+    ended = trained.trial()
     assert (ended.code, ended.out.splitlines()[-1]) == (0, "None")
     assert "register" not in ended.out
 
@@ -154,7 +153,7 @@ def test_an_experiment_and_a_flow_with_its_parameter_write_the_same_lock(by_dvc,
     experiment = made.run("dvc", "exp", "run", "-S", "tune.max_evals=5")
     assert experiment.code == 0, experiment.err
     trained.workspace.change({"tune.max_evals": 5})
-    assert trained.flow().code == 0
+    assert trained.trial().code == 0
     assert trained.executed() == ["tune", "train", "evaluate"]
     assert trials(made) == trials(trained) == 5
     assert (made.root / "dvc.lock").read_bytes() == (trained.root / "dvc.lock").read_bytes()
