@@ -7,7 +7,6 @@ same features and the same threads; FLAML chooses on the same rolling periods as
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +61,8 @@ class Problem:
 
 def ours(problem: Problem) -> dict[str, float]:
     """What `tune` chose on the validation periods; on the holdout, the bundle as it ships."""
+    from threadpoolctl import threadpool_limits
+
     tuned = Tuned.load(SEARCH)
     family = families.family(tuned.family)
 
@@ -70,7 +71,8 @@ def ours(problem: Problem) -> dict[str, float]:
         estimator = family.build("binary", tuned.hyperparameters, knobs.seed, knobs.threads)
         encoder = families.encoder(family.encoding, frame)
         matrix = encoder.fit_transform(frame).astype(np.float32)
-        family.fit(estimator, (matrix, outcome), None)
+        with threadpool_limits(knobs.threads):
+            family.fit(estimator, (matrix, outcome), None)
         return families.predict(estimator, "binary", encoder.transform(other).astype(np.float32))
 
     shipped = bundle.Scorer(BUNDLE).predict(problem.holdout[0])
