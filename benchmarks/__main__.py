@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ def main() -> int:
     unknown = set(asked.names) - set(NAMES)
     if unknown:
         parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(NAMES)}")
+    # A benchmark that is stopped ends as one that failed: servers down, folders gone.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     plan = QUICK if asked.quick else Plan()
     good = [_run(name, plan) for name in asked.names or NAMES]
     progress("done")

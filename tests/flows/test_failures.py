@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mlops.core import pipeline
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
 
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
@@ -71,6 +73,17 @@ def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained)
     ended = trained.flow(PREFECT_API_URL=f"{NOWHERE}/api")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == f"error: PREFECT_API_URL: Failed to reach API at {NOWHERE}/api/\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (-9, signal.SIGKILL), (-15, signal.SIGTERM), (137, signal.SIGKILL), (143, signal.SIGTERM),
+        (1, None), (70, None), (128, None), (255, None),
+    ],
+)  # fmt: skip
+def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, number):
+    assert pipeline.ended_by(code) is number
 
 
 @pytest.fixture(scope="module")

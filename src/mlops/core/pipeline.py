@@ -197,13 +197,20 @@ def _failed(stage: str, since: float, error: Exception) -> StageFailed:
         return StageFailed(stage, ran.exit_code, f"{stage}: see the line above")
     reason = _reason(error)
     status = re.search(r"exited with (-?\d+)$", reason)
-    code = int(status[1]) if status else 0
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = "; was there memory enough?" if name == "SIGKILL" else ""
-        reason = f"stopped by {name}, its earlier output is back in place{hint}"
+    code = int(status[1]) if status else None
+    killer = ended_by(code) if code else None
+    if killer:
+        hint = "; was there memory enough?" if killer is signal.SIGKILL else ""
+        reason = f"stopped by {killer.name}, its earlier output is back in place{hint}"
     print(f"error: {stage}: {reason}", file=sys.stderr)
-    return StageFailed(stage, 128 - code if code < 0 else BUG if code else MENDABLE, reason)
+    # A command that failed without a word has a bug; what DVC itself refuses can be mended.
+    return StageFailed(stage, 128 + killer if killer else BUG if code else MENDABLE, reason)
+
+
+def ended_by(code: int) -> signal.Signals | None:
+    """The signal that ended a command, by the command's exit code or by its shell's."""
+    number = -code if code < 0 else code - 128
+    return next((known for known in signal.Signals if known == number), None)
 
 
 def _reason(error: Exception) -> str:
