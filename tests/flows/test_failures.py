@@ -10,7 +10,7 @@ import pytest
 
 from mlops.core import pipeline
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
+pytestmark = pytest.mark.slow
 
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 BIN = Path(sys.executable).parent

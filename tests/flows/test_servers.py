@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,6 @@ def pids(checkout):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("flow")
 def test_up_again_keeps_the_servers_that_run(served):
     before = pids(served.checkout)
     again = served.checkout.run(BIN / "mlops", "up")
@@ -44,7 +44,6 @@ def revived(checkout, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("flow")
 def test_when_one_server_has_died_up_starts_both_anew(revived):
     _, before, again = revived
     assert again.code == 0
@@ -53,7 +52,6 @@ def test_when_one_server_has_died_up_starts_both_anew(revived):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("flow")
 def test_down_stops_both_with_all_their_processes_and_can_be_repeated(revived):
     checkout, _, _ = revived
     groups = set(pids(checkout).values())
@@ -114,3 +112,17 @@ def test_a_status_that_is_no_status_counts_as_none(tmp_path, status):
 
 def test_down_where_nothing_was_ever_started_is_no_error(tmp_path):
     assert servers.down(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
+    made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
+    try:
+        with ThreadPoolExecutor() as both:
+            ups = list(both.map(lambda one: one.run(BIN / "mlops", "up"), made))
+        assert [up.code for up in ups] == [0, 0]
+        addresses = [line.split()[1] for up in ups for line in up.out.splitlines()]
+        assert len(set(addresses)) == 4
+    finally:
+        for one in made:
+            one.run(BIN / "mlops", "down")

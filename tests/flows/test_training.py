@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flow")]
+pytestmark = pytest.mark.slow
 
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 TASKS = (*STAGES, "register")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from mlops.core.errors import UserError
+from mlops.core.files import alone
 from mlops.core.paths import SERVERS
 
 HOST = "127.0.0.1"
@@ -40,11 +42,13 @@ def up(root: Path = Path()) -> dict[str, str]:
     # One may have died without the other.
     down(root)
     (root / SERVERS).parent.mkdir(exist_ok=True)
-    urls = {name: f"http://{HOST}:{_free_port(port)}" for name, port in PORTS.items()}
-    pids = {name: _spawn(name, url, root) for name, url in urls.items()}
-    (root / SERVERS).write_text(json.dumps({"urls": urls, "pids": pids}) + "\n")
-    for name, url in urls.items():
-        _wait(name, url, pids[name], root)
+    # A port is free until its server has it: two that start at once would choose the same.
+    with alone(Path(tempfile.gettempdir())):
+        urls = {name: f"http://{HOST}:{_free_port(port)}" for name, port in PORTS.items()}
+        pids = {name: _spawn(name, url, root) for name, url in urls.items()}
+        (root / SERVERS).write_text(json.dumps({"urls": urls, "pids": pids}) + "\n")
+        for name, url in urls.items():
+            _wait(name, url, pids[name], root)
     return urls
 
 
