@@ -105,6 +105,10 @@ def seen(observed, stage):
     return json.loads((observed(stage) / "observed.json").read_text())
 
 
+def test_no_shell_stands_between_a_signal_and_the_stage(stage):
+    assert PIPELINE[stage]["cmd"] == f"exec python -m mlops.stages.{stage}"
+
+
 def test_a_stage_depends_on_exactly_the_code_that_it_imports(stage, seen):
     declared = code(stage) - {TEMPLATE}
     imported = set(seen["code"])

@@ -64,6 +64,8 @@ class Checkout:
             cwd=self.root,
             env={
                 **{name: value for name, value in os.environ.items() if "PREFECT" not in name},
+                # DVC runs stages with it; bash alone steps aside for the last command.
+                "SHELL": "/bin/sh",
                 "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
                 "PYTHONPATH": str(self.root / "src"),
                 "DVC_SITE_CACHE_DIR": str(self.root.parent / "dvc"),
