@@ -13,7 +13,7 @@ TASK = "binary"
 SPACE: dict[str, dict[str, Any]] = {
     "lightgbm": {
         "n_estimators": 1000,
-        "learning_rate": hp.loguniform("lightgbm.learning_rate", -3.2, -1.9),
+        "learning_rate": hp.loguniform("lightgbm.learning_rate", -2.8, -1.9),
         "num_leaves": hp.uniformint("lightgbm.num_leaves", 7, 63),
         "min_child_samples": hp.uniformint("lightgbm.min_child_samples", 50, 1000),
         "colsample_bytree": hp.uniform("lightgbm.colsample_bytree", 0.2, 0.8),
@@ -21,7 +21,7 @@ SPACE: dict[str, dict[str, Any]] = {
     },
     "xgboost": {
         "n_estimators": 1000,
-        "learning_rate": hp.loguniform("xgboost.learning_rate", -3.2, -1.9),
+        "learning_rate": hp.loguniform("xgboost.learning_rate", -2.8, -1.9),
         "max_depth": hp.uniformint("xgboost.max_depth", 3, 6),
         "min_child_weight": hp.loguniform("xgboost.min_child_weight", 1.0, 5.0),
         "subsample": hp.uniform("xgboost.subsample", 0.5, 1.0),
@@ -30,7 +30,7 @@ SPACE: dict[str, dict[str, Any]] = {
     },
     "hist_gradient_boosting": {
         "max_iter": 1000,
-        "learning_rate": hp.loguniform("hist_gradient_boosting.learning_rate", -3.2, -1.9),
+        "learning_rate": hp.loguniform("hist_gradient_boosting.learning_rate", -2.8, -1.9),
         "max_leaf_nodes": hp.uniformint("hist_gradient_boosting.max_leaf_nodes", 7, 63),
         "min_samples_leaf": hp.uniformint("hist_gradient_boosting.min_samples_leaf", 50, 1000),
         "max_features": hp.uniform("hist_gradient_boosting.max_features", 0.2, 0.8),
@@ -54,7 +54,7 @@ FIRST: list[dict[str, Any]] = [
     },
     {
         "family": "xgboost",
-        "learning_rate": 0.05,
+        "learning_rate": 0.08,
         "max_depth": 4,
         "min_child_weight": 50.0,
         "subsample": 0.8,
@@ -63,7 +63,7 @@ FIRST: list[dict[str, Any]] = [
     },
     {
         "family": "hist_gradient_boosting",
-        "learning_rate": 0.05,
+        "learning_rate": 0.08,
         "max_leaf_nodes": 15,
         "min_samples_leaf": 300,
         "max_features": 0.4,

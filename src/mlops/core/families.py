@@ -19,7 +19,7 @@ from mlops.core.project import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-PATIENCE = 40
+PATIENCE = 25
 
 # OpenMP reads it when it is loaded. Threads that spin while they wait make a fit several times
 # slower as soon as anything else wants a core; threads that sleep cost nothing when nothing does.
