@@ -1,4 +1,4 @@
-"""`python -m flows NAME`: run one flow as a command."""
+"""`python -m flows NAME [--no-register]`: run one flow as a command."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import atexit
 import gc
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 
 from mlops.core import pipeline, servers
 from mlops.core.errors import MENDABLE, nearest
 
 FLOWS = ("training",)
+# A trial on a branch ends with its evidence.
+TRIAL = "--no-register"
 
 
 def main() -> None:
     """Run the named flow against this folder's servers, or a temporary Prefect server."""
-    names = sys.argv[1:]
+    names = [name for name in sys.argv[1:] if name != TRIAL]
     if len(names) != 1 or names[0] not in FLOWS:
         found = " ".join(names)
         hint = nearest(found, FLOWS) or f"; known: {', '.join(FLOWS)}"
@@ -31,7 +34,8 @@ def main() -> None:
     servers.use()
     from flows import screen
 
-    screen.run(getattr(importlib.import_module(f"flows.{names[0]}"), names[0]))
+    flow = getattr(importlib.import_module(f"flows.{names[0]}"), names[0])
+    screen.run(partial(flow, register_model=False) if TRIAL in sys.argv else flow)
 
 
 if __name__ == "__main__":

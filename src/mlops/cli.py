@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+ROOT = Path()
 STAGES = {
     "ingest": "Read the raw tables, check them, keep them as Parquet.",
     "featurize": "Make the feature table and set the holdout apart.",
@@ -36,25 +39,145 @@ for _name, _text in STAGES.items():
     main.add_command(_stage_command(_name, _text))
 
 
+def _end(command: Callable[[], None]) -> None:
+    from mlops.core import stage
+
+    sys.exit(stage.guarded(command))
+
+
 @main.command()
 def up() -> None:
     """Start the MLflow and Prefect servers on this machine's data."""
-    from mlops.core import servers, stage
+    from mlops.core import servers
 
     def start() -> None:
-        for name, url in servers.up(Path()).items():
+        for name, url in servers.up(ROOT).items():
             click.echo(f"{name:<8} {url}")
 
-    sys.exit(stage.guarded(start))
+    _end(start)
 
 
 @main.command()
 def down() -> None:
     """Stop the servers that `up` started."""
-    from mlops.core import servers, stage
+    from mlops.core import servers
 
     def stop() -> None:
-        stopped = servers.down(Path())
+        stopped = servers.down(ROOT)
         click.echo(f"stopped: {', '.join(stopped) or 'nothing ran'}")
 
-    sys.exit(stage.guarded(stop))
+    _end(stop)
+
+
+@main.command()
+def publish() -> None:
+    """Push what was trained to DVC's default remote."""
+    from mlops.gitops import publish
+
+    _end(lambda: click.echo(publish.run(ROOT)))
+
+
+_base = click.option("--base", metavar="REF", help="Where production is pinned; the main branch.")
+
+
+@main.command()
+@_base
+def gate(base: str | None) -> None:
+    """Judge the bundle against the champion that Git pins; exit 1 when it is refused."""
+    from mlops.core import params
+    from mlops.gitops import gate, git
+
+    _end(lambda: click.echo(gate.run(params.load(ROOT), ROOT, base or git.base(ROOT)).line))
+
+
+@main.command()
+def report() -> None:
+    """Write the pull request's comment from the gate's verdict."""
+    from mlops.core import params
+    from mlops.gitops import report
+
+    _end(lambda: click.echo(report.run(params.load(ROOT), ROOT)))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--head", metavar="OWNER:BRANCH", help="Whose pull request; this CI run's.")
+def comment(file: Path, head: str | None) -> None:
+    """Put a file on the pull request as its one comment, or update it there."""
+    from mlops.gitops import report
+
+    _end(lambda: click.echo(report.post(file, head)))
+
+
+@main.command()
+@click.argument("environment")
+def release(environment: str) -> None:
+    """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
+    from mlops.core import params
+    from mlops.gitops import forge, move
+
+    _end(lambda: click.echo(move.release(params.load(ROOT), ROOT, environment, forge.here())))
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target")
+def promote(source: str, target: str) -> None:
+    """Propose for TARGET what SOURCE runs, as a pull request."""
+    from mlops.gitops import forge, move
+
+    _end(lambda: click.echo(move.promote(ROOT, source, target, forge.here())))
+
+
+@main.command()
+@click.argument("environment")
+@click.option("--to", metavar="REV", help="The commit whose pin is wanted; the one before.")
+def rollback(environment: str, to: str | None) -> None:
+    """Propose for ENVIRONMENT what it pinned before, as a pull request."""
+    from mlops.gitops import forge, move
+
+    _end(lambda: click.echo(move.rollback(ROOT, environment, to, forge.here())))
+
+
+@main.command()
+@click.argument("environment")
+@click.option("--check", is_flag=True, help="Only say what differs; exit 1 when anything does.")
+def reconcile(environment: str, check: bool) -> None:
+    """Make the world what the manifest of ENVIRONMENT says."""
+    from mlops.core import params
+    from mlops.gitops import reconcile
+
+    def act() -> None:
+        for line in (reconcile.check if check else reconcile.run)(
+            params.load(ROOT), ROOT, environment
+        ):
+            click.echo(line)
+
+    _end(act)
+
+
+@main.command()
+def status() -> None:
+    """Show for every environment what is pinned, what runs, and since when."""
+    from mlops.core import params
+    from mlops.gitops import status
+
+    _end(lambda: click.echo(status.table(status.status(params.load(ROOT), ROOT))))
+
+
+@main.command()
+@click.argument("environment")
+def history(environment: str) -> None:
+    """Show what ENVIRONMENT ran when, from Git alone."""
+    from mlops.gitops import status
+
+    _end(lambda: click.echo(status.table(status.history(ROOT, "HEAD", environment))))
+
+
+@main.command()
+@click.argument("since")
+def changed(since: str) -> None:
+    """Print, as JSON, the environments whose manifest changed since the commit SINCE."""
+    from mlops.gitops import status
+
+    _end(lambda: click.echo(json.dumps(status.changed(ROOT, since))))

@@ -98,11 +98,11 @@ class Scorer:
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self.card = read_card(folder)
-        self._session = session((folder / MODEL).read_bytes(), threads)
+        self.session = session((folder / MODEL).read_bytes(), threads)
 
     def predict(self, frame: pd.DataFrame) -> Array:
         """Probability of the positive class (n,), of each class (n, k), or the value (n,)."""
-        return predict(self._session, frame, self.card.task)
+        return predict(self.session, frame, self.card.task)
 
 
 def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -117,9 +117,14 @@ def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
 
 def predict(model: onnxruntime.InferenceSession, frame: pd.DataFrame, task: Task) -> Array:
     """Score a frame's rows: one ONNX input per column, each of the shape (n,)."""
-    feeds = {node.name: _column(frame[node.name], node.type) for node in model.get_inputs()}
-    columns = [np.asarray(output, dtype=np.float64) for output in model.run(None, feeds)]
+    outputs = model.run(None, feeds(model, frame))
+    columns = [np.asarray(output, dtype=np.float64) for output in outputs]
     return np.column_stack(columns) if task == "multiclass" else columns[0]
+
+
+def feeds(model: onnxruntime.InferenceSession, frame: pd.DataFrame) -> dict[str, Array]:
+    """A frame's columns as the model's inputs, by name, each of the shape (n,)."""
+    return {node.name: _column(frame[node.name], node.type) for node in model.get_inputs()}
 
 
 def _column(values: pd.Series[Any], kind: str) -> Array:

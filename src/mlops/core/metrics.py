@@ -35,6 +35,10 @@ _MAIN_METRIC: dict[Task, tuple[str, bool]] = {
 }
 
 
+# Of these, less is better; of `bias`, less in either direction.
+ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absolute_error", "bias")
+
+
 @dataclass(frozen=True)
 class Interval:
     """A metric on the rows given, with the bounds of its 95 % confidence interval."""

@@ -62,6 +62,19 @@ class Evaluate(Section):
     importance_repeats: int = Field(ge=1)
 
 
+class Gate(Section):
+    """What a candidate must reach. `limits` are least values, or most where less is better."""
+
+    limits: dict[str, float]
+    margin: float = Field(ge=0)
+    slice_rows: int = Field(ge=30)
+    slice_limit: float | None
+    slice_margin: float = Field(ge=0)
+    latency_ms: float = Field(gt=0)
+    size_mb: float = Field(gt=0)
+    draws: int = Field(ge=20)
+
+
 class Params(Section):
     """The whole of `params.yaml`."""
 
@@ -75,6 +88,7 @@ class Params(Section):
     tune: Tune
     train: Train
     evaluate: Evaluate
+    gate: Gate
 
 
 def load(root: Path = Path()) -> Params:

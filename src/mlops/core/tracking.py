@@ -39,6 +39,11 @@ def uri(root: Path) -> str:
     return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / 'mlflow.db'}"
 
 
+def begun(root: Path) -> bool:
+    """Whether there is anything to look into: a server is named, or something was tracked here."""
+    return VARIABLE in os.environ or (root / EMBEDDED / "mlflow.db").exists()
+
+
 def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the experiment that bears the model's name.
 
@@ -93,8 +98,11 @@ def search(params: Params, root: Path) -> str:
     return run
 
 
-def bundle(params: Params, root: Path) -> str:
-    """The id of the run of the bundle in `models/bundle`, written now when it is missing."""
+def bundle(params: Params, root: Path, knobs: bool = True) -> str:
+    """The id of the run of the bundle in `models/bundle`, written now when it is missing.
+
+    Without `knobs` the pipeline's own parameters are left out of it.
+    """
     client, experiment = connect(params, root)
     folder = root / BUNDLE
     digest = bundles.digest(folder)
@@ -104,7 +112,8 @@ def bundle(params: Params, root: Path) -> str:
     card = bundles.read_card(folder)
     searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
     run = _start(client, experiment, f"bundle {digest[:12]}", parent=searched)
-    _log(client, run, params={"family": card.family, **card.hyperparameters, **_knobs(params)})
+    made_with = {"family": card.family, **card.hyperparameters}
+    _log(client, run, params={**made_with, **(_knobs(params) if knobs else {})})
     client.log_artifacts(run, str(folder), "bundle")
     for name, value in card.hashes.items():
         client.set_tag(run, f"mlops.{name}", value)

@@ -50,6 +50,25 @@ def run(params: Params, root: Path) -> Registered:
         return _registered(params, root)
 
 
+def adopt(params: Params, root: Path, fetched: Path, commit: str) -> int:
+    """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version."""
+    with alone(fetched):
+        (root / tracking.EMBEDDED).mkdir(exist_ok=True)
+        store = fetched / tracking.EMBEDDED
+        if not store.exists():
+            store.symlink_to((root / tracking.EMBEDDED).resolve())
+        client, _ = tracking.connect(params, fetched)
+        # Today's parameters are not those that made it.
+        run = tracking.bundle(params, fetched, knobs=False)
+        if (fetched / EVIDENCE).exists():
+            tracking.evidence(params, fetched)
+        card, digest = bundle.read_card(fetched / BUNDLE), bundle.digest(fetched / BUNDLE)
+        known = find(client, card.name, digest)
+        if known:
+            return int(known.version)
+        return _create(client, card, digest, run, fetched, commit)
+
+
 def _registered(params: Params, root: Path) -> Registered:
     digest = bundle.digest(root / BUNDLE)
     card = bundle.read_card(root / BUNDLE)
@@ -57,7 +76,11 @@ def _registered(params: Params, root: Path) -> Registered:
     tracking.search(params, root)
     evidence = tracking.evidence(params, root)
     known = find(client, card.name, digest)
-    version = int(known.version) if known else _create(client, card, digest, evidence, root)
+    version = (
+        int(known.version)
+        if known
+        else _create(client, card, digest, evidence, root, git_commit(root))
+    )
     client.set_model_version_tag(
         card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE)
     )
@@ -106,7 +129,9 @@ def find(client: MlflowClient, name: str, digest: str) -> Any | None:
     return min(found, key=lambda version: int(version.version)) if found else None
 
 
-def _create(client: MlflowClient, card: bundle.Card, digest: str, run: str, root: Path) -> int:
+def _create(
+    client: MlflowClient, card: bundle.Card, digest: str, run: str, root: Path, commit: str
+) -> int:
     from mlflow.exceptions import MlflowException
 
     _log_datasets(client, run, card)
@@ -118,7 +143,7 @@ def _create(client: MlflowClient, card: bundle.Card, digest: str, run: str, root
             raise
     tags = {
         "mlops.bundle": digest,
-        "mlops.git_commit": git_commit(root),
+        "mlops.git_commit": commit,
         **{f"mlops.{name}": value for name, value in card.hashes.items()},
     }
     # With its tags from the start: a version that has no digest could be made twice.

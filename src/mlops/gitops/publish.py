@@ -1,0 +1,32 @@
+"""Publish: what was trained here, and how to make it again, to DVC's default remote."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mlops.core.errors import UserError
+
+WHY = (
+    "no DVC remote is configured: what was trained stays in this machine's cache; "
+    "`dvc remote add --default NAME URL` lets colleagues and CI restore it instead of training"
+)
+
+
+def run(root: Path) -> str:
+    """Push every output and the run cache; what came of it, in a line.
+
+    Raises UserError when the remote can't be reached or does not let this machine write.
+    """
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    repo = Repo(str(root))
+    remote = repo.config["core"].get("remote")
+    if not remote:
+        return WHY
+    try:
+        pushed = repo.push(run_cache=True)
+    except Exception as error:
+        raise UserError(f"DVC remote {remote!r}: {' '.join(str(error).split())}") from None
+    return f"{pushed} files pushed to DVC's remote {remote!r}"

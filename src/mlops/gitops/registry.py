@@ -1,0 +1,60 @@
+"""What MLflow's registry calls `staging` and `production`: a mirror of the manifests, no source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.core import tracking
+from mlops.core.params import Params
+from mlops.gitops.manifest import Pin
+from mlops.stages import register
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Alias:
+    """The model version that an alias points to, and the digest of its bundle."""
+
+    version: int
+    digest: str
+
+
+def alias(params: Params, root: Path, name: str) -> Alias | None:
+    """Where an alias points; None when there is no such alias, or nothing was tracked here yet."""
+    if not tracking.begun(root):
+        return None
+    from mlflow.exceptions import MlflowException
+
+    client, _ = tracking.connect(params, root)
+    try:
+        version = client.get_model_version_by_alias(params.model, name)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return Alias(int(version.version), version.tags.get(tracking.BUNDLE_TAG, ""))
+
+
+def point(params: Params, root: Path, name: str, pin: Pin, fetched: Path) -> int:
+    """Let an alias point to the pinned bundle's version, registered first where it is not."""
+    client, _ = tracking.connect(params, root)
+    version = _version(client, params, root, pin, fetched)
+    client.set_registered_model_alias(pin.model, name, str(version))
+    return version
+
+
+def drop(params: Params, root: Path, name: str) -> None:
+    """Let an alias point to nothing."""
+    client, _ = tracking.connect(params, root)
+    client.delete_registered_model_alias(params.model, name)
+
+
+def _version(client: MlflowClient, params: Params, root: Path, pin: Pin, fetched: Path) -> int:
+    known = register.find(client, pin.model, pin.digest)
+    if known:
+        return int(known.version)
+    return register.adopt(params, root, fetched, pin.commit)

@@ -1,0 +1,98 @@
+"""What is where, and what was where when: `mlops status`, `mlops history`, `mlops changed`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlops.core.errors import UserError
+from mlops.core.params import Params
+from mlops.deploy import TARGETS
+from mlops.gitops import git, manifest, registry
+from mlops.gitops.manifest import Pin
+
+Row = tuple[str, ...]
+HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "")
+NOTHING = "-"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows as aligned columns, the first one their heads."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def status(params: Params, root: Path) -> list[Row]:
+    """A row for each environment: pinned, actually running, registry alias, age, agreement."""
+    return [HEAD, *(_row(params, root, name) for name in manifest.names(root))]
+
+
+def _row(params: Params, root: Path, environment: str) -> Row:
+    wanted = manifest.load(root, environment)
+    running = TARGETS[wanted.target].current(environment, root)
+    try:
+        alias = registry.alias(params, root, environment)
+        mirrored = alias.digest if alias else None
+        named = f"version {alias.version}" if alias else NOTHING
+    except UserError:
+        mirrored, named = None, "no answer"
+    pinned = wanted.pin.digest if wanted.pin else None
+    agree = {running, mirrored} == {pinned}
+    return (
+        environment,
+        _short(pinned),
+        _short(running),
+        named,
+        _age(root, environment),
+        "" if agree else f"differs: mlops reconcile {environment}",
+    )
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else NOTHING
+
+
+def _age(root: Path, environment: str) -> str:
+    pins = history(root, "HEAD", environment)
+    if len(pins) < 2:
+        return NOTHING
+    since = dt.date.fromisoformat(pins[1][0])
+    days = (dt.datetime.now(tz=dt.UTC).date() - since).days
+    return f"{since} ({days} days)"
+
+
+def history(root: Path, ref: str, environment: str) -> list[Row]:
+    """What was pinned from when on, newest first, from Git alone; the first row is the heads."""
+    rows: list[Row] = []
+    later: Pin | None = None
+    held: Row | None = None
+    for change in git.changes(root, ref, manifest.path(environment)):
+        text = git.show(root, change.commit, manifest.path(environment))
+        where = f"{manifest.path(environment)} at {change.commit[:12]}"
+        pin = manifest.parse(text, where).pin if text else None
+        if held and _digest(pin) != _digest(later):
+            rows.append(held)
+        version = f"{pin.model} version {pin.version}" if pin else NOTHING
+        held = (change.day, _short(_digest(pin)), version, change.commit[:12], change.author,
+                change.subject)  # fmt: skip
+        later = pin
+    if held:
+        rows.append(held)
+    return [("since", "pinned", "model", "commit", "by", "why"), *rows]
+
+
+def _digest(pin: Pin | None) -> str | None:
+    return pin.digest if pin else None
+
+
+def changed(root: Path, since: str) -> list[str]:
+    """The environments whose manifest differs from the one at `since`; all when it is unknown."""
+    if not git.exists(root, since):
+        return manifest.names(root)
+    return [
+        name
+        for name in manifest.names(root)
+        if git.show(root, since, manifest.path(name)) != (root / manifest.path(name)).read_text()
+    ]
