@@ -33,6 +33,10 @@ SMALL = {
     "evaluate.draws": 20,
     "evaluate.importance_rows": 100,
     "evaluate.importance_repeats": 1,
+    "gate.limits": {},
+    "gate.slice_rows": 30,
+    "gate.slice_limit": None,
+    "gate.draws": 50,
 }
 OF_PROJECT: dict[str, dict[str, Any]] = {
     "flights": {

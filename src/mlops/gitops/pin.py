@@ -1,0 +1,83 @@
+"""The pin of the bundle in the workspace: accepted by the gate, registered, made by this commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops.core import bundle, tracking
+from mlops.core.errors import UserError
+from mlops.core.files import folder_digest, read_json
+from mlops.core.params import Params
+from mlops.core.paths import BUNDLE, EVIDENCE
+from mlops.gitops import contest, git, manifest, verdict
+from mlops.gitops.manifest import Contents, Pin
+from mlops.gitops.verdict import Verdict
+
+LOCK = Path("dvc.lock")
+
+
+def of_workspace(params: Params, root: Path) -> Pin:
+    """The pin of the workspace's bundle.
+
+    Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
+    or for a bundle that is not registered.
+    """
+    _require_clean(root)
+    card, digest = bundle.read_card(root / BUNDLE), bundle.digest(root / BUNDLE)
+    evidence = folder_digest(root / EVIDENCE)
+    _require_accepted(verdict.load(root), digest, evidence, root)
+    from mlops.stages import register
+
+    client, _ = tracking.connect(params, root)
+    version = register.find(client, card.name, digest)
+    if version is None:
+        raise UserError(
+            f"bundle {digest[:12]}: not registered in {tracking.uri(root)}; `mlops register`"
+        )
+    metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
+    return Pin(
+        model=card.name,
+        version=int(version.version),
+        digest=digest,
+        evidence=evidence,
+        run=version.run_id,
+        commit=git.commit(root, "HEAD"),
+        data=card.hashes["data"],
+        dvc=_contents(root),
+        metrics={
+            name: round(m["value"], 6) for name, m in metrics.items() if m["value"] is not None
+        },
+    )
+
+
+def _require_accepted(said: Verdict, digest: str, evidence: str, root: Path) -> None:
+    file = verdict.FOLDER / verdict.FILE
+    if (said.candidate, said.evidence) != (digest, evidence):
+        raise UserError(
+            f"{file}: speaks of {said.candidate[:12]}, here is {digest[:12]}; `mlops gate`"
+        )
+    if not said.accepted:
+        raise UserError(f"{file}: {said.line}")
+    pinned = manifest.load(root, contest.PRODUCTION).pin
+    if said.champion != (pinned.digest if pinned else None):
+        raise UserError(f"{file}: the champion is another one now; `mlops gate` again")
+
+
+def _contents(root: Path) -> Contents:
+    """The names by which DVC keeps bundle and evidence."""
+    stages: dict[str, Any] = yaml.safe_load((root / LOCK).read_text())["stages"]
+    named = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    try:
+        return Contents(bundle=named[str(BUNDLE)], evidence=named[str(EVIDENCE)])
+    except KeyError as error:
+        raise UserError(f"{LOCK}: {error} is not in it; `make train`") from None
+
+
+def _require_clean(root: Path) -> None:
+    """The commit must be what made the bundle; dvc.lock goes with the release."""
+    others = [name for name in git.changed(root) if name != str(LOCK)]
+    if others:
+        raise UserError(f"{others[0]}: differs from the commit; commit or undo it, then release")
