@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast lint format up down bench clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down bench clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -27,17 +27,29 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 train: setup ## ingest → featurize → tune → train → evaluate → register
 	@python -m flows training
 
+retrain: setup ## the same up to the evidence: what a pull request is judged by
+	@python -m flows training --no-register
+
 test: setup ## every test; those that need Java are left out where there is none
 	@pytest
 
 test-fast: setup ## the tests that need no JVM and no server, in under a minute
 	@pytest -m "not slow"
 
-lint: setup ## style, types, shell, secrets
+rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, deployment, revert
+	@pytest tests/rehearsal --numprocesses=0 --verbosity=0 --capture=no
+
+lint: setup ## style, types, shell, secrets, and the files of both CI systems
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@shellcheck .ci/run
+	@actionlint
+	@zizmor --offline --quiet --no-progress .github
+	@check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	@check-jsonschema -q --builtin-schema vendor.azure-pipelines --data-transform azure-pipelines \
+		--regex-variant nonunicode azure-pipelines.yml .azure/*.yml
 	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '\.lock$$'
 
 format: setup ## rewrite the code in the house style
