@@ -71,7 +71,7 @@ class Featurizer:
 
     def __call__(self, flights: pd.DataFrame) -> pd.DataFrame:
         write({"flights": flights}, self.folder)
-        return engine.collect(self.plan).sort_values(self.key, ignore_index=True)
+        return engine.collect(self.plan).to_pandas().sort_values(self.key, ignore_index=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,32 +12,41 @@ from mlops.core.project import Features, Task
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 TRAINING = "training.parquet"
 HOLDOUT = "holdout.parquet"
 
 
-def typed(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
+def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
     """The declared columns in their order and types, rows ordered by day and key.
 
     Numbers become float32, what models and ONNX both compute with; categories become strings.
     Raises UserError for a declared column that the project's code did not make.
     """
-    import pandas as pd
+    import pyarrow as pa
 
     for name in spec.columns:
-        if name not in table:
-            raise UserError(
-                f"features: {name}: declared, but not made{nearest(name, map(str, table))}"
-            )
-    table = table[spec.columns].copy()
-    table[spec.day] = pd.to_datetime(table[spec.day]).astype("datetime64[ms]")
-    table[spec.key] = table[spec.key].astype(str)
-    numeric = {n: "float32" for n in spec.features if pd.api.types.is_numeric_dtype(table[n])}
-    table = table.astype(numeric)
-    fractional = pd.api.types.is_float_dtype(table[spec.target])
-    table[spec.target] = table[spec.target].astype("float64" if fractional else "Int64")
-    return table.sort_values([spec.day, spec.key], ignore_index=True)
+        if name not in table.column_names:
+            hint = nearest(name, table.column_names)
+            raise UserError(f"features: {name}: declared, but not made{hint}")
+    roles = {spec.day: pa.timestamp("ms"), spec.key: pa.string()}
+    numbers = {n: pa.float32() for n in spec.features if _is_number(table.schema.field(n).type)}
+    # Arrow sorts and casts several times faster than Pandas.
+    table = table.select(spec.columns)
+    for name, kind in {**numbers, **roles}.items():
+        column = table.column(name).cast(kind, safe=False)
+        table = table.set_column(table.column_names.index(name), name, column)
+    fractional = pa.types.is_floating(table.schema.field(spec.target).type)
+    frame: pd.DataFrame = table.sort_by([(n, "ascending") for n in roles]).to_pandas()
+    frame[spec.target] = frame[spec.target].astype("float64" if fractional else "Int64")
+    return frame
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

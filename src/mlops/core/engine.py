@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlops.core.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 Engine = Literal["duckdb", "spark"]
 
@@ -29,7 +30,7 @@ def start(engine: Engine) -> Any:
 
 @contextmanager
 def spoken(engine: Engine) -> Iterator[None]:
-    """While open, the engine answers to the name `pyspark.sql`: import the features in it.
+    """While open, the engine answers to the name `pyspark.sql`: import and run the features in it.
 
     Close it before anything else is imported: Hyperopt and MLflow need the real PySpark.
     """
@@ -38,8 +39,13 @@ def spoken(engine: Engine) -> Iterator[None]:
         return
     import sqlframe
 
-    with sqlframe.activate_context("duckdb"):
-        yield
+    # SQLFrame grows trees of a million small objects, which the collector would walk in vain.
+    gc.disable()
+    try:
+        with sqlframe.activate_context("duckdb"):
+            yield
+    finally:
+        gc.enable()
 
 
 def read(session: Any, folder: Path) -> Any:
@@ -47,10 +53,9 @@ def read(session: Any, folder: Path) -> Any:
     return session.read.parquet(str(folder.resolve() / "*.parquet"))
 
 
-def collect(frame: Any) -> pd.DataFrame:
+def collect(frame: Any) -> pa.Table:
     """All rows of an engine's DataFrame, in no particular order."""
-    result: pd.DataFrame = frame.toArrow().to_pandas()
-    return result
+    return frame.toArrow()
 
 
 def _duckdb() -> Any:

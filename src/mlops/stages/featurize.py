@@ -15,6 +15,7 @@ from mlops.core.paths import FEATURES, RAW, not_found
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 class Featurized(stage.Result):
@@ -58,7 +59,7 @@ def run(params: Params, root: Path) -> Featurized:
     return result
 
 
-def _built(params: Params, root: Path) -> tuple[project.Features, pd.DataFrame]:
+def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
     """The project's features as the engine makes them of the raw tables, in no order."""
     session = engine.start(params.engine)
     raw = {table.name: engine.read(session, table) for table in _tables(root)}

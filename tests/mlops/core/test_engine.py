@@ -32,7 +32,7 @@ def test_functions_bound_to_duckdb_work_after_it_is_no_longer_spoken(tmp_path):
     with engine.spoken("duckdb"):
         from pyspark.sql import functions
     frame = session.range(3).select((functions.col("id") * 2).alias("twice"))
-    assert sorted(engine.collect(frame)["twice"]) == [0, 2, 4]
+    assert sorted(engine.collect(frame)["twice"].to_pylist()) == [0, 2, 4]
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():
