@@ -38,7 +38,9 @@ def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
         column = table.column(name).cast(kind, safe=False)
         table = table.set_column(table.column_names.index(name), name, column)
     fractional = pa.types.is_floating(table.schema.field(spec.target).type)
-    frame: pd.DataFrame = table.sort_by([(n, "ascending") for n in roles]).to_pandas()
+    frame: pd.DataFrame = table.sort_by([(n, "ascending") for n in roles]).to_pandas(
+        ignore_metadata=True
+    )
     frame[spec.target] = frame[spec.target].astype("float64" if fractional else "Int64")
     return frame
 

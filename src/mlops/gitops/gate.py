@@ -43,7 +43,7 @@ def decide(params: Params, candidate: Candidate, champion: Champion | None, base
     case = comparison.case(params, candidate, champion)
     asked = tuple(rules.asked(case))
     return Verdict(
-        accepted=all(rule.passed for rule in asked),
+        accepted=bool(asked) and all(rule.passed for rule in asked),
         candidate=candidate.digest,
         evidence=candidate.evidence,
         champion=champion.digest if champion else None,
