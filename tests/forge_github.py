@@ -1,0 +1,152 @@
+"""GitHub's REST API, as far as it is spoken here: docs.github.com/rest."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from tests.forge_state import NAME, OWNER, ROBOT, Answer, Call, Comment, Pull, State, Status
+
+API = f"/api/v3/repos/{OWNER}/{NAME}"
+LONGEST, LONGEST_STATUS = 65_536, 140
+NO_RIGHT = "Resource not accessible by integration"
+NOT_ALLOWED = "GitHub Actions is not permitted to create or approve pull requests."
+
+
+def unknown(_: Call) -> Answer:
+    """To a token that is nobody's."""
+    return Answer(401, {"message": "Bad credentials"})
+
+
+def forbidden(_: str) -> Answer:
+    """To a token without a permission; GitHub doesn't name it."""
+    return Answer(403, {"message": NO_RIGHT})
+
+
+def user(_: State, call: Call) -> Answer:
+    return forbidden("") if call.who == ROBOT else Answer(200, _user(call.who))
+
+
+def list_comments(state: State, call: Call, pull: str) -> Answer:
+    found = state.on(state.pull(int(pull)).number)
+    return _page(state, call, [_comment(state, item) for item in found])
+
+
+def create_comment(state: State, call: Call, pull: str) -> Answer:
+    number = state.pull(int(pull)).number
+    state.may("pull-requests")
+    text = _limited(call.body, "body", LONGEST)
+    return Answer(201, _comment(state, state.write(number, text, call.who)))
+
+
+def change_comment(state: State, call: Call, number: str) -> Answer:
+    state.may("pull-requests")
+    comment = state.comment(int(number))
+    comment.body = _limited(call.body, "body", LONGEST)
+    return Answer(200, _comment(state, comment))
+
+
+def delete_comment(state: State, _: Call, number: str) -> Answer:
+    state.may("pull-requests")
+    state.comment(int(number)).deleted = True
+    return Answer(204)
+
+
+def list_pulls(state: State, call: Call) -> Answer:
+    if state.moved:
+        return Answer(301, {"message": "Moved Permanently"}, Location=f"{state.url}/elsewhere")
+    owner, _, branch = call.query.get("head", "").partition(":")
+    found = [
+        pull
+        for pull in reversed(state.pulls)
+        # A head that can't be read is not an error: it filters nothing.
+        if (not (owner and branch) or (pull.owner.lower(), pull.branch) == (owner.lower(), branch))
+        and pull.state == call.query.get("state", "open")
+        and pull.base == call.query.get("base", pull.base)
+    ]
+    return _page(state, call, [_pull(state, pull) for pull in found])
+
+
+def create_pull(state: State, call: Call) -> Answer:
+    state.may("pull-requests")
+    if not state.may_open:
+        return Answer(403, {"message": NOT_ALLOWED})
+    head, base = call.body["head"], call.body["base"]
+    text = _limited(call.body, "body", LONGEST)
+    if state.has(head, base):
+        _invalid(code="custom", message=f"A pull request already exists for {OWNER}:{head}.")
+    if head == base:
+        _invalid(code="custom", message=f"No commits between {base} and {head}")
+    return Answer(
+        201, _pull(state, state.open(head, base, call.body["title"], text, OWNER, call.who))
+    )
+
+
+def change_pull(state: State, call: Call, number: str) -> Answer:
+    state.may("pull-requests")
+    pull = state.pull(int(number))
+    pull.title, pull.body = call.body["title"], _limited(call.body, "body", LONGEST)
+    return Answer(200, _pull(state, pull))
+
+
+def create_status(state: State, call: Call, commit: str) -> Answer:
+    state.may("statuses")
+    text = _limited(call.body, "description", LONGEST_STATUS)
+    if call.body["state"] not in ("error", "failure", "pending", "success"):
+        _invalid(field="state", code="invalid")
+    link = call.body.get("target_url")
+    state.statuses.append(Status(commit, call.body["state"], call.body["context"], text, link))
+    return Answer(201, {"id": len(state.statuses)})
+
+
+ROUTES = [
+    ("GET /api/v3/user", user),
+    (rf"GET {API}/issues/(\d+)/comments", list_comments),
+    (rf"POST {API}/issues/(\d+)/comments", create_comment),
+    (rf"PATCH {API}/issues/comments/(\d+)", change_comment),
+    (rf"DELETE {API}/issues/comments/(\d+)", delete_comment),
+    (f"GET {API}/pulls", list_pulls),
+    (f"POST {API}/pulls", create_pull),
+    (rf"PATCH {API}/pulls/(\d+)", change_pull),
+    (rf"POST {API}/statuses/(\w+)", create_status),
+]
+
+
+def _page(state: State, call: Call, items: list[Any]) -> Answer:
+    size, page = (int(call.query.get(key, n)) for key, n in (("per_page", 30), ("page", 1)))
+    link = {"Link": f'<{state.url}/next?page={page + 1}>; rel="next"'}
+    part = items[(page - 1) * size : page * size]
+    return Answer(200, part, **(link if len(items) > page * size else {}))
+
+
+def _comment(state: State, item: Comment) -> Any:
+    url = f"{state.url}/{OWNER}/{NAME}/pull/{item.pull}#issuecomment-{item.id}"
+    return {"id": item.id, "body": item.body, "user": _user(item.author), "html_url": url}
+
+
+def _pull(state: State, pull: Pull) -> Any:
+    return {
+        "number": pull.number,
+        "state": pull.state,
+        "title": pull.title,
+        "body": pull.body or None,
+        "user": _user(pull.author),
+        "head": {"label": f"{pull.owner}:{pull.branch}", "ref": pull.branch},
+        "base": {"label": f"{OWNER}:{pull.base}", "ref": pull.base},
+        "html_url": f"{state.url}/{OWNER}/{NAME}/pull/{pull.number}",
+    }
+
+
+def _user(name: str) -> Any:
+    return {"login": name, "type": "Bot" if name.endswith("[bot]") else "User"}
+
+
+def _limited(body: Any, name: str, longest: int) -> str:
+    text = str(body[name])
+    if len(text) > longest:
+        said = f"{name} is too long (maximum is {longest} characters)"
+        _invalid(code="custom", field=name, message=said)
+    return text
+
+
+def _invalid(**error: str) -> NoReturn:
+    raise Answer(422, {"message": "Validation Failed", "errors": [error]})
