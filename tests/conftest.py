@@ -37,6 +37,10 @@ SMALL = {
     "gate.slice_rows": 30,
     "gate.slice_limit": None,
     "gate.draws": 50,
+    # Few rows tell little: what is refused here is refused for other reasons.
+    "gate.margin": 0.5,
+    "gate.slice_margin": 0.5,
+    "gate.latency_ms": 100.0,
 }
 OF_PROJECT: dict[str, dict[str, Any]] = {
     "flights": {

@@ -49,6 +49,8 @@ def post(file: Path, head: str | None) -> str:
         raise UserError(f"{file}: not found; `mlops report` writes it") from None
     place = forge.here()
     number = place.number(head)
+    if number is None and isinstance(place, forge.DryRun):
+        return f"no forge here; the comment is {file}"
     if number is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
     return place.comment(number, body, KEY)

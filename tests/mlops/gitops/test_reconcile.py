@@ -1,0 +1,217 @@
+"""Reconcile: the world becomes what the manifest says, however often it is asked to."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from mlops.core import tracking
+from mlops.core.errors import Refused, UserError
+from mlops.deploy import local
+from mlops.gitops import pin, reconcile, registry, status
+
+
+@pytest.fixture
+def pinned(clone):
+    """Staging pins the workspace's bundle; nothing runs yet."""
+    clone.judge()
+    with chdir(clone.root):
+        made = pin.of_workspace(clone.params(), Path())
+    clone.pin("staging", made)
+    return clone, made
+
+
+def run(clone, environment="staging"):
+    with chdir(clone.root):
+        return list(reconcile.run(clone.params(), Path(), environment))
+
+
+def differences(clone, environment="staging"):
+    with chdir(clone.root):
+        return reconcile.differences(clone.params(), Path(), environment)
+
+
+def running(clone):
+    with chdir(clone.root):
+        return local.current("staging", Path())
+
+
+def alias(clone):
+    with chdir(clone.root):
+        return registry.alias(clone.params(), Path(), "staging")
+
+
+def everything(root):
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file() and ".git/" not in str(path) and "mlruns" not in str(path)
+    }
+
+
+def test_it_deploys_the_pinned_bytes_and_points_the_alias_to_them(pinned):
+    clone, made = pinned
+    lines = run(clone)
+    assert running(clone) == made.digest
+    assert alias(clone).digest == made.digest
+    assert lines[-1] == "staging: as environments/staging.yaml says"
+
+
+def test_run_again_it_changes_nothing(pinned):
+    clone, _ = pinned
+    run(clone)
+    before = everything(clone.root)
+    assert len(run(clone)) == 2
+    assert everything(clone.root) == before
+
+
+def test_check_says_what_differs_and_changes_nothing(pinned):
+    clone, made = pinned
+    before = everything(clone.root)
+    short = made.digest[:12]
+    assert differences(clone) == [
+        f"staging: local runs nothing, pinned is {short}",
+        f"staging: registry alias nothing, pinned is {short}",
+    ]
+    assert everything(clone.root) == before
+    with chdir(clone.root), pytest.raises(Refused, match="local runs nothing"):
+        list(reconcile.check(clone.params(), Path(), "staging"))
+
+
+def test_check_is_content_when_all_is_as_pinned(pinned):
+    clone, _ = pinned
+    run(clone)
+    assert differences(clone) == []
+
+
+def test_an_alias_that_was_moved_by_hand_is_found_and_moved_back(pinned):
+    clone, made = pinned
+    run(clone)
+    clone.retrain(seed=3)
+    with chdir(clone.root):
+        client, _ = tracking.connect(clone.params(), Path())
+        client.set_registered_model_alias("wine-model", "staging", "2")
+    assert [line.split(" alias")[0] for line in differences(clone)] == ["staging: registry"]
+    run(clone)
+    assert alias(clone).digest == made.digest
+    assert differences(clone) == []
+
+
+def test_bytes_that_were_changed_in_their_place_are_found_and_replaced(pinned):
+    clone, made = pinned
+    run(clone)
+    model = clone.root / local.HOME / "staging" / made.digest / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"!")
+    assert "local runs" in differences(clone)[0]
+    run(clone)
+    assert running(clone) == made.digest
+
+
+def test_a_bundle_that_no_store_has_leaves_what_runs(pinned):
+    clone, made = pinned
+    run(clone)
+    lost = made.model_copy(
+        update={
+            "digest": "1" * 64,
+            "dvc": made.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"}),
+        }
+    )
+    clone.pin("staging", lost)
+    with pytest.raises(UserError, match="bundle 111111111111: DVC: "):
+        run(clone)
+    assert running(clone) == made.digest
+    assert list((clone.root / ".run" / "bundles").glob(".*.part-*")) == []
+
+
+def test_a_bundle_that_fails_its_smoke_test_leaves_what_runs(pinned, tmp_path):
+    clone, made = pinned
+    run(clone)
+    broken = tmp_path / "broken"
+    shutil.copytree(clone.root / "models" / "bundle", broken)
+    (broken / "model.onnx").write_bytes(b"no model")
+    with chdir(clone.root), pytest.raises(UserError, match=r"model\.onnx: found"):
+        local.deploy("staging", broken, Path())
+    assert running(clone) == made.digest
+    assert [
+        p for p in (clone.root / local.HOME / "staging").iterdir() if p.name.startswith(".")
+    ] == []
+
+
+def test_a_bundle_that_scores_otherwise_than_when_it_was_made_is_not_deployed(pinned, tmp_path):
+    import pandas as pd
+
+    from mlops.core import bundle
+
+    clone, made = pinned
+    run(clone)
+    other = tmp_path / "other"
+    shutil.copytree(clone.root / "models" / "bundle", other)
+    reference = pd.read_parquet(other / "reference.parquet")
+    (other / "reference.parquet").unlink()
+    reference.assign(prediction_0=reference["prediction_0"] + 0.01).to_parquet(
+        other / "reference.parquet"
+    )
+    card = bundle.read_card(clone.root / "models" / "bundle").model_dump()
+    card.pop("files")
+    (other / "bundle.json").unlink()
+    bundle.write_card(other, card)
+    with chdir(clone.root), pytest.raises(UserError, match="reference rows score 0.01 off"):
+        local.deploy("staging", other, Path())
+    assert running(clone) == made.digest
+
+
+def test_on_a_machine_that_never_saw_the_bundle_it_is_registered_from_what_was_fetched(
+    pinned, store
+):
+    clone, made = pinned
+    shutil.rmtree(clone.root / "mlruns")
+    shutil.copytree(store, clone.root / "mlruns")
+    done = clone.command("reconcile", "staging")
+    assert done.returncode == 0, done.stderr
+    assert "registry alias points to version 1\n" in done.stdout
+    show = (
+        "from mlflow import MlflowClient; c = MlflowClient('sqlite:///mlruns/mlflow.db');"
+        "v = c.get_model_version_by_alias('wine-model', 'staging');"
+        "print(v.tags['mlops.git_commit'], *[i.path for i in c.list_artifacts(v.run_id)])"
+    )
+    said = clone.python("-c", show).stdout.split()
+    assert said[0] == made.commit
+    assert {"bundle", "evidence"} <= set(said[1:])
+    assert clone.command("reconcile", "staging", "--check").returncode == 0
+
+
+def test_without_dvcs_cache_the_registry_gives_the_same_bytes(pinned):
+    clone, made = pinned
+    shutil.rmtree(clone.root / ".dvc" / "cache")
+    run(clone)
+    assert running(clone) == made.digest
+
+
+def test_when_nothing_is_pinned_nothing_runs(pinned):
+    clone, _ = pinned
+    run(clone)
+    clone.pin("staging", None)
+    assert len(differences(clone)) == 2
+    run(clone)
+    assert running(clone) is None
+    assert differences(clone) == []
+
+
+def test_status_shows_pinned_running_alias_and_age(pinned):
+    clone, made = pinned
+    with chdir(clone.root):
+        before = status.status(clone.params(), Path())
+        list(reconcile.run(clone.params(), Path(), "staging"))
+        after = status.status(clone.params(), Path())
+    short = made.digest[:12]
+    assert [row[:4] for row in before[1:]] == [
+        ("staging", short, "-", "-"), ("production", "-", "-", "-"),
+    ]  # fmt: skip
+    assert before[1][5] == "differs: mlops reconcile staging"
+    assert after[1][:4] == ("staging", short, short, "version 1")
+    assert after[1][5] == ""
+    assert after[1][4].endswith("(0 days)")
+    assert status.table(after).splitlines()[0].startswith("environment  pinned")
