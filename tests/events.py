@@ -1,0 +1,141 @@
+"""What happens to a repository, as GitHub tells it, and which workflows it starts."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OWNER, REPOSITORY = "acme", "acme/flights"
+TOKEN = "the-run's-own"
+NOWHERE = "0" * 40
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event: the `github` context that it comes with, and the files that a push changed."""
+
+    name: str
+    context: Mapping[str, Any]
+    changed: tuple[str, ...] = ()
+
+    @property
+    def github(self) -> dict[str, Any]:
+        """The whole `github` context."""
+        return {
+            "event_name": self.name,
+            "repository": REPOSITORY,
+            "repository_owner": OWNER,
+            "token": TOKEN,
+            "actor": "somebody",
+            "run_id": "1",
+            "run_attempt": "1",
+            "server_url": "https://forge.invalid",
+            "api_url": "https://forge.invalid/api",
+            **self.context,
+        }
+
+    def environment(self, temp: Path, folder: Path) -> dict[str, str]:
+        """The variables that every step finds; `temp` gets the event's own file."""
+        event = temp / "event.json"
+        event.write_text(json.dumps(self.github.get("event", {})))
+        texts = {name: value for name, value in self.github.items() if isinstance(value, str)}
+        del texts["token"]
+        return {
+            **{f"GITHUB_{name.upper()}": value for name, value in texts.items()},
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_PATH": str(event),
+            "GITHUB_WORKSPACE": str(folder),
+            "RUNNER_TEMP": str(temp),
+            "RUNNER_OS": "Linux",
+        }
+
+    def with_context(self, **context: Any) -> Event:
+        """The same event where some of the context is another: a server's address, a token."""
+        return Event(self.name, {**self.context, **context}, self.changed)
+
+
+def pull_request(number: int, branch: str, owner: str = OWNER, sha: str = NOWHERE) -> Event:
+    """A pull request against main from a branch of `owner`; anybody but the owner is a fork."""
+    head = {"full_name": f"{owner}/flights", "fork": owner != OWNER, "owner": {"login": owner}}
+    return Event(
+        "pull_request",
+        {
+            "ref": f"refs/pull/{number}/merge",
+            "ref_name": f"{number}/merge",
+            "sha": sha,
+            "base_ref": "main",
+            "head_ref": branch,
+            "event": {
+                "number": number,
+                "pull_request": {"number": number, "head": {"ref": branch, "repo": head}},
+            },
+        },
+    )
+
+
+def push(
+    before: str, sha: str = NOWHERE, changed: tuple[str, ...] = (), branch: str = "main"
+) -> Event:
+    """A push to a branch that changed these files; `before` is where it was."""
+    return Event("push", {**_at(branch, sha), "event": {"before": before, "after": sha}}, changed)
+
+
+def schedule(sha: str = NOWHERE) -> Event:
+    """The time of a schedule has come."""
+    return Event("schedule", {**_at("main", sha), "event": {}})
+
+
+def dispatch(branch: str = "main", sha: str = NOWHERE) -> Event:
+    """Somebody pressed the button."""
+    return Event("workflow_dispatch", {**_at(branch, sha), "event": {"inputs": {}}})
+
+
+def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> Event:
+    """A run of the named workflow, which `of` started, has come to its end."""
+    head = of.github["event"].get("pull_request", {}).get("head", {})
+    run = {
+        "id": 1,
+        "name": workflow,
+        "event": of.name,
+        "conclusion": conclusion,
+        "head_branch": head.get("ref", "main"),
+        "head_repository": head.get("repo", {"full_name": REPOSITORY, "owner": {"login": OWNER}}),
+    }
+    repository = {"full_name": REPOSITORY, "default_branch": "main"}
+    return Event(
+        "workflow_run",
+        {**_at("main", sha), "event": {"workflow_run": run, "repository": repository}},
+    )
+
+
+def _at(branch: str, sha: str) -> dict[str, Any]:
+    return {"ref": f"refs/heads/{branch}", "ref_name": branch, "sha": sha}
+
+
+def starts(on: Mapping[str, Any], event: Event) -> bool:
+    """Whether a workflow whose triggers are `on` runs for the event."""
+    asked = on.get(event.name) or {}
+    if event.name not in on:
+        return False
+    if event.name == "workflow_run":
+        return event.github["event"]["workflow_run"]["name"] in asked["workflows"]
+    if event.name == "schedule":
+        return True
+    unknown = set(asked) - {"branches", "paths"}
+    assert not unknown, f"not understood: {unknown}"
+    branch = event.github.get("base_ref") or event.github["ref_name"]
+    return _any(asked.get("branches"), (branch,)) and _any(asked.get("paths"), event.changed)
+
+
+def _any(patterns: list[str] | None, names: tuple[str, ...]) -> bool:
+    """Whether a name matches a pattern; `*` stops at a slash."""
+    return patterns is None or any(
+        fnmatch.fnmatchcase(name, pattern) and name.count("/") == pattern.count("/")
+        for pattern in patterns
+        for name in names
+    )

@@ -1,0 +1,204 @@
+"""What both CI systems do when something happens: the ordered verbs, by running their own steps.
+
+`make`, `mlops`, `dvc` and `git` are stand-ins that note how they are called and with what in their
+environment; everything else, down to the bash of each step, is what the forge would run.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests import events, pipelines, workflows
+from tests.events import Event
+from tests.steps import Call, JobDone, Machine, surroundings
+
+NOTED = """#!/usr/bin/env bash
+name=${0##*/}
+echo "verb> $name $*" >&2
+{ echo "verb> $name $*"; env; } >> "$NOTES"
+case "$name $1" in
+	"mlops report") mkdir -p verdict && echo accepted > verdict/report.md ;;
+	"mlops changed") echo "$CHANGED" ;;
+esac
+case ",$FAILS," in *",$*,"*) exit 1 ;; esac
+"""
+# Actions and tasks that only have to be called.
+OTHERS = (
+    "actions/cache", "actions/cache/restore", "actions/cache/save", "actions/checkout",
+    "actions/setup-python", "azure/login", "AzureCLI", "Cache", "UsePythonVersion",
+)  # fmt: skip
+# In the order of Azure's stages; `comment.yml` follows `retrain.yml`.
+ORDER = ("ci.yml", "retrain.yml", "deploy.yml", "drift.yml", "promote.yml")
+CONFIGURED = {
+    "AZURE_CLIENT_ID": "the-client",
+    "AZURE_TENANT_ID": "the-tenant",
+    "AZURE_SUBSCRIPTION_ID": "the-subscription",
+    "DVC_REMOTE_URL": "az://the-remote",
+    "MLFLOW_TRACKING_URI": "https://the-server.invalid",
+}
+# What main was before, in Azure's words; of one merge, GitHub's `before` is the same commit.
+BEFORE = "HEAD^1"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something that happens, told to both systems; which verbs fail; what `changed` answers."""
+
+    github: Event
+    azure: Mapping[str, str]
+    fails: tuple[str, ...] = ()
+    changed: str = "[]"
+    parameters: Mapping[str, bool] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=lambda: CONFIGURED)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command as it was called, the environment whose approval it had, and what it could see."""
+
+    words: str
+    environment: str
+    seen: Mapping[str, str]
+
+    @property
+    def plain(self) -> tuple[str, str]:
+        """Without what differs by nature: where a file lies, and a number that Azure knows."""
+        words = re.sub(r" --head \S+", "", self.words)
+        return self.environment, re.sub(r"\S+/(?=[\w.]+\.md)", "", words)
+
+
+@dataclass(frozen=True)
+class Happened:
+    """All verbs in order, the jobs, and each action or task that was called."""
+
+    verbs: tuple[Verb, ...]
+    jobs: tuple[JobDone, ...]
+    calls: tuple[Call, ...]
+
+    @property
+    def plain(self) -> list[tuple[str, str]]:
+        """Environment and verb of what works; that `make setup` comes first is seen elsewhere."""
+        return [
+            verb.plain for verb in self.verbs if not verb.words.startswith(("make setup", "git"))
+        ]
+
+
+@contextmanager
+def _machine(tree: Path, scenario: Scenario) -> Iterator[tuple[Machine, Path, list[Call]]]:
+    """A runner with the stand-ins on its path, the file of their notes, and the calls to come."""
+    calls: list[Call] = []
+    with tempfile.TemporaryDirectory(prefix="scenario-") as place:
+        folder, commands, notes = Path(place) / "work", Path(place) / "bin", Path(place) / "notes"
+        folder.mkdir()
+        commands.mkdir()
+        notes.touch()
+        for name in ("make", "mlops", "dvc", "git"):
+            (commands / name).write_text(NOTED)
+            (commands / name).chmod(0o755)
+        env = surroundings()
+        env |= {"PATH": f"{commands}:{env['PATH']}", "NOTES": str(notes)}
+        env |= {"FAILS": ",".join(scenario.fails), "CHANGED": scenario.changed}
+        artifacts = workflows.Artifacts(Path(place) / "artifacts")
+        stand_ins = {name: lambda call: calls.append(call) for name in OTHERS}
+        stand_ins |= {
+            "actions/upload-artifact": artifacts.upload,
+            "actions/download-artifact": artifacts.download,
+        }
+        yield Machine(tree, folder, stand_ins, scenario.variables, env), notes, calls
+
+
+def on_github(tree: Path, scenario: Scenario) -> Happened:
+    """What the workflows do, `comment.yml` after `retrain.yml` included."""
+    jobs: list[JobDone] = []
+    with _machine(tree, scenario) as (machine, notes, calls):
+        for name in ORDER:
+            runs = workflows.run(machine, name, scenario.github)
+            jobs += [job for done in runs.values() for job in done]
+            if runs and name == "retrain.yml":
+                failed = any(job.result == "failure" for job in jobs)
+                end = "failure" if failed else "success"
+                after = events.completed("retrain", scenario.github, end)
+                jobs += workflows.run(machine, "comment.yml", after)["comment"]
+        return Happened(_verbs(jobs, notes), tuple(jobs), tuple(calls))
+
+
+def on_azure(tree: Path, scenario: Scenario) -> Happened:
+    """What the pipeline does."""
+    with _machine(tree, scenario) as (machine, notes, calls):
+        stages = pipelines.run(machine, scenario.azure, scenario.parameters)
+        jobs = tuple(job for done in stages.values() for job in done)
+        return Happened(_verbs(jobs, notes), jobs, tuple(calls))
+
+
+def _verbs(jobs: list[JobDone] | tuple[JobDone, ...], notes: Path) -> tuple[Verb, ...]:
+    """The notes, each beside the job that it was made in."""
+    places = [
+        job.environment for job in jobs for _ in re.findall(r"^verb> ", job.out, flags=re.MULTILINE)
+    ]
+    noted = notes.read_text().split("verb> ")[1:]
+    assert len(noted) == len(places)
+    return tuple(_verb(note, place) for note, place in zip(noted, places, strict=True))
+
+
+def _verb(note: str, environment: str) -> Verb:
+    words, *seen = note.splitlines()
+    return Verb(words, environment, dict(line.split("=", 1) for line in seen if "=" in line))
+
+
+OWN = pipelines.pull_request(7)
+MAIN = pipelines.branch("IndividualCI")
+MANIFESTS = ("environments/staging.yaml", "environments/production.yaml")
+MERGE = events.push(BEFORE, changed=("params.yaml", "dvc.lock"))
+RELEASE = events.push(BEFORE, changed=("dvc.lock", *MANIFESTS))
+
+SCENARIOS = {
+    "a pull request that is accepted": Scenario(events.pull_request(7, "october"), OWN),
+    "a pull request that is refused": Scenario(
+        events.pull_request(7, "october"), OWN, fails=("gate",)
+    ),
+    "a pull request whose training fails": Scenario(
+        events.pull_request(7, "october"), OWN, fails=("retrain",)
+    ),
+    "a pull request where nothing is configured": Scenario(
+        events.pull_request(7, "october"), OWN, variables={}
+    ),
+    "a fork's pull request": Scenario(
+        events.pull_request(7, "october", owner="stranger"), pipelines.pull_request(7, fork=True)
+    ),
+    "a fork's pull request that is refused": Scenario(
+        events.pull_request(7, "october", owner="stranger"),
+        pipelines.pull_request(7, fork=True),
+        fails=("gate",),
+    ),
+    "a merge": Scenario(MERGE, MAIN),
+    "a merge that is refused": Scenario(MERGE, MAIN, fails=("gate",)),
+    "a merge whose models can't be pushed": Scenario(MERGE, MAIN, fails=("publish",)),
+    "a merge of a release": Scenario(RELEASE, MAIN, changed='["staging"]'),
+    "a merge of both manifests": Scenario(RELEASE, MAIN, changed='["staging", "production"]'),
+    "a rollback while main is refused": Scenario(
+        RELEASE, MAIN, fails=("gate",), changed='["production"]'
+    ),
+    "a deployment that fails": Scenario(
+        RELEASE, MAIN, fails=("reconcile staging",), changed='["staging", "production"]'
+    ),
+    "a manifest that says the same": Scenario(RELEASE, MAIN),
+    "a push to another branch": Scenario(
+        events.push(BEFORE, branch="release/staging", changed=MANIFESTS),
+        pipelines.branch("IndividualCI", "release/staging"),
+    ),
+    "a night": Scenario(events.schedule(), pipelines.branch("Schedule")),
+    "a night that finds a drift": Scenario(
+        events.schedule(), pipelines.branch("Schedule"), fails=("reconcile staging --check",)
+    ),
+    "a promotion": Scenario(
+        events.dispatch(), pipelines.branch("Manual"), parameters={"promote": True}
+    ),
+    "a promotion from another branch": Scenario(
+        events.dispatch("mine"), pipelines.branch("Manual", "mine"), parameters={"promote": True}
+    ),
+}

@@ -1,0 +1,401 @@
+"""Both CI systems do the same, and nothing that they should not; each check finds what it is for.
+
+A check takes a repository's folder and gives its faults, one line each. Each is also given a copy
+of the files that is broken in one place, and has to see it.
+"""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlops.cli import main as mlops
+from tests import pipelines, workflows
+from tests.events import TOKEN
+from tests.jobs import read
+from tests.scenarios import CONFIGURED, SCENARIOS, on_azure, on_github
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = (".github", ".azure", "azure-pipelines.yml", "Makefile")
+FORKS = [name for name in SCENARIOS if "fork" in name]
+AZURE = {"id-token": "write"}
+PULLS = {"contents": "write", "pull-requests": "write", "statuses": "write"}
+
+# All that a job may do with the token that GitHub gives it.
+PERMISSIONS = {
+    "ci.yml validate": {"contents": "read"},
+    "retrain.yml judge": {"contents": "read", **AZURE},
+    "retrain.yml release": {**PULLS, **AZURE},
+    "comment.yml comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
+    "deploy.yml changed": {"contents": "read"},
+    "deploy.yml reconcile": {"contents": "read", **AZURE},
+    "drift.yml drift": {"contents": "read", **AZURE},
+    "promote.yml promote": {**PULLS, **AZURE},
+}
+# The steps that get a token, on either system; only they and the push that they make need one.
+WITH_TOKEN = {"mlops comment", "mlops promote", "mlops release"}
+PUSHING = {"retrain.yml release", "promote.yml promote", "azure Release", "azure Promote"}
+STARTED_BY = {
+    "ci.yml": {"pull_request", "push"},
+    "retrain.yml": {"pull_request", "push"},
+    "comment.yml": {"workflow_run"},
+    "deploy.yml": {"push"},
+    "drift.yml": {"schedule"},
+    "promote.yml": {"workflow_dispatch"},
+}
+# Cancelling one of these in the middle would leave something half done.
+NEVER_CANCELLED = {"retrain.yml release", "deploy.yml reconcile", "promote.yml promote"}
+# Azure filters paths for the whole file only; and it has no way to comment without the fork's code.
+ASKS_ALWAYS = ("", "mlops changed HEAD^1")
+COMMENTS_NEVER = ("", "mlops comment report.md")
+
+
+def jobs(tree):
+    """Every job of the workflows by file and name, and every stage's of the pipeline."""
+    for name in workflows.names(tree):
+        content = read(tree / workflows.FOLDER / name)
+        yield from ((f"{name} {job}", content, about) for job, about in content["jobs"].items())
+
+
+def stages(tree):
+    content = pipelines.load(tree)
+    yield from ((f"azure {one['stage']}", one, one["jobs"][0]) for one in content["stages"])
+
+
+def all_steps(tree):
+    """Each step of both systems, actions' and templates' too, beside where it stands."""
+    for place, _, job in jobs(tree):
+        yield from ((place, step) for step in job["steps"])
+    for path in (tree / ".github/actions").glob("*/action.yml"):
+        yield from ((path.parent.name, step) for step in read(path)["runs"]["steps"])
+    for place, _, job in stages(tree):
+        yield from ((place, step) for step in pipelines.steps(job))
+
+
+def script(step):
+    return step.get("run") or step.get("script") or ""
+
+
+@cache
+def happened(tree, name):
+    """What GitHub and what Azure do in a scenario."""
+    return on_github(tree, SCENARIOS[name]), on_azure(tree, SCENARIOS[name])
+
+
+def everywhere(tree):
+    """What either system does in any scenario, one after the other."""
+    return (done for name in SCENARIOS for done in happened(tree, name))
+
+
+def divided(tree, name):
+    """The verbs of both systems in a scenario, where they are not the same."""
+    github, azure = (done.plain for done in happened(tree, name))
+    if ASKS_ALWAYS not in github:
+        azure = [verb for verb in azure if verb != ASKS_ALWAYS]
+    if name in FORKS:
+        github = [verb for verb in github if verb != COMMENTS_NEVER]
+    return [] if github == azure else [f"{github} and {azure}"]
+
+
+def unpinned(tree):
+    """Actions that are not named by a commit with its version beside it."""
+    lines = [
+        line
+        for path in sorted((tree / ".github").rglob("*.yml"))
+        for line in path.read_text().splitlines()
+        if re.match(r"\s*(- )?uses:", line) and "uses: $/" not in line
+    ]
+    form = r"\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
+    return [line.strip() for line in lines if not re.fullmatch(form, line)]
+
+
+def permitted(tree):
+    """Jobs that may do other things than the table says, or may do some by default."""
+    found = {place: job.get("permissions") for place, _, job in jobs(tree)}
+    other = [f"{place}: {may}" for place, may in found.items() if PERMISSIONS.get(place) != may]
+    open_ = [place for place, content, _ in jobs(tree) if content.get("permissions") != {}]
+    return other + open_
+
+
+def endless(tree):
+    """Jobs without a time limit."""
+    github = [place for place, _, job in jobs(tree) if not job.get("timeout-minutes")]
+    return github + [place for place, _, job in stages(tree) if not job.get("timeoutInMinutes")]
+
+
+def unknown(tree):
+    """Targets that the Makefile does not have, and verbs that `mlops` does not."""
+    targets = re.findall(r"^([a-z-]+):", (tree / "Makefile").read_text(), flags=re.MULTILINE)
+    known = {f"make {target}" for target in targets} | {f"mlops {verb}" for verb in mlops.commands}
+    called = [
+        (place, verb)
+        for place, step in all_steps(tree)
+        for verb in re.findall(r"\b(?:make|mlops) [a-z-]+", script(step))
+    ]
+    return [f"{place}: {verb}" for place, verb in called if verb not in known]
+
+
+def injected(tree):
+    """Scripts that are put together from what somebody outside may have written."""
+    macro = r"\$\{\{|\$\((?:Build|System|Agent|Pipeline)\."
+    return [
+        f"{place}: {script(step)}"
+        for place, step in all_steps(tree)
+        if re.search(macro, script(step))
+    ]
+
+
+def tokens(tree):
+    """Steps that get a token and should not, secrets by name, and credentials that are kept."""
+    faults = []
+    for place, step in all_steps(tree):
+        given = any("oken" in str(value) for value in step.get("env", {}).values())
+        verb = " ".join(script(step).split()[:2])
+        faults += [f"{place}: {verb}"] if given and verb not in WITH_TOKEN else []
+        keeps = step.get("with", step).get("persist-credentials", step.get("persistCredentials"))
+        if "actions/checkout" in step.get("uses", "") or "checkout" in step:
+            faults += [f"{place}: keeps {keeps}"] if keeps_wrongly(place, keeps) else []
+    texts = "".join(path.read_text() for path in sorted((tree / ".github").rglob("*.yml")))
+    return faults + re.findall(r"secrets\.\w+", texts)
+
+
+def keeps_wrongly(place, keeps):
+    return str(keeps).lower() != str(place in PUSHING).lower()
+
+
+def leaked(tree):
+    """What the code of a fork's pull request could see of tokens and settings."""
+    faults = []
+    for name in FORKS:
+        github, azure = happened(tree, name)
+        verbs = [one for one in github.verbs if not one.words.startswith("mlops comment")]
+        secret = [TOKEN, *CONFIGURED.values()]
+        faults += [f"{name}: {one.words}" for one in verbs if sees(one, secret, main=True)]
+        faults += [f"{name}: {one.words}" for one in azure.verbs if sees(one, [TOKEN])]
+        logins = [call.name for call in github.calls if call.name == "azure/login"]
+        faults += logins + [one.words for one in azure.verbs if one.words.startswith("dvc")]
+    return faults
+
+
+def sees(verb, values, main=False):
+    """The job that comments runs main's code: what it sees is no leak."""
+    own = main and verb.seen.get("GITHUB_EVENT_NAME") == "workflow_run"
+    return not own and any(value in verb.seen.values() for value in values)
+
+
+def started(tree):
+    """Workflows that something else starts than the table says."""
+    found = {
+        name: set(read(tree / workflows.FOLDER / name)["on"]) for name in workflows.names(tree)
+    }
+    return [f"{name}: {on}" for name, on in found.items() if STARTED_BY.get(name) != on]
+
+
+def cancellable(tree):
+    """Jobs that two runs may do at once, or that a newer run ends in the middle."""
+    faults = []
+    for place, content, job in jobs(tree):
+        group = job.get("concurrency", content.get("concurrency"))
+        if place in NEVER_CANCELLED and (not group or group["cancel-in-progress"] is not False):
+            faults.append(place)
+    return faults
+
+
+def unprepared(tree):
+    """The first job, if any, that begins with something else than `make setup`."""
+    jobs = (job for done in everywhere(tree) for job in done.jobs)
+    wrong = (job.name for job in jobs if begins(job) not in ("", "make setup"))
+    return list(islice(wrong, 1))
+
+
+def begins(job):
+    first = re.search(r"^verb> (?!git)(.*?) *$", job.out, flags=re.MULTILINE)
+    return first[1] if first else ""
+
+
+def zizmor(tree):
+    done = subprocess.run(
+        ["zizmor", "--offline", "--quiet", "--no-progress", ".github"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines() if done.returncode else []
+
+
+def actionlint(tree):
+    done = subprocess.run(
+        ["actionlint", *sorted(str(path) for path in (tree / workflows.FOLDER).glob("*.yml"))],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines()
+
+
+CHECKS = [
+    unpinned, permitted, endless, unknown, injected, tokens, leaked, started, cancellable,
+    unprepared, zizmor, actionlint,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_both_systems_run_the_same_verbs_in_the_same_order(name):
+    assert divided(REPOSITORY, name) == []
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_files_have_no_fault(check):
+    assert check(REPOSITORY) == []
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A copy of the CI files in which one text is another."""
+
+    def write(file, old, new):
+        for name in FILES:
+            copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+            copy(REPOSITORY / name, tmp_path / name)
+        text = (tmp_path / file).read_text()
+        assert old in text
+        (tmp_path / file).write_text(text.replace(old, new))
+        return tmp_path
+
+    return write
+
+
+RETRAIN, DEPLOY = ".github/workflows/retrain.yml", ".github/workflows/deploy.yml"
+COMMENT, SETUP = ".github/workflows/comment.yml", ".github/actions/setup/action.yml"
+CI, DRIFT = ".github/workflows/ci.yml", ".github/workflows/drift.yml"
+PROMOTE, PIPELINE = ".github/workflows/promote.yml", "azure-pipelines.yml"
+TEMPLATE = ".azure/setup.yml"
+OURS = "${{ env.OURS == 'true' && toJSON(vars) || '' }}"
+FOREIGN = "ne(variables['System.PullRequest.IsFork'], 'True')"
+REFUSED_TOO = "${{ !cancelled() && steps.gate.outcome != 'skipped' }}"
+JUDGED = "eq(variables['gate.begun'], 'true')"
+CHECKOUT = "@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2"
+SETS_UP = "          - template: .azure/setup.yml\n          - script: make lint\n"
+HEAD = "${{ github.event.workflow_run.head_branch }}"
+GIVEN = ", ne(variables['DVC_REMOTE_URL'], '')"
+GETS = "{T: '${{ github.token }}'}"
+
+# In which scenario, what is broken how.
+DIVIDED = [
+    ("a merge", RETRAIN, "- run: mlops publish\n", "- run: true\n"),
+    ("a merge", RETRAIN, "        run: mlops gate\n", "        run: true\n"),
+    ("a fork's pull request", RETRAIN, "if: env.OURS == 'true'", "if: env.OURS != 'true'"),
+    ("a merge that is refused", RETRAIN, REFUSED_TOO, "success()"),
+    ("a pull request that is accepted", RETRAIN, "event_name == 'push'", "event_name != ''"),
+    ("a merge of both manifests", DEPLOY, 'reconcile "$ENVIRONMENT"', "reconcile staging"),
+    ("a merge of a release", DEPLOY, "    environment: ${{ matrix.environment }}\n", ""),
+    ("a merge of a release", DEPLOY, "[environments/*.yaml]", "[src/*.yaml]"),
+    ("a deployment that fails", PIPELINE, "and(not(canceled()), con", "and(succeeded(), con"),
+    ("a promotion", PROMOTE, "staging production", "production staging"),
+    ("a promotion from another branch", PROMOTE, "    if: github", "    if: always() || github"),
+    ("a night", DRIFT, "mlops reconcile production --check", "true"),
+    ("a night that finds a drift", DRIFT, "${{ !cancelled() &&", "${{ success() &&"),
+    ("a merge", CI, "- run: make test", "- run: make test-fast"),
+    ("a push to another branch", CI, "    branches: [main]\n", ""),
+    ("a pull request that is accepted", COMMENT, "== 'pull_request'", "== 'push'"),
+    ("a night", SETUP, "--default remote", "remote"),
+    ("a pull request where nothing is configured", TEMPLATE, GIVEN, ""),
+    ("a merge", PIPELINE, "          - script: make lint\n", ""),
+    ("a merge", PIPELINE, "- script: make train\n", "- script: make retrain\n"),
+    ("a merge that is refused", PIPELINE, f"OrFailed(), {JUDGED}", f"(), {JUDGED}"),
+    ("a merge", PIPELINE, "eq(variables['Build.Reason'], 'Schedule')", "always()"),
+    ("a merge of both manifests", PIPELINE, "environment: production", "environment: staging"),
+    ("a promotion", PIPELINE, "'refs/heads/main'", "'refs/heads/mine'"),
+]  # fmt: skip
+BROKEN = [
+    (unpinned, RETRAIN, CHECKOUT, "@v6"),
+    (unpinned, COMMENT, " # v7.0.0", ""),
+    (permitted, RETRAIN, "      contents: read\n", "      contents: write\n"),
+    (permitted, CI, "permissions: {}\n", ""),
+    (permitted, COMMENT, "      actions: read", "      issues: write\n      actions: read"),
+    (endless, DEPLOY, "    timeout-minutes: 60\n", ""),
+    (endless, PIPELINE, '        timeoutInMinutes: "30"\n', ""),
+    (unknown, PIPELINE, "make retrain", "make retrian"),
+    (unknown, RETRAIN, "mlops publish", "mlops push"),
+    (injected, COMMENT, '--head "$HEAD"', f"--head {HEAD}"),
+    (injected, PIPELINE, "mlops publish", "mlops publish $(System.PullRequest.SourceBranch)"),
+    (tokens, RETRAIN, "- run: make train", f"- env: {GETS}\n        run: make train"),
+    (tokens, RETRAIN, "persist-credentials: false", "persist-credentials: true"),
+    (tokens, PIPELINE, 'persistCredentials: "false"', 'persistCredentials: "true"'),
+    (tokens, DEPLOY, "${{ toJSON(vars) }}", "${{ secrets.EVERYTHING }}"),
+    (leaked, RETRAIN, OURS, "${{ toJSON(vars) }}"),
+    (leaked, RETRAIN, "      OURS:", "      T: ${{ github.token }}\n      OURS:"),
+    (leaked, PIPELINE, f"{JUDGED}, {FOREIGN}", "always()"),
+    (leaked, TEMPLATE, f"{FOREIGN}, ne(variables['DVC", "ne(variables['DVC"),
+    (started, RETRAIN, "  pull_request:\n", "  pull_request_target:\n"),
+    (cancellable, RETRAIN, "cancel-in-progress: false", "cancel-in-progress: true"),
+    (cancellable, DEPLOY, "    concurrency:", "    env:"),
+    (unprepared, PIPELINE, SETS_UP, "          - script: make lint\n"),
+    (zizmor, RETRAIN, CHECKOUT, "@v6"),
+    (zizmor, RETRAIN, "  pull_request:\n", "  pull_request_target:\n"),
+    (zizmor, COMMENT, '--head "$HEAD"', f"--head {HEAD}"),
+    (actionlint, DEPLOY, 'mlops changed "$BEFORE"', "mlops changed $BEFORE"),
+    (actionlint, DEPLOY, "if: needs.changed.outputs.env", "if: needs.changed.outputs.inv"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "old", "new"), DIVIDED)
+def test_a_difference_between_the_systems_is_found(broken, name, file, old, new):
+    assert divided(broken(file, old, new), name) != []
+
+
+@pytest.mark.parametrize(("check", "file", "old", "new"), BROKEN)
+def test_a_check_finds_what_it_is_for(broken, check, file, old, new):
+    assert check(broken(file, old, new)) != []
+
+
+def test_every_environment_is_deployed_and_watched_by_both_systems():
+    known = {path.stem for path in (REPOSITORY / "environments").glob("*.yaml")}
+    content = pipelines.load(REPOSITORY)
+    deployed = {job.get("environment") for one in content["stages"] for job in one["jobs"]} - {None}
+    night = on_github(REPOSITORY, SCENARIOS["a night"]).verbs
+    watched = {verb.words.split()[2] for verb in night if "reconcile" in verb.words}
+    assert known == deployed == watched
+
+
+def test_every_verb_is_called_with_arguments_that_it_has(tmp_path, monkeypatch):
+    (tmp_path / "verdict").mkdir()
+    (tmp_path / "verdict/report.md").touch()
+    monkeypatch.chdir(tmp_path)
+    verbs = [verb.words for done in everywhere(REPOSITORY) for verb in done.verbs]
+    called = {re.sub(r"\S+/verdict/", "verdict/", words) for words in verbs if "mlops" in words}
+    assert len(called) >= 10
+    for words in called:
+        _, verb, *arguments = words.split()
+        mlops.commands[verb].make_context(verb, arguments)
+
+
+def test_a_token_is_given_to_no_other_step_than_those_that_write_to_the_forge():
+    verbs = [verb for done in everywhere(REPOSITORY) for verb in done.verbs]
+    with_token = [verb.words for verb in verbs if TOKEN in verb.seen.values()]
+    assert {" ".join(words.split()[:2]) for words in with_token} == WITH_TOKEN
+
+
+def test_what_is_downloaded_for_a_comment_lies_outside_the_checkout():
+    steps = read(REPOSITORY / COMMENT)["jobs"]["comment"]["steps"]
+    places = [step["with"]["path"] for step in steps if "download" in step.get("uses", "")]
+    assert [place.split("/")[0] for place in places] == ["${{ runner.temp }}"]
+
+
+def test_the_files_are_yaml_that_says_nothing_twice():
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"{node.start_mark}"
+            return super().construct_mapping(node, deep)
+
+    files = [*(REPOSITORY / ".github").rglob("*.yml"), *(REPOSITORY / ".azure").glob("*.yml")]
+    for path in (*files, REPOSITORY / "azure-pipelines.yml"):
+        yaml.load(path.read_text(), Strict)
