@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OWNER, REPOSITORY = "acme", "acme/flights"
+from tests.forge_state import NAME, OWNER
+
+REPOSITORY = f"{OWNER}/{NAME}"
 TOKEN = "the-run's-own"
 NOWHERE = "0" * 40
 
@@ -61,7 +63,7 @@ class Event:
 
 def pull_request(number: int, branch: str, owner: str = OWNER, sha: str = NOWHERE) -> Event:
     """A pull request against main from a branch of `owner`; anybody but the owner is a fork."""
-    head = {"full_name": f"{owner}/flights", "fork": owner != OWNER, "owner": {"login": owner}}
+    head = {"full_name": f"{owner}/{NAME}", "fork": owner != OWNER, "owner": {"login": owner}}
     return Event(
         "pull_request",
         {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-OWNER, NAME, PROJECT = "team", "models", "Machine Learning"
+OWNER, NAME, PROJECT = "acme", "flights", "Machine Learning"
 ROBOT, PERSON = "github-actions[bot]", "maria"
 PERMISSIONS = ("pull-requests", "statuses")
 

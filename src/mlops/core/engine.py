@@ -84,16 +84,24 @@ def _spark() -> Any:
         return builder.getOrCreate()
     _require_java()
     session = (
-        builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY", "2g"))
+        builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or _share())
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.shuffle.partitions", str(4 * (os.cpu_count() or 1)))
+        # Many, of which Spark joins the small ones: few would each outgrow the memory.
+        .config("spark.sql.shuffle.partitions", str(32 * (os.cpu_count() or 1)))
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _share() -> str:
+    """A quarter of this machine's memory, in Spark's words."""
+    import psutil
+
+    return f"{psutil.virtual_memory().total // 4 // 2**20}m"
 
 
 def _require_java() -> None:

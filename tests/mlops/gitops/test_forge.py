@@ -62,7 +62,7 @@ def test_a_comment_is_written_once_and_then_anew(side):
     first = side.run().comment(1, "accepted", "verdict")
     second = side.run().comment(1, "refused", "verdict")
     assert first == second
-    assert first.startswith(f"{side.server.url}/team/")
+    assert first.startswith(f"{side.server.url}/acme/")
     assert side.texts() == [written("refused")]
 
 
@@ -212,7 +212,7 @@ def test_a_pull_request_is_opened_once_and_then_updated(side):
     first = side.run().pull_request("release/staging", "main", "Release a", "a")
     second = side.run().pull_request("release/staging", "main", "Release b", "b" * 1_000)
     assert first == second
-    assert first.startswith(f"{side.server.url}/team/")
+    assert first.startswith(f"{side.server.url}/acme/")
     assert first.endswith("/2")
     pull = side.server.pull(2)
     assert (pull.title, pull.body, pull.author) == ("Release b", "b" * 1_000, ROBOT)
@@ -253,7 +253,7 @@ def test_a_pull_request_whose_answer_was_lost_is_not_opened_twice(side, status):
 
 
 def test_a_pull_request_that_is_there_but_not_shown_is_no_endless_search(side):
-    taken = {"github": (422, "A pull request already exists for team:release/staging.")}
+    taken = {"github": (422, "A pull request already exists for acme:release/staging.")}
     status, said = taken.get(side.name, (409, "TF401179: An active pull request exists."))
     side.server.fail(Fault(OPENS, status=status, content=said, times=1_000))
     with pytest.raises(UserError, match="it has one, but does not show it; run it again"):
@@ -271,7 +271,7 @@ def test_a_status_is_set_in_the_forges_own_words_with_the_page_of_the_run(side):
     for state in ("pending", "success", "failure"):
         run.status("c0ffee", state, "mlops/gate", "every rule holds")
     states = [item.state for item in side.server.statuses]
-    page = {"github": "/team/models/actions/runs/7", "azure": "/_build/results?buildId=7"}
+    page = {"github": "/acme/flights/actions/runs/7", "azure": "/_build/results?buildId=7"}
     own = {"github": "success failure", "azure": "succeeded failed"}
     assert states == ["pending", *own[side.name].split()]
     for item in side.server.statuses:
@@ -290,10 +290,10 @@ def test_the_number_of_a_branchs_pull_request(side):
     side.server.open("feature", base="next")
     side.server.close(side.server.open("done").number)
     run = side.run()
-    assert run.number("team:feature") == 1
+    assert run.number("acme:feature") == 1
     assert run.number("feature") == 1
-    assert run.number("team:done") is None
-    assert run.number("team:nothing") is None
+    assert run.number("acme:done") is None
+    assert run.number("acme:nothing") is None
     assert run.number(None) is None
 
 
@@ -302,7 +302,7 @@ def test_the_number_of_a_forks_pull_request_is_found_by_its_owner(hub):
     hub.server.open("main", owner="somebody")
     assert hub.run().number("somebody:main") == 2
     assert hub.run().number("Somebody:main") == 2
-    assert hub.run().number("team:main") is None
+    assert hub.run().number("acme:main") is None
 
 
 def test_a_head_that_github_cannot_read_finds_nothing_rather_than_anything(hub):
@@ -341,7 +341,7 @@ def test_a_run_knows_its_forge_by_its_environment():
         assert isinstance(forge.here(server.github()), github.GitHub)
         assert isinstance(forge.here(server.azure()), azure_devops.AzureDevOps)
         # A laptop with a token; Azure Pipelines on a repository of GitHub's.
-        laptop = {"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": "team/models"}
+        laptop = {"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": "acme/flights"}
         assert isinstance(forge.here(laptop), github.GitHub)
         mixed = {**server.azure(), **laptop, "BUILD_REPOSITORY_PROVIDER": "GitHub"}
         assert isinstance(forge.here(mixed), github.GitHub)
@@ -385,7 +385,7 @@ def test_a_dry_run_prints_all_that_it_would_send(capsys):
     assert "would send: status mlops/gate of c0ffeec0ffee: success, accepted\n" in said
 
 
-@pytest.mark.parametrize("repository", ["models", "team/models/more", "team/mo dels", "../x/y"])
+@pytest.mark.parametrize("repository", ["flights", "acme/flights/more", "acme/fli ghts", "../x/y"])
 def test_a_repository_that_is_no_repository_is_named(repository):
     with pytest.raises(UserError, match="GITHUB_REPOSITORY: found .*, expected OWNER/NAME"):
         forge.here({"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": repository})

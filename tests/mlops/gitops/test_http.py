@@ -274,8 +274,8 @@ def test_a_pull_request_that_is_not_there_is_named(server, environment, slept):
 
 def test_a_repository_that_was_renamed_is_named_and_nothing_is_sent_elsewhere(server, slept):
     server.moved = True
-    line = refusal(connect(server.github(), slept), lambda run: run.number("team:feature"))
-    assert line == "GITHUB_REPOSITORY: found team/models, which has another name now"
+    line = refusal(connect(server.github(), slept), lambda run: run.number("acme:feature"))
+    assert line == "GITHUB_REPOSITORY: found acme/flights, which has another name now"
     assert server.asked("elsewhere") == []
 
 
@@ -316,11 +316,11 @@ def test_what_cannot_be_a_token_is_refused_without_showing_it(environment, slept
 
 def test_a_line_break_after_the_token_is_forgiven(server, slept):
     run = connect(server.github(token="the-robots-own\n"), slept)
-    assert run.number("team:feature") == 1
+    assert run.number("acme:feature") == 1
 
 
 def test_the_machines_own_passwords_are_not_used_instead(server, slept, tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login maria password marias-own\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    connect(server.github(), slept).number("team:feature")
+    connect(server.github(), slept).number("acme:feature")
     assert {request.who for request in server.log} == {"github-actions[bot]"}
