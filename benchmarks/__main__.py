@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from benchmarks.figure import QUICK, Failed, Figure, Plan, progress
 
-NAMES = ("flow", "unchanged", "engines", "scale", "search")
+NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate")
 
 
 def main() -> int:

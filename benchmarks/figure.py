@@ -45,6 +45,7 @@ class Plan:
     temporary_server_runs: int = 3
     engine_runs: int = 3
     scale_rounds: int = 2
+    gate_runs: int = 3
     seeds: tuple[int, ...] = (1, 2, 3)
     changes: dict[str, Any] = field(default_factory=dict)
     judges: bool = True
@@ -56,6 +57,7 @@ QUICK = Plan(
     temporary_server_runs=1,
     engine_runs=1,
     scale_rounds=1,
+    gate_runs=1,
     seeds=(1,),
     changes={
         "data.until": "2013-06-30",

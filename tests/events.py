@@ -105,6 +105,7 @@ def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> 
         "name": workflow,
         "event": of.name,
         "conclusion": conclusion,
+        "head_sha": sha,
         "head_branch": head.get("ref", "main"),
         "head_repository": head.get("repo", {"full_name": REPOSITORY, "owner": {"login": OWNER}}),
     }

@@ -68,7 +68,7 @@ class Verb:
     @property
     def plain(self) -> tuple[str, str]:
         """Without what differs by nature: where a file lies, and a number that Azure knows."""
-        words = re.sub(r" --head \S+", "", self.words)
+        words = re.sub(r" --(head|commit|state) \S+", "", self.words)
         return self.environment, re.sub(r"\S+/(?=[\w.]+\.md)", "", words)
 
 

@@ -31,7 +31,12 @@ PERMISSIONS = {
     "ci.yml validate": {"contents": "read"},
     "retrain.yml judge": {"contents": "read", **AZURE},
     "retrain.yml release": {**PULLS, **AZURE},
-    "comment.yml comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
+    "comment.yml comment": {
+        "actions": "read",
+        "contents": "read",
+        "pull-requests": "write",
+        "statuses": "write",
+    },
     "deploy.yml changed": {"contents": "read"},
     "deploy.yml reconcile": {"contents": "read", **AZURE},
     "drift.yml drift": {"contents": "read", **AZURE},

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -102,11 +103,20 @@ def report() -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--head", metavar="OWNER:BRANCH", help="Whose pull request; this CI run's.")
-def comment(file: Path, head: str | None) -> None:
+@click.option("--commit", metavar="SHA", help="Also mark this commit as judged.")
+@click.option("--state", type=click.Choice(["success", "failure"]), default="failure")
+def comment(
+    file: Path, head: str | None, commit: str | None, state: Literal["success", "failure"]
+) -> None:
     """Put a file on the pull request as its one comment, or update it there."""
     from mlops.gitops import report
 
-    _end(lambda: click.echo(report.post(file, head)))
+    def act() -> None:
+        click.echo(report.post(file, head))
+        if commit:
+            report.mark(commit, state)
+
+    _end(act)
 
 
 @main.command()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+# What a ruleset may ask for on a commit before it is merged.
+GATE = "mlops/gate"
 State = Literal["pending", "success", "failure"]
 
 NEEDED = {

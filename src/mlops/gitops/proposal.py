@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops.gitops import git
-from mlops.gitops.forge import Forge
+from mlops.gitops.forge import GATE, Forge
 from mlops.gitops.manifest import Pin
 
 ATTEMPTS = 3
-CONTEXT = "mlops/gate"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge) -> str:
     pushed = _pushed(root, proposal, message)
     if pushed is None:
         return f"{proposal.title}: not proposed, {proposal.branch} holds a later one"
-    forge.status(pushed, "success", CONTEXT, "judged before it was proposed")
+    forge.status(pushed, "success", GATE, "judged before it was proposed")
     main = git.main_branch(root)
     return f"{proposal.title}: {forge.pull_request(proposal.branch, main, proposal.title, body)}"
 

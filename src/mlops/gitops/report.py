@@ -56,6 +56,12 @@ def post(file: Path, head: str | None) -> str:
     return place.comment(number, body, KEY)
 
 
+def mark(commit: str, state: forge.State) -> None:
+    """Say on a commit what the gate said, for rules that ask for it before a merge."""
+    words = {"success": "accepted", "failure": "refused, or not judged"}
+    forge.here().status(commit, state, forge.GATE, words.get(state, state))
+
+
 def render(said: Verdict, params: Params, root: Path) -> str:
     """The comment's Markdown."""
     card = _card(root)

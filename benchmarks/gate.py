@@ -1,0 +1,56 @@
+"""The gate on the whole holdout: two real models and all rules, against the search before it.
+
+The first model becomes the champion by the project's own verbs; the second is trained with another
+seed. The gate is a whole process, the fetch of the champion from the registry included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks import process
+from benchmarks.figure import Figure, Plan, at_most, progress, ratio
+from benchmarks.process import Ended
+from benchmarks.workspace import BIN, Workspace, workspace
+
+STAGES = ("ingest", "featurize", "tune", "train", "evaluate", "register")
+AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
+# So that the second model is not the first: the search's winner, fitted with another seed.
+SEED = 7
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    """The gate's seconds, and its share of the tuning time."""
+    with workspace(plan.changes) as place:
+        progress("gate: from ingest to register")
+        seconds = {stage: place.module(f"mlops.stages.{stage}").seconds for stage in STAGES}
+        progress("gate: the first model becomes the champion")
+        _crown(place)
+        progress("gate: training the challenger")
+        place.change({"seed": SEED})
+        for stage in ("train", "evaluate"):
+            place.module(f"mlops.stages.{stage}")
+        progress("gate: judging")
+        turns = [_mlops(place, "gate").seconds for _ in range(plan.gate_runs)]
+    yield at_most("gate, both models, whole holdout, s", median(turns), 15, f"{len(turns)} runs")
+    share, said = ratio(turns, [seconds["tune"]])
+    yield at_most("gate / tune", share, 0.25, said)
+
+
+def _crown(place: Workspace) -> None:
+    """Release, deploy to staging, promote: every pull request merged at once."""
+    _mlops(place, "gate")
+    _mlops(place, "release", "staging")
+    _git(place, "merge", "-q", "release/staging")
+    _mlops(place, "reconcile", "staging")
+    _mlops(place, "promote", "staging", "production")
+    _git(place, "merge", "-q", "promote/production")
+
+
+def _mlops(place: Workspace, *words: str) -> Ended:
+    return process.run([str(BIN / "mlops"), *words], place.root, place.environment)
+
+
+def _git(place: Workspace, *words: str) -> None:
+    process.run(["git", *AUTHOR, *words], place.root, place.environment)
