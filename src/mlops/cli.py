@@ -94,10 +94,9 @@ def gate(base: str | None) -> None:
 @main.command()
 def report() -> None:
     """Write the pull request's comment from the gate's verdict."""
-    from mlops.core import params
     from mlops.gitops import report
 
-    _end(lambda: click.echo(report.run(params.load(ROOT), ROOT)))
+    _end(lambda: click.echo(report.run(ROOT)))
 
 
 @main.command()

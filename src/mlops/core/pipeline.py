@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
+DVCS_LOCK = Path(".dvc/tmp/rwlock")
 STOP_SECONDS = 20
 _asked: dict[Path, subprocess.Popen[bytes]] = {}
 _out_of_reach: set[str] = set()
@@ -62,11 +63,47 @@ def alone(root: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
+            _forget_the_dead(root)
             yield
     except Timeout:
         raise UserError(
             f"{path}: another training runs in this folder; wait for it to end, or stop it"
         ) from None
+
+
+def _forget_the_dead(root: Path) -> None:
+    """Drop what killed processes still hold in DVC's own lock file.
+
+    DVC asks only whether a process of that number exists: one that nobody has buried yet, as in a
+    container, or another one since, would hold its outputs for ever.
+    """
+    path = root / DVCS_LOCK
+    try:
+        since, held = path.stat().st_mtime, json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:  # Killed while it was written.
+        path.unlink()
+        return
+    writers = {
+        name: info for name, info in held.get("write", {}).items() if _lives(info["pid"], since)
+    }
+    readers = {
+        name: [info for info in infos if _lives(info["pid"], since)]
+        for name, infos in held.get("read", {}).items()
+    }
+    living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
+    if living != held:
+        path.write_text(json.dumps(living))
+
+
+def _lives(pid: int, since: float) -> bool:
+    """Whether the process that had this number at that time still runs."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def ask(root: Path) -> None:

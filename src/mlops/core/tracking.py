@@ -54,8 +54,9 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     (root / EMBEDDED).mkdir(exist_ok=True)
     import logging
 
-    # A link for each run that ends is not a stage's line.
+    # Links for runs and bars for files are not a stage's line.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -114,7 +114,8 @@ def schema() -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A misspelt key explains the missing one.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _keys(problem["loc"][:-1])

@@ -15,9 +15,9 @@ from mlops.core.errors import UserError
 from mlops.core.files import read_json
 from mlops.core.metrics import ERRORS, main_metric
 from mlops.core.params import FILE as PARAMETERS
-from mlops.core.params import Params
 from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import forge, git, store, verdict
+from mlops.gitops import forge, git, manifest, store, verdict
+from mlops.gitops.contest import PRODUCTION
 from mlops.gitops.markdown import Row, drawing, folded, number, signed, table
 from mlops.gitops.verdict import Compared, Verdict
 
@@ -31,10 +31,10 @@ ADVICE = {
 }
 
 
-def run(params: Params, root: Path) -> Path:
+def run(root: Path) -> Path:
     """Write the comment beside the verdict that it shows; its path."""
     path = root / verdict.FOLDER / FILE
-    path.write_text(render(verdict.load(root), params, root), encoding="utf-8")
+    path.write_text(render(verdict.load(root), root), encoding="utf-8")
     return path
 
 
@@ -62,7 +62,7 @@ def mark(commit: str, state: forge.State) -> None:
     forge.here().status(commit, state, forge.GATE, words.get(state, state))
 
 
-def render(said: Verdict, params: Params, root: Path) -> str:
+def render(said: Verdict, root: Path) -> str:
     """The comment's Markdown."""
     card = _card(root)
     parts = [
@@ -70,7 +70,7 @@ def render(said: Verdict, params: Params, root: Path) -> str:
         _rules(said),
         _metrics(said, card),
         _slices(said, card),
-        _changes(said, card, params, root),
+        _changes(said, card, root),
         _repeat(said, root),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -145,19 +145,27 @@ def _worse(value: float | None, metric: str) -> float:
     return -value if metric in ERRORS else value
 
 
-def _changes(said: Verdict, card: bundle.Card | None, params: Params, root: Path) -> str:
+def _changes(said: Verdict, card: bundle.Card | None, root: Path) -> str:
     if card is None:
         return ""
-    rows = [*_parameters(said.base, root), *_model(said, card, params, root)]
-    commits = _commits(said.base, root)
+    since = _since(said, root)
+    rows = [*_parameters(since, root), *_model(said, card, root)]
+    commits = _commits(since, root)
     parts = ["### What changed", table(("what", "production", "this branch"), rows)]
     if commits:
         parts.append(folded(f"{len(commits)} commits", "\n".join(commits)))
     return "\n\n".join(parts)
 
 
+def _since(said: Verdict, root: Path) -> str:
+    """The commit that made the champion, where it is known here; else the base."""
+    text = git.show(root, said.base, manifest.path(PRODUCTION)) if said.champion else None
+    pin = manifest.parse(text, "production").pin if text else None
+    return pin.commit if pin and git.exists(root, pin.commit) else said.base
+
+
 def _parameters(base: str, root: Path) -> list[Row]:
-    """The keys of params.yaml whose values differ from the base's."""
+    """The keys of params.yaml whose values differ from what they were."""
     before = _leaves(yaml.safe_load(git.show(root, base, PARAMETERS) or "{}") or {})
     after = _leaves(yaml.safe_load((root / PARAMETERS).read_text()))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
@@ -173,7 +181,7 @@ def _leaves(content: object, path: str = "") -> dict[str, object]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def _model(said: Verdict, card: bundle.Card, params: Params, root: Path) -> list[Row]:
+def _model(said: Verdict, card: bundle.Card, root: Path) -> list[Row]:
     """Family, rows, days and features of both bundles, where they differ."""
     champion = _champion(said, root)
     ours, theirs = _described(card), _described(champion) if champion else {}
