@@ -37,7 +37,7 @@ test-fast: setup ## the tests that need no JVM and no server, in under a minute
 	@pytest -m "not slow"
 
 rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, deployment, revert
-	@pytest tests/rehearsal --numprocesses=0 --verbosity=0 --capture=no
+	@pytest tests/rehearsal --numprocesses=2 --verbosity=0 --capture=no
 
 lint: setup ## style, types, shell, secrets, and the files of both CI systems
 	@ruff check .
