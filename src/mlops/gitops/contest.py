@@ -127,12 +127,11 @@ def _require_comparable(card: bundle.Card, challenger: Candidate) -> None:
 
 def _inputs(card: bundle.Card, challenger: Candidate) -> pd.DataFrame:
     """The champion's own columns; a category of its that is a number now would be misread."""
-    frame = challenger.holdout[[column.name for column in card.inputs]].copy()
+    frame = challenger.holdout[[column.name for column in card.inputs]]
     words = dataset.categories(frame)
     for column in card.inputs:
         if (column.type == "string") != (column.name in words):
             raise UserError(f"its column {column.name} is a {column.type}, here it is not")
-    frame[words] = frame[words].fillna("").astype(str).astype(object)
     return frame
 
 

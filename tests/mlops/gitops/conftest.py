@@ -82,6 +82,14 @@ class Clone:
             verdict.save(Path())
         return verdict
 
+    def judged_pin(self) -> Any:
+        """The pin of the bundle in the workspace, after the gate."""
+        from mlops.gitops import pin
+
+        self.judge()
+        with chdir(self.root):
+            return pin.of_workspace(self.params(), Path())
+
     def pin(self, environment: str, pin: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""
         from mlops.gitops import manifest

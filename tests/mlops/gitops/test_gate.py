@@ -213,11 +213,7 @@ def test_a_champion_is_compared_on_errors_the_right_way_round(finished):
 @pytest.fixture
 def released(clone):
     """A clone whose production pins the bundle in its workspace."""
-    from mlops.gitops import pin
-
-    clone.judge()
-    with chdir(clone.root):
-        made = pin.of_workspace(clone.params(), Path())
+    made = clone.judged_pin()
     clone.pin("production", made)
     return clone, made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.gitops import git, manifest, move, pin, reconcile, status
+from mlops.gitops import git, manifest, move, reconcile, status
 
 
 @pytest.fixture
@@ -111,8 +111,7 @@ def test_a_verdict_on_other_bytes_releases_nothing(accepted, forge):
 
 
 def test_a_verdict_against_another_champion_releases_nothing(accepted, forge):
-    with chdir(accepted.root):
-        made = pin.of_workspace(accepted.params(), Path())
+    made = accepted.judged_pin()
     accepted.pin("production", made)
     with pytest.raises(UserError, match="the champion is another one now"):
         release(accepted, forge)

@@ -11,15 +11,13 @@ import pytest
 from mlops.core import tracking
 from mlops.core.errors import Refused, UserError
 from mlops.deploy import local
-from mlops.gitops import pin, reconcile, registry, status
+from mlops.gitops import reconcile, registry, status
 
 
 @pytest.fixture
 def pinned(clone):
     """Staging pins the workspace's bundle; nothing runs yet."""
-    clone.judge()
-    with chdir(clone.root):
-        made = pin.of_workspace(clone.params(), Path())
+    made = clone.judged_pin()
     clone.pin("staging", made)
     return clone, made
 

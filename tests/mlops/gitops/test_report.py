@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from mlops.core.errors import UserError
-from mlops.gitops import gate, markdown, pin, report, verdict
+from mlops.gitops import gate, markdown, report, verdict
 from mlops.gitops.verdict import Compared
 from tests.forge_server import ForgeServer
 
@@ -37,9 +37,7 @@ def tables(text):
 @pytest.fixture
 def challenged(clone):
     """A challenger whose champion is in production; main knows both."""
-    clone.judge()
-    with chdir(clone.root):
-        champion = pin.of_workspace(clone.params(), Path())
+    champion = clone.judged_pin()
     clone.pin("production", champion)
     clone.retrain(seed=5, tune__families=["lightgbm"])
     return clone, champion
