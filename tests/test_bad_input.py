@@ -214,8 +214,8 @@ def test_without_a_tracking_server_training_is_kept_and_registered_later(
         assert done.code == 0
         assert done.err == (
             "not tracked, `mlops register` will: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not "
-            "answer (ConnectionError); what was trained is kept: start the server and run "
-            "`mlops register`\n"
+            "answer (ConnectionError); nothing that was made is lost: start the server and try "
+            "again\n"
         )
     refused = command(wines, "register")
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)

@@ -61,6 +61,8 @@ def other(value):
         return {"duckdb": "spark", "files": "package", "2013-03-31": "2013-04-01"}.get(
             value, f"other-{value}"
         )
+    if value is None:
+        return 0.5
     return value + 1 if isinstance(value, int) else value / 2
 
 

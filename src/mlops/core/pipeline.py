@@ -94,7 +94,9 @@ def _forget_the_dead(root: Path) -> None:
     }
     living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
     if living != held:
-        path.write_text(json.dumps(living))
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(living))
+        aside.replace(path)
 
 
 def _lives(pid: int, since: float) -> bool:

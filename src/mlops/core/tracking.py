@@ -8,10 +8,12 @@ same functions do both, and doing it twice changes nothing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -39,6 +41,23 @@ def uri(root: Path) -> str:
     return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / 'mlflow.db'}"
 
 
+def place(root: Path) -> str:
+    """The same for people to read: without the credentials that it may carry."""
+    return re.sub(r"//[^/@]*@", "//", uri(root))
+
+
+@contextmanager
+def spoken_plainly(root: Path) -> Iterator[None]:
+    """Turn what the server refuses into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise UserError(f"{VARIABLE}: {place(root)}: {reason}") from None
+
+
 def begun(root: Path) -> bool:
     """Whether there is anything to look into: a server is named, or something was tracked here."""
     return VARIABLE in os.environ or (root / EMBEDDED / "mlflow.db").exists()
@@ -49,8 +68,15 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
 
     Raises UserError when a tracking server is named and does not answer, or is none.
     """
-    place, named = uri(root), VARIABLE in os.environ
-    _require_answer(place)
+    connected = client(root)
+    with spoken_plainly(root):
+        return connected, _experiment(connected, params.model, root)
+
+
+def client(root: Path) -> MlflowClient:
+    """A client alone; nothing is written. Raises UserError like `connect`."""
+    named = VARIABLE in os.environ
+    _require_answer(root)
     (root / EMBEDDED).mkdir(exist_ok=True)
     import logging
 
@@ -59,21 +85,16 @@ def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     # What goes wrong is raised too, and is said there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    mlflow.set_tracking_uri(place)
+    mlflow.set_tracking_uri(uri(root))
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.
         os.environ.pop(VARIABLE, None)
-    try:
-        client = MlflowClient()
-        return client, _experiment(client, params.model, root)
-    except MlflowException as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise UserError(f"{VARIABLE}: {place}: {reason}") from None
+    with spoken_plainly(root):
+        return MlflowClient()
 
 
 def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -> None:
@@ -208,18 +229,19 @@ class Search:
         client.set_terminated(run, "KILLED")
 
 
-def _require_answer(place: str) -> None:
+def _require_answer(root: Path) -> None:
     """MLflow itself would try for minutes before it says that nobody answers."""
-    if not place.startswith(("http://", "https://")):
+    server = uri(root)
+    if not server.startswith(("http://", "https://")):
         return
     import requests
 
     try:
-        requests.get(f"{place.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+        requests.get(f"{server.rstrip('/')}/health", timeout=ANSWER_SECONDS)
     except requests.RequestException as error:
         raise UserError(
-            f"{VARIABLE}: {place} does not answer ({type(error).__name__}); what was trained is "
-            "kept: start the server and run `mlops register`"
+            f"{VARIABLE}: {place(root)} does not answer ({type(error).__name__}); nothing that was "
+            "made is lost: start the server and try again"
         ) from None
 
 

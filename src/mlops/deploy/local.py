@@ -29,10 +29,11 @@ def deploy(environment: str, bundle: Path, root: Path) -> None:
     home = root / HOME / environment
     home.mkdir(parents=True, exist_ok=True)
     digest = folder_digest(bundle)
-    with whole_folder(home / digest) as folder:
-        shutil.copytree(bundle, folder, dirs_exist_ok=True)
-        smoke_test(folder)
-    with alone(home):
+    # Around both, or another could remove what this one is about to name.
+    with alone(root / HOME):
+        with whole_folder(home / digest) as folder:
+            shutil.copytree(bundle, folder, dirs_exist_ok=True)
+            smoke_test(folder)
         before = _named(home)
         aside = home / f".{CURRENT}.part"
         aside.write_text(digest + "\n")
@@ -57,18 +58,29 @@ def remove(environment: str, root: Path) -> None:
 
 def smoke_test(folder: Path) -> None:
     """Score the bundle's reference rows; raises UserError unless it says what it said when made."""
+    digest = folder_digest(folder)[:12]
+    try:
+        off = _off(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"bundle {digest}: does not run here: {reason}") from None
+    if not off <= TOLERANCE:
+        raise UserError(
+            f"bundle {digest}: its reference rows score {off:.2g} off what they did when it was "
+            f"made, expected at most {TOLERANCE:g}"
+        )
+
+
+def _off(folder: Path) -> float:
+    """The greatest difference between what the reference rows score here and scored there."""
     import pandas as pd
 
-    scorer = bundle.Scorer(folder)
     reference = pd.read_parquet(folder / bundle.REFERENCE)
     names = [name for name in reference if str(name).startswith("prediction")]
     expected = reference[names].to_numpy().squeeze()
-    off = float(np.max(np.abs(scorer.predict(reference) - expected)))
-    if not off <= TOLERANCE:
-        raise UserError(
-            f"bundle {folder_digest(folder)[:12]}: its reference rows score {off:.2g} off what "
-            f"they did when it was made, expected at most {TOLERANCE:g}"
-        )
+    return float(np.max(np.abs(bundle.Scorer(folder).predict(reference) - expected)))
 
 
 def _named(home: Path) -> str:

@@ -113,8 +113,8 @@ def champion(challenger: Candidate, params: Params, root: Path, base: str) -> Ch
 
 
 def _require_comparable(card: bundle.Card, challenger: Candidate) -> None:
-    if card.task != challenger.card.task or card.classes != challenger.card.classes:
-        found, expected = (f"{c.task} of {c.classes}" for c in (card, challenger.card))
+    found, expected = (f"{c.task} of {c.target} ({c.classes})" for c in (card, challenger.card))
+    if found != expected:
         raise UserError(f"its task is {found}, the candidate's {expected}")
     first = challenger.holdout[challenger.spec.day].dt.date.min()
     last = dt.date.fromisoformat(card.trained_on["until"])

@@ -8,7 +8,7 @@ from mlops.core import bundle
 from mlops.core.errors import Refused, UserError
 from mlops.core.params import Params
 from mlops.core.paths import BUNDLE
-from mlops.gitops import comparison, contest, git, rules
+from mlops.gitops import comparison, contest, git, pins, rules
 from mlops.gitops.contest import Candidate, Champion
 from mlops.gitops.verdict import Rule, Verdict
 
@@ -26,22 +26,35 @@ def run(params: Params, root: Path, base: str) -> Verdict:
 
 def judge(params: Params, root: Path, base: str) -> Verdict:
     """Ask every rule. Whatever goes wrong on the way is a refusal, with its reason."""
-    candidate, champion, what = None, None, "candidate"
+    candidate, champion, what = None, None, "pins"
     try:
+        moved = tuple(pins.rules(root, base, _digest(root)))
+        if pins.only(root, base):
+            return _of_pins(moved, git.commit(root, base))
+        what = "candidate"
         candidate = contest.candidate(params, root)
         what = "champion"
         champion = contest.champion(candidate, params, root, base)
         what = "scores"
-        return decide(params, candidate, champion, git.commit(root, base))
+        return decide(params, candidate, champion, git.commit(root, base), moved)
     except Exception as error:
         digest = candidate.digest if candidate else _digest(root)
         return _unusable(what, error, digest, champion, base)
 
 
-def decide(params: Params, candidate: Candidate, champion: Champion | None, base: str) -> Verdict:
-    """The verdict on two that are scored; raises ValueError for scores that are not numbers."""
+def decide(
+    params: Params,
+    candidate: Candidate,
+    champion: Champion | None,
+    base: str,
+    moved: tuple[Rule, ...] = (),
+) -> Verdict:
+    """The verdict on two that are scored, and on pins that were moved.
+
+    Raises ValueError for scores that are not numbers.
+    """
     case = comparison.case(params, candidate, champion)
-    asked = tuple(rules.asked(case))
+    asked = (*rules.asked(case), *moved)
     return Verdict(
         accepted=bool(asked) and all(rule.passed for rule in asked),
         candidate=candidate.digest,
@@ -52,6 +65,19 @@ def decide(params: Params, candidate: Candidate, champion: Champion | None, base
         rules=asked,
         metrics=case.metrics,
         slices=case.slices,
+    )
+
+
+def _of_pins(moved: tuple[Rule, ...], base: str) -> Verdict:
+    """The verdict on a branch that only moves pins: a promotion, or a way back."""
+    return Verdict(
+        accepted=all(rule.passed for rule in moved),
+        candidate="",
+        evidence="",
+        champion=None,
+        champion_by="not asked: only pins change",
+        base=base,
+        rules=moved,
     )
 
 

@@ -53,8 +53,11 @@ def git(
 
 
 def commit(root: Path, ref: str) -> str:
-    """The commit a name stands for."""
-    return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
+    """The commit a name stands for. Raises GitError where it stands for none here."""
+    try:
+        return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
+    except GitError:
+        raise GitError(f"{ref}: no such commit here") from None
 
 
 def exists(root: Path, ref: str) -> bool:
@@ -110,9 +113,17 @@ def main_branch(root: Path) -> str:
 
 
 def base(root: Path) -> str:
-    """Where a branch is compared with: the remote's main line, else what is checked out."""
+    """Where a branch is compared with: the remote's main line; without a remote, HEAD.
+
+    Raises UserError where the remote's main line is not here: a branch must not choose its own
+    champion.
+    """
+    if not has_remote(root):
+        return "HEAD"
     main = f"{REMOTE}/{main_branch(root)}"
-    return main if exists(root, main) else "HEAD"
+    if not exists(root, main):
+        raise UserError(f"{main}: not here; `git fetch {REMOTE}`, or say --base REF")
+    return main
 
 
 def fetch(root: Path, *branches: str) -> None:

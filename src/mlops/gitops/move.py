@@ -10,11 +10,11 @@ from pathlib import Path
 from mlops.core.errors import UserError
 from mlops.core.params import Params
 from mlops.deploy import TARGETS
-from mlops.gitops import git, manifest, verdict
+from mlops.gitops import git, manifest, pins, verdict
 from mlops.gitops.forge import Forge
 from mlops.gitops.manifest import Manifest, Pin
 from mlops.gitops.pin import LOCK, of_workspace
-from mlops.gitops.proposal import Proposal, propose
+from mlops.gitops.proposal import Proposal, propose, withdraw
 
 
 def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
@@ -26,6 +26,7 @@ def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
     pin = of_workspace(params, root)
     before = manifest.load(root, environment).pin
     if before and (before.digest, before.evidence) == (pin.digest, pin.evidence):
+        withdraw(root, f"release/{environment}", forge)
         return f"{environment} pins {pin.short} already; nothing to release"
     files = {
         manifest.path(environment): _repinned(root, "HEAD", environment, pin),
@@ -70,6 +71,8 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
     main = _main(root)
     now = _manifest_at(root, main, environment).pin
     if to:
+        if not git.is_ancestor(root, git.commit(root, to), main):
+            raise UserError(f"--to {to}: not a commit of the main line")
         pin = _manifest_at(root, git.commit(root, to), environment).pin
         why = f"As it was at {to}."
     else:
@@ -98,9 +101,8 @@ def _manifest_at(root: Path, commit: str, environment: str) -> Manifest:
 
 
 def _earlier(root: Path, main: str, environment: str, now: Pin | None) -> tuple[Pin, str]:
-    for change in git.changes(root, main, manifest.path(environment)):
-        pin = _manifest_at(root, change.commit, environment).pin
-        if pin and (now is None or pin.digest != now.digest):
+    for change, pin in pins.history(root, main, environment):
+        if now is None or pin.digest != now.digest:
             return pin, change.commit
     raise UserError(f"{manifest.path(environment)}: has pinned nothing else before")
 

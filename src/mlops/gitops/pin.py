@@ -32,10 +32,11 @@ def of_workspace(params: Params, root: Path) -> Pin:
     from mlops.stages import register
 
     client, _ = tracking.connect(params, root)
-    version = register.find(client, card.name, digest)
+    with tracking.spoken_plainly(root):
+        version = register.find(client, card.name, digest)
     if version is None:
         raise UserError(
-            f"bundle {digest[:12]}: not registered in {tracking.uri(root)}; `mlops register`"
+            f"bundle {digest[:12]}: not registered in {tracking.place(root)}; `mlops register`"
         )
     metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
     return Pin(
@@ -63,11 +64,16 @@ def _require_accepted(said: Verdict, digest: str, evidence: str, root: Path) -> 
         raise UserError(f"{file}: {said.line}")
     pinned = manifest.load(root, contest.PRODUCTION).pin
     if said.champion != (pinned.digest if pinned else None):
-        raise UserError(f"{file}: the champion is another one now; `mlops gate` again")
+        raise UserError(f"{file}: another champion now; `mlops gate` again, from main's tip")
 
 
 def _contents(root: Path) -> Contents:
-    """The names by which DVC keeps bundle and evidence."""
+    """The names by which DVC keeps bundle and evidence, which must be what lies here."""
+    from dvc.repo import Repo
+
+    stale = Repo(str(root)).status(["train", "evaluate"])
+    if stale:
+        raise UserError(f"{LOCK}: speaks of another {', '.join(sorted(stale))}; `make train`")
     stages: dict[str, Any] = yaml.safe_load((root / LOCK).read_text())["stages"]
     named = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
     try:

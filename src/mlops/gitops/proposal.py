@@ -43,7 +43,15 @@ def propose(root: Path, proposal: Proposal, forge: Forge) -> str:
         return f"{proposal.title}: not proposed, {proposal.branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
     main = git.main_branch(root)
-    return f"{proposal.title}: {forge.pull_request(proposal.branch, main, proposal.title, body)}"
+    place = forge.pull_request(proposal.branch, main, proposal.title, body)
+    return f"{proposal.title}: branch {proposal.branch} pushed; pull request: {place}"
+
+
+def withdraw(root: Path, branch: str, forge: Forge) -> None:
+    """Mark what a branch still proposes as overtaken, where it does: it must not be merged."""
+    there = git.remote_head(root, branch) if git.has_remote(root) else ""
+    if there:
+        forge.status(there, "failure", GATE, "overtaken: main makes what is pinned already")
 
 
 def _pushed(root: Path, proposal: Proposal, message: str) -> str | None:

@@ -28,7 +28,7 @@ def run(params: Params, root: Path, environment: str) -> Iterator[str]:
     if running != wanted.pin.digest:
         TARGETS[wanted.target].deploy(environment, fetched / BUNDLE, root)
         yield f"{environment}: {wanted.target} runs it{_instead_of(running)}"
-    alias = registry.alias(params, root, environment)
+    alias = registry.alias(model_of(wanted, params), root, environment)
     if alias is None or alias.digest != wanted.pin.digest:
         version = registry.point(params, root, environment, wanted.pin, fetched)
         before = _instead_of(f"version {alias.version}" if alias else None)
@@ -49,7 +49,7 @@ def differences(params: Params, root: Path, environment: str) -> list[str]:
     wanted = manifest.load(root, environment)
     pinned = wanted.pin.digest if wanted.pin else None
     running = TARGETS[wanted.target].current(environment, root)
-    alias = registry.alias(params, root, environment)
+    alias = registry.alias(model_of(wanted, params), root, environment)
     seen = {f"{wanted.target} runs": running, "registry alias": alias.digest if alias else None}
     return [
         f"{environment}: {where} {_name(found)}, pinned is {_name(pinned)}"
@@ -63,10 +63,15 @@ def _nothing(params: Params, root: Path, environment: str, wanted: Manifest) -> 
     if running:
         TARGETS[wanted.target].remove(environment, root)
         yield f"{environment}: {wanted.target} runs nothing now{_instead_of(running)}"
-    if registry.alias(params, root, environment):
-        registry.drop(params, root, environment)
+    if registry.alias(model_of(wanted, params), root, environment):
+        registry.drop(params.model, root, environment)
         yield f"{environment}: registry alias removed"
     yield f"{environment}: pins nothing, and nothing runs"
+
+
+def model_of(wanted: Manifest, params: Params) -> str:
+    """The registered model whose alias an environment is."""
+    return wanted.pin.model if wanted.pin else params.model
 
 
 def _name(digest: str | None) -> str:

@@ -23,34 +23,38 @@ class Alias:
     digest: str
 
 
-def alias(params: Params, root: Path, name: str) -> Alias | None:
-    """Where an alias points; None when there is no such alias, or nothing was tracked here yet."""
+def alias(model: str, root: Path, name: str) -> Alias | None:
+    """Where an alias points; None when there is no such alias, or nothing was tracked here yet.
+
+    Raises UserError when the registry does not answer, or does not let this token look.
+    """
     if not tracking.begun(root):
         return None
     from mlflow.exceptions import MlflowException
 
-    client, _ = tracking.connect(params, root)
-    try:
-        version = client.get_model_version_by_alias(params.model, name)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    with tracking.spoken_plainly(root):
+        try:
+            version = tracking.client(root).get_model_version_by_alias(model, name)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
     return Alias(int(version.version), version.tags.get(tracking.BUNDLE_TAG, ""))
 
 
 def point(params: Params, root: Path, name: str, pin: Pin, fetched: Path) -> int:
     """Let an alias point to the pinned bundle's version, registered first where it is not."""
     client, _ = tracking.connect(params, root)
-    version = _version(client, params, root, pin, fetched)
-    client.set_registered_model_alias(pin.model, name, str(version))
+    with tracking.spoken_plainly(root):
+        version = _version(client, params, root, pin, fetched)
+        client.set_registered_model_alias(pin.model, name, str(version))
     return version
 
 
-def drop(params: Params, root: Path, name: str) -> None:
+def drop(model: str, root: Path, name: str) -> None:
     """Let an alias point to nothing."""
-    client, _ = tracking.connect(params, root)
-    client.delete_registered_model_alias(params.model, name)
+    with tracking.spoken_plainly(root):
+        tracking.client(root).delete_registered_model_alias(model, name)
 
 
 def _version(client: MlflowClient, params: Params, root: Path, pin: Pin, fetched: Path) -> int:

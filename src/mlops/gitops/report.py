@@ -44,7 +44,7 @@ def post(file: Path, head: str | None) -> str:
     Raises UserError when there is no such file, or no open pull request.
     """
     try:
-        body = file.read_text(encoding="utf-8")
+        body = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(f"{file}: not found; `mlops report` writes it") from None
     place = forge.here()

@@ -9,8 +9,7 @@ from pathlib import Path
 from mlops.core.errors import UserError
 from mlops.core.params import Params
 from mlops.deploy import TARGETS
-from mlops.gitops import git, manifest, registry
-from mlops.gitops.manifest import Pin
+from mlops.gitops import git, manifest, pins, reconcile, registry
 
 Row = tuple[str, ...]
 HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "")
@@ -33,7 +32,7 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     wanted = manifest.load(root, environment)
     running = TARGETS[wanted.target].current(environment, root)
     try:
-        alias = registry.alias(params, root, environment)
+        alias = registry.alias(reconcile.model_of(wanted, params), root, environment)
         mirrored = alias.digest if alias else None
         named = f"version {alias.version}" if alias else NOTHING
     except UserError:
@@ -66,25 +65,14 @@ def _age(root: Path, environment: str) -> str:
 def history(root: Path, ref: str, environment: str) -> list[Row]:
     """What was pinned from when on, newest first, from Git alone; the first row is the heads."""
     rows: list[Row] = []
-    later: Pin | None = None
-    held: Row | None = None
-    for change in git.changes(root, ref, manifest.path(environment)):
-        text = git.show(root, change.commit, manifest.path(environment))
-        where = f"{manifest.path(environment)} at {change.commit[:12]}"
-        pin = manifest.parse(text, where).pin if text else None
-        if held and _digest(pin) != _digest(later):
-            rows.append(held)
+    for change in reversed(git.changes(root, ref, manifest.path(environment))):
+        pin = pins.at(root, change.commit, environment)
         version = f"{pin.model} version {pin.version}" if pin else NOTHING
-        held = (change.day, _short(_digest(pin)), version, change.commit[:12], change.author,
-                change.subject)  # fmt: skip
-        later = pin
-    if held:
-        rows.append(held)
+        row = (change.day, _short(pin.digest if pin else None), version, change.commit[:12],
+               change.author, change.subject)  # fmt: skip
+        if not rows or rows[0][1] != row[1]:
+            rows.insert(0, row)
     return [("since", "pinned", "model", "commit", "by", "why"), *rows]
-
-
-def _digest(pin: Pin | None) -> str | None:
-    return pin.digest if pin else None
 
 
 def changed(root: Path, since: str) -> list[str]:

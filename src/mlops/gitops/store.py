@@ -38,15 +38,24 @@ def fetch(pin: Pin, params: Params, root: Path) -> Path:
     Raises UserError when no store has the bundle, or every copy has other bytes than pinned.
     """
     kept = root / STORE / pin.digest
-    if (kept / BUNDLE).exists() and bundle.digest(kept / BUNDLE) == pin.digest:
+    wanted = (
+        Part(BUNDLE, pin.digest, pin.dvc.bundle, "bundle"),
+        Part(EVIDENCE, pin.evidence, pin.dvc.evidence, "evidence"),
+    )
+    if all(_is_whole(part, kept) for part in wanted):
         return kept
     with whole_folder(kept) as folder:
-        why_not = _copy(Part(BUNDLE, pin.digest, pin.dvc.bundle, "bundle"), params, root, folder)
-        if why_not:
-            raise UserError(f"bundle {pin.digest[:12]}: {why_not}")
-        _copy(Part(EVIDENCE, pin.evidence, pin.dvc.evidence, "evidence"), params, root, folder)
+        for part in wanted:
+            why_not = _copy(part, params, root, folder)
+            if why_not and part.path == BUNDLE:
+                raise UserError(f"bundle {pin.digest[:12]}: {why_not}")
     bundle.read_card(kept / BUNDLE)
     return kept
+
+
+def _is_whole(part: Part, kept: Path) -> bool:
+    place = kept / part.path
+    return place.is_dir() and folder_digest(place) == part.digest
 
 
 def _copy(part: Part, params: Params, root: Path, folder: Path) -> str:
@@ -95,7 +104,7 @@ def _from_mlflow(part: Part, params: Params, root: Path, target: Path) -> None:
     tag = tracking.BUNDLE_TAG if part.path == BUNDLE else tracking.EVIDENCE_TAG
     run = tracking.find(client, experiment, tag, part.digest)
     if run is None:
-        raise UserError(f"no run of it in {tracking.uri(root)}")
+        raise UserError(f"no run of it in {tracking.place(root)}")
     found = client.download_artifacts(run, part.artifact, str(target.parent))
     Path(found).rename(target)
 

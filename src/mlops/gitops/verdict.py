@@ -68,11 +68,12 @@ class Verdict(Record):
     @property
     def line(self) -> str:
         """The verdict in a line."""
-        against = f"against champion {self.champion[:12]}" if self.champion else "no champion yet"
+        champion = self.champion[:12] if self.champion else self.champion_by
+        about = f"{self.candidate[:12] or 'no bundle'}, champion {champion}"
         if self.accepted:
-            return f"accepted: {self.candidate[:12]}, {len(self.rules)} rules, {against}"
+            return f"accepted: {about}, {len(self.rules)} rules"
         reasons = "; ".join(f"{rule.name}: {rule.why or rule.found}" for rule in self.refusals)
-        return f"refused: {self.candidate[:12]}, {against}: {reasons}"
+        return f"refused: {about}: {reasons}"
 
     def save(self, root: Path) -> None:
         """Write the verdict as JSON and as Markdown; an earlier one goes, its report too."""

@@ -278,14 +278,14 @@ def test_a_manifest_that_is_not_one_is_refused(released):
     (clone.root / "environments" / "production.yaml").write_text("target: local\n")
     clone.commit("Break it")
     verdict = clone.judge()
-    assert refused_for(verdict) == ["champion"]
+    assert refused_for(verdict) == ["pins"]
     assert "endpoint: missing" in verdict.line
 
 
 def test_a_base_that_is_not_there_is_refused(released):
     clone, _ = released
     verdict = clone.judge(base="nowhere")
-    assert refused_for(verdict) == ["champion"]
+    assert refused_for(verdict) == ["pins"]
 
 
 def test_a_changed_holdout_is_refused(released):
@@ -367,3 +367,76 @@ def test_the_command_writes_the_verdict_and_raises_when_refused(released):
     said = json.loads((clone.root / "verdict" / "verdict.json").read_text())
     assert said["accepted"] is False
     assert "| ❌ | candidate |" in (clone.root / "verdict" / "verdict.md").read_text()
+
+
+# Pins that a branch moves by hand.
+
+
+def test_a_pin_that_nobody_judged_is_refused_whatever_the_candidate(released):
+    clone, pinned = released
+    forged = pinned.model_copy(update={"digest": "9" * 64})
+    clone.pin("production", forged)
+    clone.workspace.change({"seed": 2013})
+    verdict = clone.judge(base="HEAD~1")
+    assert refused_for(verdict) == ["pin of production"]
+    assert "nobody has judged these bytes" in verdict.line
+
+
+def test_a_branch_that_only_puts_back_an_earlier_pin_is_accepted_without_scores(released):
+    """The champion's bytes may be gone: the way back must not depend on them."""
+    clone, pinned = released
+    lost = pinned.model_copy(update={"digest": "1" * 64})
+    clone.pin("production", lost)
+    clone.pin("production", pinned)
+    verdict = clone.judge(base="HEAD~1")
+    assert verdict.accepted, verdict.line
+    assert [rule.name for rule in verdict.rules] == ["pin of production"]
+    assert verdict.champion_by == "not asked: only pins change"
+
+
+def test_a_branch_that_pins_what_it_has_trained_is_judged_as_any_other(clone):
+    made = clone.judged_pin()
+    clone.pin("staging", made)
+    (clone.root / "README.md").write_text("More than a pin.\n")
+    clone.commit("And a word")
+    verdict = clone.judge(base="HEAD~2")
+    assert verdict.accepted, verdict.line
+    assert "pin of staging" in [rule.name for rule in verdict.rules]
+    assert len(verdict.rules) > 2
+
+
+def test_without_the_remote_s_main_line_no_base_is_guessed(clone):
+    from mlops.core.errors import UserError
+    from mlops.gitops import git
+
+    clone.git("update-ref", "-d", "refs/remotes/origin/main")
+    with pytest.raises(UserError, match="origin/main: not here; `git fetch origin`"):
+        git.base(clone.root)
+    clone.git("remote", "remove", "origin")
+    assert git.base(clone.root) == "HEAD"
+
+
+def test_evidence_that_was_tampered_with_after_it_was_fetched_is_fetched_again(narrower):
+    clone, pinned = narrower
+    assert clone.judge().accepted
+    path = clone.root / ".run" / "bundles" / pinned.digest / "reports" / "holdout.parquet"
+    before = path.read_bytes()
+    path.unlink()
+    path.write_bytes(before + b"!")
+    assert clone.judge().accepted
+    assert path.read_bytes() == before
+
+
+def test_the_credentials_of_a_server_are_in_no_verdict(released, monkeypatch):
+    clone, pinned = released
+    lost = pinned.model_copy(
+        update={
+            "digest": "1" * 64,
+            "dvc": pinned.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"}),
+        }
+    )
+    clone.pin("production", lost)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://maria:her-word@127.0.0.1:9")
+    verdict = clone.judge()
+    assert "MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in verdict.line
+    assert "her-word" not in verdict.model_dump_json()

@@ -49,7 +49,7 @@ def test_a_file_that_is_not_at_a_commit_is_none(root):
 
 
 def test_a_commit_that_is_not_there_is_an_error_in_one_line(root):
-    with pytest.raises(UserError, match="git rev-parse"):
+    with pytest.raises(UserError, match="nowhere: no such commit here"):
         git.show(root, "nowhere", FILE)
     assert not git.exists(root, "nowhere")
 

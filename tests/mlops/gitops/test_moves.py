@@ -113,7 +113,7 @@ def test_a_verdict_on_other_bytes_releases_nothing(accepted, forge):
 def test_a_verdict_against_another_champion_releases_nothing(accepted, forge):
     made = accepted.judged_pin()
     accepted.pin("production", made)
-    with pytest.raises(UserError, match="the champion is another one now"):
+    with pytest.raises(UserError, match="another champion now"):
         release(accepted, forge)
 
 
@@ -238,7 +238,7 @@ def test_rollback_without_any_earlier_pin_is_refused(staged, forge):
 
 def test_rollback_to_a_commit_that_is_not_there_is_refused(twice, forge):
     clone, _ = twice
-    with pytest.raises(UserError, match="git rev-parse"):
+    with pytest.raises(UserError, match="nowhere: no such commit here"):
         rollback(clone, forge, to="nowhere")
 
 
@@ -259,3 +259,48 @@ def test_changed_names_the_environments_that_a_push_changed(twice):
         assert status.changed(Path(), "HEAD") == []
         assert status.changed(Path(), first) == ["staging", "production"]
         assert status.changed(Path(), "0" * 40) == ["staging", "production"]
+
+
+def test_rollback_to_a_commit_that_never_was_on_main_is_refused(twice, forge):
+    clone, _ = twice
+    clone.git("switch", "--quiet", "--create", "aside")
+    file = clone.root / manifest.path("production")
+    file.write_text(file.read_text() + "\n")
+    clone.git("commit", "--quiet", "--all", "--message", "Never merged")
+    aside = clone.git("rev-parse", "HEAD")
+    with pytest.raises(UserError, match="not a commit of the main line"):
+        rollback(clone, forge, to=aside)
+
+
+def test_a_manifest_that_once_was_broken_stops_neither_rollback_nor_history(twice, forge):
+    clone, first = twice
+    file = clone.root / manifest.path("production")
+    whole = file.read_text()
+    file.write_text(whole.replace("target:", "traget:"))
+    clone.commit("Break it")
+    file.write_text(whole)
+    clone.commit("Mend it")
+    rollback(clone, forge)
+    before = manifest.parse(git.show(clone.root, first, manifest.path("production")), "").pin
+    assert at(clone, "rollback/production", "production") == before
+    with chdir(clone.root):
+        assert status.history(Path(), "HEAD", "production")[2][1] == "-"
+
+
+def test_names_in_dvc_s_lock_that_are_not_this_bundle_s_are_not_released(accepted, forge):
+    lock = accepted.root / "dvc.lock"
+    text = lock.read_text()
+    name = accepted.judged_pin().dvc.bundle
+    lock.write_text(text.replace(name, "0" * 32 + ".dir"))
+    accepted.commit("A lock of other bytes")
+    accepted.judge()
+    with pytest.raises(UserError, match=r"dvc\.lock: speaks of another .*train"):
+        release(accepted, forge)
+
+
+def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(staged, forge):
+    """What it proposed was reverted: main makes again what staging pins."""
+    old = git.write(staged.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old")
+    git.push(staged.root, old, "release/staging", expected="")
+    assert "nothing to release" in release(staged, forge)
+    assert [(c, s) for c, s, _, _ in forge.states][-1] == (old, "failure")

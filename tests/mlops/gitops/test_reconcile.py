@@ -39,7 +39,7 @@ def running(clone):
 
 def alias(clone):
     with chdir(clone.root):
-        return registry.alias(clone.params(), Path(), "staging")
+        return registry.alias("wine-model", Path(), "staging")
 
 
 def everything(root):
@@ -213,3 +213,38 @@ def test_status_shows_pinned_running_alias_and_age(pinned):
     assert after[1][5] == ""
     assert after[1][4].endswith("(0 days)")
     assert status.table(after).splitlines()[0].startswith("environment  pinned")
+
+
+def test_a_bundle_that_the_runtime_cannot_load_is_said_in_one_line(pinned, tmp_path):
+    from mlops.core import bundle
+
+    clone, _ = pinned
+    garbage = tmp_path / "garbage"
+    shutil.copytree(clone.root / "models" / "bundle", garbage)
+    card = bundle.read_card(garbage).model_dump()
+    card.pop("files")
+    for name in ("model.onnx", "bundle.json"):
+        (garbage / name).unlink()
+    (garbage / "model.onnx").write_bytes(b"no model")
+    bundle.write_card(garbage, card)
+    with chdir(clone.root), pytest.raises(UserError, match="does not run here: "):
+        local.deploy("staging", garbage, Path())
+
+
+def test_the_alias_is_the_pinned_model_s_whatever_params_yaml_calls_the_next(pinned):
+    clone, made = pinned
+    run(clone)
+    clone.workspace.change({"model": "another-name"})
+    assert differences(clone) == []
+    assert len(run(clone)) == 2
+    assert made.model == "wine-model"
+
+
+def test_check_makes_no_experiment_on_a_server_that_has_none(pinned, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    clone, _ = pinned
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'fresh.db'}")
+    differences(clone)
+    experiments = MlflowClient(f"sqlite:///{tmp_path / 'fresh.db'}").search_experiments()
+    assert [experiment.name for experiment in experiments] == ["Default"]
