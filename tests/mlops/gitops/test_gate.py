@@ -436,7 +436,8 @@ def test_the_credentials_of_a_server_are_in_no_verdict(released, monkeypatch):
         }
     )
     clone.pin("production", lost)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://maria:her-word@127.0.0.1:9")
+    word = "her-word"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{word}@127.0.0.1:9")
     verdict = clone.judge()
     assert "MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in verdict.line
-    assert "her-word" not in verdict.model_dump_json()
+    assert word not in verdict.model_dump_json()
