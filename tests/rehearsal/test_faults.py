@@ -138,9 +138,13 @@ def leftovers(world):
 
 
 def killed_then_run(bench, verb, moment, notes, undisturbed, prepare=lambda: None, **env):
-    prepare()
-    ended = bench.fresh().verb(*verb, watch=killed_after(moment * undisturbed), **env)
-    assert ended.code == -9, f"it ended before: {ended}"
+    for earlier in (1.0, 0.8, 0.6, 0.4):
+        prepare()
+        seconds = earlier * moment * undisturbed
+        ended = bench.fresh().verb(*verb, watch=killed_after(seconds), **env)
+        if ended.code == -9:
+            break
+    assert ended.code == -9, f"it always ended before: {ended}"
     notes(f"power lost at {moment:.0%} of `{verb[2]}`", ended)
     again = bench.verb(*verb, **env)
     assert again.code == 0, again.out
@@ -187,9 +191,10 @@ def test_power_lost_while_publishing(world, trained, notes, durations, moment):
     import subprocess
 
     pulled = subprocess.run(
-        [".venv/bin/dvc", "pull", "-q", "models/bundle"], cwd=world.runner, check=False
-    )
-    assert pulled.returncode == 0
+        [".venv/bin/dvc", "pull", "models/bundle"],
+        cwd=world.runner, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert pulled.returncode == 0, pulled.stderr
     assert digest(world) == folder_digest(trained.kept / "models" / "bundle")
 
 

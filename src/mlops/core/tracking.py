@@ -12,11 +12,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mlops.core import bundle as bundles
 from mlops.core.errors import UserError
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 EMBEDDED = Path("mlruns")
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
-BATCH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 LONGEST_REASON = 300
 
@@ -113,10 +110,10 @@ def search(params: Params, root: Path) -> str:
     known = find(client, experiment, SEARCH_TAG, digest)
     if known:
         return known
-    run = _start(client, experiment, "search")
+    run = start_run(client, experiment, "search")
     for number, outcome in enumerate(read_json(root / SEARCH / TRIALS)):
-        _log_trial(client, experiment, run, number, outcome)
-    _finish_search(client, run, root)
+        log_trial(client, experiment, run, number, outcome)
+    finish_search(client, run, root)
     return run
 
 
@@ -133,7 +130,7 @@ def bundle(params: Params, root: Path, knobs: bool = True) -> str:
         return known
     card = bundles.read_card(folder)
     searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
-    run = _start(client, experiment, f"bundle {digest[:12]}", parent=searched)
+    run = start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
     made_with = {"family": card.family, **card.hyperparameters}
     _log(client, run, params={**made_with, **(_knobs(params) if knobs else {})})
     client.log_artifacts(run, str(folder), "bundle")
@@ -163,70 +160,6 @@ def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | N
     wanted = f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'"
     found = client.search_runs([experiment], wanted, max_results=1)
     return str(found[0].info.run_id) if found else None
-
-
-class Search:
-    """Tracks a search as it runs, in batches and off the search's own thread."""
-
-    def __init__(self, params: Params, root: Path) -> None:
-        self._params, self._root = params, root
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
-        self._waiting: list[tuple[int, dict[str, Any]]] = []
-        self._count = 0
-        self._sent = time.monotonic()
-        self._opened: Future[tuple[MlflowClient, str, str]] = self._thread.submit(self._open)
-        self._writes: list[Future[None]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def trial(self, outcome: dict[str, Any]) -> None:
-        """One trial ended; it becomes a child run with the next batch."""
-        self._waiting.append((self._count, outcome))
-        self._count += 1
-        if time.monotonic() - self._sent > BATCH_SECONDS:
-            self._send()
-
-    def finish(self) -> None:
-        """The search is written to disk: close its run under the digest of its files."""
-        self._send()
-        self._writes.append(self._thread.submit(self._close))
-        errors = [e for write in self._writes if (e := write.exception())]
-        if errors:
-            reason = " ".join(str(errors[0]).split())[:LONGEST_REASON]
-            print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._thread.submit(self._abandon)
-        self._thread.shutdown(wait=True)
-
-    def _open(self) -> tuple[MlflowClient, str, str]:
-        client, experiment = connect(self._params, self._root)
-        return client, experiment, _start(client, experiment, "search")
-
-    def _send(self) -> None:
-        batch, self._waiting = self._waiting, []
-        self._sent = time.monotonic()
-        self._writes.append(self._thread.submit(self._write, batch))
-
-    def _write(self, batch: list[tuple[int, dict[str, Any]]]) -> None:
-        client, experiment, run = self._opened.result()
-        for number, outcome in batch:
-            _log_trial(client, experiment, run, number, outcome)
-
-    def _close(self) -> None:
-        client, _, run = self._opened.result()
-        _finish_search(client, run, self._root)
-
-    def _abandon(self) -> None:
-        client, _, run = self._opened.result()
-        client.set_terminated(run, "KILLED")
 
 
 def _require_answer(root: Path) -> None:
@@ -262,7 +195,8 @@ def _experiment(client: MlflowClient, name: str, root: Path) -> str:
         return str(known.experiment_id)
 
 
-def _start(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
+def start_run(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
+    """Begin a run; its id."""
     tags = {"mlflow.parentRunId": parent} if parent else {}
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
@@ -274,10 +208,11 @@ def _end(client: MlflowClient, run: str, tags: dict[str, str]) -> None:
     client.set_terminated(run)
 
 
-def _log_trial(
+def log_trial(
     client: MlflowClient, experiment: str, parent: str, number: int, outcome: dict[str, Any]
 ) -> None:
-    run = _start(client, experiment, f"trial {number} {outcome['family']}", parent)
+    """Write one trial of a search as a child run of its own."""
+    run = start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
     metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"]}
     folds = enumerate(outcome.get("fold_losses", ()))
     metrics.update({f"loss_fold_{fold}": loss for fold, loss in folds})
@@ -285,7 +220,8 @@ def _log_trial(
     _end(client, run, {"given_up": str(outcome["given_up"])})
 
 
-def _finish_search(client: MlflowClient, run: str, root: Path) -> None:
+def finish_search(client: MlflowClient, run: str, root: Path) -> None:
+    """Close a search\'s run under the digest of its files."""
     tuned = Tuned.load(root / SEARCH)
     _log(client, run, {"family": tuned.family, **tuned.hyperparameters}, {"loss": tuned.loss})
     client.log_artifacts(run, str(root / SEARCH), "search")

@@ -51,9 +51,9 @@ class Judge:
 
 def run(params: Params, root: Path) -> Tuned:
     """Write the trials and the winner; `tune.max_evals` and the seed decide the result."""
-    from mlops.core import tracking
     from mlops.core.folds import rolling
     from mlops.core.progress import bar
+    from mlops.core.searchlog import SearchLog
 
     spec, models = project.features(params.project), project.models(params.project)
     space = searched(models.space, params.tune.families)
@@ -61,7 +61,7 @@ def run(params: Params, root: Path) -> Tuned:
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
     judge = _judge(folds, models.task, first, params)
-    with tracking.Search(params, root) as tracked, bar("tune", params.tune.max_evals) as progress:
+    with SearchLog(params, root) as tracked, bar("tune", params.tune.max_evals) as progress:
         outcomes = search.minimize(
             judge,
             space,
