@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
+
+from tests.settings import change
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECTS = Path(__file__).parent / "projects"
@@ -93,14 +94,7 @@ class Workspace:
 
     def change(self, changes: dict[str, Any]) -> Workspace:
         """Set keys of params.yaml, by their dotted names."""
-        content = yaml.safe_load((self.root / "params.yaml").read_text())
-        for name, value in changes.items():
-            *path, key = name.split(".")
-            section = content
-            for part in path:
-                section = section[part]
-            section[key] = value
-        (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        change(self.root, changes)
         return self
 
     def params(self) -> Any:

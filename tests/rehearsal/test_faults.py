@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -93,8 +95,6 @@ def staged(world, released):
 
 
 def _checkout(world, commit):
-    import subprocess
-
     for command in (f"git fetch -q origin {commit}", f"git checkout -q -f {commit}"):
         subprocess.run(command.split(), cwd=world.runner, check=True)
 
@@ -189,8 +189,6 @@ def test_power_lost_while_publishing(world, trained, notes, durations, moment):
     killed_then_run(trained, PUBLISH, moment, notes, seconds, empty)
     shutil.rmtree(world.runner / ".dvc" / "cache")
     shutil.rmtree(world.runner / "models")
-    import subprocess
-
     pulled = subprocess.run(
         [".venv/bin/dvc", "pull", "models/bundle"],
         cwd=world.runner, capture_output=True, text=True, check=False,
@@ -211,17 +209,20 @@ def test_power_lost_while_judging_or_reporting(world, trained, notes, durations,
     assert leftovers(world) == []
 
 
+def killed_while_proposing(name, bench, verb, moment, notes, durations):
+    """One branch with one commit and one open pull request, whenever the power went."""
+    world, prepare = bench.world, partial(forget, bench.world, name)
+    prepare()
+    seconds = undisturbed(durations, bench, verb)
+    killed_then_run(bench, verb, moment, notes, seconds, prepare)
+    commits, pin = branch(world, name)
+    assert (commits, pin["digest"]) == (1, digest(world))
+    assert len(open_on(world, name)) == 1
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_power_lost_while_releasing_leaves_one_proposal(world, trained, notes, durations, moment):
-    def again():
-        forget(world, "release/staging")
-
-    again()
-    seconds = undisturbed(durations, trained, RELEASE)
-    killed_then_run(trained, RELEASE, moment, notes, seconds, again)
-    commits, pin = branch(world, "release/staging")
-    assert (commits, pin["digest"]) == (1, digest(world))
-    assert len(open_on(world, "release/staging")) == 1
+    killed_while_proposing("release/staging", trained, RELEASE, moment, notes, durations)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -234,16 +235,8 @@ def test_power_lost_while_deploying(world, released, notes, durations, moment):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_power_lost_while_promoting_leaves_one_proposal(world, staged, notes, durations, moment):
-    def again():
-        forget(world, "promote/production")
-
-    again()
     _main_is(world, staged)
-    seconds = undisturbed(durations, staged, PROMOTE)
-    killed_then_run(staged, PROMOTE, moment, notes, seconds, again)
-    commits, pin = branch(world, "promote/production")
-    assert (commits, pin["digest"]) == (1, digest(world))
-    assert len(open_on(world, "promote/production")) == 1
+    killed_while_proposing("promote/production", staged, PROMOTE, moment, notes, durations)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -269,8 +262,6 @@ def _about(world, bench, branch):
 
 def _main_is(world, bench):
     """Main pins on the forge what the runner's checkout pins."""
-    import subprocess
-
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=bench.kept, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -23,6 +23,7 @@ import yaml
 from tests import events, workflows
 from tests.events import Event
 from tests.forge_server import ForgeServer
+from tests.settings import change
 from tests.steps import Call, JobDone, Machine, Watch, surroundings, unwatched
 
 REPOSITORY = Path(__file__).parents[2]
@@ -269,19 +270,6 @@ class Runs(dict[str, JobDone]):
     @property
     def out(self) -> str:
         return "".join(run.out for run in self.values())
-
-
-def change(root: Path, changes: Mapping[str, Any]) -> None:
-    """Set keys of params.yaml by their dotted names, its comments kept where they can be."""
-    path = root / "params.yaml"
-    content = yaml.safe_load(path.read_text())
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        section = content
-        for part in sections:
-            section = section[part]
-        section[key] = value
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def _copy_of_this(target: Path) -> None:

@@ -240,13 +240,7 @@ def test_the_champion_is_what_git_pins_at_the_base_and_not_what_the_registry_say
 
 def test_a_champion_that_is_nowhere_is_refused_with_where_it_was_looked_for(released):
     clone, pinned = released
-    lost = pinned.model_copy(
-        update={
-            "digest": "1" * 64,
-            "dvc": pinned.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"}),
-        }
-    )
-    clone.pin("production", lost)
+    clone.pin_what_no_store_has("production", pinned)
     verdict = clone.judge()
     assert refused_for(verdict) == ["champion"]
     assert "DVC: 1111" in verdict.line
@@ -429,13 +423,7 @@ def test_evidence_that_was_tampered_with_after_it_was_fetched_is_fetched_again(n
 
 def test_the_credentials_of_a_server_are_in_no_verdict(released, monkeypatch):
     clone, pinned = released
-    lost = pinned.model_copy(
-        update={
-            "digest": "1" * 64,
-            "dvc": pinned.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"}),
-        }
-    )
-    clone.pin("production", lost)
+    clone.pin_what_no_store_has("production", pinned)
     word = "her-word"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{word}@127.0.0.1:9")
     verdict = clone.judge()

@@ -111,13 +111,7 @@ def test_bytes_that_were_changed_in_their_place_are_found_and_replaced(pinned):
 def test_a_bundle_that_no_store_has_leaves_what_runs(pinned):
     clone, made = pinned
     run(clone)
-    lost = made.model_copy(
-        update={
-            "digest": "1" * 64,
-            "dvc": made.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"}),
-        }
-    )
-    clone.pin("staging", lost)
+    clone.pin_what_no_store_has("staging", made)
     with pytest.raises(UserError, match="bundle 111111111111: DVC: "):
         run(clone)
     assert running(clone) == made.digest

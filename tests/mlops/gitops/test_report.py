@@ -14,6 +14,15 @@ from mlops.gitops.verdict import Compared
 from tests.forge_server import ForgeServer
 
 
+@pytest.fixture
+def server(monkeypatch):
+    """A forge to speak to, which the environment names."""
+    with ForgeServer() as forge:
+        for name, value in forge.github().items():
+            monkeypatch.setenv(name, value)
+        yield forge
+
+
 def rendered(clone):
     with chdir(clone.root):
         return report.run(Path()).read_text()
@@ -125,28 +134,24 @@ def test_the_next_verdict_takes_the_old_report_away(clone):
     assert not (clone.root / verdict.FOLDER / report.FILE).exists()
 
 
-def test_the_comment_is_posted_once_and_then_updated(clone, monkeypatch):
+def test_the_comment_is_posted_once_and_then_updated(clone, server):
     clone.judge()
     rendered(clone)
-    with ForgeServer() as server, chdir(clone.root):
-        for name, value in server.github().items():
-            monkeypatch.setenv(name, value)
-        number = server.open("feature").number
+    number = server.open("feature").number
+    with chdir(clone.root):
         for _ in range(2):
             report.post(verdict.FOLDER / report.FILE, "acme:feature")
         report.mark("a" * 40, "success")
-        assert len(server.on(number)) == 1
-        assert [(s.state, s.context) for s in server.statuses] == [("success", "mlops/gate")]
+    assert len(server.on(number)) == 1
+    assert [(s.state, s.context) for s in server.statuses] == [("success", "mlops/gate")]
 
 
-def test_a_comment_without_a_pull_request_is_an_error_that_names_the_branch(clone, monkeypatch):
+def test_a_comment_without_a_pull_request_is_an_error_that_names_the_branch(clone, server):
     clone.judge()
     rendered(clone)
-    with ForgeServer() as server, chdir(clone.root):
-        for name, value in server.github().items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match="pull request: none open for acme:nothing"):
-            report.post(verdict.FOLDER / report.FILE, "acme:nothing")
+    named = "pull request: none open for acme:nothing"
+    with chdir(clone.root), pytest.raises(UserError, match=named):
+        report.post(verdict.FOLDER / report.FILE, "acme:nothing")
 
 
 def test_a_report_that_is_not_there_is_said_to_be_written_by_report():

@@ -1,0 +1,22 @@
+"""A copy's params.yaml, changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def change(root: Path, changes: Mapping[str, Any]) -> None:
+    """Set keys of params.yaml by their dotted names."""
+    path = root / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
