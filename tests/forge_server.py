@@ -112,6 +112,11 @@ class ForgeServer(State):
         with self.lock:
             self._faults.append(fault)
 
+    @property
+    def to_fail(self) -> list[Fault]:
+        """The faults that have not happened yet."""
+        return [fault for fault in self._faults if fault.times]
+
     def asked(self, match: str = "") -> list[Request]:
         """The requests so far whose `METHOD /path` matches."""
         return [item for item in self.log if re.search(match, f"{item.method} {item.path}")]

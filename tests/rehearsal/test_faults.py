@@ -7,14 +7,19 @@ import os
 import shutil
 import subprocess
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (for `differences`)
 import pandas as pd
 import pytest
 import yaml
 
+from mlops.core import params
 from mlops.core.files import folder_digest
+from mlops.gitops import reconcile
 from tests import events
 from tests.forge_server import Fault
 from tests.rehearsal.verbs import Bench, Notes, killed_after
@@ -31,7 +36,7 @@ RECONCILE = ("deploy.yml", "reconcile", "mlops reconcile")
 CHECK = ("drift.yml", "drift", "mlops reconcile staging")
 COMMENT = ("comment.yml", "comment", "mlops comment")
 # When the power goes, as a share of the time that the verb takes undisturbed.
-MOMENTS = (0.35, 0.75)
+MOMENT = 0.55
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,13 @@ def notes():
 
 
 @pytest.fixture(scope="module")
-def trained(world):
+def durations():
+    """How long each verb takes when nothing disturbs it, in seconds."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def trained(world, durations):
     """The runner after the first release, not yet merged."""
     commit = world.git("rev-parse", "HEAD")
     event = events.push(events.NOWHERE, commit).with_context(
@@ -50,6 +61,7 @@ def trained(world):
     )
     runs = world.happens(event, commit)
     assert runs.results == {"release": "success"}, runs.out
+    durations.update({step.name: step.seconds for step in runs["release"].steps})
     return Bench.keep(world, event, "trained")
 
 
@@ -127,6 +139,16 @@ def forget(world, name):
         world.forge.close(pull.number, "closed")
 
 
+def differences(world):
+    """What the daily check would find in staging, asked by a process that has imported all."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(_differences, world.runner).result()
+
+
+def _differences(root):
+    return reconcile.differences(params.load(root), root, "staging")
+
+
 def leftovers(world):
     return [
         str(path)
@@ -138,47 +160,40 @@ def leftovers(world):
 # Kills. Every verb is killed at two moments; the next run of it must end as if nothing had been.
 
 
-def killed_then_run(bench, verb, moment, notes, undisturbed, prepare=lambda: None, **env):
-    for earlier in (1.0, 0.8, 0.6, 0.4):
+def killed_then_run(bench, verb, notes, undisturbed, prepare=lambda: None, **env):
+    for earlier in (1.0, 0.7, 0.4):
         prepare()
-        seconds = earlier * moment * undisturbed
+        seconds = earlier * MOMENT * undisturbed
         ended = bench.fresh().verb(*verb, watch=killed_after(seconds), **env)
         if ended.code == -9:
             break
     assert ended.code == -9, f"it always ended before: {ended}"
-    notes(f"power lost at {moment:.0%} of `{verb[2]}`", ended)
+    notes(f"power lost in the middle of `{verb[2]}`", ended)
     again = bench.verb(*verb, **env)
     assert again.code == 0, again.out
     return again
 
 
-@pytest.fixture(scope="module")
-def durations():
-    return {}
-
-
 def undisturbed(durations, bench, verb, **env):
     """How long a verb takes when nothing disturbs it."""
-    if verb not in durations:
+    if verb[2] not in durations:
         ended = bench.fresh().verb(*verb, **env)
         assert ended.code == 0, ended.out
-        durations[verb] = ended.seconds
-    return durations[verb]
+        durations[verb[2]] = ended.seconds
+    return durations[verb[2]]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 def test_power_lost_while_training_costs_only_the_stage_it_hit(
-    world, untrained, trained, notes, durations, moment
+    world, untrained, trained, notes, durations
 ):
     whole = folder_digest(trained.kept / "models" / "bundle")
     seconds = undisturbed(durations, untrained, TRAIN)
-    killed_then_run(untrained, TRAIN, moment, notes, seconds)
+    killed_then_run(untrained, TRAIN, notes, seconds)
     assert digest(world) == whole
     assert leftovers(world) == []
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_power_lost_while_publishing(world, trained, notes, durations, moment):
+def test_power_lost_while_publishing(world, trained, notes, durations):
     remote = world.base / "remote"
 
     def empty():
@@ -186,65 +201,60 @@ def test_power_lost_while_publishing(world, trained, notes, durations, moment):
 
     empty()
     seconds = undisturbed(durations, trained, PUBLISH)
-    killed_then_run(trained, PUBLISH, moment, notes, seconds, empty)
+    killed_then_run(trained, PUBLISH, notes, seconds, empty)
     shutil.rmtree(world.runner / ".dvc" / "cache")
     shutil.rmtree(world.runner / "models")
     pulled = subprocess.run(
         [".venv/bin/dvc", "pull", "models/bundle"],
         cwd=world.runner, capture_output=True, text=True, check=False,
         # A colleague's machine knows nothing of what this one remembers of the remote.
-        env={**os.environ, "DVC_SITE_CACHE_DIR": str(world.base / f"colleague-{moment}")},
+        env={**os.environ, "DVC_SITE_CACHE_DIR": str(world.base / "colleague")},
     )  # fmt: skip
     assert pulled.returncode == 0, pulled.stderr
     assert digest(world) == folder_digest(trained.kept / "models" / "bundle")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("verb", [GATE, REPORT])
-def test_power_lost_while_judging_or_reporting(world, trained, notes, durations, verb, moment):
+def test_power_lost_while_judging_or_reporting(world, trained, notes, durations, verb):
     seconds = undisturbed(durations, trained, verb)
-    killed_then_run(trained, verb, moment, notes, seconds)
+    killed_then_run(trained, verb, notes, seconds)
     said = json.loads((world.runner / "verdict" / "verdict.json").read_text())
     assert said["accepted"]
     assert leftovers(world) == []
 
 
-def killed_while_proposing(name, bench, verb, moment, notes, durations):
+def killed_while_proposing(name, bench, verb, notes, durations):
     """One branch with one commit and one open pull request, whenever the power went."""
     world, prepare = bench.world, partial(forget, bench.world, name)
     prepare()
     seconds = undisturbed(durations, bench, verb)
-    killed_then_run(bench, verb, moment, notes, seconds, prepare)
+    killed_then_run(bench, verb, notes, seconds, prepare)
     commits, pin = branch(world, name)
     assert (commits, pin["digest"]) == (1, digest(world))
     assert len(open_on(world, name)) == 1
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_power_lost_while_releasing_leaves_one_proposal(world, trained, notes, durations, moment):
-    killed_while_proposing("release/staging", trained, RELEASE, moment, notes, durations)
+def test_power_lost_while_releasing_leaves_one_proposal(world, trained, notes, durations):
+    killed_while_proposing("release/staging", trained, RELEASE, notes, durations)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_power_lost_while_deploying(world, released, notes, durations, moment):
+def test_power_lost_while_deploying(world, released, notes, durations):
     seconds = undisturbed(durations, released, RECONCILE, ENVIRONMENT="staging")
-    killed_then_run(released, RECONCILE, moment, notes, seconds, ENVIRONMENT="staging")
-    assert released.verb(*CHECK).code == 0
+    killed_then_run(released, RECONCILE, notes, seconds, ENVIRONMENT="staging")
+    assert differences(world) == []
     assert leftovers(world) == []
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_power_lost_while_promoting_leaves_one_proposal(world, staged, notes, durations, moment):
+def test_power_lost_while_promoting_leaves_one_proposal(world, staged, notes, durations):
     _main_is(world, staged)
-    killed_while_proposing("promote/production", staged, PROMOTE, moment, notes, durations)
+    killed_while_proposing("promote/production", staged, PROMOTE, notes, durations)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_power_lost_while_commenting_leaves_one_comment(world, trained, notes, durations, moment):
-    number = world.forge.open(f"feature-{moment}").number
-    env = _about(world, trained, f"feature-{moment}")
+def test_power_lost_while_commenting_leaves_one_comment(world, trained, notes, durations):
+    number = world.forge.open("feature").number
+    env = _about(world, trained, "feature")
     seconds = undisturbed(durations, trained, COMMENT, **env)
-    killed_then_run(trained, COMMENT, moment, notes, seconds, **env)
+    killed_then_run(trained, COMMENT, notes, seconds, **env)
     assert len(world.forge.on(number)) == 1
 
 
@@ -272,36 +282,39 @@ def _main_is(world, bench):
 # The forge misbehaves.
 
 
-@pytest.mark.parametrize(
-    ("fault", "name"),
-    [
-        (Fault("POST .*/pulls", status=502, times=2), "the forge answers 502 twice"),
-        (Fault("POST .*/pulls", status=429, headers={"Retry-After": "1"}), "the forge says 429"),
-        (Fault("POST .*/pulls", after=True), "the answer is lost after a pull request was opened"),
-        (Fault("POST .*/statuses", status=0, times=2), "the connection drops on a status"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_forge_that_stumbles_ends_with_one_pull_request(world, trained, notes, fault, name):
-    forget(world, "release/staging")
-    world.forge.fail(fault)
-    ended = trained.fresh().verb(*RELEASE)
-    notes(name, ended)
-    assert ended.code == 0, ended.out
-    assert len(open_on(world, "release/staging")) == 1
+STUMBLES = {
+    "the forge answers 502 twice": Fault("POST .*/pulls", status=502, times=2),
+    "the forge says 429": Fault("POST .*/pulls", status=429, headers={"Retry-After": "1"}),
+    "the answer is lost after a pull request was opened": Fault("POST .*/pulls", after=True),
+    "the connection drops on a status": Fault("POST .*/statuses", status=0, times=2),
+}
 
 
-@pytest.mark.parametrize("permission", ["pull-requests", "statuses"])
-def test_a_permission_that_is_missing_is_named_and_the_next_run_completes(
-    world, trained, notes, permission
-):
+def test_a_forge_that_stumbles_ends_with_one_pull_request(world, trained, notes):
+    """Two runs: in the first it stumbles time and again, in the second an answer is lost."""
+    first, second = list(STUMBLES.items())[:2], list(STUMBLES.items())[2:]
+    for faults in (first, second):
+        forget(world, "release/staging")
+        for _, fault in faults:
+            world.forge.fail(fault)
+        ended = trained.fresh().verb(*RELEASE)
+        for name, _ in faults:
+            notes(name, ended)
+        assert ended.code == 0, ended.out
+        assert len(open_on(world, "release/staging")) == 1
+        assert not world.forge.to_fail
+
+
+def test_a_permission_that_is_missing_is_named_and_the_next_run_completes(world, trained, notes):
     forget(world, "release/staging")
-    world.forge.permissions.discard(permission)
-    ended = trained.fresh().verb(*RELEASE)
-    world.forge.permissions.add(permission)
-    notes(f"the token may not write {permission}", ended)
-    assert ended.code == 2
-    assert f"permissions: {permission}: write" in ended.last
+    trained.fresh()
+    for permission in ("pull-requests", "statuses"):
+        world.forge.permissions.discard(permission)
+        ended = trained.verb(*RELEASE)
+        world.forge.permissions.add(permission)
+        notes(f"the token may not write {permission}", ended)
+        assert ended.code == 2
+        assert f"permissions: {permission}: write" in ended.last
     assert trained.verb(*RELEASE).code == 0
     assert len(open_on(world, "release/staging")) == 1
 
@@ -377,7 +390,7 @@ def test_a_model_tampered_with_in_one_store_comes_from_the_other(world, released
     ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
     notes("the model was tampered with in DVC's cache", ended)
     assert ended.code == 0, ended.out
-    assert released.verb(*CHECK).code == 0
+    assert differences(world) == []
 
 
 def test_running_bytes_that_are_changed_are_found_and_replaced(world, staged, notes):
@@ -389,7 +402,7 @@ def test_running_bytes_that_are_changed_are_found_and_replaced(world, staged, no
     assert ended.code == 1
     assert "staging: local runs" in ended.last
     assert staged.verb(*RECONCILE, ENVIRONMENT="staging").code == 0
-    assert staged.verb(*CHECK).code == 0
+    assert differences(world) == []
 
 
 def test_a_holdout_that_is_changed_before_the_gate_is_refused(world, trained, notes):
@@ -501,7 +514,7 @@ def test_two_deployments_at_once_end_as_pinned(world, released, notes):
     for ended in both:
         notes("two deployments at once", ended)
     assert [ended.code for ended in both] == [0, 0], [ended.out for ended in both]
-    assert released.verb(*CHECK).code == 0
+    assert differences(world) == []
     assert leftovers(world) == []
 
 

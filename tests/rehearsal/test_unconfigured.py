@@ -31,14 +31,6 @@ def test_the_merge_deploys_from_what_the_forge_has_cached(bare):
     assert bare.running("staging") == bare.pinned("staging")["digest"]
 
 
-def test_it_is_promoted_and_deployed_too(bare):
-    commit = bare.git("rev-parse", "origin/main")
-    assert bare.happens(events.dispatch(sha=commit), commit).results == {"promote": "success"}
-    runs = bare.merge("promote/production", "Promote")
-    assert runs["reconcile"].result == "success", runs.out
-    assert bare.running("production") == bare.pinned("production")["digest"]
-
-
 def test_a_fork_s_pull_request_is_judged_without_any_token_and_commented(bare):
     bare.git("fetch", "--quiet", "origin", "main")
     bare.git("switch", "--quiet", "--create", "theirs", "origin/main")

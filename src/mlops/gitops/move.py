@@ -13,7 +13,7 @@ from mlops.deploy import TARGETS
 from mlops.gitops import git, manifest, pins, verdict
 from mlops.gitops.forge import Forge
 from mlops.gitops.manifest import Manifest, Pin
-from mlops.gitops.pin import LOCK, of_workspace
+from mlops.gitops.pin import LOCK, accepted, of_workspace
 from mlops.gitops.proposal import Proposal, propose, withdraw
 
 
@@ -23,11 +23,11 @@ def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
     or for a bundle that is not registered.
     """
-    pin = of_workspace(params, root)
     before = manifest.load(root, environment).pin
-    if before and (before.digest, before.evidence) == (pin.digest, pin.evidence):
+    if before and (before.digest, before.evidence) == accepted(root):
         withdraw(root, f"release/{environment}", forge)
-        return f"{environment} pins {pin.short} already; nothing to release"
+        return f"{environment} pins {before.short} already; nothing to release"
+    pin = of_workspace(params, root)
     files = {
         manifest.path(environment): _repinned(root, "HEAD", environment, pin),
         LOCK: (root / LOCK).read_bytes(),

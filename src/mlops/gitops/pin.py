@@ -25,10 +25,7 @@ def of_workspace(params: Params, root: Path) -> Pin:
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
     or for a bundle that is not registered.
     """
-    _require_clean(root)
-    card, digest = bundle.read_card(root / BUNDLE), bundle.digest(root / BUNDLE)
-    evidence = folder_digest(root / EVIDENCE)
-    _require_accepted(verdict.load(root), digest, evidence, root)
+    card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
     from mlops.stages import register
 
     client, _ = tracking.connect(params, root)
@@ -52,6 +49,17 @@ def of_workspace(params: Params, root: Path) -> Pin:
             name: round(m["value"], 6) for name, m in metrics.items() if m["value"] is not None
         },
     )
+
+
+def accepted(root: Path) -> tuple[str, str]:
+    """The digests of the workspace's bundle and evidence, which the gate has accepted.
+
+    Raises UserError without an accepted verdict on these very bytes, or with uncommitted changes.
+    """
+    _require_clean(root)
+    digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
+    _require_accepted(verdict.load(root), digest, evidence, root)
+    return digest, evidence
 
 
 def _require_accepted(said: Verdict, digest: str, evidence: str, root: Path) -> None:
