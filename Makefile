@@ -8,6 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header -q
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -65,9 +67,9 @@ down: setup ## stop them
 bench: setup ## measure what the README claims; exits 1 when a figure falls short
 	@python -m benchmarks
 
-lock: setup ## resolve pyproject.toml anew into requirements.lock
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
+	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
+	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
 	@rm -rf data models reports logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

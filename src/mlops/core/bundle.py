@@ -51,6 +51,7 @@ class Card(Frozen):
     target: str
     classes: int
     inputs: tuple[Input, ...]
+    example: dict[str, float | str | None]
     outputs: tuple[str, ...]
     threshold: float | None
     family: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,12 +67,14 @@ def run(params: Params, root: Path) -> Trained:
     parity = onnx.require_parity(
         model, encoder, estimator, holdout, tuned.task, params.train.parity
     )
+    reference = _reference(frame, model, tuned.task, params)
     card = {
         "name": params.model,
         "task": tuned.task,
         "target": spec.target,
         "classes": classes,
         "inputs": _inputs(frame, spec),
+        "example": _example(reference, spec),
         "outputs": onnx.output_names(tuned.task, classes),
         "threshold": tuned.threshold,
         "family": tuned.family,
@@ -82,7 +85,7 @@ def run(params: Params, root: Path) -> Trained:
     }
     with whole_folder(root / BUNDLE) as folder:
         (folder / bundle.MODEL).write_bytes(model)
-        _reference(frame, model, tuned.task, params).to_parquet(folder / bundle.REFERENCE)
+        reference.to_parquet(folder / bundle.REFERENCE)
         bundle.write_card(folder, card)
     tracking.tolerant(tracking.bundle, params, root)
     return Trained.load(root / BUNDLE)
@@ -114,6 +117,14 @@ def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]
         }
         for name, unit in spec.features.items()
     ]
+
+
+def _example(reference: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
+    """A real row, as complete as any, for whoever wants to try the model."""
+    rows = reference[list(spec.features)]
+    row = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
+    example: dict[str, Any] = json.loads(row.to_json(orient="records", double_precision=15))[0]
+    return example
 
 
 def _training_days(table: pd.DataFrame, spec: project.Features) -> dict[str, Any]:

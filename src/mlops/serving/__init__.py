@@ -1,0 +1,1 @@
+"""The scoring service: a bundle behind HTTP. Imports ONNX Runtime, never MLflow or Prefect."""

@@ -1,0 +1,15 @@
+"""`python -m mlops.serving BUNDLE`: the service alone, with what its own dependencies bring."""
+
+from __future__ import annotations
+
+import sys
+
+from mlops.core.errors import MENDABLE, UserError
+from mlops.serving import server
+
+if __name__ == "__main__":
+    try:
+        server.main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(MENDABLE)

@@ -1,0 +1,65 @@
+"""What a client did wrong, as the status and the line that it is answered with."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from mlops.core.errors import nearest
+
+PLACE = re.compile(r" - at `\$(?P<path>.*)`$")
+NAMES = {"float": "number", "int": "number", "str": "string", "bool": "boolean", "null": "null"}
+
+
+class Refusal(Exception):
+    """A request that is not scored: an HTTP status and one line that says why."""
+
+    def __init__(self, status: int, reason: str, **headers: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+def malformed(error: Exception, within: str = "", columns: tuple[str, ...] = ()) -> Refusal:
+    """What is said of a body that could not be decoded; `columns` names positions in a row."""
+    if isinstance(error, RecursionError):
+        return Refusal(400, "body: nested too deeply")
+    if not isinstance(error, msgspec.ValidationError):
+        return Refusal(400, f"body: not JSON: {_json(error)}")
+    text = str(error)
+    found = PLACE.search(text)
+    place = _place(within + (found["path"] if found else ""), columns)
+    said = text[: found.start()] if found else text
+    return Refusal(422, f"{place}: {_plain(said, columns)}")
+
+
+def _json(error: Exception) -> str:
+    return str(error).removeprefix("JSON is malformed: ")
+
+
+def _place(path: str, columns: tuple[str, ...]) -> str:
+    """`data[3][7]` as `data[3].temp`: the row's number and the column's name."""
+    row = re.fullmatch(r"(.*\[\d+\])\[(\d+)\]", path)
+    if row and columns and int(row[2]) < len(columns):
+        path = f"{row[1]}.{columns[int(row[2])]}"
+    return path.lstrip(".").replace("[...]", "") or "body"
+
+
+def _plain(said: str, columns: tuple[str, ...]) -> str:
+    """msgspec's own words in those of the fields they speak of."""
+    kind = re.match(r"Expected `(.*)`, got `(.*)`$", said)
+    if kind:
+        return f"found {_kind(kind[2])}, expected {_kind(kind[1])}"
+    missing = re.match(r"Object missing required field `(.*)`$", said)
+    if missing:
+        return f"column {missing[1]!r}: missing"
+    unknown = re.match(r"Object contains unknown field `(.*)`$", said)
+    if unknown:
+        return f"unknown column {unknown[1]!r}{nearest(unknown[1], columns)}"
+    return said[:1].lower() + said[1:].replace("`", "'")
+
+
+def _kind(text: str) -> str:
+    return " or ".join(NAMES.get(name, name) for name in text.split(" | "))

@@ -1,0 +1,192 @@
+"""The Open Inference Protocol, version 2: JSON, and the binary extension of tensors.
+
+https://github.com/kserve/open-inference-protocol; a tensor for each column, (rows,) or (rows, 1).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mlops.core.bundle import Array
+from mlops.serving.errors import Refusal, malformed
+from mlops.serving.model import Batch, Model
+from mlops.serving.rows import Columns
+
+NUMBERS = {
+    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
+    "UINT64": np.uint64, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
+    "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+}  # fmt: skip
+BYTES = "BYTES"
+SIZE = "binary_data_size"
+Parameters = dict[str, Any]
+
+
+class Input(msgspec.Struct):
+    """One tensor of a request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Wanted(msgspec.Struct):
+    """An output that the client names."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class Request(msgspec.Struct):
+    """The JSON part of a request."""
+
+    inputs: list[Input]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[Wanted] | None = None
+
+
+class Inference:
+    """Decodes and answers one model's requests in version 2 of the protocol."""
+
+    def __init__(self, model: Model, columns: Columns) -> None:
+        self.model = model
+        self.columns = columns
+        self.decoder = msgspec.json.Decoder(Request)
+
+    def parse(self, body: bytes, length: int | None) -> tuple[Request, memoryview]:
+        """The JSON part, and the binary tensors that follow its first `length` bytes."""
+        end = len(body) if length is None else length
+        if not 0 <= end <= len(body):
+            raise Refusal(
+                400, f"Inference-Header-Content-Length: found {end} in a body of {len(body)} bytes"
+            )
+        whole = memoryview(body)
+        try:
+            request = self.decoder.decode(whole[:end])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise malformed(error) from None
+        for wanted in request.outputs or ():
+            if wanted.name not in self.model.card.outputs:
+                known = ", ".join(self.model.card.outputs)
+                raise Refusal(422, f"outputs: found {wanted.name!r}, expected one of {known}")
+        return request, whole[end:]
+
+    def decode(self, request: Request, binary: memoryview) -> Batch:
+        """The request's tensors as a batch; raises Refusal."""
+        columns: dict[str, list[Any] | Array] = {}
+        self.columns.require([tensor.name for tensor in request.inputs], "inputs")
+        for tensor in request.inputs:
+            size = (tensor.parameters or {}).get(SIZE)
+            if size is None:
+                columns[tensor.name] = self._listed(tensor)
+            else:
+                columns[tensor.name] = self._packed(tensor, _taken(tensor.name, binary, size))
+                binary = binary[size:]
+        if len(binary):
+            raise Refusal(400, f"body: {len(binary)} bytes that no tensor speaks of")
+        return self.columns.batch(columns, "inputs")
+
+    def encode(self, outputs: list[Array], request: Request, identity: str) -> tuple[bytes, int]:
+        """The answer, and the length of its JSON part where tensors follow it, else 0."""
+        asked = request.outputs or [Wanted(name) for name in self.model.card.outputs]
+        everything = bool((request.parameters or {}).get("binary_data_output"))
+        values = dict(zip(self.model.card.outputs, outputs, strict=True))
+        listed, packed = [], []
+        for wanted in asked:
+            column = np.asarray(values[wanted.name], dtype=np.float32)
+            tensor = {"name": wanted.name, "datatype": "FP32", "shape": [len(column)]}
+            if (wanted.parameters or {}).get("binary_data", everything):
+                packed.append(column.astype("<f4").tobytes())
+                tensor["parameters"] = {SIZE: len(packed[-1])}
+            else:
+                tensor["data"] = column.tolist()
+            listed.append(tensor)
+        head = msgspec.json.encode(self._head(request, identity) | {"outputs": listed})
+        return b"".join([head, *packed]), len(head) if packed else 0
+
+    def _head(self, request: Request, identity: str) -> dict[str, Any]:
+        return {
+            "model_name": self.model.card.name,
+            "model_version": self.model.version,
+            "id": request.id if request.id is not None else identity,
+            "parameters": {"digest": self.model.digest},
+        }
+
+    def _listed(self, tensor: Input) -> list[Any]:
+        within = f"inputs.{tensor.name}"
+        if tensor.data is msgspec.UNSET:
+            raise Refusal(422, f"{within}: found neither data nor {SIZE}")
+        rows, nested = self._shape(tensor)
+        content: Any = tensor.data
+        try:
+            values = self.columns.column[tensor.name].decode(content)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if not nested:
+                raise malformed(error, f"{within}.data") from None
+            values = self._nested(tensor.name, content, within)
+        if len(values) != rows:
+            raise Refusal(422, f"{within}: found {len(values)} values, expected shape's {rows}")
+        return values
+
+    def _nested(self, name: str, content: msgspec.Raw, within: str) -> list[Any]:
+        """(rows, 1) may be given as lists of one value each."""
+        try:
+            rows = msgspec.json.decode(content, type=list[tuple[self.columns.kinds[name]]])  # type: ignore[misc]
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise malformed(error, f"{within}.data") from None
+        return [value for (value,) in rows]
+
+    def _packed(self, tensor: Input, content: memoryview) -> list[Any] | Array:
+        rows, _ = self._shape(tensor)
+        if tensor.datatype == BYTES:
+            return _words(tensor.name, content, rows)
+        kind = np.dtype(NUMBERS[tensor.datatype]).newbyteorder("<")
+        if len(content) != rows * kind.itemsize:
+            raise Refusal(
+                422, f"inputs.{tensor.name}: found {len(content)} bytes, expected "
+                f"{rows} {tensor.datatype}"
+            )  # fmt: skip
+        return np.frombuffer(content, dtype=kind)
+
+    def _shape(self, tensor: Input) -> tuple[int, bool]:
+        """How many rows a tensor says that it has, and whether they may be lists of one value."""
+        name, shape = tensor.name, tensor.shape
+        if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
+            raise Refusal(422, f"inputs.{name}: found shape {shape}, expected [rows] or [rows, 1]")
+        wanted = [BYTES] if name in self.model.words else list(NUMBERS)
+        if tensor.datatype not in wanted:
+            raise Refusal(
+                422, f"inputs.{name}: found datatype {tensor.datatype!r}, expected "
+                f"{' or '.join(wanted)}"
+            )  # fmt: skip
+        return shape[0], len(shape) == 2
+
+
+def _taken(name: str, binary: memoryview, size: Any) -> memoryview:
+    if not isinstance(size, int) or not 0 <= size <= len(binary):
+        raise Refusal(422, f"inputs.{name}: found {SIZE} {size!r}, {len(binary)} bytes are left")
+    return binary[:size]
+
+
+def _words(name: str, content: memoryview, rows: int) -> list[Any]:
+    """Strings, each behind its length in four bytes."""
+    words, place = [], 0
+    try:
+        for _ in range(rows):
+            (size,) = struct.unpack_from("<I", content, place)
+            place += 4 + size
+            if place > len(content):
+                raise ValueError("cut short")
+            words.append(bytes(content[place - size : place]).decode())
+    except (struct.error, ValueError) as error:
+        raise Refusal(422, f"inputs.{name}: row {len(words)}: {error}") from None
+    if place != len(content):
+        raise Refusal(422, f"inputs.{name}: found {len(content)} bytes, expected {place}")
+    return words

@@ -1,0 +1,128 @@
+"""`POST /invocations`: the protocol of MLflow's scoring server.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import msgspec
+
+from mlops.core.bundle import Array
+from mlops.serving.errors import Refusal, malformed
+from mlops.serving.model import Batch, Model
+from mlops.serving.rows import Columns, Rows
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+JSON = "application/json"
+CSV = "text/csv"
+
+
+class Split(msgspec.Struct):
+    """A table as pandas splits it; the index says nothing to a model."""
+
+    columns: list[str]
+    data: msgspec.Raw
+    index: msgspec.Raw | None = None
+
+
+class Invocations:
+    """Decodes and answers one model's requests in MLflow's forms."""
+
+    def __init__(self, model: Model, columns: Columns) -> None:
+        self.model = model
+        self.columns = columns
+        records: Any = list[columns.record] | msgspec.UnsetType
+        inputs: Any = list[columns.record] | dict[str, msgspec.Raw] | msgspec.UnsetType
+        unset = msgspec.UNSET
+        envelope: Any = msgspec.defstruct(
+            "Envelope",
+            [
+                ("dataframe_split", Split | msgspec.UnsetType, unset),
+                ("dataframe_records", records, unset),
+                ("instances", records, unset),
+                ("inputs", inputs, unset),
+                ("params", msgspec.Raw | None, None),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self.decoder = msgspec.json.Decoder(envelope)
+
+    def decode(self, body: bytes, kind: str) -> Rows | Batch:
+        """Rows in any of the forms; raises Refusal."""
+        return self._csv(body) if kind == CSV else self._json(body)
+
+    def encode(self, outputs: list[Array], request: str) -> bytes:
+        """What MLflow answers for an ONNX model and a data frame: a record for each row."""
+        names, values = self.model.card.outputs, [output.tolist() for output in outputs]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        return msgspec.json.encode({"predictions": rows})
+
+    def _json(self, body: bytes) -> Rows | Batch:
+        try:
+            found = self.decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise malformed(error, columns=self.columns.names) from None
+        given = [form for form in FORMS if getattr(found, form) is not msgspec.UNSET]
+        if len(given) != 1:
+            said = " and ".join(given) or "none"
+            raise Refusal(422, f"body: found {said}, expected one of {', '.join(FORMS)}")
+        form, content = given[0], getattr(found, given[0])
+        if isinstance(content, Split):
+            return self.columns.table(content.columns, content.data, f"{form}.data")
+        return self._columns(content, form) if isinstance(content, dict) else self._rows(content)
+
+    def _rows(self, records: list[Any]) -> Rows:
+        return self.columns.rows(records)
+
+    def _columns(self, content: dict[str, msgspec.Raw], within: str) -> Batch:
+        self.columns.require(list(content), within)
+        decoded: dict[str, Any] = {}
+        for name, values in content.items():
+            try:
+                decoded[name] = self.columns.column[name].decode(values)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise malformed(error, f"{within}.{name}") from None
+        return self.columns.batch(decoded, within)
+
+    def _csv(self, body: bytes) -> Rows:
+        """A header and rows; an empty cell is a missing value."""
+        try:
+            lines = list(csv.reader(io.StringIO(body.decode()), strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise Refusal(400, f"body: not CSV in UTF-8: {error}") from None
+        if not lines:
+            raise Refusal(400, "body: found nothing, expected a line of column names")
+        head, *rows = lines
+        self.columns.require(head, "CSV")
+        return _typed(self.columns, head, rows)
+
+
+def _typed(columns: Columns, head: list[str], rows: list[list[str]]) -> Rows:
+    order = [head.index(name) for name in columns.names]
+    numbers, words = [], []
+    for number, row in enumerate(rows):
+        if len(row) != len(head):
+            raise Refusal(422, f"CSV row {number}: found {len(row)} cells, expected {len(head)}")
+        cells = [row[place] for place in order]
+        numbers.append(tuple(
+            _number(cell, number, name)
+            for cell, name in zip(cells[: columns.count], columns.names, strict=False)
+        ))  # fmt: skip
+        words.append(tuple(cells[columns.count :]))
+    return Rows(numbers, words)
+
+
+def _number(cell: str, row: int, column: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = msgspec.json.decode(cell, type=float)
+    except (msgspec.DecodeError, RecursionError):
+        raise Refusal(
+            422, f"CSV row {row}.{column}: found {cell[:40]!r}, expected a number"
+        ) from None
+    return value

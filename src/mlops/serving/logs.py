@@ -1,0 +1,35 @@
+"""Logs as JSON lines on the standard error, one for each thing that happened."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import sys
+
+import msgspec
+
+OWN = set(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+
+
+class Lines(logging.Formatter):
+    """A record as one line of JSON: time, level, message, and whatever `extra` said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = dt.datetime.fromtimestamp(record.created, tz=dt.UTC)
+        line = {
+            "time": when.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{key: value for key, value in vars(record).items() if key not in OWN},
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def configure(level: str = "INFO") -> None:
+    """Send every logger's records there."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.basicConfig(handlers=[handler], level=level, force=True)

@@ -1,0 +1,99 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from mlops.core.bundle import Array
+from mlops.serving.model import Batch, Model
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 10_000)
+TENTHS = 10
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Counters of one worker; with several, `render` sums those of all."""
+
+    def __init__(self) -> None:
+        mine = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "mlops_requests", "Requests answered.", ["route", "status"], registry=mine
+        )
+        self.seconds = Histogram(
+            "mlops_request_seconds", "From the head of a request to its answer.",
+            ["route"], registry=mine, buckets=SECONDS,
+        )  # fmt: skip
+        self.batch = Histogram("mlops_batch_rows", "Rows in a run.", registry=mine, buckets=ROWS)
+        self.rows = Counter("mlops_rows", "Rows scored.", ["digest"], registry=mine)
+        self.unseen = Counter(
+            "mlops_unseen_categories", "Words that training never saw.", ["column"], registry=mine
+        )
+        self.missing = Counter(
+            "mlops_missing_values", "Numbers that were not given.", ["column"], registry=mine
+        )
+        self.scores = Counter(
+            "mlops_scores", "Scores by tenth: 0.3 counts those from 0.3 to 0.4.",
+            ["output", "tenth"], registry=mine,
+        )  # fmt: skip
+        self.swaps = Counter("mlops_swaps", "Bundles loaded.", ["outcome"], registry=mine)
+        self.sampled = Counter("mlops_samples", "Rows kept.", ["outcome"], registry=mine)
+        self.model = Gauge(
+            "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=mine,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+
+    def serve(self, model: Model) -> None:
+        """From now on this model is in use."""
+        self.model.clear()
+        self.model.labels(model.card.name, model.version, model.digest).set(1)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def run(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
+        """Count one run of the model."""
+        self.batch.observe(len(rows))
+        self.rows.labels(model.digest).inc(len(rows))
+        self._count_words(model, rows)
+        missing = np.isnan(rows.numbers).sum(axis=0)
+        for place in missing.nonzero()[0].tolist():
+            self.missing.labels(model.numbers[place]).inc(int(missing[place]))
+        if model.card.task != "regression":
+            for name, values in zip(model.card.outputs, outputs, strict=True):
+                self._count_scores(name, values)
+
+    def render(self) -> bytes:
+        """Prometheus' text form."""
+        if SHARED not in os.environ:
+            return bytes(generate_latest(self.registry))
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)
+        return bytes(generate_latest(everyone))
+
+    def _count_words(self, model: Model, rows: Batch) -> None:
+        for place, known in enumerate(model.known):
+            unseen = sum(word not in known for word in rows.words[:, place].tolist())
+            if unseen:
+                self.unseen.labels(model.words[place]).inc(unseen)
+
+    def _count_scores(self, name: str, values: Array) -> None:
+        tenths = np.clip((values * TENTHS).astype(int), 0, TENTHS - 1)
+        for tenth, count in enumerate(np.bincount(tenths, minlength=TENTHS).tolist()):
+            if count:
+                self.scores.labels(name, f"{tenth / TENTHS:.1f}").inc(count)

@@ -1,0 +1,48 @@
+"""Where the bundle in use lies: a folder, or a file that names one and may name another later."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops.core import bundle
+from mlops.core.errors import UserError
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass
+class Place:
+    """A bundle's folder; or a file with the name of a folder beside it, looked at again and again.
+
+    `interval` is how often, in seconds; `version` is what the registry calls the bundle.
+    """
+
+    path: Path
+    version: str = ""
+    interval: float = 1.0
+    _seen: Stamp | None = field(default=None, init=False)
+
+    def find(self) -> Path:
+        """The bundle's folder now; raises UserError when there is none."""
+        self._seen = self._stamp()
+        folder = self.path
+        if folder.is_file():
+            named = folder.read_text().strip()
+            folder = folder.parent / named
+        if not (folder / bundle.CARD).is_file():
+            raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
+        return folder
+
+    def changed(self) -> Path | None:
+        """The bundle's folder, when it is another one than at the last look."""
+        return self.find() if self._stamp() != self._seen else None
+
+    def _stamp(self) -> Stamp | None:
+        place = self.path / bundle.CARD if self.path.is_dir() else self.path
+        try:
+            found = os.stat(place)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size

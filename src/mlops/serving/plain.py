@@ -1,0 +1,43 @@
+"""`POST /predict`: one record or many, by column name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mlops.core.bundle import Array
+from mlops.serving.answers import predictions
+from mlops.serving.errors import malformed
+from mlops.serving.model import Model
+from mlops.serving.rows import Columns, Rows
+
+
+class Plain:
+    """Decodes and answers one model's plain requests."""
+
+    def __init__(self, model: Model, columns: Columns) -> None:
+        self.model = model
+        self.columns = columns
+        body: Any = columns.record | list[columns.record]
+        self.decoder = msgspec.json.Decoder(body)
+
+    def decode(self, body: bytes) -> Rows:
+        """A record, or a list of them; raises Refusal."""
+        try:
+            found = self.decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise malformed(error, columns=self.columns.names) from None
+        return self.columns.rows(found if isinstance(found, list) else [found])
+
+    def encode(self, outputs: list[Array], request: str) -> bytes:
+        """One prediction for each record, and who says so."""
+        return msgspec.json.encode(
+            {
+                "model": self.model.card.name,
+                "version": self.model.version,
+                "digest": self.model.digest,
+                "id": request,
+                "predictions": predictions(self.model.card, outputs),
+            }
+        )

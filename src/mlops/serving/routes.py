@@ -1,0 +1,136 @@
+"""Every path of the service and what answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from mlops.serving import metrics, openapi
+from mlops.serving.errors import Refusal
+from mlops.serving.http import Answer, Request
+from mlops.serving.service import Service
+
+BINARY = b"application/octet-stream"
+LENGTH = b"inference-header-content-length"
+# Whoever watches over the process needs no token.
+OPEN = {"/ping", "/health", "/v2/health/live", "/v2/health/ready"}
+
+Handler = Callable[[Service, Request], Awaitable[Answer]]
+
+
+def _kind(headers: dict[bytes, bytes], *expected: str) -> str:
+    found = headers.get(b"content-type", b"application/json")
+    kind = found.partition(b";")[0].strip().lower().decode("latin-1")
+    if kind not in expected:
+        raise Refusal(415, f"content-type: found {kind!r}, expected {' or '.join(expected)}")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Refusal(415, "content-encoding: expected identity")
+    return kind
+
+
+async def _predict(service: Service, request: Request) -> Answer:
+    _kind(request.headers, "application/json")
+    endpoint = request.endpoint
+    rows = endpoint.plain.decode(request.body)
+    outputs = await service.score(endpoint, rows, request.identity)
+    return Answer(endpoint.plain.encode(outputs, request.identity))
+
+
+async def _invocations(service: Service, request: Request) -> Answer:
+    kind = _kind(request.headers, "application/json", "text/csv")
+    endpoint = request.endpoint
+    rows = endpoint.invocations.decode(request.body, kind)
+    outputs = await service.score(endpoint, rows, request.identity)
+    return Answer(endpoint.invocations.encode(outputs, request.identity))
+
+
+async def _infer(service: Service, request: Request) -> Answer:
+    _kind(request.headers, "application/json", "application/octet-stream")
+    endpoint = request.endpoint
+    asked, binary = endpoint.inference.parse(request.body, _length(request.headers))
+    rows = endpoint.inference.decode(asked, binary)
+    outputs = await service.score(endpoint, rows, asked.id or request.identity)
+    body, head = endpoint.inference.encode(outputs, asked, request.identity)
+    if not head:
+        return Answer(body)
+    return Answer(body, BINARY, headers=[(LENGTH, str(head).encode())])
+
+
+def _length(headers: dict[bytes, bytes]) -> int | None:
+    found = headers.get(LENGTH)
+    if found is None:
+        return None
+    if not found.isdigit():
+        raise Refusal(400, "Inference-Header-Content-Length: expected a number of bytes")
+    return int(found)
+
+
+def _said(content: Any) -> Answer:
+    return Answer(msgspec.json.encode(content))
+
+
+async def _alive(service: Service, request: Request) -> Answer:
+    return _said({"live": True})
+
+
+async def _ready(service: Service, request: Request) -> Answer:
+    if service.stopping:
+        raise Refusal(503, "the service is stopping")
+    return _said({"ready": True, "name": request.endpoint.name})
+
+
+async def _ping(service: Service, request: Request) -> Answer:
+    await _ready(service, request)
+    return Answer(b"\n")
+
+
+async def _version(service: Service, request: Request) -> Answer:
+    return Answer(request.endpoint.server["version"].encode(), b"text/plain")
+
+
+async def _server(service: Service, request: Request) -> Answer:
+    return _said(request.endpoint.server)
+
+
+async def _model(service: Service, request: Request) -> Answer:
+    return _said(request.endpoint.metadata)
+
+
+async def _card(service: Service, request: Request) -> Answer:
+    return _said(request.endpoint.about)
+
+
+async def _metrics(service: Service, request: Request) -> Answer:
+    return Answer(service.metrics.render(), metrics.CONTENT_TYPE.encode())
+
+
+async def _openapi(service: Service, request: Request) -> Answer:
+    return _said(openapi.document(request.endpoint.model))
+
+
+async def _docs(service: Service, request: Request) -> Answer:
+    return Answer(openapi.page(request.endpoint.model).encode(), b"text/html; charset=utf-8")
+
+
+ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
+    ("POST", "/predict"): ("predict", _predict),
+    ("POST", "/invocations"): ("invocations", _invocations),
+    ("GET", "/ping"): ("ping", _ping),
+    ("GET", "/health"): ("ping", _ping),
+    ("GET", "/version"): ("version", _version),
+    ("GET", "/model"): ("model", _card),
+    ("GET", "/metrics"): ("metrics", _metrics),
+    ("GET", "/openapi.json"): ("openapi", _openapi),
+    ("GET", "/docs"): ("docs", _docs),
+    ("GET", "/v2"): ("v2", _server),
+    ("GET", "/v2/health/live"): ("live", _alive),
+    ("GET", "/v2/health/ready"): ("ready", _ready),
+}
+# Below /v2/models/NAME, with or without /versions/VERSION.
+MODEL_ROUTES: dict[tuple[str, str | None], tuple[str, Handler]] = {
+    ("GET", ""): ("v2 model", _model),
+    ("GET", "/ready"): ("ready", _ready),
+    ("POST", "/infer"): ("v2 infer", _infer),
+}

@@ -1,0 +1,28 @@
+"""What a service may be told: limits, places, and nothing about any one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and places of one service. Sizes are bytes, times are seconds.
+
+    `rows` is the most in one request, `body` its largest size; `requests` may be under way at
+    once and `waiting` rows wait for a thread, beyond which clients are told to come back later.
+    Of the requests a share of `sample` is kept in `samples`, in at most `kept` files of `size`.
+    """
+
+    rows: int = 10_000
+    body: int = 16 * 1024 * 1024
+    requests: int = 1024
+    waiting: int = 100_000
+    patience: float = 30.0
+    threads: int = 1
+    token: str = ""
+    samples: Path | None = None
+    sample: float = 1.0
+    size: int = 16 * 1024 * 1024
+    kept: int = 8
