@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down bench clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down serve bench bench-serving clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -64,8 +64,14 @@ up: setup ## start the MLflow and Prefect servers, with their pages, on this fol
 down: setup ## stop them
 	@mlops down
 
+serve: setup ## answer requests with the bundle in the workspace, on port 8080
+	@mlops serve models/bundle
+
 bench: setup ## measure what the README claims; exits 1 when a figure falls short
 	@python -m benchmarks
+
+bench-serving: setup ## measure the service against others; a quarter of an hour, on a quiet machine
+	@python -m benchmarks.serving
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock

@@ -165,6 +165,20 @@ def reconcile(environment: str, check: bool) -> None:
     _end(act)
 
 
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> None:
+    """Serve a bundle's folder, or a registered model's, over HTTP."""
+    from mlops.serving import server
+
+    def fetched(uri: str) -> tuple[Path, str]:
+        from mlops.gitops import registry
+
+        return registry.fetch(uri, ROOT)
+
+    _end(lambda: server.main(arguments, fetched))
+
+
 @main.command()
 def status() -> None:
     """Show for every environment what is pinned, what runs, and since when."""

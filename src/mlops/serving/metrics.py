@@ -83,7 +83,7 @@ class Metrics:
         if SHARED not in os.environ:
             return bytes(generate_latest(self.registry))
         everyone = CollectorRegistry()
-        MultiProcessCollector(everyone)
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
         return bytes(generate_latest(everyone))
 
     def _count_words(self, model: Model, rows: Batch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
@@ -140,7 +140,7 @@ def _config(app: App, told: Told) -> uvicorn.Config:
     return uvicorn.Config(app, **_options(told))
 
 
-def _options(told: Told) -> dict[str, object]:
+def _options(told: Told) -> dict[str, Any]:
     return {
         "host": told.host, "port": told.port, "loop": "uvloop", "http": "httptools",
         "lifespan": "on", "access_log": False, "log_config": None, "server_header": False,
