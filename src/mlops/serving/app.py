@@ -8,8 +8,10 @@ import itertools
 import logging
 import os
 import re
+import signal
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -47,6 +49,7 @@ class App:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self.service.start()
+                _drain_first(self.service)
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.service.stop()
@@ -72,6 +75,8 @@ class App:
             answer = _refused(Refusal(500, "the service failed; its log says how"), identity)
         finally:
             self.busy -= 1
+        if self.service.stopping:
+            answer.headers.append((b"connection", b"close"))
         await _send(send, answer, endpoint.headers, identity)
         self.service.metrics.answered(name, answer.status, time.perf_counter() - begun)
 
@@ -141,6 +146,23 @@ class App:
         if kind.lower() != b"bearer" or not hmac.compare_digest(given, wanted.encode()):
             raise Refusal(401, "authorization: expected the bearer token",
                           **{"www-authenticate": "Bearer"})  # fmt: skip
+
+
+def _drain_first(service: Service) -> None:
+    """Have SIGTERM make the service unready, and stop it only later; a second one stops it."""
+    if not service.settings.drain:
+        return
+    stop: Any = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+
+    def later(number: int, frame: FrameType | None) -> None:
+        if service.stopping:
+            stop(number, frame)
+        service.stopping = True
+        delay = service.settings.drain
+        loop.call_soon_threadsafe(loop.call_later, delay, stop, number, frame)
+
+    signal.signal(signal.SIGTERM, later)
 
 
 class Hung(Exception):

@@ -30,6 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         mine = self.registry = CollectorRegistry()
+        self._serving: tuple[str, str, str] | None = None
         self.requests = Counter(
             "mlops_requests", "Requests answered.", ["route", "status"], registry=mine
         )
@@ -53,13 +54,15 @@ class Metrics:
         self.sampled = Counter("mlops_samples", "Rows kept.", ["outcome"], registry=mine)
         self.model = Gauge(
             "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=mine,
-            multiprocess_mode="livemax",
+            multiprocess_mode="mostrecent",
         )  # fmt: skip
 
     def serve(self, model: Model) -> None:
         """From now on this model is in use."""
-        self.model.clear()
-        self.model.labels(model.card.name, model.version, model.digest).set(1)
+        if self._serving:
+            self.model.labels(*self._serving).set(0)
+        self._serving = (model.card.name, model.version, model.digest)
+        self.model.labels(*self._serving).set(1)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import logging
 import os
-import shutil
+import resource
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from mlops.core.errors import UserError
 from mlops.serving import logs
@@ -29,7 +30,11 @@ TOLD = "MLOPS_SERVING"
 TOKEN = "MLOPS_SERVING_TOKEN"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 LOOPBACK = "127.0.0.1"
-LIMITS = ("rows", "body", "requests", "waiting", "patience", "threads", "sample", "size", "kept")
+LIMITS = (
+    "rows", "body", "requests", "waiting", "patience", "drain", "threads", "sample", "size", "kept"
+)  # fmt: skip
+BACKLOG = 2048
+log = logging.getLogger("mlops.serving")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,6 @@ class Told:
     host: str
     port: int
     workers: int
-    drain: float
     settings: Settings
 
 
@@ -58,13 +62,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--host", default=LOOPBACK, help="the address to listen on")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--drain", type=float, default=0.0,
-                        help="seconds to be unready, and to serve on, before the end")  # fmt: skip
     parser.add_argument("--samples", type=Path, help="a folder for what was asked and answered")
     said = {
         "rows": "most rows in a request", "body": "most bytes in a request",
         "requests": "most requests under way", "waiting": "most rows that wait for a thread",
         "patience": "seconds to wait for a body", "threads": "of each run of the model",
+        "drain": "seconds to be unready, and to serve on, before the end",
         "sample": "share of the requests that is kept", "size": "bytes of a file of samples",
         "kept": "files of samples",
     }  # fmt: skip
@@ -83,8 +86,7 @@ def main(
     """
     given = vars(options().parse_args(arguments))
     limits = {name: given.pop(name) for name in (*LIMITS, "samples")}
-    settings = Settings(**limits, token=os.environ.get(TOKEN, ""))
-    told = Told(**given, settings=settings)
+    told = Told(**given, settings=Settings(**limits))
     if ":/" in told.bundle:
         if fetched is None:
             raise UserError(f"{told.bundle}: expected a folder; `mlops serve` takes a model's URI")
@@ -101,48 +103,52 @@ def application() -> App:
 
     logs.configure()
     told = msgspec.json.decode(os.environ[TOLD], type=Told)
-    return App(Service(Place(Path(told.bundle), told.version), told.settings))
-
-
-class Server(uvicorn.Server):
-    """One that is unready for a while before it stops, so that nobody is sent here any more."""
-
-    def __init__(self, config: uvicorn.Config, app: App, drain: float) -> None:
-        super().__init__(config)
-        self.app = app
-        self.drain = drain
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop later; a second signal stops at once."""
-        if self.app.service.stopping or not self.drain:
-            super().handle_exit(sig, frame)
-            return
-        self.app.service.stopping = True
-        asyncio.get_event_loop().call_later(self.drain, super().handle_exit, sig, frame)
+    settings = replace(told.settings, token=os.environ.get(TOKEN, ""))
+    return App(Service(Place(Path(told.bundle), told.version), settings))
 
 
 def _run(told: Told) -> None:
+    _allow_many_connections()
     os.environ[TOLD] = msgspec.json.encode(asdict(told), enc_hook=str).decode()
+    config = uvicorn.Config(
+        "mlops.serving.server:application", factory=True, workers=told.workers,
+        loop="uvloop", http="httptools", lifespan="on", access_log=False, log_config=None,
+        server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=30,
+    )  # fmt: skip
+    listening = _listening(told.host, told.port)
     if told.workers == 1:
         app = application()
-        Server(_config(app, told), app, told.drain).run()
+        config.app, config.factory = app, False
+        log.info("serving", extra=_about(told))
+        uvicorn.Server(config).run(sockets=[listening])
         return
-    shared = tempfile.mkdtemp(prefix="mlops-serving-")
-    os.environ[SHARED] = shared
+    # What keeps one worker from starting would have the others start it again and again.
+    application()
+    with tempfile.TemporaryDirectory(prefix="mlops-serving-") as shared:
+        os.environ[SHARED] = shared
+        log.info("serving", extra=_about(told))
+        Multiprocess(config, sockets=[listening]).run()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        uvicorn.run(**_options(told), app="mlops.serving.server:application", factory=True,
-                    workers=told.workers)  # fmt: skip
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{host}:{port}: can't listen there: {reason}") from None
+    listening.listen(BACKLOG)
+    listening.set_inheritable(True)
+    return listening
 
 
-def _config(app: App, told: Told) -> uvicorn.Config:
-    return uvicorn.Config(app, **_options(told))
+def _allow_many_connections() -> None:
+    """Each connection is a file: the shell's soft limit is meant for other programs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _options(told: Told) -> dict[str, Any]:
-    return {
-        "host": told.host, "port": told.port, "loop": "uvloop", "http": "httptools",
-        "lifespan": "on", "access_log": False, "log_config": None, "server_header": False,
-        "timeout_keep_alive": 75, "timeout_graceful_shutdown": 30, "backlog": 2048,
-    }  # fmt: skip
+def _about(told: Told) -> dict[str, Any]:
+    return {"bundle": told.bundle, "url": f"http://{told.host}:{told.port}", "pid": os.getpid()}

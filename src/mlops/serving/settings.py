@@ -10,9 +10,11 @@ from pathlib import Path
 class Settings:
     """Limits and places of one service. Sizes are bytes, times are seconds.
 
-    `rows` is the most in one request, `body` its largest size; `requests` may be under way at
-    once and `waiting` rows wait for a thread, beyond which clients are told to come back later.
-    Of the requests a share of `sample` is kept in `samples`, in at most `kept` files of `size`.
+    `rows` is the most in one request, `body` its largest size and `patience` how long it may take
+    to arrive; `requests` may be under way at once and `waiting` rows wait for a thread, beyond
+    which clients are told to come back later. Told to stop, the service is unready for `drain`
+    and serves on. Of the requests a share of `sample` is kept in `samples`, in at most `kept`
+    files of `size`.
     """
 
     rows: int = 10_000
@@ -20,6 +22,7 @@ class Settings:
     requests: int = 1024
     waiting: int = 100_000
     patience: float = 30.0
+    drain: float = 0.0
     threads: int = 1
     token: str = ""
     samples: Path | None = None
