@@ -5,11 +5,11 @@ A target knows bundles by their digest, and moves shares of an endpoint's reques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from mlops.gitops.manifest import Pin
@@ -31,11 +31,14 @@ class Running:
     """What the world says.
 
     `traffic` is the percentage of the requests that each deployed bundle answers, by its digest in
-    64 hex digits, those with 0 too; `note` says why the last rollout was undone, if it was.
+    64 hex digits, those with 0 too; `note` is what a rollout left there: why it was undone, or
+    that it is under way. `answers` is "no" when what is deployed does not, and "elsewhere" when
+    that is another machine's matter.
     """
 
     traffic: Mapping[str, int]
     note: str = ""
+    answers: Literal["yes", "no", "elsewhere"] = "yes"
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,30 @@ class Health:
 
     `errors` were answered with 500 and above, or not at all; `seconds` is the 95th percentile of
     the time they took; `scores` counts rows by the tenth of the first output that they fell into,
-    and is empty for a regression.
+    and is empty for a regression. Of the mirrored requests `compared` were answered otherwise too,
+    and `differing` of them with other numbers.
     """
 
     requests: int
     errors: int
     seconds: float
     scores: tuple[int, ...] = ()
+    compared: int = 0
+    differing: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one bundle said to rows that it was asked directly: its first output for each row.
+
+    No scores: it failed, with 500 and above or not at all. `seconds` is how long it took.
+    """
+
+    seconds: float
+    scores: tuple[float, ...] = ()
+
+
+Row = Mapping[str, float | str | None]
 
 
 class Target(Protocol):
@@ -69,6 +89,9 @@ class Target(Protocol):
 
     def health(self, endpoint: Endpoint, digest: str) -> Health:
         """How one bundle's requests went since it was deployed."""
+
+    def ask(self, endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
+        """Let this very bundle score rows, whatever its share; `health` need not count them."""
 
     def current(self, endpoint: Endpoint) -> Running:
         """What is deployed, each digest computed from the bytes or from what the place proves."""
