@@ -19,6 +19,7 @@ import msgspec
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.errors import Refusal
 from mlops.serving.http import JSON, Answer, Headers, Request
+from mlops.serving.patience import Patience
 from mlops.serving.routes import MODEL_ROUTES, OPEN, ROUTES, Handler
 from mlops.serving.service import Service
 
@@ -35,6 +36,7 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.busy = 0
+        self.patience = Patience(service.settings.patience)
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
@@ -49,6 +51,7 @@ class App:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self.service.start()
+                self.patience.start()
                 _drain_first(self.service)
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -116,11 +119,8 @@ class App:
         return b"".join(parts)
 
     async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
-        try:
-            async with asyncio.timeout(self.service.settings.patience):
-                message = await receive()
-        except TimeoutError:
-            raise Refusal(408, "body: did not arrive in time", connection="close") from None
+        with self.patience:
+            message = await receive()
         if message["type"] == "http.disconnect":
             raise Hung
         return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter as Counts
 
 import numpy as np
 from prometheus_client import (
@@ -31,6 +32,9 @@ class Metrics:
     def __init__(self) -> None:
         mine = self.registry = CollectorRegistry()
         self._serving: tuple[str, str, str] | None = None
+        # Looking a child up by its labels costs more than counting.
+        self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._tenths: dict[tuple[str, int], Counter] = {}
         self.requests = Counter(
             "mlops_requests", "Requests answered.", ["route", "status"], registry=mine
         )
@@ -66,17 +70,19 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self.requests.labels(route, status).inc()
-        self.seconds.labels(route).observe(seconds)
+        known = self._routes.get((route, status))
+        if known is None:
+            known = self.requests.labels(route, status), self.seconds.labels(route)
+            self._routes[route, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def run(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
         """Count one run of the model."""
         self.batch.observe(len(rows))
         self.rows.labels(model.digest).inc(len(rows))
         self._count_words(model, rows)
-        missing = np.isnan(rows.numbers).sum(axis=0)
-        for place in missing.nonzero()[0].tolist():
-            self.missing.labels(model.numbers[place]).inc(int(missing[place]))
+        self._count_missing(model, rows)
         if model.card.task != "regression":
             for name, values in zip(model.card.outputs, outputs, strict=True):
                 self._count_scores(name, values)
@@ -95,8 +101,18 @@ class Metrics:
             if unseen:
                 self.unseen.labels(model.words[place]).inc(unseen)
 
+    def _count_missing(self, model: Model, rows: Batch) -> None:
+        missing = np.isnan(rows.numbers)
+        if missing.any():
+            counts = missing.sum(axis=0)
+            for place in counts.nonzero()[0].tolist():
+                self.missing.labels(model.numbers[place]).inc(int(counts[place]))
+
     def _count_scores(self, name: str, values: Array) -> None:
-        tenths = np.clip((values * TENTHS).astype(int), 0, TENTHS - 1)
-        for tenth, count in enumerate(np.bincount(tenths, minlength=TENTHS).tolist()):
-            if count:
-                self.scores.labels(name, f"{tenth / TENTHS:.1f}").inc(count)
+        counts = Counts(min(int(value * TENTHS), TENTHS - 1) for value in values.tolist())
+        for tenth, count in counts.items():
+            known = self._tenths.get((name, tenth))
+            if known is None:
+                known = self.scores.labels(name, f"{tenth / TENTHS:.1f}")
+                self._tenths[name, tenth] = known
+            known.inc(count)
