@@ -102,9 +102,13 @@ def application() -> App:
     from mlops.serving.service import Service
 
     logs.configure()
-    told = msgspec.json.decode(os.environ[TOLD], type=Told)
+    told = msgspec.json.decode(os.environ[TOLD], type=Told, dec_hook=_path)
     settings = replace(told.settings, token=os.environ.get(TOKEN, ""))
     return App(Service(Place(Path(told.bundle), told.version), settings))
+
+
+def _path(kind: type[Path], value: str) -> Path:
+    return kind(value)
 
 
 def _run(told: Told) -> None:

@@ -1,0 +1,114 @@
+"""The scoring service as a real process on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the service answered."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Served:
+    """A running service and where its log goes."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.ask(urllib.request.Request(self.url + path, headers=self.headers | headers))
+
+    def post(self, path: str, body: Any, kind: str = "application/json", **headers: str) -> Reply:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {**self.headers, "content-type": kind, **headers}
+        return self.ask(urllib.request.Request(self.url + path, content, named))
+
+    def ask(self, request: urllib.request.Request) -> Reply:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Reply(answer.status, answer.read(), dict(answer.headers))
+        except urllib.error.HTTPError as error:
+            return Reply(error.code, error.read(), dict(error.headers))
+
+    def count(self, name: str, **labels: str) -> float:
+        """A counter of /metrics, summed over the labels that are not given."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        lines = self.get("/metrics").body.decode().splitlines()
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in lines
+            if line.split("{")[0].split(" ")[0] == name and all(label in line for label in wanted)
+        )
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(START_SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(bundle: Path, folder: Path, *options: str, **environment: str) -> Iterator[Served]:
+    """The service on `bundle`, its log in `folder`, until the block ends."""
+    port, log = free_port(), folder / "service.log"
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlops.serving", str(bundle), f"--port={port}", *options],
+            env={**os.environ, **environment}, stdout=file, stderr=file,
+        )  # fmt: skip
+    found = Served(process, port, log)
+    try:
+        _await_answer(found)
+        yield found
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(START_SECONDS)
+
+
+def _await_answer(found: Served) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if found.get("/v2/health/ready").status == 200:
+                return
+        except OSError:
+            pass
+        assert found.process.poll() is None, found.log.read_text()
+        assert time.monotonic() < deadline, found.log.read_text()
+        time.sleep(0.05)
