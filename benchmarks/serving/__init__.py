@@ -1,0 +1,1 @@
+"""The scoring service against the servers that a team would otherwise take."""

@@ -1,0 +1,1 @@
+"""The rivals' own servers, each as short as its documentation shows it."""
