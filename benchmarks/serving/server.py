@@ -44,29 +44,28 @@ class Server:
 
     def hold(self) -> None:
         """Take no time of the core until it is let go."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        _tell(self.tree, signal.SIGSTOP)
 
     def let_go(self) -> None:
         """Go on where it was held."""
-        os.killpg(self.process.pid, signal.SIGCONT)
+        _tell(self.tree, signal.SIGCONT)
 
     def pin(self) -> None:
         """Put every thread on the servers' core, whatever core it chose for itself."""
-        tree = [self.process.pid, *(p.pid for p in self._children)]
-        for pid in tree:
-            for thread in psutil.Process(pid).threads():
+        for process in self.tree:
+            for thread in process.threads():
                 with suppress(ProcessLookupError):
                     os.sched_setaffinity(thread.id, machine.SERVER)
 
     @property
     def resident(self) -> int:
         """Resident memory of the process and its children, in bytes."""
-        tree = [psutil.Process(self.process.pid), *self._children]
-        return sum(int(process.memory_info().rss) for process in tree)
+        return sum(int(process.memory_info().rss) for process in self.tree)
 
     @property
-    def _children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+    def tree(self) -> list[psutil.Process]:
+        """The process and its children: some put theirs into a group of their own."""
+        return _tree(self.process.pid)
 
 
 @contextmanager
@@ -82,10 +81,22 @@ def running(command: Command, request: bytes) -> Iterator[Server]:
             server.pin()
             yield server
         finally:
-            for number in (signal.SIGCONT, signal.SIGKILL):
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+            _tell(_tree(process.pid), signal.SIGKILL)
             process.wait()
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _tell(tree: list[psutil.Process], number: signal.Signals) -> None:
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _start(command: Command, log: IO[bytes]) -> subprocess.Popen[bytes]:
