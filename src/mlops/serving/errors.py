@@ -8,8 +8,13 @@ import msgspec
 
 from mlops.core.errors import nearest
 
-PLACE = re.compile(r" - at `\$(?P<path>.*)`$")
+PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 NAMES = {"float": "number", "int": "number", "str": "string", "bool": "boolean", "null": "null"}
+# What a decoder raises: it is no DecodeError where a string is not UTF-8.
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Of what a client sent, so much is said back to it.
+LONGEST = 500
+LONGEST_NAME = 80
 
 
 class Refusal(Exception):
@@ -18,7 +23,7 @@ class Refusal(Exception):
     def __init__(self, status: int, reason: str, **headers: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason
+        self.reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
         self.headers = headers
 
 
@@ -26,6 +31,8 @@ def malformed(error: Exception, within: str = "", columns: tuple[str, ...] = ())
     """What is said of a body that could not be decoded; `columns` names positions in a row."""
     if isinstance(error, RecursionError):
         return Refusal(400, "body: nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return Refusal(400, f"body: not UTF-8: {error.reason}")
     if not isinstance(error, msgspec.ValidationError):
         return Refusal(400, f"body: not JSON: {_json(error)}")
     text = str(error)
@@ -33,6 +40,14 @@ def malformed(error: Exception, within: str = "", columns: tuple[str, ...] = ())
     place = _place(within + (found["path"] if found else ""), columns)
     said = text[: found.start()] if found else text
     return Refusal(422, f"{place}: {_plain(said, columns)}")
+
+
+def unknown(name: str, columns: tuple[str, ...]) -> str:
+    """What is said of a column that a model does not have."""
+    if len(name) > LONGEST_NAME:
+        # To look for the nearest of a long name takes long.
+        return f"unknown column {name[:LONGEST_NAME]!r}…"
+    return f"unknown column {name!r}{nearest(name, columns)}"
 
 
 def _json(error: Exception) -> str:
@@ -52,12 +67,15 @@ def _plain(said: str, columns: tuple[str, ...]) -> str:
     kind = re.match(r"Expected `(.*)`, got `(.*)`$", said)
     if kind:
         return f"found {_kind(kind[2])}, expected {_kind(kind[1])}"
-    missing = re.match(r"Object missing required field `(.*)`$", said)
-    if missing:
-        return f"column {missing[1]!r}: missing"
-    unknown = re.match(r"Object contains unknown field `(.*)`$", said)
-    if unknown:
-        return f"unknown column {unknown[1]!r}{nearest(unknown[1], columns)}"
+    length = re.match(r"Expected `array` of length (\d+)$", said)
+    if length:
+        return f"expected {length[1]} values"
+    absent = re.match(r"Object missing required field `(.*)`$", said)
+    if absent:
+        return f"column {absent[1]!r}: missing"
+    extra = re.match(r"Object contains unknown field `(.*)`$", said, re.DOTALL)
+    if extra:
+        return unknown(extra[1], columns)
     return said[:1].lower() + said[1:].replace("`", "'")
 
 

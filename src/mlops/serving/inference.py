@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from mlops.core.bundle import Array
-from mlops.serving.errors import Refusal, malformed
+from mlops.serving.errors import BROKEN, Refusal, malformed
+from mlops.serving.literals import decoded
 from mlops.serving.model import Batch, Model
 from mlops.serving.rows import Columns
 
@@ -24,6 +25,7 @@ NUMBERS = {
 BYTES = "BYTES"
 SIZE = "binary_data_size"
 Parameters = dict[str, Any]
+Json = dict[str, Any]
 
 
 class Input(msgspec.Struct):
@@ -69,13 +71,10 @@ class Inference:
             )
         whole = memoryview(body)
         try:
-            request = self.decoder.decode(whole[:end])
-        except (msgspec.DecodeError, RecursionError) as error:
+            request: Request = decoded(self.decoder, whole[:end])
+        except BROKEN as error:
             raise malformed(error) from None
-        for wanted in request.outputs or ():
-            if wanted.name not in self.model.card.outputs:
-                known = ", ".join(self.model.card.outputs)
-                raise Refusal(422, f"outputs: found {wanted.name!r}, expected one of {known}")
+        self._require_outputs(request)
         return request, whole[end:]
 
     def decode(self, request: Request, binary: memoryview) -> Batch:
@@ -84,6 +83,9 @@ class Inference:
         self.columns.require([tensor.name for tensor in request.inputs], "inputs")
         for tensor in request.inputs:
             size = (tensor.parameters or {}).get(SIZE)
+            if (size is None) == (tensor.data is msgspec.UNSET):
+                found = "neither data nor" if size is None else "both data and"
+                raise Refusal(422, f"inputs.{tensor.name}: found {found} {SIZE}")
             if size is None:
                 columns[tensor.name] = self._listed(tensor)
             else:
@@ -96,12 +98,12 @@ class Inference:
     def encode(self, outputs: list[Array], request: Request, identity: str) -> tuple[bytes, int]:
         """The answer, and the length of its JSON part where tensors follow it, else 0."""
         asked = request.outputs or [Wanted(name) for name in self.model.card.outputs]
-        everything = bool((request.parameters or {}).get("binary_data_output"))
+        everything = (request.parameters or {}).get("binary_data_output", False)
         values = dict(zip(self.model.card.outputs, outputs, strict=True))
-        listed, packed = [], []
+        listed, packed = list[Json](), list[bytes]()
         for wanted in asked:
             column = np.asarray(values[wanted.name], dtype=np.float32)
-            tensor = {"name": wanted.name, "datatype": "FP32", "shape": [len(column)]}
+            tensor: Json = {"name": wanted.name, "datatype": "FP32", "shape": [len(column)]}
             if (wanted.parameters or {}).get("binary_data", everything):
                 packed.append(column.astype("<f4").tobytes())
                 tensor["parameters"] = {SIZE: len(packed[-1])}
@@ -110,6 +112,18 @@ class Inference:
             listed.append(tensor)
         head = msgspec.json.encode(self._head(request, identity) | {"outputs": listed})
         return b"".join([head, *packed]), len(head) if packed else 0
+
+    def _require_outputs(self, request: Request) -> None:
+        """Raise Refusal unless the outputs asked for are the model's, each once."""
+        asked, known = [wanted.name for wanted in request.outputs or ()], self.model.card.outputs
+        for name in asked:
+            if name not in known:
+                raise Refusal(422, f"outputs: found {name!r}, expected one of {', '.join(known)}")
+        if len(asked) > len(set(asked)):
+            raise Refusal(422, f"outputs: found {len(asked)}, expected each once")
+        _require_flag(request.parameters, "binary_data_output", "parameters")
+        for wanted in request.outputs or ():
+            _require_flag(wanted.parameters, "binary_data", f"outputs.{wanted.name}")
 
     def _head(self, request: Request, identity: str) -> dict[str, Any]:
         return {
@@ -121,25 +135,30 @@ class Inference:
 
     def _listed(self, tensor: Input) -> list[Any]:
         within = f"inputs.{tensor.name}"
-        if tensor.data is msgspec.UNSET:
-            raise Refusal(422, f"{within}: found neither data nor {SIZE}")
         rows, nested = self._shape(tensor)
         content: Any = tensor.data
         try:
-            values = self.columns.column[tensor.name].decode(content)
-        except (msgspec.DecodeError, RecursionError) as error:
+            values = self._flat(tensor, content)
+        except BROKEN as error:
             if not nested:
                 raise malformed(error, f"{within}.data") from None
-            values = self._nested(tensor.name, content, within)
+            values = self._nested(tensor, content, within)
         if len(values) != rows:
             raise Refusal(422, f"{within}: found {len(values)} values, expected shape's {rows}")
         return values
 
-    def _nested(self, name: str, content: msgspec.Raw, within: str) -> list[Any]:
+    def _flat(self, tensor: Input, content: msgspec.Raw) -> list[Any]:
+        if tensor.datatype == "BOOL":
+            return msgspec.json.decode(content, type=list[bool | None])
+        values: list[Any] = self.columns.column[tensor.name].decode(content)
+        return values
+
+    def _nested(self, tensor: Input, content: msgspec.Raw, within: str) -> list[Any]:
         """(rows, 1) may be given as lists of one value each."""
+        kind = bool | None if tensor.datatype == "BOOL" else self.columns.kinds[tensor.name]
         try:
-            rows = msgspec.json.decode(content, type=list[tuple[self.columns.kinds[name]]])  # type: ignore[misc]
-        except (msgspec.DecodeError, RecursionError) as error:
+            rows = msgspec.json.decode(content, type=list[tuple[kind]])  # type: ignore[valid-type]
+        except BROKEN as error:
             raise malformed(error, f"{within}.data") from None
         return [value for (value,) in rows]
 
@@ -169,8 +188,14 @@ class Inference:
         return shape[0], len(shape) == 2
 
 
+def _require_flag(parameters: Parameters | None, name: str, within: str) -> None:
+    found = (parameters or {}).get(name, False)
+    if not isinstance(found, bool):
+        raise Refusal(422, f"{within}: found {name} {found!r}, expected true or false")
+
+
 def _taken(name: str, binary: memoryview, size: Any) -> memoryview:
-    if not isinstance(size, int) or not 0 <= size <= len(binary):
+    if type(size) is not int or not 0 <= size <= len(binary):
         raise Refusal(422, f"inputs.{name}: found {SIZE} {size!r}, {len(binary)} bytes are left")
     return binary[:size]
 

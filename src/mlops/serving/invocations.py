@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from mlops.core.bundle import Array
-from mlops.serving.errors import Refusal, malformed
+from mlops.serving.errors import BROKEN, Refusal, malformed
+from mlops.serving.literals import decoded
 from mlops.serving.model import Batch, Model
 from mlops.serving.rows import Columns, Rows
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-JSON = "application/json"
+ABSENT = msgspec.Raw(b"null")
 CSV = "text/csv"
+# What pandas, R and Spark write for a number that is not there.
+MISSING = {"", "NA", "NaN", "nan", "null"}
 
 
 class Split(msgspec.Struct):
@@ -26,7 +30,7 @@ class Split(msgspec.Struct):
 
     columns: list[str]
     data: msgspec.Raw
-    index: msgspec.Raw | None = None
+    index: msgspec.Raw = ABSENT
 
 
 class Invocations:
@@ -35,8 +39,9 @@ class Invocations:
     def __init__(self, model: Model, columns: Columns) -> None:
         self.model = model
         self.columns = columns
-        records: Any = list[columns.record] | msgspec.UnsetType
-        inputs: Any = list[columns.record] | dict[str, msgspec.Raw] | msgspec.UnsetType
+        many: Any = list[columns.record]  # type: ignore[name-defined]
+        records = many | msgspec.UnsetType
+        inputs = many | dict[str, msgspec.Raw] | msgspec.UnsetType
         unset = msgspec.UNSET
         envelope: Any = msgspec.defstruct(
             "Envelope",
@@ -45,7 +50,7 @@ class Invocations:
                 ("dataframe_records", records, unset),
                 ("instances", records, unset),
                 ("inputs", inputs, unset),
-                ("params", msgspec.Raw | None, None),
+                ("params", msgspec.Raw, ABSENT),
             ],
             forbid_unknown_fields=True,
         )
@@ -63,8 +68,8 @@ class Invocations:
 
     def _json(self, body: bytes) -> Rows | Batch:
         try:
-            found = self.decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+            found = decoded(self.decoder, body)
+        except BROKEN as error:
             raise malformed(error, columns=self.columns.names) from None
         given = [form for form in FORMS if getattr(found, form) is not msgspec.UNSET]
         if len(given) != 1:
@@ -84,27 +89,34 @@ class Invocations:
         for name, values in content.items():
             try:
                 decoded[name] = self.columns.column[name].decode(values)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except BROKEN as error:
                 raise malformed(error, f"{within}.{name}") from None
         return self.columns.batch(decoded, within)
 
     def _csv(self, body: bytes) -> Rows:
-        """A header and rows; an empty cell is a missing value."""
+        """A line of names and a line for each row, as pandas writes them; blank lines are none.
+
+        An empty cell is a missing value, and so is NA or NaN for a number.
+        """
+        text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
+        lines = (line for line in csv.reader(text, strict=True) if line)
         try:
-            lines = list(csv.reader(io.StringIO(body.decode()), strict=True))
+            return self._lines(lines)
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refusal(400, f"body: not CSV in UTF-8: {error}") from None
-        if not lines:
+
+    def _lines(self, lines: Iterator[list[str]]) -> Rows:
+        head = next(lines, None)
+        if head is None:
             raise Refusal(400, "body: found nothing, expected a line of column names")
-        head, *rows = lines
         self.columns.require(head, "CSV")
-        return _typed(self.columns, head, rows)
+        return _typed(self.columns, head, lines)
 
 
-def _typed(columns: Columns, head: list[str], rows: list[list[str]]) -> Rows:
+def _typed(columns: Columns, head: list[str], lines: Iterator[list[str]]) -> Rows:
     order = [head.index(name) for name in columns.names]
     numbers, words = [], []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(lines):
         if len(row) != len(head):
             raise Refusal(422, f"CSV row {number}: found {len(row)} cells, expected {len(head)}")
         cells = [row[place] for place in order]
@@ -117,12 +129,12 @@ def _typed(columns: Columns, head: list[str], rows: list[list[str]]) -> Rows:
 
 
 def _number(cell: str, row: int, column: str) -> float | None:
-    if not cell:
+    if cell in MISSING:
         return None
     try:
-        value = msgspec.json.decode(cell, type=float)
-    except (msgspec.DecodeError, RecursionError):
+        # Python reads 1_0 as ten, and the digits of every script.
+        return float(cell.replace("_", "?").encode("ascii"))
+    except ValueError:
         raise Refusal(
             422, f"CSV row {row}.{column}: found {cell[:40]!r}, expected a number"
         ) from None
-    return value

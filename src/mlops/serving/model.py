@@ -93,15 +93,32 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
     Where the graph with two inputs says the same of the trial rows, it is used.
     """
     card = bundle.read_card(folder)
+    if bundle.MODEL not in card.files:
+        raise UserError(f"{folder / bundle.CARD}: files: found no digest of {bundle.MODEL}")
     content, name = (folder / bundle.MODEL).read_bytes(), bundle.digest(folder)
     try:
         wide = Model(card, name, version, bundle.session(content, threads), narrow=False)
-        slim = _slim(wide, content, threads)
+        _require_card(wide)
         trial = _trial(wide)
-        return slim if slim and graph.same(wide.score(trial), slim.score(trial)) else wide
+        expected = wide.score(trial)
+        slim = _slim(wide, content, threads)
+        return slim if slim and graph.same(expected, slim.score(trial)) else wide
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"bundle {name[:12]}: does not run here: {reason}") from None
+
+
+def _require_card(model: Model) -> None:
+    """Raise UserError unless the graph takes and gives what the card says, in its order."""
+    card, session = model.card, model.session
+    named = sorted(column.name for column in card.inputs)
+    for what, found, expected in (
+        ("inputs", sorted(node.name for node in session.get_inputs()), named),
+        ("outputs", [node.name for node in session.get_outputs()], list(card.outputs)),
+        ("example", sorted(card.example), named),
+    ):
+        if found != expected:
+            raise UserError(f"{what}: found {', '.join(found)}, expected {', '.join(expected)}")
 
 
 def _slim(wide: Model, content: bytes, threads: int) -> Model | None:

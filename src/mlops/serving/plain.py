@@ -8,7 +8,8 @@ import msgspec
 
 from mlops.core.bundle import Array
 from mlops.serving.answers import predictions
-from mlops.serving.errors import malformed
+from mlops.serving.errors import BROKEN, malformed
+from mlops.serving.literals import decoded
 from mlops.serving.model import Model
 from mlops.serving.rows import Columns, Rows
 
@@ -19,14 +20,14 @@ class Plain:
     def __init__(self, model: Model, columns: Columns) -> None:
         self.model = model
         self.columns = columns
-        body: Any = columns.record | list[columns.record]
+        body: Any = columns.record | list[columns.record]  # type: ignore[name-defined]
         self.decoder = msgspec.json.Decoder(body)
 
     def decode(self, body: bytes) -> Rows:
         """A record, or a list of them; raises Refusal."""
         try:
-            found = self.decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+            found = decoded(self.decoder, body)
+        except BROKEN as error:
             raise malformed(error, columns=self.columns.names) from None
         return self.columns.rows(found if isinstance(found, list) else [found])
 

@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 
 from mlops.core.bundle import Array
-from mlops.core.errors import nearest
-from mlops.serving.errors import Refusal, malformed
+from mlops.serving.errors import BROKEN, Refusal, malformed, unknown
 from mlops.serving.model import Batch, Model
 
 Row = tuple[Any, ...]
@@ -38,6 +37,7 @@ class Columns:
         self.count = len(model.numbers)
         types = [(float | None)] * self.count + [(str | None)] * len(model.words)
         self.kinds: dict[str, Any] = dict(zip(self.names, types, strict=True))
+        self.known = frozenset(self.names)
         # Columns may have names that no Python field can have.
         fields = [f"column_{number}" for number in range(len(self.names))]
         self.record: Any = msgspec.defstruct(
@@ -65,17 +65,17 @@ class Columns:
         table = self._tables[order]
         try:
             rows = table.decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except BROKEN as error:
             raise malformed(error, within, order) from None
         return Rows([table.numbers(row) for row in rows], [table.words(row) for row in rows])
 
     def require(self, names: list[str], within: str) -> None:
         """Raise Refusal unless these are the columns, each once."""
-        known = set(self.names)
+        if len(names) == len(self.names) and self.known == set(names):
+            return
         for name in names:
-            if name not in known:
-                hint = nearest(name, self.names)
-                raise Refusal(422, f"{within}: unknown column {name!r}{hint}")
+            if name not in self.known:
+                raise Refusal(422, f"{within}: {unknown(name, self.names)}")
         for name in self.names:
             if names.count(name) != 1:
                 state = "given twice" if name in names else "missing"
@@ -84,7 +84,10 @@ class Columns:
     @cached_property
     def column(self) -> dict[str, msgspec.json.Decoder[Any]]:
         """A decoder for a whole column, by its name."""
-        return {name: msgspec.json.Decoder(list[kind]) for name, kind in self.kinds.items()}
+        return {
+            name: msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+            for name, kind in self.kinds.items()
+        }
 
     def batch(self, columns: dict[str, list[Any] | Array], within: str) -> Batch:
         """Whole columns as a batch; raises Refusal when one is longer than another."""

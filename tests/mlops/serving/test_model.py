@@ -1,0 +1,159 @@
+"""A bundle is loaded whole or not at all, and the fast graph says what the bundle's own says."""
+
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from mlops.core import bundle
+from mlops.core.errors import UserError
+from mlops.serving import model
+from mlops.serving.model import Batch
+from tests.mlops.serving import bundles
+
+CASES = [(family, task) for family in bundles.FAMILIES for task in bundles.TASKS]
+ODD = ["", "a", "A", "a" * 10_000, "\N{SNOWMAN} never seen", "a\0b", "NaN"]
+
+
+def rows(loaded, count, seed=0):
+    """Numbers of every size, missing ones too, and words that training saw and did not see."""
+    random = np.random.default_rng(seed)
+    numbers = random.normal(size=(count, len(loaded.numbers))) * 10.0 ** random.integers(
+        -40, 38, size=(count, len(loaded.numbers))
+    )
+    numbers = numbers.astype("float32")
+    numbers[random.random(numbers.shape) < 0.2] = np.nan
+    words = random.choice(np.array(ODD, dtype=object), (count, len(loaded.words)))
+    return Batch(numbers, words)
+
+
+def own(folder, loaded, batch):
+    """The answer of the bundle's own graph, fed with its own inputs."""
+    session = bundle.session((folder / bundle.MODEL).read_bytes())
+    numbers = dict(zip(loaded.numbers, batch.numbers.T.copy(), strict=True))
+    words = dict(zip(loaded.words, batch.words.T.copy(), strict=True))
+    return session.run(None, numbers | words)
+
+
+def same_bits(one, other):
+    assert len(one) == len(other)
+    for left, right in zip(one, other, strict=True):
+        assert left.dtype == right.dtype == np.float32
+        assert left.shape == right.shape
+        assert left.tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_every_family_and_task_is_scored_by_the_fast_graph_to_the_same_bits(made, family, task):
+    folder = made(family, task)
+    loaded = model.load(folder)
+    assert loaded.narrow
+    for count in (1, 2, 500):
+        batch = rows(loaded, count, seed=count)
+        same_bits(loaded.score(batch), own(folder, loaded, batch))
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_row_is_scored_as_in_company(made, family, task):
+    loaded = model.load(made(family, task))
+    batch = rows(loaded, 40)
+    whole = loaded.score(batch)
+    for place in (0, 17, 39):
+        alone = loaded.score(Batch(batch.numbers[[place]], batch.words[[place]]))
+        same_bits(alone, [output[[place]] for output in whole])
+
+
+@pytest.mark.parametrize("family", bundles.FAMILIES)
+@pytest.mark.parametrize("columns", [bundles.NUMBERS, bundles.WORDS, ["numbers"], ["words"]])
+def test_a_model_of_numbers_alone_or_words_alone_is_scored(tmp_path, family, columns):
+    folder = bundles.make(tmp_path / "bundle", family, "regression", columns)
+    loaded = model.load(folder)
+    batch = rows(loaded, 20)
+    same_bits(loaded.score(batch), own(folder, loaded, batch))
+
+
+def test_a_missing_number_is_nan_and_a_missing_word_is_empty():
+    made = model.batch([(None, 1.5), (2.0, None)], [(None, "a"), ("", "b")])
+    assert np.isnan(made.numbers).tolist() == [[True, False], [False, True]]
+    assert made.words.tolist() == [["", "a"], ["", "b"]]
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made("linear", "multiclass"), tmp_path / "copy")
+
+
+def change(folder, **changes):
+    """Change the card, and nothing else."""
+    card = json.loads((folder / bundle.CARD).read_text())
+    (folder / bundle.CARD).write_text(json.dumps(card | changes))
+
+
+def flip_a_byte(folder):
+    content = bytearray((folder / bundle.MODEL).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / bundle.MODEL).write_bytes(content)
+
+
+def swap_two_outputs(folder):
+    change(folder, outputs=["probability_1", "probability_0", "probability_2"])
+
+
+def forget_an_input(folder):
+    change(folder, inputs=json.loads((folder / bundle.CARD).read_text())["inputs"][1:])
+
+
+def lose_the_model_and_every_digest(folder):
+    (folder / bundle.MODEL).unlink()
+    change(folder, files={})
+
+
+def put_words_in_place_of_the_model(folder):
+    (folder / bundle.MODEL).write_text("not a graph")
+    card = json.loads((folder / bundle.CARD).read_text())
+    card.pop("files")
+    bundle.write_card(folder, card)
+
+
+TAMPERED = [
+    (flip_a_byte, r"model.onnx: found [0-9a-f]{12}, expected digest"),
+    (lambda folder: (folder / bundle.MODEL).unlink(), "model.onnx: found nothing, expected"),
+    (lambda folder: (folder / bundle.REFERENCE).unlink(), "reference.parquet: found nothing"),
+    (lambda folder: (folder / bundle.CARD).write_text("{"), "not a bundle's card"),
+    (lambda folder: (folder / bundle.CARD).unlink(), "bundle.json: not found"),
+    (lose_the_model_and_every_digest, "found no digest of model.onnx"),
+    (lambda folder: change(folder, files={}), "found no digest of model.onnx"),
+    (swap_two_outputs, "outputs: found probability_0, .*, expected"),
+    (
+        lambda folder: change(folder, outputs=["probability_0"]),
+        "outputs: found probability_0, probability_1, ",
+    ),
+    (forget_an_input, "inputs: found city, .*, expected city, "),
+    (
+        lambda folder: change(folder, example={"words": "a"}),
+        "example: found words, expected city, ",
+    ),
+    (put_words_in_place_of_the_model, "does not run here"),
+]
+
+
+@pytest.mark.parametrize(("tamper", "said"), TAMPERED)
+def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, said):
+    tamper(copy)
+    with pytest.raises(UserError, match=said) as refused:
+        model.load(copy)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_graph_that_never_answers_alike_is_scored_by_its_own_columns(copy, monkeypatch):
+    """The fast graph is not believed: it must say the same of the trial rows."""
+    monkeypatch.setattr(model.graph, "same", lambda one, other: False)
+    assert not model.load(copy).narrow
+
+
+def test_a_model_runs_in_as_many_threads_as_it_is_told(copy):
+    loaded = model.load(copy, threads=2)
+    assert isinstance(loaded.session, onnxruntime.InferenceSession)
+    assert loaded.session.get_session_options().intra_op_num_threads == 2
