@@ -1,0 +1,60 @@
+"""Specifications below `infra/`: YAML that people edit, with `${names}` that a deployment fills."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from mlops.core.errors import UserError, nearest
+
+IMAGE = "MLOPS_SERVING_IMAGE"
+SHORT = 12
+
+
+def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
+    """One specification, filled in; UserError names the file and what is wrong with it."""
+    try:
+        content = yaml.safe_load((root / place).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{place}: not found") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{place}: found {content!r}, expected keys and values")
+    filled: dict[str, Any] = _filled(content, place, values)
+    return filled
+
+
+def _filled(part: Any, place: Path, values: Mapping[str, str]) -> Any:
+    if isinstance(part, dict):
+        return {key: _filled(value, place, values) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_filled(value, place, values) for value in part]
+    if not isinstance(part, str):
+        return part
+    try:
+        return Template(part).substitute(values)
+    except KeyError as error:
+        name = str(error.args[0])
+        raise UserError(f"{place}: unknown ${{{name}}}{nearest(name, values)}") from None
+    except ValueError:
+        raise UserError(f"{place}: found {part!r}, expected ${{name}}, or $$ for a $") from None
+
+
+def image() -> str:
+    """The service's image, by the digest of its bytes; a tag may be another image tomorrow."""
+    named = os.environ.get(IMAGE, "").strip()
+    if not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", named):
+        raise UserError(f"{IMAGE}: found {named!r}, expected NAME@sha256:DIGEST")
+    return named
+
+
+def name_of(digest: str) -> str:
+    """What a bundle is called in a place of its own: short enough for every platform."""
+    return f"bundle-{digest[:SHORT]}"

@@ -1,0 +1,159 @@
+"""What every cloud that runs here has: HTTP, a state that stays, a log, faults, interruptions."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+import requests
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as a route sees it."""
+
+    query: dict[str, str]
+    headers: Any
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.content) if self.content else None
+
+
+class Answer(Exception):
+    """What a request ends with: JSON, or text."""
+
+    def __init__(self, status: int, content: Any = None, **headers: str) -> None:
+        self.status, self.content = status, content
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@dataclass
+class Fault:
+    """What the next `times` requests whose `METHOD /path` matches end with; 0 is a lost line."""
+
+    match: str
+    status: int = 0
+    content: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    times: int = 1
+
+
+class Cloud:
+    """A platform's REST API on a port of this machine; `routes` are its methods, by pattern."""
+
+    routes: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self) -> None:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.port = self._http.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log: list[str] = []
+        self.faults: list[Fault] = []
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def tick(self) -> None:
+        """Time goes on: with every request a little."""
+
+    def denied(self, path: str, call: Call) -> Answer | None:
+        """What whoever may not ask at all is told."""
+        return None
+
+    def missing(self, path: str) -> Answer:
+        return Answer(404, {"message": f"{path}: not found"})
+
+    def answer(self, method: str, target: str, headers: Any, content: bytes) -> Answer:
+        parts = urlsplit(target)
+        path = unquote(parts.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        with self._lock:
+            self.log.append(f"{method} {path}")
+            for fault in self.faults:
+                if fault.times and re.search(fault.match, f"{method} {path}"):
+                    fault.times -= 1
+                    return Answer(fault.status, fault.content, **fault.headers)
+            self.tick()
+            call = Call(query, headers, content)
+            return self.denied(path, call) or self._carried_out(method, path, call)
+
+    def _carried_out(self, method: str, path: str, call: Call) -> Answer:
+        for pattern, name in self.routes:
+            found = re.fullmatch(pattern, f"{method} {path}")
+            if found:
+                try:
+                    return getattr(self, name)(call, *found.groups())
+                except Answer as said:
+                    return said
+        return self.missing(path)
+
+
+def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_GET(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answer = cloud.answer(self.command, self.path, self.headers, content)
+            if not answer.status:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            text = isinstance(answer.content, str)
+            said = answer.content if text else json.dumps(answer.content)
+            body = b"" if answer.content is None else said.encode()
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "text/plain" if text else "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the cloud keeps a log of its own."""
+
+    return Handler
+
+
+class Killed(BaseException):
+    """The process went down."""
+
+
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> Iterator[None]:
+    """Go down at this process's request of that number, before it is sent or after its answer."""
+    real, count = requests.Session.send, [0]
+
+    def send(self: Any, *given: Any, **more: Any) -> Any:
+        count[0] += 1
+        if count[0] == number and not after:
+            raise Killed
+        answer = real(self, *given, **more)
+        if count[0] == number:
+            raise Killed
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests.Session, "send", send)
+        yield
