@@ -1,24 +1,31 @@
-"""Where bundles run: one file per kind of target, each with `deploy`, `current` and `remove`."""
+"""Where bundles run: a module for each kind of target, imported when it is used."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
-from mlops.deploy import local
+from mlops.deploy.target import Target
 
 
-class Target(Protocol):
-    """One kind of place that runs a bundle. Every call may be repeated."""
+def named(name: str) -> Target:
+    """The kind of target of this name: the module `mlops.deploy.NAME`."""
+    return cast(Target, import_module(f"mlops.deploy.{name}"))
 
-    def deploy(self, environment: str, bundle: Path, root: Path) -> None:
-        """Run these bytes; raises UserError, and leaves what runs, when they fail their test."""
+
+class _Digest:
+    """What one kind of target runs, as a single digest: all that a promotion asks of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def current(self, environment: str, root: Path) -> str | None:
-        """The digest of the bytes that run, read from them; None when nothing runs."""
+        """The digest that answers every request; None when there is no such one."""
+        from mlops.gitops import manifest, reconcile
 
-    def remove(self, environment: str, root: Path) -> None:
-        """Run nothing."""
+        endpoint = reconcile.endpoint_of(manifest.load(root, environment), root, environment)
+        return reconcile.ran(named(self.name).current(endpoint))
 
 
-TARGETS: dict[str, Target] = {"local": local}
+TARGETS = {name: _Digest(name) for name in ("local", "azureml", "databricks", "kubernetes")}

@@ -1,90 +1,185 @@
-"""This machine as a target: bundles placed below `.run/local/`, proved to load and to score.
+"""This machine as a target: a scoring process for each bundle, and a router in front of them.
 
-`current` names the one in use; it is moved only when the new one has passed its test.
+Bundles lie below `.run/local/ENVIRONMENT/` by their digest, with the state that says which answers
+how much; it is written only when a bundle has passed its test. A supervisor of its own keeps the
+processes up, and outlives the verb that started it.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+import msgspec
 
-from mlops.core import bundle
 from mlops.core.errors import UserError
 from mlops.core.files import alone, folder_digest, whole_folder
+from mlops.deploy import control, smoke
+from mlops.deploy.home import CURRENT, HOME, STATE, Deployed, Home, State
+from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
-HOME = Path(".run/local")
-CURRENT = "current"
-# What the bundle said of its reference rows where it was made, and says here.
-TOLERANCE = 1e-5
+if TYPE_CHECKING:
+    from mlops.gitops.manifest import Pin
+
+# Below what systems hand out by themselves; the same wherever an endpoint has the same name.
+FIRST_PORT, PORTS = 20_000, 10_000
 
 
-def deploy(environment: str, bundle: Path, root: Path) -> None:
-    """Place a bundle, test it in its place, then let `current` name it. May be repeated.
+def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
+    """Place a bundle, test it in its place, then serve it beside what runs.
 
-    Raises UserError, and changes nothing that runs, when the bundle fails its test.
+    Raises UserError, and leaves what runs, when it fails its test or its process does not come up.
     """
-    home = root / HOME / environment
-    home.mkdir(parents=True, exist_ok=True)
+    home = _home(endpoint)
+    home.folder.mkdir(parents=True, exist_ok=True)
     digest = folder_digest(bundle)
     # Around both, or another could remove what this one is about to name.
-    with alone(root / HOME):
-        with whole_folder(home / digest) as folder:
-            shutil.copytree(bundle, folder, dirs_exist_ok=True)
-            smoke_test(folder)
-        before = _named(home)
-        aside = home / f".{CURRENT}.part"
-        aside.write_text(digest + "\n")
-        os.replace(aside, home / CURRENT)
-        # The one before stays, for whoever still has it open.
-        for old in home.iterdir():
-            if old.is_dir() and old.name not in (digest, before):
-                shutil.rmtree(old, ignore_errors=True)
-
-
-def current(environment: str, root: Path) -> str | None:
-    """The digest of the bytes in use, computed from them; None when there are none."""
-    home = root / HOME / environment
-    named = _named(home)
-    return folder_digest(home / named) if named and (home / named).is_dir() else None
-
-
-def remove(environment: str, root: Path) -> None:
-    """Use nothing."""
-    shutil.rmtree(root / HOME / environment, ignore_errors=True)
-
-
-def smoke_test(folder: Path) -> None:
-    """Score the bundle's reference rows; raises UserError unless it says what it said when made."""
-    digest = folder_digest(folder)[:12]
+    with alone(endpoint.root / HOME):
+        _place(home, bundle, digest)
+        before = _with_bytes(home)
+        _remove_unnamed(home, {*before.bundles, digest})
+        state = _with(before, digest, str(pin.version))
+        home.save(replace(state, port=state.port or _port(endpoint)))
     try:
-        off = _off(folder)
+        control.settle(home, digest)
     except UserError:
+        if digest not in before.bundles:
+            _forget(home, digest)
+            shutil.rmtree(home.folder / digest, ignore_errors=True)
         raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"bundle {digest}: does not run here: {reason}") from None
-    if not off <= TOLERANCE:
-        raise UserError(
-            f"bundle {digest}: its reference rows score {off:.2g} off what they did when it was "
-            f"made, expected at most {TOLERANCE:g}"
-        )
 
 
-def _off(folder: Path) -> float:
-    """The greatest difference between what the reference rows score here and scored there."""
-    import pandas as pd
+def traffic(
+    endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int] = NO_MIRROR
+) -> None:
+    """Let the router send each bundle its percentage from now on."""
+    home = _home(endpoint)
+    with alone(endpoint.root / HOME):
+        names = home.proved()
+        percents = {names[digest]: share for digest, share in shares.items()}
+        copied = {names[digest]: share for digest, share in mirror.items()}
+        state = home.state() or State()
+        bundles = {
+            name: replace(one, percent=percents.get(name, 0), mirror=copied.get(name, 0))
+            for name, one in state.bundles.items()
+        }
+        home.save(replace(state, bundles=bundles))
+    control.settle(home)
 
-    reference = pd.read_parquet(folder / bundle.REFERENCE)
-    names = [name for name in reference if str(name).startswith("prediction")]
-    expected = reference[names].to_numpy().squeeze()
-    return float(np.max(np.abs(bundle.Scorer(folder).predict(reference) - expected)))
+
+def health(endpoint: Endpoint, digest: str) -> Health:
+    """The router's counts for one bundle since its supervisor started it."""
+    return control.ask(_home(endpoint), "GET", f"/health/{digest}", b"", Health)
 
 
-def _named(home: Path) -> str:
-    try:
-        return (home / CURRENT).read_text().strip()
-    except FileNotFoundError:
-        return ""
+def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
+    """Send rows to this bundle's process, past the router."""
+    body = msgspec.json.encode(list(rows))
+    return control.ask(_home(endpoint), "POST", f"/ask/{digest}", body, Answer)
+
+
+def current(endpoint: Endpoint) -> Running:
+    """What is deployed: digests of the very bytes, and of what their processes say they serve."""
+    home = _home(endpoint)
+    state = home.state()
+    if state is None:
+        return Running({})
+    served, answers = _served(home)
+    shares: dict[str, int] = {}
+    for digest, name in home.proved().items():
+        # Bytes that were changed since are said before what was loaded of them.
+        found = (served.get(name) or digest) if digest == name else digest
+        shares[found] = shares.get(found, 0) + state.bundles[name].percent
+    return Running(shares, state.note, answers)
+
+
+def remove(endpoint: Endpoint, digest: str) -> None:
+    """Serve this one no more; without any, the supervisor ends."""
+    home = _home(endpoint)
+    name = home.proved().get(digest, digest)
+    if _forget(home, name).bundles:
+        control.settle(home)
+        shutil.rmtree(home.folder / name, ignore_errors=True)
+        return
+    control.gone(home)
+    for folder in (home.folder, home.processes):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def note(endpoint: Endpoint, text: str) -> None:
+    """Keep a line in the state."""
+    home = _home(endpoint)
+    with alone(endpoint.root / HOME):
+        state = home.state()
+        if state:
+            home.save(replace(state, note=text))
+
+
+def address(environment: str, root: Path) -> str:
+    """Where the endpoint answers on this machine; "" when it does not."""
+    found = control.status(Home(root, environment))
+    return f"http://{control.LOOPBACK}:{found.port}" if found else ""
+
+
+def _served(home: Home) -> tuple[dict[str, str], Literal["yes", "no", "elsewhere"]]:
+    """By the names of the bundles, the digests that their processes serve; whether all answer."""
+    if not home.started_here():
+        return {}, "elsewhere"
+    status = control.status(home)
+    processes = status.bundles if status else {}
+    served = {name: control.digest_at(one.port) for name, one in processes.items()}
+    return served, "yes" if served and all(served.values()) else "no"
+
+
+def _place(home: Home, bundle: Path, digest: str) -> None:
+    place = home.folder / digest
+    if place.is_dir() and folder_digest(place) == digest:
+        return
+    with whole_folder(place) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+        smoke.test(folder)
+
+
+def _with_bytes(home: Home) -> State:
+    """The state, without what has lost its folder."""
+    state = home.state() or State()
+    there = {n: one for n, one in state.bundles.items() if (home.folder / n).is_dir()}
+    return replace(state, bundles=there)
+
+
+def _with(state: State, digest: str, version: str) -> State:
+    alone_here = set(state.bundles) <= {digest}
+    known = state.bundles.get(digest, Deployed(version=version))
+    mine = replace(known, percent=100) if alone_here else known
+    return replace(state, bundles={**state.bundles, digest: mine})
+
+
+def _forget(home: Home, name: str) -> State:
+    """The state without this one; no state when there is nothing else."""
+    with alone(home.root / HOME):
+        state = (home.state() or State()).without(name)
+        if state.bundles:
+            home.save(state)
+        else:
+            for file in (STATE, CURRENT):
+                (home.folder / file).unlink(missing_ok=True)
+    return state
+
+
+def _remove_unnamed(home: Home, named: set[str]) -> None:
+    for old in home.folder.iterdir():
+        if old.is_dir() and old.name not in named:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _port(endpoint: Endpoint) -> int:
+    name = f"{endpoint.environment}/{endpoint.name}"
+    return FIRST_PORT + int(hashlib.sha256(name.encode()).hexdigest(), 16) % PORTS
+
+
+def _home(endpoint: Endpoint) -> Home:
+    return Home(endpoint.root, endpoint.environment)

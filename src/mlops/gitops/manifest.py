@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlops.core.errors import UserError, nearest
 
@@ -53,11 +53,49 @@ class Pin(Section):
         return f"{self.model} {self.digest[:12]}"
 
 
+class Limits(Section):
+    """What a new version may come to before all traffic goes back to the one that ran."""
+
+    errors: float = Field(default=0.01, ge=0, le=1, description="share of the requests that fail")
+    latency: float = Field(
+        default=2.0, gt=0, description="95th percentile, as a multiple of the running version's"
+    )
+    drift: float = Field(
+        default=0.2, gt=0, description="population stability index against the running version"
+    )
+
+
+class Rollout(Section):
+    """How a new version takes over from the one that runs."""
+
+    steps: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(
+        default=(10, 50), description="percent of the traffic before all of it; [] for none"
+    )
+    bake_seconds: float = Field(default=60, ge=0, le=86_400, description="at each step")
+    requests: int = Field(
+        default=100, ge=1, le=100_000,
+        description="fewest to judge a step by; reference rows make up for those that did not come",
+    )  # fmt: skip
+    limits: Limits = Limits()
+    shadow: bool = Field(
+        default=False, description="first answer copies of all requests, unserved, and compare"
+    )
+
+    @model_validator(mode="after")
+    def _rise(self) -> Rollout:
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError("steps that rise")
+        return self
+
+
 class Manifest(Section):
     """What an environment runs."""
 
-    target: Literal["local"] = Field(description="where it is deployed")
+    target: Literal["local", "azureml", "databricks", "kubernetes"] = Field(
+        description="where it is deployed"
+    )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
+    rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
     pin: Pin | None = Field(description="written by release, promote and rollback alone")
 
 
@@ -122,12 +160,13 @@ def _explain(error: ValidationError) -> str:
         return f"{where}: unknown key{nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] == "missing":
         return f"{where}: missing"
-    wanted = problem["msg"].removeprefix("Input should be ")
+    wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"{where}: found {problem['input']!r}, expected {wanted}"
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[tuple[int | str, ...], type[Section]] = {
-        (): Manifest, ("pin",): Pin, ("pin", "dvc"): Contents
+        (): Manifest, ("pin",): Pin, ("pin", "dvc"): Contents,
+        ("rollout",): Rollout, ("rollout", "limits"): Limits,
     }  # fmt: skip
     return list(sections[location].model_fields)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlops import deploy
 from mlops.core.errors import UserError
 from mlops.core.params import Params
-from mlops.deploy import TARGETS
+from mlops.deploy.target import Running
 from mlops.gitops import git, manifest, pins, reconcile, registry
 
 Row = tuple[str, ...]
@@ -30,7 +31,8 @@ def status(params: Params, root: Path) -> list[Row]:
 
 def _row(params: Params, root: Path, environment: str) -> Row:
     wanted = manifest.load(root, environment)
-    running = TARGETS[wanted.target].current(environment, root)
+    endpoint = reconcile.endpoint_of(wanted, root, environment)
+    found = deploy.named(wanted.target).current(endpoint)
     try:
         alias = registry.alias(reconcile.model_of(wanted, params), root, environment)
         mirrored = alias.digest if alias else None
@@ -38,15 +40,24 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     except UserError:
         mirrored, named = None, "no answer"
     pinned = wanted.pin.digest if wanted.pin else None
-    agree = {running, mirrored} == {pinned}
+    agree = found.traffic == ({pinned: 100} if pinned else {}) and mirrored == pinned
     return (
         environment,
         _short(pinned),
-        _short(running),
+        reconcile.shown(found) if found.traffic else NOTHING,
         named,
         _age(root, environment),
-        "" if agree else f"differs: mlops reconcile {environment}",
+        "; ".join(_remarks(environment, found, agree)),
     )
+
+
+def _remarks(environment: str, found: Running, agree: bool) -> Iterator[str]:
+    if not agree:
+        yield f"differs: mlops reconcile {environment}"
+    if found.answers == "no":
+        yield f"does not answer: mlops reconcile {environment}"
+    if found.note:
+        yield found.note
 
 
 def _short(digest: str | None) -> str:

@@ -11,15 +11,22 @@ import pytest
 from mlops.core import tracking
 from mlops.core.errors import Refused, UserError
 from mlops.deploy import local
+from mlops.deploy.home import HOME
+from mlops.deploy.target import Endpoint
 from mlops.gitops import reconcile, registry, status
+from tests.mlops.deploy.processes import stop
+
+
+ENDPOINT = Endpoint("staging", "flights-late", Path())
 
 
 @pytest.fixture
 def pinned(clone):
-    """Staging pins the workspace's bundle; nothing runs yet."""
+    """Staging pins the workspace's bundle; nothing runs yet, and nothing does in the end."""
     made = clone.judged_pin()
     clone.pin("staging", made)
-    return clone, made
+    yield clone, made
+    stop(clone.root)
 
 
 def run(clone, environment="staging"):
@@ -34,7 +41,7 @@ def differences(clone, environment="staging"):
 
 def running(clone):
     with chdir(clone.root):
-        return local.current("staging", Path())
+        return next(iter(local.current(ENDPOINT).traffic), None)
 
 
 def alias(clone):
@@ -101,7 +108,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_moved_back(pinned):
 def test_bytes_that_were_changed_in_their_place_are_found_and_replaced(pinned):
     clone, made = pinned
     run(clone)
-    model = clone.root / local.HOME / "staging" / made.digest / "model.onnx"
+    model = clone.root / HOME / "staging" / made.digest / "model.onnx"
     model.write_bytes(model.read_bytes() + b"!")
     assert "local runs" in differences(clone)[0]
     run(clone)
@@ -125,11 +132,9 @@ def test_a_bundle_that_fails_its_smoke_test_leaves_what_runs(pinned, tmp_path):
     shutil.copytree(clone.root / "models" / "bundle", broken)
     (broken / "model.onnx").write_bytes(b"no model")
     with chdir(clone.root), pytest.raises(UserError, match=r"model\.onnx: found"):
-        local.deploy("staging", broken, Path())
+        local.deploy(ENDPOINT, made, broken)
     assert running(clone) == made.digest
-    assert [
-        p for p in (clone.root / local.HOME / "staging").iterdir() if p.name.startswith(".")
-    ] == []
+    assert [p for p in (clone.root / HOME / "staging").iterdir() if p.name.startswith(".")] == []
 
 
 def test_a_bundle_that_scores_otherwise_than_when_it_was_made_is_not_deployed(pinned, tmp_path):
@@ -151,7 +156,7 @@ def test_a_bundle_that_scores_otherwise_than_when_it_was_made_is_not_deployed(pi
     (other / "bundle.json").unlink()
     bundle.write_card(other, card)
     with chdir(clone.root), pytest.raises(UserError, match="reference rows score 0.01 off"):
-        local.deploy("staging", other, Path())
+        local.deploy(ENDPOINT, made, other)
     assert running(clone) == made.digest
 
 
@@ -212,7 +217,7 @@ def test_status_shows_pinned_running_alias_and_age(pinned):
 def test_a_bundle_that_the_runtime_cannot_load_is_said_in_one_line(pinned, tmp_path):
     from mlops.core import bundle
 
-    clone, _ = pinned
+    clone, made = pinned
     garbage = tmp_path / "garbage"
     shutil.copytree(clone.root / "models" / "bundle", garbage)
     card = bundle.read_card(garbage).model_dump()
@@ -222,7 +227,7 @@ def test_a_bundle_that_the_runtime_cannot_load_is_said_in_one_line(pinned, tmp_p
     (garbage / "model.onnx").write_bytes(b"no model")
     bundle.write_card(garbage, card)
     with chdir(clone.root), pytest.raises(UserError, match="does not run here: "):
-        local.deploy("staging", garbage, Path())
+        local.deploy(ENDPOINT, made, garbage)
 
 
 def test_the_alias_is_the_pinned_model_s_whatever_params_yaml_calls_the_next(pinned):

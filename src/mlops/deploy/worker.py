@@ -1,0 +1,26 @@
+"""`python -m mlops.deploy.worker BUNDLE …`: the service, which ends with whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from mlops.core.errors import MENDABLE, UserError
+from mlops.serving import server
+
+
+def _end_with_parent() -> None:
+    """The other end of the pipe closes when the parent ends, however it does."""
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        server.main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(MENDABLE)
