@@ -27,8 +27,13 @@ class Refusal(Exception):
         self.headers = headers
 
 
-def malformed(error: Exception, within: str = "", columns: tuple[str, ...] = ()) -> Refusal:
-    """What is said of a body that could not be decoded; `columns` names positions in a row."""
+def malformed(
+    error: Exception, within: str = "", columns: tuple[str, ...] = (), root: str = "field"
+) -> Refusal:
+    """What is said of a body that could not be decoded.
+
+    `columns` names positions in a row, `root` says what the names in the outermost object are.
+    """
     if isinstance(error, RecursionError):
         return Refusal(400, "body: nested too deeply")
     if isinstance(error, UnicodeDecodeError):
@@ -37,21 +42,23 @@ def malformed(error: Exception, within: str = "", columns: tuple[str, ...] = ())
         return Refusal(400, f"body: not JSON: {_json(error)}")
     text = str(error)
     found = PLACE.search(text)
-    place = _place(within + (found["path"] if found else ""), columns)
+    path = within + (found["path"] if found else "")
     said = text[: found.start()] if found else text
-    return Refusal(422, f"{place}: {_plain(said, columns)}")
+    noun = "column" if "[" in path and columns else root
+    return Refusal(422, f"{_place(path, columns)}: {_plain(said, noun, columns)}")
 
 
-def unknown(name: str, columns: tuple[str, ...]) -> str:
-    """What is said of a column that a model does not have."""
+def unknown(name: str, known: tuple[str, ...], noun: str = "column") -> str:
+    """What is said of a name that is not known."""
     if len(name) > LONGEST_NAME:
         # To look for the nearest of a long name takes long.
-        return f"unknown column {name[:LONGEST_NAME]!r}…"
-    return f"unknown column {name!r}{nearest(name, columns)}"
+        return f"unknown {noun} {name[:LONGEST_NAME]!r}…"
+    return f"unknown {noun} {name!r}{nearest(name, known if noun == 'column' else ())}"
 
 
 def _json(error: Exception) -> str:
-    return str(error).removeprefix("JSON is malformed: ")
+    said = str(error).removeprefix("JSON is malformed: ")
+    return said[:1].lower() + said[1:]
 
 
 def _place(path: str, columns: tuple[str, ...]) -> str:
@@ -62,7 +69,7 @@ def _place(path: str, columns: tuple[str, ...]) -> str:
     return path.lstrip(".").replace("[...]", "") or "body"
 
 
-def _plain(said: str, columns: tuple[str, ...]) -> str:
+def _plain(said: str, noun: str, columns: tuple[str, ...]) -> str:
     """msgspec's own words in those of the fields they speak of."""
     kind = re.match(r"Expected `(.*)`, got `(.*)`$", said)
     if kind:
@@ -72,10 +79,10 @@ def _plain(said: str, columns: tuple[str, ...]) -> str:
         return f"expected {length[1]} values"
     absent = re.match(r"Object missing required field `(.*)`$", said)
     if absent:
-        return f"column {absent[1]!r}: missing"
+        return f"{noun} {absent[1]!r}: missing"
     extra = re.match(r"Object contains unknown field `(.*)`$", said, re.DOTALL)
     if extra:
-        return unknown(extra[1], columns)
+        return unknown(extra[1], columns, noun)
     return said[:1].lower() + said[1:].replace("`", "'")
 
 

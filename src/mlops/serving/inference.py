@@ -209,9 +209,12 @@ def _words(name: str, content: memoryview, rows: int) -> list[Any]:
             place += 4 + size
             if place > len(content):
                 raise ValueError("cut short")
-            words.append(bytes(content[place - size : place]).decode())
-    except (struct.error, ValueError) as error:
-        raise Refusal(422, f"inputs.{name}: row {len(words)}: {error}") from None
+            words.append(str(content[place - size : place], "utf-8"))
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8: {error.reason}"
+        raise Refusal(422, f"inputs.{name}: row {len(words)}: {reason}") from None
+    except (struct.error, ValueError):
+        raise Refusal(422, f"inputs.{name}: row {len(words)}: cut short") from None
     if place != len(content):
         raise Refusal(422, f"inputs.{name}: found {len(content)} bytes, expected {place}")
     return words

@@ -28,7 +28,7 @@ class Plain:
         try:
             found = decoded(self.decoder, body)
         except BROKEN as error:
-            raise malformed(error, columns=self.columns.names) from None
+            raise malformed(error, columns=self.columns.names, root="column") from None
         return self.columns.rows(found if isinstance(found, list) else [found])
 
     def encode(self, outputs: list[Array], request: str) -> bytes:

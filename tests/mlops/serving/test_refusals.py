@@ -1,0 +1,333 @@
+"""What is wrong with a request is said in one line that names row and column; never a 5xx."""
+
+import json
+
+import pytest
+
+from tests.mlops.serving import bundles, forms
+from tests.mlops.serving.forms import LENGTH, SIZE
+
+ROW = {"words": "a", "numbers": 1.5, "z": None, "city": "b", "höhe": 2, "numbers_0": -3.0}
+NAMES, VALUES = [*ROW], [*ROW.values()]
+INFER = "/v2/models/binary-model/infer"
+PREDICT, INVOKE = "/predict", "/invocations"
+
+
+def without(name):
+    return {key: value for key, value in ROW.items() if key != name}
+
+
+def split(rows, columns=NAMES):
+    return {"dataframe_split": {"columns": columns, "data": rows}}
+
+
+def with_value(place, value):
+    return [*VALUES[:place], value, *VALUES[place + 1 :]]
+
+
+def tensors(**changes):
+    """The row as tensors, one of them changed: `numbers={"shape": [2]}`."""
+    listed = [
+        {"name": name, "shape": [1], "datatype": "BYTES" if name in bundles.WORDS else "FP32",
+         "data": [value], **changes.get(name, {})} for name, value in ROW.items()
+    ]  # fmt: skip
+    return {"inputs": listed}
+
+
+def as_columns(**changes):
+    return {"inputs": {name: [value] for name, value in ROW.items()} | changes}
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+WRONG = [
+    # The body as such.
+    (PREDICT, b"", 400, "body: not JSON: input data was truncated"),
+    (PREDICT, b" ", 400, "body: not JSON: input data was truncated"),
+    (PREDICT, b'{"words": ', 400, "body: not JSON: input data was truncated"),
+    (PREDICT, b"{'words': 1}", 400, "body: not JSON: object keys must be strings (byte 1)"),
+    (PREDICT, b"\xff\xfe{", 400, "body: not JSON: invalid character (byte 0)"),
+    (PREDICT, b'{"words": "\xff"}', 400, "body: not UTF-8: invalid start byte"),
+    (PREDICT, b'{"\xff": "a"}', 400, "body: not UTF-8: invalid start byte"),
+    (PREDICT, b'{"words": "\\ud800"}', 400,
+     "body: not JSON: input data was truncated"),
+    (PREDICT, DEEP, 422, "[0]: found array, expected object"),
+    (INVOKE, b'{"params": ' + DEEP + b"}", 400, "body: nested too deeply"),
+    (INFER, b'{"inputs": [], "parameters": {"a": ' + DEEP + b"}}", 400, "body: nested too deeply"),
+    (PREDICT, json.dumps(ROW).encode() + b"x", 400, None),
+    (PREDICT, 3, 422, "body: found number, expected object or array"),
+    (PREDICT, None, 422, "body: found null, expected object or array"),
+    (PREDICT, [], 422, "body: found no rows"),
+    # Records.
+    (PREDICT, without("city"), 422, "body: column 'city': missing"),
+    (PREDICT, [ROW, without("city")], 422, "[1]: column 'city': missing"),
+    (PREDICT, {**ROW, "citi": 1}, 422, "body: unknown column 'citi'; did you mean 'city'?"),
+    (PREDICT, [ROW, {**ROW, "x" * 90: 1}], 422, f"[1]: unknown column '{'x' * 80}'…"),
+    (PREDICT, {**ROW, "numbers": "1"}, 422, "numbers: found string, expected number or null"),
+    (PREDICT, {**ROW, "numbers": True}, 422, "numbers: found boolean, expected number or null"),
+    (PREDICT, [ROW, {**ROW, "city": 5}], 422, "[1].city: found number, expected string or null"),
+    (PREDICT, {**ROW, "city": {}}, 422, "city: found object, expected string or null"),
+    (PREDICT, {**ROW, "z": 1e39}, 422, "row 0, column 'z': found a number beyond float32"),
+    (PREDICT, {**ROW, "z": 10**400}, 422, "z: number out of range"),
+    (PREDICT, {**ROW, "z": float("inf")}, 422, "z: number out of range"),
+    (PREDICT, [ROW, {**ROW, "z": float("-inf")}], 422, "[1].z: number out of range"),
+    (PREDICT, {**ROW, "höhe": []}, 422, "höhe: found array, expected number or null"),
+    # MLflow's forms.
+    (INVOKE, {}, 422,
+     "body: found none, expected one of dataframe_split, dataframe_records, instances, inputs"),
+    (INVOKE, {"instances": [ROW], "inputs": [ROW]}, 422, None),
+    (INVOKE, {"instance": [ROW]}, 422, "body: unknown field 'instance'"),
+    (INVOKE, [ROW], 422, "body: found array, expected object"),
+    (INVOKE, {"instances": []}, 422, "body: found no rows"),
+    (INVOKE, {"instances": [VALUES]}, 422, "instances[0]: found array, expected object"),
+    (INVOKE, {"instances": [ROW, without("z")]}, 422, "instances[1]: column 'z': missing"),
+    (INVOKE, {"dataframe_records": [{**ROW, "z": "1"}]}, 422,
+     "dataframe_records[0].z: found string, expected number or null"),
+    (INVOKE, split([VALUES]) | {"dataframe_split": 3}, 422,
+     "dataframe_split: found number, expected object"),
+    (INVOKE, {"dataframe_split": {"columns": NAMES}}, 422,
+     "dataframe_split: field 'data': missing"),
+    (INVOKE, split([]), 422, "body: found no rows"),
+    (INVOKE, split([VALUES], [*NAMES, "z"]), 422, "dataframe_split.data: column 'z': given twice"),
+    (INVOKE, split([VALUES], NAMES[1:]), 422, "dataframe_split.data: column 'words': missing"),
+    (INVOKE, split([VALUES], ["Words", *NAMES[1:]]), 422,
+     "dataframe_split.data: unknown column 'Words'; did you mean 'words'?"),
+    (INVOKE, split([VALUES], [1]), 422,
+     "dataframe_split.columns[0]: found number, expected string"),
+    (INVOKE, split([VALUES, VALUES[:5]]), 422, "dataframe_split.data[1]: expected 6 values"),
+    (INVOKE, split([VALUES, with_value(2, "x")]), 422,
+     "dataframe_split.data[1].z: found string, expected number or null"),
+    (INVOKE, split([with_value(3, 1)]), 422,
+     "dataframe_split.data[0].city: found number, expected string or null"),
+    (INVOKE, split([with_value(2, float("inf"))]), 422,
+     "dataframe_split.data[0].z: number out of range"),
+    (INVOKE, split({"a": 1}), 422, "dataframe_split.data: found object, expected array"),
+    (INVOKE, as_columns(z=["1"]), 422, "inputs.z[0]: found string, expected number or null"),
+    (INVOKE, as_columns(z=[1, 2]), 422, "inputs.z: found 2 rows, expected 1 as in 'numbers'"),
+    (INVOKE, as_columns(y=[1]), 422, "inputs: unknown column 'y'"),
+    (INVOKE, {"inputs": {"z": [1]}}, 422, "inputs: column 'numbers': missing"),
+    (INVOKE, as_columns(z=1.0), 422, "inputs.z: found number, expected array"),
+    # Tensors.
+    (INFER, {}, 422, "body: field 'inputs': missing"),
+    (INFER, {"inputs": []}, 422, "inputs: column 'numbers': missing"),
+    (INFER, {"inputs": tensors()["inputs"] * 2}, 422, "inputs: column 'numbers': given twice"),
+    (INFER, tensors(z={"name": "y"}), 422, "inputs: unknown column 'y'"),
+    (INFER, tensors(z={"name": 3}), 422, "inputs[2].name: found number, expected string"),
+    (INFER, tensors(z={"data": ["1"]}), 422,
+     "inputs.z.data[0]: found string, expected number or null"),
+    (INFER, tensors(z={"data": [1, 2]}), 422, "inputs.z: found 2 values, expected shape's 1"),
+    (INFER, tensors(z={"shape": [2], "data": [1, 2]}), 422,
+     "inputs.z: found 2 rows, expected 1 as in 'numbers'"),
+    (INFER, tensors(z={"shape": [1, 2]}), 422,
+     "inputs.z: found shape [1, 2], expected [rows] or [rows, 1]"),
+    (INFER, tensors(z={"shape": []}), 422, None),
+    (INFER, tensors(z={"shape": [-1]}), 422, None),
+    (INFER, tensors(z={"shape": [10**30]}), 422,
+     f"inputs.z: found 1 values, expected shape's {10**30}"),
+    (INFER, tensors(z={"shape": [1, 1], "data": [[1, 2]]}), 422,
+     "inputs.z.data[0]: expected 1 values"),
+    (INFER, tensors(z={"datatype": "BYTES"}), 422, None),
+    (INFER, tensors(city={"datatype": "FP32"}), 422,
+     "inputs.city: found datatype 'FP32', expected BYTES"),
+    (INFER, tensors(z={"datatype": "BOOL", "data": [1]}), 422,
+     "inputs.z.data[0]: found number, expected boolean or null"),
+    (INFER, tensors(z={"parameters": {SIZE: 4}}), 422, f"inputs.z: found both data and {SIZE}"),
+    (INFER, tensors(z={"parameters": []}), 422,
+     "inputs[2].parameters: found array, expected object or null"),
+    (INFER, tensors(z={"data": [float("-inf")]}), 422, "inputs.z.data[0]: number out of range"),
+    (INFER, tensors() | {"id": 5}, 422, "id: found number, expected string or null"),
+    (INFER, tensors() | {"outputs": [{"name": "label"}]}, 422,
+     "outputs: found 'label', expected one of probability"),
+    (INFER, tensors() | {"outputs": [{"name": "probability"}] * 2}, 422,
+     "outputs: found 2, expected each once"),
+    (INFER, tensors() | {"parameters": {"binary_data_output": 1}}, 422,
+     "parameters: found binary_data_output 1, expected true or false"),
+    (INFER, tensors() | {"outputs": [{"name": "probability", "parameters": {"binary_data": "no"}}]},
+     422, "outputs.probability: found binary_data 'no', expected true or false"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "status", "said"), WRONG)
+def test_a_wrong_request_is_answered_with_the_place_and_the_reason(
+    client, path, body, status, said
+):
+    reply = client.post(path, body)
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == forms.JSON
+    assert set(reply.json) == {"error", "id"}
+    assert "\n" not in reply.error
+    if said:
+        assert reply.error == said
+
+
+HEAD = ",".join(NAMES)
+WRONG_CSV = [
+    (b"", 400, "body: found nothing, expected a line of column names"),
+    (b"\n\n\n", 400, "body: found nothing, expected a line of column names"),
+    (HEAD.encode(), 422, "body: found no rows"),
+    (b"\xff\xfe", 400, None),
+    (b'"' + HEAD.encode(), 400, "body: not CSV in UTF-8: unexpected end of data"),
+    (f"{HEAD}\na,1,2,b,3,4\nb,x,2,b,3,4".encode(), 422,
+     "CSV row 1.numbers: found 'x', expected a number"),
+    (f"{HEAD}\na,1_0,2,b,3,4".encode(), 422, "CSV row 0.numbers: found '1_0', expected a number"),
+    (f"{HEAD}\na,٣,2,b,3,4".encode(), 422, "CSV row 0.numbers: found '٣', expected a number"),
+    (f"{HEAD}\na,inf,2,b,3,4".encode(), 422,
+     "row 0, column 'numbers': found a number beyond float32"),
+    (f"{HEAD}\na,1,2,b,3".encode(), 422, "CSV row 0: found 5 cells, expected 6"),
+    (f"{HEAD},x\na,1,2,b,3,4,5".encode(), 422, "CSV: unknown column 'x'"),
+    (f"{HEAD},z\na,1,2,b,3,4,5".encode(), 422, "CSV: column 'z': given twice"),
+    (b"words,numbers\na,1", 422, "CSV: column 'z': missing"),
+    (HEAD.encode() + b"\na,1,2," + b"b" * 200_000 + b",3,4", 400,
+     "body: not CSV in UTF-8: field larger than field limit (131072)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status", "said"), WRONG_CSV)
+def test_wrong_csv_is_answered_with_the_place_and_the_reason(client, body, status, said):
+    reply = client.post(INVOKE, body, {"Content-Type": forms.CSV})
+    assert reply.status == status, reply.body
+    assert said is None or reply.error == said
+
+
+def packed(**changes):
+    """The row as binary tensors, one of them changed; the JSON part and what follows it."""
+    listed = tensors()["inputs"]
+    content = []
+    for tensor in listed:
+        data = b"\x01\0\0\0a" if tensor["datatype"] == "BYTES" else b"\0\0\x80\x3f"
+        content.append(changes.get("bytes", {}).get(tensor["name"], data))
+        del tensor["data"]
+        tensor["parameters"] = {SIZE: len(content[-1])}
+        tensor.update(changes.get(tensor["name"], {}))
+    return json.dumps({"inputs": listed}).encode(), b"".join(content)
+
+
+def of_bytes(name, content):
+    return packed(bytes={name: content})
+
+
+WRONG_BINARY = [
+    (packed(z={"parameters": {SIZE: 99}}), f"inputs.z: found {SIZE} 99, 17 bytes are left"),
+    (packed(z={"parameters": {SIZE: -1}}), None),
+    (packed(z={"parameters": {SIZE: True}}), f"inputs.z: found {SIZE} True, 17 bytes are left"),
+    (packed(z={"parameters": {SIZE: "4"}}), None),
+    (packed(z={"parameters": {}}), f"inputs.z: found neither data nor {SIZE}"),
+    (of_bytes("z", b"\0" * 8), "inputs.z: found 8 bytes, expected 1 FP32"),
+    (of_bytes("z", b""), "inputs.z: found 0 bytes, expected 1 FP32"),
+    (packed(z={"datatype": "FP65"}), None),
+    (packed(z={"datatype": "FP16"}), "inputs.z: found 4 bytes, expected 1 FP16"),
+    (packed(z={"shape": [10**15]}), None),
+    (of_bytes("city", b""), "inputs.city: row 0: cut short"),
+    (of_bytes("city", b"\x01\0"), "inputs.city: row 0: cut short"),
+    (of_bytes("city", b"\xff\xff\xff\xffab"), "inputs.city: row 0: cut short"),
+    (of_bytes("city", b"\x01\0\0\0\xff"), "inputs.city: row 0: not UTF-8: invalid start byte"),
+    (of_bytes("city", b"\x01\0\0\0a\0"), "inputs.city: found 6 bytes, expected 5"),
+    (of_bytes("z", b"\0\0\x80\x7f"), "row 0, column 'z': found a number beyond float32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "said"), WRONG_BINARY)
+def test_wrong_tensors_behind_the_json_are_answered_with_the_place_and_the_reason(
+    client, parts, said
+):
+    head, content = parts
+    headers = {"Content-Type": forms.BINARY, LENGTH: str(len(head))}
+    reply = client.post(INFER, head + content, headers)
+    assert reply.status == 422, reply.body
+    assert said is None or reply.error == said
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        ("99999", f"{LENGTH}: found 99999 in a body of"),
+        ("-1", f"{LENGTH}: expected a number of bytes"),
+        ("x", f"{LENGTH}: expected a number of bytes"),
+        ("9" * 5000, f"{LENGTH}: "),
+        ("0", "body: not JSON: input data was truncated"),
+    ],
+)
+def test_a_wrong_length_of_the_json_part_is_refused(client, length, said):
+    head, content = packed()
+    reply = client.post(INFER, head + content, {"Content-Type": forms.BINARY, LENGTH: length})
+    assert reply.status == 400, reply.body
+    assert reply.error.startswith(said)
+
+
+def test_bytes_that_no_tensor_speaks_of_are_refused(client):
+    head, content = packed()
+    reply = client.post(INFER, head + content + b"!", {LENGTH: str(len(head))})
+    assert (reply.status, reply.error) == (400, "body: 1 bytes that no tensor speaks of")
+
+
+def test_what_a_client_sent_is_said_back_in_so_many_words(client):
+    """Not megabytes of it, and nobody looks for the name nearest to a novel."""
+    long = "x" * 1_000_000
+    for path, body in [
+        (PREDICT, {**ROW, long: 1}),
+        (INVOKE, split([VALUES], [long])),
+        (INFER, tensors(z={"name": long})),
+        (INFER, tensors(z={"datatype": long})),
+        (INFER, tensors(z={"shape": [1] * 100_000})),
+        (INFER, tensors() | {"outputs": [{"name": long}]}),
+    ]:
+        reply = client.post(path, body)
+        assert reply.status == 422
+        assert len(reply.body) < 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "said"),
+    [
+        (PREDICT, "text/plain", "content-type: found 'text/plain', expected application/json"),
+        (PREDICT, "text/csv", "content-type: found 'text/csv', expected application/json"),
+        (INVOKE, "application/xml", None),
+        (INFER, "text/csv", None),
+        (PREDICT, "", "content-type: found '', expected application/json"),
+        (PREDICT, "\xff", None),
+    ],
+)
+def test_another_content_type_is_a_415(client, path, kind, said):
+    reply = client.post(path, ROW, {"Content-Type": kind})
+    assert reply.status == 415
+    assert said is None or reply.error == said
+
+
+def test_a_compressed_body_is_a_415(client):
+    reply = client.post(PREDICT, ROW, {"Content-Encoding": "gzip"})
+    assert (reply.status, reply.error) == (415, "content-encoding: expected identity")
+
+
+@pytest.fixture(scope="module")
+def narrow_limits(made, serve):
+    return serve(made("lightgbm", "binary"), rows=10, body=2000)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_too_many_rows_are_a_413(made, serve, form):
+    client = serve(made("lightgbm", "binary"), rows=10)
+    sent = forms.forms("binary-model")[form](bundles.frame(11))
+    reply = client.post(sent.path, sent.body, sent.headers)
+    assert reply.status == 413
+    assert reply.error == "body: found 11 rows, expected at most 10"
+
+
+def test_too_many_bytes_are_a_413_whether_said_or_not(narrow_limits):
+    body = b" " * 2001
+    said = narrow_limits.post(PREDICT, body, {"Content-Length": "2001"})
+    unsaid = narrow_limits.post(PREDICT, body)
+    chunked = narrow_limits.send("POST", PREDICT, [b" " * 100] * 30, {})
+    for reply in (said, unsaid, chunked):
+        assert reply.status == 413
+        assert reply.headers["connection"] == "close"
+    assert said.error == "body: found 2001 bytes, expected at most 2000"
+
+
+def test_a_body_in_chunks_is_scored(narrow_limits):
+    body = json.dumps(ROW).encode()
+    parts = [body[place : place + 1] for place in range(len(body))]
+    whole = narrow_limits.post(PREDICT, ROW)
+    assert (
+        narrow_limits.send("POST", PREDICT, parts, {}).json["predictions"]
+        == (whole.json["predictions"])
+    )
+    assert whole.status == 200
