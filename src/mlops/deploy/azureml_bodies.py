@@ -127,7 +127,8 @@ def _retries(spec: Spec) -> dict[str, Any]:
 
 def _duration(seconds: float) -> str:
     """Seconds as ISO 8601 has them."""
-    return f"PT{seconds:g}S"
+    minutes, rest = divmod(seconds, 60)
+    return "PT" + (f"{minutes:g}M" if minutes else "") + (f"{rest:g}S" if rest else "")
 
 
 def _camel(words: str) -> str:

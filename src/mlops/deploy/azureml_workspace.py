@@ -120,14 +120,17 @@ def environment(workspace: Workspace, spec: Mapping[str, Any]) -> None:
     """Make the service's image an environment, unless it is one."""
     path = workspace.asset("environments", f"azureml:{spec['name']}:{spec['version']}")
     doing = Doing(f"register the environment {spec['name']}", ROLE)
-    routes = {
-        f"{name}Route": {"path": route["path"], "port": route["port"]}
-        for name, route in spec["inference_config"].items()
-        for name in [name.removesuffix("_route")]
-    }
-    content = {"image": spec["image"], "inferenceConfig": routes, "osType": "Linux"}
     if workspace.arm.find(path, doing) is None:
-        workspace.arm.change("PUT", path, doing, {"properties": content})
+        workspace.arm.change("PUT", path, doing, {"properties": environment_body(spec)})
+
+
+def environment_body(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment as the REST API wants it."""
+    routes = {
+        f"{name.removesuffix('_route')}Route": {"path": route["path"], "port": route["port"]}
+        for name, route in spec["inference_config"].items()
+    }
+    return {"image": spec["image"], "inferenceConfig": routes, "osType": "Linux"}
 
 
 def model(workspace: Workspace, pin: Pin, bundle: Path) -> None:
