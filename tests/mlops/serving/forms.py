@@ -30,6 +30,14 @@ class Sent:
 Form = Callable[[pd.DataFrame], Sent]
 
 
+def encoded(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def decoded(content: bytes) -> Any:
+    return json.loads(content)
+
+
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON has them: null where a number is missing."""
     plain = frame.astype(object).where(frame.notna(), None)
@@ -42,7 +50,7 @@ def columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _json(path: str, content: Any) -> Sent:
-    return Sent(path, json.dumps(content).encode(), {"Content-Type": JSON})
+    return Sent(path, encoded(content), {"Content-Type": JSON})
 
 
 def plain(frame: pd.DataFrame) -> Sent:
@@ -115,7 +123,7 @@ def packed(model: str, datatype: str = "FP32", wanted: dict[str, Any] | None = N
                 "name": name, "shape": [len(frame)], "datatype": "BYTES" if words else datatype,
                 "parameters": {SIZE: len(data)},
             })  # fmt: skip
-        head = json.dumps({"inputs": named, **(wanted or {})}).encode()
+        head = encoded({"inputs": named, **(wanted or {})})
         headers = {"Content-Type": BINARY, LENGTH: str(len(head))}
         return Sent(infer(model), b"".join([head, *content]), headers)
 

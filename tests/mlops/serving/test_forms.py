@@ -33,10 +33,8 @@ def answered(reply, task):
 
 def unpacked(reply):
     """Tensors behind the JSON, by name."""
-    import json
-
     length = int(reply.headers[forms.LENGTH.lower()])
-    head, place, found = json.loads(reply.body[:length]), length, {}
+    head, place, found = forms.decoded(reply.body[:length]), length, {}
     for output in head["outputs"]:
         size = output["parameters"][forms.SIZE]
         found[output["name"]] = np.frombuffer(reply.body[place : place + size], "<f4")

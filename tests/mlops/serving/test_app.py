@@ -1,0 +1,220 @@
+"""Paths, methods, tokens, request ids, and what is counted."""
+
+import json
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlops.core import bundle
+from mlops.serving.routes import OPEN, ROUTES
+from tests.mlops.serving import bundles, forms
+
+ROW = forms.records(bundles.frame(1, missing=0))[0]
+POSTED = ["/predict", "/invocations", "/v2/models/binary-model/infer"]
+READ = [
+    *sorted(path for method, path in ROUTES if method == "GET"),
+    "/v2/models/binary-model", "/v2/models/binary-model/ready",
+    "/v2/models/binary-model/versions/7", "/v2/models/binary-model/versions/7/ready",
+]  # fmt: skip
+ME = {"x-model-name": "binary-model", "x-model-version": "7"}
+
+
+def count(client, name, **labels):
+    """One number of /metrics; 0 when nothing was counted yet."""
+    families = text_string_to_metric_families(client.get("/metrics").body.decode())
+    samples = (sample for family in families for sample in family.samples)
+    return next((s.value for s in samples if s.name == name and s.labels == labels), 0)
+
+
+@pytest.mark.parametrize("path", READ)
+def test_every_page_is_there_and_says_who_answers(made, client, path):
+    reply = client.get(path)
+    assert reply.status == 200
+    assert ME.items() <= reply.headers.items()
+    assert reply.headers["x-model-digest"] == bundle.digest(made("lightgbm", "binary"))
+    assert int(reply.headers["content-length"]) == len(reply.body)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("path", [*READ, *POSTED])
+def test_another_method_is_a_405_that_names_the_right_one(client, path, method):
+    reply = client.send(method, path, b"", {})
+    assert reply.status == 405
+    assert reply.headers["allow"] == ("POST" if path in POSTED else "GET")
+
+
+@pytest.mark.parametrize("path", POSTED)
+def test_reading_what_must_be_posted_is_a_405(client, path):
+    assert client.get(path).status == 405
+    assert client.send("HEAD", path, b"", {}).status == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/predict/", "/Predict", "/v2/models/other/infer", "/v2/models/binary-model/versions/8",
+     "/v2/models", "/..", "//predict", "/v2/models/binary-model/\u2603"],
+)  # fmt: skip
+def test_another_path_is_a_404_that_names_the_model(client, path):
+    reply = client.post(path, ROW)
+    assert (reply.status, reply.error) == (
+        404, f"{path}: no such path; the model is 'binary-model', see /docs"
+    )  # fmt: skip
+
+
+def test_a_version_in_the_path_is_the_same_model(client):
+    tensors = {"inputs": forms.tensors(bundles.frame(1))}
+    replies = [
+        client.post(f"/v2/models/binary-model{version}/infer", tensors)
+        for version in ("", "/versions/7")
+    ]
+    assert replies[0].json["outputs"] == replies[1].json["outputs"]
+    assert replies[0].json["model_version"] == "7"
+
+
+@pytest.mark.parametrize("identity", ["a", "7f.B-2_x:9", "x" * 128])
+def test_a_request_keeps_the_id_it_came_with(client, identity):
+    reply = client.post("/predict", ROW, {"X-Request-Id": identity})
+    assert reply.headers["x-request-id"] == identity
+    assert reply.json["id"] == identity
+    assert client.post("/predict", {}, {"X-Request-Id": identity}).json["id"] == identity
+
+
+@pytest.mark.parametrize("identity", ["", "x" * 129, "a b", "a\r\nx: y", "\xe9", "a\n"])
+def test_an_id_that_is_none_is_replaced(client, identity):
+    reply = client.post("/predict", ROW, {"X-Request-Id": identity})
+    assert reply.headers["x-request-id"] == reply.json["id"] != identity
+
+
+def test_every_request_has_an_id_of_its_own(client):
+    replies = client.at_once("/predict", [ROW] * 20)
+    assert len({reply.headers["x-request-id"] for reply in replies}) == 20
+
+
+# No secret, but what the service is told to be one.
+WORD = "a-word-among-tests"
+
+
+@pytest.fixture(scope="module")
+def guarded(made, serve):
+    return serve(made("lightgbm", "binary"), token=WORD)
+
+
+@pytest.mark.parametrize("path", sorted({*READ, *POSTED, "/nowhere"} - OPEN))
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "Bearer", "Bearer ", f"Bearer {WORD}x", f"Basic {WORD}", WORD, "Bearer \xe9"],
+)
+def test_without_the_token_nothing_is_said(guarded, path, given):
+    headers = {} if given is None else {"Authorization": given}
+    reply = guarded.send("POST" if path in POSTED else "GET", path, b"", headers)
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert reply.error == "authorization: expected the bearer token"
+
+
+def test_with_the_token_rows_are_scored_and_the_rest_is_as_without(guarded):
+    for scheme in ("Bearer", "bearer"):
+        headers = {"Authorization": f"{scheme} {WORD}"}
+        assert guarded.post("/predict", ROW, headers).status == 200
+        assert guarded.send("GET", "/nowhere", b"", headers).status == 404
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+def test_whoever_watches_over_the_process_needs_no_token(guarded, path):
+    assert guarded.get(path).status == 200
+
+
+def test_health_in_the_words_of_each_protocol(client):
+    assert client.get("/v2/health/live").json == {"live": True}
+    assert client.get("/v2/health/ready").json == {"ready": True, "name": "binary-model"}
+    assert client.get("/v2/models/binary-model/ready").json["ready"] is True
+    for path in ("/ping", "/health"):
+        assert client.get(path).body == b"\n"
+
+
+def test_a_service_that_stops_lives_but_is_not_ready(made, serve):
+    client = serve(made("lightgbm", "binary"))
+    client.app.service.stopping = True
+    assert client.get("/v2/health/live").status == 200
+    for path in ("/ping", "/health", "/v2/health/ready", "/v2/models/binary-model/ready"):
+        assert client.get(path).status == 503
+    reply = client.post("/predict", ROW)
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_unseen_categories_and_missing_numbers_are_counted_by_column(made, serve, form):
+    client = serve(made("lightgbm", "binary"))
+    frame = bundles.frame(3, missing=0).assign(words=["a", "new", "newer"], city="b")
+    frame["z"] = np.array([np.nan, 1, np.nan], dtype="float32")
+    sent = forms.forms("binary-model")[form](frame)
+    assert client.post(sent.path, sent.body, sent.headers).status == 200
+    assert count(client, "mlops_unseen_categories_total", column="words") == 2
+    assert count(client, "mlops_unseen_categories_total", column="city") == 0
+    assert count(client, "mlops_missing_values_total", column="z") == 2
+    assert count(client, "mlops_missing_values_total", column="numbers") == 0
+    digest = bundle.digest(made("lightgbm", "binary"))
+    assert count(client, "mlops_rows_total", digest=digest) == 3
+
+
+def test_scores_are_counted_by_tenth_and_requests_by_route_and_status(made, serve):
+    client = serve(made("lightgbm", "multiclass"))
+    frame = bundles.frame(50)
+    reply = client.post("/predict", forms.records(frame))
+    client.post("/predict", {})
+    scores = np.array([row["probabilities"] for row in reply.json["predictions"]])
+    for place in range(3):
+        tenths = np.clip(scores[:, place] * 10, 0, 9).astype(int)
+        for tenth in range(10):
+            counted = count(client, "mlops_scores_total", output=f"probability_{place}",
+                            tenth=f"{tenth / 10:.1f}")  # fmt: skip
+            assert counted == (tenths == tenth).sum()
+    assert count(client, "mlops_requests_total", route="predict", status="200") == 1
+    assert count(client, "mlops_requests_total", route="predict", status="422") == 1
+
+
+def test_what_is_refused_is_not_counted_as_scored(made, serve):
+    client = serve(made("lightgbm", "binary"))
+    tensors = {"inputs": forms.tensors(bundles.frame(2))}
+    client.post(
+        "/v2/models/binary-model/infer", tensors | {"parameters": {"binary_data_output": 3}}
+    )
+    client.post("/predict", [ROW, {**ROW, "z": 1e39}])
+    digest = bundle.digest(made("lightgbm", "binary"))
+    assert count(client, "mlops_rows_total", digest=digest) == 0
+
+
+def test_a_decision_is_the_probability_at_the_bundles_threshold(client):
+    for row in client.post("/predict", forms.records(bundles.frame(50))).json["predictions"]:
+        assert row["decision"] == (row["probability"] >= 0.5)
+
+
+def test_a_class_is_the_likeliest(made, serve):
+    client = serve(made("linear", "multiclass"))
+    for row in client.post("/predict", forms.records(bundles.frame(50))).json["predictions"]:
+        assert row["class"] == int(np.argmax(row["probabilities"]))
+        assert sum(row["probabilities"]) == pytest.approx(1)
+
+
+def test_the_card_is_shown_as_it_is(made, client):
+    folder = made("lightgbm", "binary")
+    card = json.loads((folder / bundle.CARD).read_text())
+    assert client.get("/model").json == {**card, "digest": bundle.digest(folder), "version": "7"}
+
+
+def test_a_model_that_has_no_finite_answer_says_null(made, serve):
+    """A linear model of numbers near the end of float32: inf less inf is no number."""
+    client = serve(made("linear", "binary"))
+    row = ROW | dict.fromkeys(bundles.NUMBERS, 3.4e38)
+    tensors = [
+        {"name": name, "shape": [1], "datatype": "BYTES" if name in bundles.WORDS else "FP32",
+         "data": [value]} for name, value in row.items()
+    ]  # fmt: skip
+    for path, body in [
+        ("/predict", row), ("/invocations", {"inputs": [row]}),
+        ("/v2/models/binary-model/infer", {"inputs": tensors}),
+    ]:  # fmt: skip
+        reply = client.post(path, body)
+        assert reply.status == 200
+        assert b"NaN" not in reply.body

@@ -1,0 +1,161 @@
+"""The Open Inference Protocol: types of tensors, outputs by name, ids, tensors behind the JSON."""
+
+import numpy as np
+import pytest
+
+from mlops.core import bundle
+from mlops.serving.inference import NUMBERS
+from tests.mlops.serving import bundles, forms
+from tests.mlops.serving.forms import LENGTH, SIZE
+from tests.mlops.serving.test_forms import scored, unpacked
+
+INFER = "/v2/models/multiclass-model/infer"
+OUTPUTS = ["probability_0", "probability_1", "probability_2"]
+TYPES = sorted(NUMBERS)
+
+
+@pytest.fixture(scope="module")
+def folder(made):
+    return made("lightgbm", "multiclass")
+
+
+@pytest.fixture(scope="module")
+def client(folder, serve):
+    return serve(folder, version="12")
+
+
+def whole(rows, datatype):
+    """Rows whose numbers every type can hold."""
+    frame = bundles.frame(rows, missing=0)
+    random = np.random.default_rng(3)
+    for name in bundles.NUMBERS:
+        frame[name] = random.integers(0, 2 if datatype == "BOOL" else 100, rows).astype("float32")
+    return frame
+
+
+def probabilities(reply):
+    assert reply.status == 200, reply.body
+    return np.column_stack([output["data"] for output in reply.json["outputs"]])
+
+
+@pytest.mark.parametrize("datatype", TYPES)
+def test_numbers_of_every_type_are_read_from_json(client, folder, datatype):
+    frame = whole(5, datatype)
+    tensors = forms.tensors(frame)
+    for tensor in tensors:
+        if tensor["datatype"] != "BYTES":
+            kind = bool if datatype == "BOOL" else float if datatype.startswith("FP") else int
+            tensor.update(datatype=datatype, data=[kind(value) for value in tensor["data"]])
+    found = probabilities(client.post(INFER, {"inputs": tensors}))
+    assert (found == scored(folder, frame)).all()
+
+
+@pytest.mark.parametrize("datatype", TYPES)
+def test_numbers_of_every_type_are_read_from_bytes(client, folder, datatype):
+    frame = whole(5, datatype)
+    sent = packed(frame, np.dtype(NUMBERS[datatype]).newbyteorder("<"), datatype)
+    found = probabilities(client.post(INFER, sent.body, sent.headers))
+    assert (found == scored(folder, frame)).all()
+
+
+def packed(frame, kind, datatype):
+    named, content = [], []
+    for name in frame:
+        if name in bundles.WORDS:
+            tensor = next(one for one in forms.tensors(frame) if one["name"] == name)
+            named.append(tensor)
+            continue
+        content.append(frame[name].to_numpy().astype(kind).tobytes())
+        named.append({"name": name, "shape": [len(frame), 1], "datatype": datatype,
+                      "parameters": {SIZE: len(content[-1])}})  # fmt: skip
+    head = forms.encoded({"inputs": named})
+    return forms.Sent(INFER, head + b"".join(content), {LENGTH: str(len(head))})
+
+
+def test_words_as_json_and_numbers_as_bytes_go_together(client, folder):
+    frame = bundles.frame(9)
+    sent = packed(frame, np.dtype("<f4"), "FP32")
+    found = probabilities(client.post(INFER, sent.body, sent.headers))
+    assert (found == scored(folder, frame)).all()
+
+
+def test_the_answer_names_the_model_its_version_its_digest_and_the_request(client, folder):
+    body = {"inputs": forms.tensors(bundles.frame(2))}
+    said = client.post(INFER, body | {"id": "42"}).json
+    assert said.pop("outputs")
+    assert said == {
+        "model_name": "multiclass-model", "model_version": "12", "id": "42",
+        "parameters": {"digest": bundle.digest(folder)},
+    }  # fmt: skip
+
+
+def test_a_request_without_an_id_is_answered_with_the_one_it_was_given(client):
+    reply = client.post(INFER, {"inputs": forms.tensors(bundles.frame(1))})
+    assert reply.json["id"] == reply.headers["x-request-id"]
+
+
+def test_outputs_come_in_the_models_order_with_type_and_shape(client):
+    outputs = client.post(INFER, {"inputs": forms.tensors(bundles.frame(4))}).json["outputs"]
+    assert [output["name"] for output in outputs] == OUTPUTS
+    assert {output["datatype"] for output in outputs} == {"FP32"}
+    assert [output["shape"] for output in outputs] == [[4]] * 3
+
+
+@pytest.mark.parametrize("names", [["probability_2"], ["probability_1", "probability_0"], []])
+def test_outputs_come_as_they_were_asked_for(client, folder, names):
+    frame = bundles.frame(4)
+    asked = [{"name": name} for name in names]
+    reply = client.post(INFER, {"inputs": forms.tensors(frame), "outputs": asked})
+    places = [OUTPUTS.index(name) for name in names or OUTPUTS]
+    assert (probabilities(reply) == scored(folder, frame)[:, places]).all()
+
+
+BINARY = {"parameters": {"binary_data_output": True}}
+ALL_BINARY = {"outputs": [{"name": n, "parameters": {"binary_data": True}} for n in OUTPUTS]}
+
+
+@pytest.mark.parametrize("wanted", [BINARY, ALL_BINARY])
+@pytest.mark.parametrize("binary", [False, True])
+def test_outputs_come_as_bytes_where_that_is_asked_for(client, folder, binary, wanted):
+    frame = bundles.frame(6)
+    if binary:
+        sent = forms.packed("multiclass-model", wanted=wanted)(frame)
+        reply = client.post(INFER, sent.body, sent.headers)
+    else:
+        reply = client.post(INFER, {"inputs": forms.tensors(frame), **wanted})
+    assert reply.headers["content-type"] == forms.BINARY
+    assert (np.column_stack(list(unpacked(reply).values())) == scored(folder, frame)).all()
+
+
+def test_some_outputs_come_as_bytes_and_others_as_json(client, folder):
+    frame = bundles.frame(6)
+    said = {"parameters": {"binary_data": False}}
+    asked = [{"name": "probability_2"}, {"name": "probability_0", **said}]
+    body = {"inputs": forms.tensors(frame), "outputs": asked, **BINARY}
+    reply = client.post(INFER, body)
+    length = int(reply.headers[LENGTH.lower()])
+    head = forms.decoded(reply.body[:length])
+    assert [sorted(output) for output in head["outputs"]] == [
+        ["datatype", "name", "parameters", "shape"], ["data", "datatype", "name", "shape"]
+    ]  # fmt: skip
+    expected = scored(folder, frame)
+    assert (np.frombuffer(reply.body[length:], "<f4") == expected[:, 2]).all()
+    assert (np.array(head["outputs"][1]["data"]) == expected[:, 0]).all()
+
+
+def test_nan_among_bytes_is_a_missing_value(client, folder):
+    frame = bundles.frame(3).assign(z=np.float32(np.nan))
+    as_bytes = forms.packed("multiclass-model")(frame)
+    as_nulls = forms.v2("multiclass-model")(frame)
+    answers = [client.post(s.path, s.body, s.headers) for s in (as_bytes, as_nulls)]
+    assert (probabilities(answers[0]) == probabilities(answers[1])).all()
+    assert (probabilities(answers[0]) == scored(folder, frame)).all()
+
+
+def test_metadata_names_columns_and_outputs_as_the_card_does(client):
+    said = client.get("/v2/models/multiclass-model").json
+    assert said["versions"] == ["12"]
+    assert [(tensor["name"], tensor["datatype"]) for tensor in said["inputs"]] == [
+        (name, "BYTES" if name in bundles.WORDS else "FP32") for name in bundles.COLUMNS
+    ]
+    assert [tensor["name"] for tensor in said["outputs"]] == OUTPUTS
