@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,8 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
 CARRIERS = ("EV", "UA")
 
 sys.path.insert(0, str(PROJECTS))
+# A shell's background jobs ignore Ctrl-C, and so would every process that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # As `mlops.core.families` does, but before a test can import scikit-learn.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
