@@ -41,15 +41,15 @@ class Invocations:
         self.columns = columns
         many: Any = list[columns.record]  # type: ignore[name-defined]
         records = many | msgspec.UnsetType
-        inputs = many | dict[str, msgspec.Raw] | msgspec.UnsetType
+        either = many | dict[str, msgspec.Raw] | msgspec.UnsetType
         unset = msgspec.UNSET
         envelope: Any = msgspec.defstruct(
             "Envelope",
             [
                 ("dataframe_split", Split | msgspec.UnsetType, unset),
                 ("dataframe_records", records, unset),
-                ("instances", records, unset),
-                ("inputs", inputs, unset),
+                ("instances", either, unset),
+                ("inputs", either, unset),
                 ("params", msgspec.Raw, ABSENT),
             ],
             forbid_unknown_fields=True,
@@ -78,20 +78,19 @@ class Invocations:
         form, content = given[0], getattr(found, given[0])
         if isinstance(content, Split):
             return self.columns.table(content.columns, content.data, f"{form}.data")
-        return self._columns(content, form) if isinstance(content, dict) else self._rows(content)
-
-    def _rows(self, records: list[Any]) -> Rows:
-        return self.columns.rows(records)
+        if isinstance(content, dict):
+            return self._columns(content, form)
+        return self.columns.rows(content)
 
     def _columns(self, content: dict[str, msgspec.Raw], within: str) -> Batch:
         self.columns.require(list(content), within)
-        decoded: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for name, values in content.items():
             try:
-                decoded[name] = self.columns.column[name].decode(values)
+                found[name] = self.columns.column[name].decode(_listed(values))
             except BROKEN as error:
                 raise malformed(error, f"{within}.{name}") from None
-        return self.columns.batch(decoded, within)
+        return self.columns.batch(found, within)
 
     def _csv(self, body: bytes) -> Rows:
         """A line of names and a line for each row, as pandas writes them; blank lines are none.
@@ -111,6 +110,12 @@ class Invocations:
             raise Refusal(400, "body: found nothing, expected a line of column names")
         self.columns.require(head, "CSV")
         return _typed(self.columns, head, lines)
+
+
+def _listed(values: msgspec.Raw) -> bytes:
+    """A column's values; a lone record may have one without a list."""
+    content = bytes(values)
+    return content if content.startswith(b"[") else b"[%b]" % content
 
 
 def _typed(columns: Columns, head: list[str], lines: Iterator[list[str]]) -> Rows:

@@ -83,6 +83,11 @@ def inputs_as_columns(frame: pd.DataFrame) -> Sent:
     return _json("/invocations", {"inputs": columns(frame), "params": {"temperature": 1}})
 
 
+def inputs_as_one_record(frame: pd.DataFrame) -> Sent:
+    """Of a single row MLflow takes the record as it is."""
+    return _json("/invocations", {"inputs": records(frame)[0]})
+
+
 def csv(frame: pd.DataFrame) -> Sent:
     # Nine digits tell every float32 from its neighbours.
     text = frame.to_csv(index=False, float_format="%.9g")

@@ -105,3 +105,11 @@ def test_a_mistake_is_its_own_requests_alone(services):
     assert replies[1].error == "row 1, column 'z': found a number beyond float32"
     for reply in replies[::2]:
         assert (answered(reply, "regression") == scored(folder, frame)).all()
+
+
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+def test_a_lone_record_needs_no_list(services, key):
+    folder, client = services["binary"]
+    frame = bundles.frame(1)
+    reply = client.post("/invocations", {key: forms.records(frame)[0]})
+    assert (answered(reply, "binary") == scored(folder, frame)).all()

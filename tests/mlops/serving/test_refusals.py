@@ -105,7 +105,7 @@ WRONG = [
     (INVOKE, as_columns(z=[1, 2]), 422, "inputs.z: found 2 rows, expected 1 as in 'numbers'"),
     (INVOKE, as_columns(y=[1]), 422, "inputs: unknown column 'y'"),
     (INVOKE, {"inputs": {"z": [1]}}, 422, "inputs: column 'numbers': missing"),
-    (INVOKE, as_columns(z=1.0), 422, "inputs.z: found number, expected array"),
+    (INVOKE, as_columns(z={}), 422, "inputs.z[0]: found object, expected number or null"),
     # Tensors.
     (INFER, {}, 422, "body: field 'inputs': missing"),
     (INFER, {"inputs": []}, 422, "inputs: column 'numbers': missing"),
