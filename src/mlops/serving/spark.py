@@ -1,0 +1,273 @@
+"""The same scoring on Spark's executors: `mapInArrow` with the function of one machine.
+
+Executors need this package, PyArrow and ONNX Runtime, and no pandas; the bundle travels with the
+function. Input and output lie where the driver and the executors both see them. Files are scored
+in groups, each a job of its own, so that work that was interrupted goes on at a group.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlops.core import engine
+from mlops.core.errors import UserError
+from mlops.serving import model, source, table
+from mlops.serving.formats import KINDS, Place
+from mlops.serving.model import Model
+from mlops.serving.output import Job, Output, Receipt
+from mlops.serving.work import ORIGIN, Work, opened
+
+NAME = re.compile(r"\w+(\.\w+){0,2}")
+FILES, BYTES = 32, 2**33
+CORRUPT, FILE, ROW = "_corrupt_record", "_scored_file", "_scored_row"
+TYPES = {pa.float64(): "double", pa.int64(): "long", pa.bool_(): "boolean"}
+# Rows that cross between the JVM and Python at a time.
+BATCH = 2**15
+
+_loaded: dict[str, Model] = {}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A bundle as bytes, to be loaded once in each process that scores."""
+
+    digest: str
+    files: dict[str, bytes]
+    text: bool
+
+    def load(self) -> Model:
+        if self.digest not in _loaded:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in self.files.items():
+                    (Path(folder) / name).write_bytes(content)
+                _loaded[self.digest] = model.load(Path(folder))
+        return _loaded[self.digest]
+
+    def score(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """For `mapInArrow`: the rows that are not refused, with what the model says."""
+        loaded = self.load()
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            yield from table.scored(rows, loaded, text=self.text).table.to_batches()
+
+    def refuse(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """For `mapInArrow`: the rows that are refused, with where they are and why."""
+        loaded, seen = self.load(), dict[str, Iterator[int]]()
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            yield from _refused(rows, loaded, self.text, seen).to_batches()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is read of Spark: the kind of file, its places; or a table by its name."""
+
+    said: str
+    source: source.Source | None
+
+    @property
+    def text(self) -> bool:
+        return self.source is not None and self.source.kind.text
+
+    def groups(self) -> list[tuple[Place, ...]]:
+        """Files that are scored by one job."""
+        made: list[list[Place]] = []
+        size = BYTES
+        for place in self.source.places if self.source else ():
+            if size >= BYTES or len(made[-1]) == FILES:
+                made.append([])
+                size = 0
+            made[-1].append(place)
+            size += place.path.stat().st_size
+        return [tuple(group) for group in made] or [()]
+
+    def rows(self, group: tuple[Place, ...]) -> int | None:
+        """How many rows there are, where the files say so."""
+        known = [self.source.kind.rows(place) for place in group] if self.source else [None]
+        return None if None in known else sum(filter(None, known))
+
+    def frame(self, session: Any, group: Sequence[Place]) -> Any:
+        """The group's rows in the order of its files, and columns for where they are."""
+        from pyspark.sql import functions as F
+
+        if self.source is None:
+            nowhere = F.lit(None).cast("bigint")
+            named = session.table(self.said).withColumn(FILE, F.lit(self.said))
+            return named.withColumn(ROW, nowhere)
+        frames = [self._file(session, place) for place in group]
+        return reduce(lambda one, other: one.unionByName(other), frames)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """Nothing tells of a table whether it has changed: it is another one each time."""
+        if self.source is None:
+            return [{"table": self.said, "read": time.time_ns()}]
+        return self.source.identity()
+
+    def _file(self, session: Any, place: Place) -> Any:
+        from pyspark.sql import functions as F
+
+        path = str(place.path.resolve())
+        assert self.source is not None
+        if not self.text:
+            read = session.read.parquet(path)
+            row = F.col("_metadata.row_index")
+        else:
+            fields = ", ".join(f"`{name}` string" for name in self.source.schema.names)
+            read = session.read.csv(
+                path, schema=f"{fields}, {CORRUPT} string", header=True, multiLine=True,
+                quote='"', escape='"', columnNameOfCorruptRecord=CORRUPT, enforceSchema=True,
+            )  # fmt: skip
+            row = F.lit(None).cast("bigint")
+        located = read.withColumn(FILE, F.lit(place.label)).withColumn(ROW, row)
+        for name, value in place.keys.items():
+            if name not in read.columns:
+                located = located.withColumn(name, F.lit(value))
+        return located
+
+
+def run(loaded: Model, bundle: Path, said: str, output: Path) -> Receipt:
+    """Score on Spark; as `batch.run`, which calls it."""
+    scored = Scored(said, None if _names_a_table(said) else source.find(said))
+    if scored.source:
+        _require_spark_reads(scored.source)
+        table.require(scored.source.schema, loaded, scored.source.places[0].label, text=scored.text)
+        scored.source.require_alike()
+    session = engine.start("spark")
+    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
+    shipped = Shipped(loaded.digest, _files(bundle), scored.text)
+    job = Job(
+        model=loaded.card.name, bundle=loaded.digest, engine="spark", rows_per_part=0,
+        input=scored.identity(),
+    )  # fmt: skip
+    with opened(Output(output), job) as work:
+        if not isinstance(work, Work):
+            return work
+        for number, group in enumerate(scored.groups()):
+            if f"{number:05}-00000" not in work.done:
+                _score(session, scored, group, shipped, loaded, work, number)
+        if scored.source and scored.identity() != job.input:
+            raise UserError(f"{said}: changed while it was read; run it again")
+        return work.finish()
+
+
+def _names_a_table(said: str) -> bool:
+    endings = tuple(ending for kind in KINDS for ending in kind.endings)
+    return bool(NAME.fullmatch(said)) and not Path(said).exists() and not said.endswith(endings)
+
+
+def _require_spark_reads(found: source.Source) -> None:
+    if found.places[0].table:
+        raise UserError(
+            f"{found.places[0].label}: found a table of DuckDB, expected files or a table of "
+            "Spark's; the engine duckdb reads it"
+        )
+
+
+def _files(bundle: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+
+
+def _score(
+    session: Any, scored: Scored, group: tuple[Place, ...], shipped: Shipped, loaded: Model,
+    work: Work, number: int,
+) -> None:  # fmt: skip
+    """One group as one job; its parts, and then the rows that it refused."""
+    frame = _read(session, scored, group)
+    rows = frame.drop(FILE, ROW)
+    if scored.text:
+        rows = rows.where(f"{CORRUPT} is null").drop(CORRUPT)
+    if not scored.source:
+        table.require(_arrow(rows.schema), loaded, scored.said)
+    work.clear(number)
+    said = _tagged(rows.mapInArrow(shipped.score, _schema(rows, loaded)), loaded)
+    counted = work.take(number, _written(said, work, "scored"))
+    refused, schema = [], _refused_schema(rows)
+    if counted != scored.rows(group):
+        refused = _written(frame.mapInArrow(shipped.refuse, schema), work, "refused")
+    work.refuse(number, refused, counted, _arrow(schema))
+
+
+def _written(frame: Any, work: Work, name: str) -> list[Path]:
+    """The files that Spark wrote of a frame, in the order of its rows."""
+    folder = work.spark / name
+    frame.write.parquet(str(folder.resolve()))
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _read(session: Any, scored: Scored, group: tuple[Place, ...]) -> Any:
+    from pyspark.errors import AnalysisException
+
+    try:
+        frame = scored.frame(session, group)
+        frame.schema  # noqa: B018, a remote session looks here.
+    except AnalysisException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{scored.said}: can't be read: {reason}") from None
+    return frame
+
+
+def _arrow(schema: Any) -> pa.Schema:
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    made: pa.Schema = to_arrow_schema(schema)
+    return made
+
+
+def _schema(rows: Any, loaded: Model) -> Any:
+    from pyspark.sql.types import StructType
+
+    schema = StructType(list(rows.schema.fields))
+    for field in table.answers(loaded.card):
+        schema = schema.add(field.name, TYPES[field.type])
+    return schema
+
+
+def _refused_schema(rows: Any) -> Any:
+    from pyspark.sql.types import LongType, StringType, StructType
+
+    schema = StructType().add("file", StringType()).add("row", LongType())
+    schema = schema.add("reason", StringType())
+    taken = set(schema.names)
+    for field in rows.schema:
+        schema = schema if field.name in taken else schema.add(field)
+    return schema
+
+
+def _tagged(frame: Any, loaded: Model) -> Any:
+    """Each column of predictions with the bundle's name: Spark keeps it in the files' metadata."""
+    for field in table.answers(loaded.card):
+        frame = frame.withMetadata(field.name, table.metadata(loaded))
+    return frame
+
+
+def _refused(rows: pa.Table, loaded: Model, text: bool, seen: dict[str, Iterator[int]]) -> pa.Table:
+    """The refused rows of a batch. A CSV is read by one task, which counts its rows."""
+    files, numbers = rows.column(FILE), rows.column(ROW)
+    if text:
+        counted = [next(seen.setdefault(file, count())) for file in files.to_pylist()]
+        numbers = pa.chunked_array([pa.array(counted, type=pa.int64())])
+    _, reasons = table.read(rows, loaded, text=text)
+    if text:
+        torn = np.flatnonzero(rows.column(CORRUPT).is_valid().to_numpy()).tolist()
+        reasons |= dict.fromkeys(torn, "found another number of fields than the header has")
+    places = pa.array(sorted(reasons), type=pa.int64())
+    taken = {CORRUPT, FILE, ROW, "reason", *(field.name for field in ORIGIN)}
+    kept = rows.select([name for name in rows.column_names if name not in taken])
+    made = pa.table({
+        "file": files.take(places), "row": numbers.take(places),
+        "reason": pa.array([reasons[place] for place in places.to_pylist()], type=pa.string()),
+    })  # fmt: skip
+    for name in kept.column_names:
+        made = made.append_column(kept.schema.field(name), kept.column(name).take(places))
+    return made

@@ -1,0 +1,176 @@
+"""A job's work: parts that are kept as they are done, and put together when all are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+from pydantic import ValidationError
+
+from mlops.core.errors import UserError
+from mlops.core.files import read_json, write_json
+from mlops.serving.output import Job, Output, Receipt, alone, aside, publish
+
+ORIGIN = (pa.field("file", pa.string()), pa.field("row", pa.int64()))
+
+
+@dataclass(frozen=True)
+class Work:
+    """The folder of one job, ours alone while it is open."""
+
+    output: Output
+    job: Job
+
+    @property
+    def scored(self) -> Path:
+        return self.output.work / "scored"
+
+    @property
+    def refused(self) -> Path:
+        return self.output.work / "refused"
+
+    @cached_property
+    def done(self) -> set[str]:
+        """The parts that are there."""
+        # A part's refused rows, none as a rule, are written last.
+        names = {path.stem for path in self.refused.glob("*.parquet")}
+        return {name for name in names if self._part(name).exists()}
+
+    def keep(self, name: str, table: pa.Table, refused: pa.Table) -> None:
+        """Write a part, whole or not at all. Raises UserError for what CSV can't hold."""
+        path = self._part(name)
+        with aside(path) as place:
+            if self.output.csv:
+                self._write_csv(table, place, header=not int(name.replace("-", "")))
+            else:
+                pq.write_table(table, place)
+        refused = refused.replace_schema_metadata({"rows": str(len(table))})
+        with aside(self.refused / f"{name}.parquet") as place:
+            pq.write_table(refused, place)
+
+    @property
+    def spark(self) -> Path:
+        """Where Spark writes what is not done yet."""
+        return self.output.work / "spark"
+
+    def clear(self, group: int) -> None:
+        """Remove what a killed run left of a group: there may have been more files."""
+        shutil.rmtree(self.spark, ignore_errors=True)
+        for left in self.scored.glob(f"part-{group:05}-*"):
+            left.unlink()
+
+    def take(self, group: int, files: list[Path]) -> int:
+        """Make files that Spark wrote the parts of a group; how many rows they have."""
+        rows = 0
+        for number, file in enumerate(files):
+            rows += pq.read_metadata(file).num_rows
+            path = self._part(f"{group:05}-{number:05}")
+            if self.output.csv:
+                with aside(path) as place:
+                    self._write_csv(pq.read_table(file), place, header=not group + number)
+            else:
+                file.replace(path)
+        return rows
+
+    def refuse(self, group: int, files: list[Path], rows: int, schema: pa.Schema) -> None:
+        """Keep what a group refused, which ends it; `rows` it did not."""
+        with aside(self.refused / f"{group:05}-00000.parquet") as place:
+            said = schema.with_metadata({"rows": str(rows)})
+            with pq.ParquetWriter(place, said) as writer:
+                for file in files:
+                    table = pq.read_table(file)
+                    writer.write_table(table.cast(schema).replace_schema_metadata(said.metadata))
+
+    def finish(self) -> Receipt:
+        """Put what was written in its place."""
+        counts = [pq.read_schema(path).metadata[b"rows"] for path in self._refused()]
+        refused = self._merge_refused()
+        if self.output.csv:
+            self._merge_csv()
+        receipt = Receipt(
+            **self.job.model_dump(), rows=sum(map(int, counts)), refused=refused,
+            output=str(self.output.path),
+        )  # fmt: skip
+        with aside(self.output.work / "receipt.json") as place:
+            write_json(place, receipt.model_dump(mode="json"))
+        publish(self.output)
+        return receipt
+
+    def _part(self, name: str) -> Path:
+        return self.scored / f"part-{name}.{'csv' if self.output.csv else 'parquet'}"
+
+    def _refused(self) -> list[Path]:
+        return sorted(self.refused.glob("*.parquet"))
+
+    def _merge_refused(self) -> int:
+        paths, count = self._refused(), 0
+        target = self.output.work / "rejected.parquet"
+        with aside(target) as place:
+            schema = pq.read_schema(paths[0]).remove_metadata()
+            with pq.ParquetWriter(place, schema) as writer:
+                for path in paths:
+                    table = pq.read_table(path, schema=schema)
+                    count += len(table)
+                    if len(table):
+                        writer.write_table(table.replace_schema_metadata(None))
+        if not count:
+            target.unlink()
+        return count
+
+    def _write_csv(self, table: pa.Table, path: Path, header: bool) -> None:
+        try:
+            options = csv.WriteOptions(include_header=header, quoting_style="needed")
+            csv.write_csv(table, path, options)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.output.path}: CSV can't hold this: {reason}") from None
+
+    def _merge_csv(self) -> None:
+        whole = self.output.work / "whole.csv"
+        with aside(whole) as place, place.open("wb") as target:
+            for path in sorted(self.scored.glob("*.csv")):
+                with path.open("rb") as part:
+                    shutil.copyfileobj(part, target, 2**20)
+
+
+@contextmanager
+def opened(output: Output, job: Job) -> Iterator[Work | Receipt]:
+    """The job's folder, with what an earlier run of the same job left; its receipt, when it had
+    been finished.
+
+    Raises Refused when another process writes there, UserError when the output is not ours.
+    """
+    output.path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(output):
+        publish(output)
+        receipt = output.finished()
+        if receipt and Job.of(receipt.model_dump()) == job:
+            shutil.rmtree(output.work)
+            yield receipt
+            return
+        work = Work(output, job)
+        _begin(work)
+        yield work
+
+
+def _begin(work: Work) -> None:
+    state = work.output.work / "job.json"
+    try:
+        same = Job.of(read_json(state)) == work.job
+    except (FileNotFoundError, ValueError, ValidationError):
+        same = False
+    if not same:
+        for left in work.output.work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        write_json(state, work.job.model_dump(mode="json"))
+    for folder in (work.scored, work.refused):
+        folder.mkdir(exist_ok=True)
+        for torn in folder.glob(".*"):
+            torn.unlink()
