@@ -1,18 +1,26 @@
-"""What the service says of itself: OpenAPI 3.1, made of the bundle's own schema, and a page."""
+"""What the service says of itself: OpenAPI 3.1, made of the bundle's own schema."""
 
 from __future__ import annotations
 
-import html
-import json
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from mlops.core.bundle import Card, Input
+from mlops.serving.inference import BYTES, NUMBERS, SIZE
 from mlops.serving.model import Model
 
 Json = dict[str, Any]
-NUMBER = {"type": ["number", "null"]}
+# The largest double that is a finite float32 when it is rounded.
+LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
+NUMBER = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 WORD = {"type": ["string", "null"]}
+TEXT, COUNT, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+# Null where the model itself has no finite answer.
+SCORE = {"type": ["number", "null"]}
+JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
+RECORD = {"$ref": "#/components/schemas/Record"}
 REFUSALS = {
     "400": "The body is not what its content type says.",
     "401": "The bearer token is missing or another.",
@@ -27,21 +35,23 @@ REFUSALS = {
 def document(model: Model) -> Json:
     """The OpenAPI document of a service with this model."""
     card = model.card
+    said = card.trained_on
+    span = f" of {said['since']} to {said['until']}" if {"since", "until"} <= said.keys() else ""
+    rows = f" on {said['rows']} rows{span}" if "rows" in said else ""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": f"{card.name}: {card.target}",
             "version": version("mlops"),
-            "description": f"Bundle {model.digest}, a {card.family} trained on "
-            f"{card.trained_on['rows']} rows of {card.trained_on['since']} to "
-            f"{card.trained_on['until']}. A null is a missing value.",
+            "description": f"Bundle {model.digest}, a {card.family} trained{rows}. "
+            "A null is a missing value.",
         },
-        "paths": _paths(model),
+        "paths": paths(model),
         "components": {
             "schemas": {
                 "Record": _record(card),
                 "Prediction": _prediction(card),
-                "Refusal": _object({"error": {"type": "string"}, "id": {"type": "string"}}),
+                "Refusal": _object({"error": TEXT, "id": TEXT}),
             },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
@@ -54,76 +64,118 @@ def example(card: Card) -> Json:
     return dict(card.example)
 
 
-def _paths(model: Model) -> Json:
+def paths(model: Model) -> Json:
+    """Every path, its methods, and what each takes and answers."""
     card, row = model.card, example(model.card)
-    record, many = {"$ref": "#/components/schemas/Record"}, {"type": "array", "minItems": 1}
-    records = many | {"items": record}
     infer = f"/v2/models/{card.name}"
-    split = _object({
-        "columns": {"type": "array", "items": {"type": "string"}},
-        "data": {"type": "array", "items": {"type": "array"}},
-    })  # fmt: skip
-    forms = [
-        _object({name: schema}, extra=False)
-        for name, schema in (
-            ("dataframe_records", records), ("instances", records), ("inputs", records),
-            ("dataframe_split", split),
-        )
-    ]  # fmt: skip
+    score = _object({"predictions": _listed(_object(dict.fromkeys(card.outputs, SCORE)))})
     return {
         "/predict": {"post": _scoring(
-            "Score one record or many", {"anyOf": [record, records]}, row, _answered(card)
+            "Score one record or many", {JSON: ({"anyOf": [RECORD, _rows(RECORD)]}, row)},
+            _answered(card),
         )},
         "/invocations": {"post": _scoring(
-            "Score in MLflow's forms", {"oneOf": forms}, {"dataframe_records": [row]},
-            _object({"predictions": {"type": "array"}}),
+            "Score in MLflow's forms",
+            {JSON: ({"oneOf": _forms(card)}, {"dataframe_records": [row]}), CSV: (TEXT, _csv(row))},
+            score,
         )},
         f"{infer}/infer": {"post": _scoring(
-            "Score by the Open Inference Protocol", _tensors(card), tensors(card),
-            _object({"model_name": {"type": "string"}, "outputs": {"type": "array"}}),
+            "Score by the Open Inference Protocol",
+            {JSON: (_tensors(card), tensors(card)), BINARY: ({}, None)},
+            _object({"model_name": TEXT, "outputs": _listed(_output(card))}), BINARY,
         )},
         infer: {"get": _reading("The model's inputs and outputs")},
-        f"{infer}/ready": {"get": _reading("Whether the model is ready")},
+        f"{infer}/ready": {"get": _ready("Whether the model is ready", _ready_said())},
         "/v2": {"get": _reading("The server's name and extensions")},
-        "/v2/health/live": {"get": _reading("Whether the process lives")},
-        "/v2/health/ready": {"get": _reading("Whether it takes requests")},
+        "/v2/health/live": {"get": _reading("Whether the process lives", _object({"live": FLAG}))},
+        "/v2/health/ready": {"get": _ready("Whether it takes requests", _ready_said())},
         "/model": {"get": _reading("The bundle's card")},
         "/openapi.json": {"get": _reading("This document")},
-        "/ping": {"get": _reading("Whether it takes requests", "application/json", {})},
-        "/health": {"get": _reading("Whether it takes requests", "application/json", {})},
-        "/version": {"get": _reading("The service's version", "text/plain", {"type": "string"})},
-        "/metrics": {"get": _reading("Prometheus' counters", "text/plain", {"type": "string"})},
-        "/docs": {"get": _reading("A page to read", "text/html", {"type": "string"})},
+        "/ping": {"get": _ready("Whether it takes requests", TEXT, "text/plain")},
+        "/health": {"get": _ready("Whether it takes requests", TEXT, "text/plain")},
+        "/version": {"get": _reading("The service's version", TEXT, "text/plain")},
+        "/metrics": {"get": _reading("Prometheus' counters", TEXT, "text/plain")},
+        "/docs": {"get": _reading("A page to read", TEXT, "text/html")},
     }  # fmt: skip
 
 
 def tensors(card: Card) -> Json:
     """The example as tensors of the Open Inference Protocol."""
-    kinds = {"float": "FP32", "string": "BYTES"}
     row = example(card)
     return {
         "inputs": [
-            {"name": c.name, "shape": [1], "datatype": kinds[c.type], "data": [row[c.name]]}
+            {"name": c.name, "shape": [1], "datatype": _datatype(c), "data": [row[c.name]]}
             for c in card.inputs
         ]
     }
 
 
-def _tensors(card: Card) -> Json:
-    tensor = _object({
-        "name": {"enum": [column.name for column in card.inputs]},
-        "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
-        "datatype": {"type": "string"},
-        "data": {"type": "array"},
+def _datatype(column: Input) -> str:
+    return "FP32" if column.type == "float" else BYTES
+
+
+def _csv(row: Json) -> str:
+    cells = ("" if value is None else str(value) for value in row.values())
+    return f"{','.join(row)}\n{','.join(cells)}\n"
+
+
+def _forms(card: Card) -> list[Json]:
+    """MLflow's forms: a body has one of them."""
+    values = {column.name: {"type": "array", "items": _value(column)} for column in card.inputs}
+    names = {"type": "array", "items": {"enum": list(values)}, "uniqueItems": True}
+    split = _object({
+        "columns": names | {"minItems": len(values)},
+        "data": _rows({"type": "array", "minItems": len(values), "maxItems": len(values)}),
     })  # fmt: skip
+    many = _rows(RECORD)
+    either = {"anyOf": [RECORD, many, _object(values, extra=False)]}
+    forms = {"dataframe_split": split, "dataframe_records": many, "instances": either,
+             "inputs": either}  # fmt: skip
+    return [
+        {**_object({name: form}, extra=False), "properties": {name: form, "params": {}}}
+        for name, form in forms.items()
+    ]
+
+
+def _tensors(card: Card) -> Json:
     count = len(card.inputs)
-    listed = {"type": "array", "items": tensor, "minItems": count, "maxItems": count}
-    return _object({"inputs": listed})
+    inputs = {"type": "array", "items": {"oneOf": [_tensor(c) for c in card.inputs]},
+              "minItems": count, "maxItems": count}  # fmt: skip
+    outputs = _listed({"type": "object", "properties": {"name": {"enum": list(card.outputs)}},
+                       "required": ["name"]})  # fmt: skip
+    optional = {"id": {"type": ["string", "null"]}, "outputs": outputs,
+                "parameters": {"type": ["object", "null"]}}  # fmt: skip
+    whole = _object({"inputs": inputs})
+    return whole | {"properties": whole["properties"] | optional}
+
+
+def _tensor(column: Input) -> Json:
+    """One column as a tensor, (rows,) or (rows, 1), or in bytes behind the JSON."""
+    kinds = list(NUMBERS) if column.type == "float" else [BYTES]
+    parameters = {"type": ["object", "null"], "properties": {SIZE: COUNT}}
+    known = _object({
+        "name": {"const": column.name}, "datatype": {"enum": kinds},
+        "shape": {"type": "array", "items": COUNT, "minItems": 1, "maxItems": 2},
+    })  # fmt: skip
+    return known | {
+        "properties": known["properties"] | {"data": {"type": "array"}, "parameters": parameters}
+    }
+
+
+def _output(card: Card) -> Json:
+    return _object({
+        "name": {"enum": list(card.outputs)}, "datatype": {"const": "FP32"},
+        "shape": {"type": "array", "items": COUNT},
+    }) | {"anyOf": [_object({"data": _listed(SCORE)}), _object({"parameters": {}})]}  # fmt: skip
 
 
 def _record(card: Card) -> Json:
     properties = {column.name: _column(column) for column in card.inputs}
     return _object(properties, extra=False) | {"examples": [example(card)]}
+
+
+def _value(column: Input) -> Json:
+    return NUMBER if column.type == "float" else WORD
 
 
 def _column(column: Input) -> Json:
@@ -135,22 +187,30 @@ def _column(column: Input) -> Json:
 
 def _prediction(card: Card) -> Json:
     if card.task == "multiclass":
-        return _object({
-            "probabilities": {"type": "array", "items": {"type": "number"}},
-            "class": {"type": "integer"},
-        })  # fmt: skip
+        return _object({"probabilities": _listed(SCORE), "class": {"type": ["integer", "null"]}})
     if card.task == "regression":
-        return _object({"prediction": {"type": "number"}})
-    decision = {} if card.threshold is None else {"decision": {"type": "boolean"}}
-    return _object({"probability": {"type": "number"}} | decision)
+        return _object({"prediction": SCORE})
+    decision = {} if card.threshold is None else {"decision": {"type": ["boolean", "null"]}}
+    return _object({"probability": SCORE} | decision)
 
 
 def _answered(card: Card) -> Json:
-    text = {"type": "string"}
-    found = {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}
+    found = _listed({"$ref": "#/components/schemas/Prediction"})
     return _object(
-        {"model": text, "version": text, "digest": text, "id": text, "predictions": found}
+        {"model": TEXT, "version": TEXT, "digest": TEXT, "id": TEXT, "predictions": found}
     )
+
+
+def _ready_said() -> Json:
+    return _object({"ready": FLAG, "name": TEXT})
+
+
+def _listed(item: Json) -> Json:
+    return {"type": "array", "items": item}
+
+
+def _rows(item: Json) -> Json:
+    return _listed(item) | {"minItems": 1}
 
 
 def _object(properties: Json, extra: bool = True) -> Json:
@@ -162,81 +222,39 @@ def _object(properties: Json, extra: bool = True) -> Json:
     }
 
 
-def _scoring(summary: str, body: Json, shown: Json, answer: Json) -> Json:
-    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
-    return {
-        "summary": summary,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": body, "example": shown}},
-        },
-        "responses": {
-            "200": {"description": "The scores", "content": {"application/json": {
-                "schema": answer}}},
-            **{code: {"description": text, "content": refusal} for code, text in REFUSALS.items()},
-        },
-    }  # fmt: skip
+def _said(description: str, schema: Json, *kinds: str) -> Json:
+    return {"description": description, "content": {kind: {"schema": schema} for kind in kinds}}
 
 
-def _reading(summary: str, kind: str = "application/json", schema: Json | None = None) -> Json:
-    found = {"type": "object"} if schema is None else schema
-    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+def _refused(*statuses: str) -> Json:
+    refusal = {"$ref": "#/components/schemas/Refusal"}
+    said = REFUSALS | {"503": "The service is stopping."}
+    return {status: _said(said[status], refusal, JSON) for status in statuses}
+
+
+def _scoring(summary: str, bodies: dict[str, tuple[Json, Any]], answer: Json, *also: str) -> Json:
+    """`bodies` has schema and example by content type; the answer is JSON, or one of `also`."""
+    content = {
+        kind: {"schema": schema} | ({} if shown is None else {"example": shown})
+        for kind, (schema, shown) in bodies.items()
+    }
+    answered = _said("The scores", answer, JSON)
+    answered["content"] |= {kind: {} for kind in also}
     return {
         "summary": summary,
-        "responses": {
-            "200": {"description": summary, "content": {kind: {"schema": found}}},
-            "401": {"description": REFUSALS["401"], "content": refusal},
-        },
+        "requestBody": {"required": True, "content": content},
+        "responses": {"200": answered, **_refused(*REFUSALS)},
     }
 
 
-def page(model: Model) -> str:
-    """The same for people: what to send, to which path, with a real row to try."""
-    card = model.card
-    row = json.dumps(example(card), indent=2, ensure_ascii=False)
-    rows = "\n".join(
-        f"<tr><td><code>{html.escape(c.name)}</code></td><td>{c.type}</td>"
-        f"<td>{html.escape(c.unit)}</td></tr>"
-        for c in card.inputs
-    )
-    paths = "\n".join(
-        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
-        f"<td>{html.escape(what['summary'])}</td></tr>"
-        for path, methods in _paths(model).items()
-        for method, what in methods.items()
-    )
-    return PAGE.format(
-        name=html.escape(card.name), target=html.escape(card.target), digest=model.digest,
-        row=html.escape(row), rows=rows, paths=paths,
-    )  # fmt: skip
+def _reading(summary: str, schema: Json | None = None, kind: str = JSON) -> Json:
+    found = {"type": "object"} if schema is None else schema
+    return {
+        "summary": summary,
+        "responses": {"200": _said(summary, found, kind), **_refused("401")},
+    }
 
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{name}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; width: 100% }}
-td {{ border-top: 1px solid #8884; padding: .3rem .6rem .3rem 0; vertical-align: top }}
-textarea, pre {{ box-sizing: border-box; width: 100%; font: 14px/1.4 ui-monospace, monospace }}
-textarea {{ height: 20rem }} pre {{ white-space: pre-wrap }}
-</style>
-<h1>{name}</h1>
-<p>Predicts <code>{target}</code> with bundle <code>{digest}</code>.
-The whole description is in <a href="openapi.json">openapi.json</a>.</p>
-<h2>Try it</h2>
-<p>A row of the training data, for <code>POST /predict</code>.</p>
-<textarea id="body" aria-label="The request's body">{row}</textarea>
-<p><button id="send">Send</button></p><pre id="answer" aria-live="polite"></pre>
-<h2>Paths</h2><table>{paths}</table>
-<h2>Columns</h2><table>{rows}</table>
-<script>
-document.getElementById("send").onclick = async () => {{
-  const body = document.getElementById("body").value;
-  const headers = {{"content-type": "application/json"}};
-  const answer = await fetch("predict", {{method: "POST", body, headers}});
-  document.getElementById("answer").textContent = answer.status + " " + await answer.text();
-}};
-</script>
-"""
+def _ready(summary: str, schema: Json, kind: str = JSON) -> Json:
+    responses = {"200": _said(summary, schema, kind), **_refused("503")}
+    return {"summary": summary, "responses": responses}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mlops.serving import metrics, openapi
+from mlops.serving import metrics, openapi, page
 from mlops.serving.errors import Refusal
 from mlops.serving.http import Answer, Request
 from mlops.serving.service import Service
@@ -84,7 +84,7 @@ async def _ready(service: Service, request: Request) -> Answer:
 
 async def _ping(service: Service, request: Request) -> Answer:
     await _ready(service, request)
-    return Answer(b"\n")
+    return Answer(b"\n", b"text/plain")
 
 
 async def _version(service: Service, request: Request) -> Answer:
@@ -112,7 +112,7 @@ async def _openapi(service: Service, request: Request) -> Answer:
 
 
 async def _docs(service: Service, request: Request) -> Answer:
-    return Answer(openapi.page(request.endpoint.model).encode(), b"text/html; charset=utf-8")
+    return Answer(page.page(request.endpoint.model).encode(), b"text/html; charset=utf-8")
 
 
 ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {

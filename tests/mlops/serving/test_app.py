@@ -17,6 +17,7 @@ READ = [
     "/v2/models/binary-model", "/v2/models/binary-model/ready",
     "/v2/models/binary-model/versions/7", "/v2/models/binary-model/versions/7/ready",
 ]  # fmt: skip
+OUTPUTS = ("probability_0", "probability_1", "probability_2")
 ME = {"x-model-name": "binary-model", "x-model-version": "7"}
 
 
@@ -203,18 +204,18 @@ def test_the_card_is_shown_as_it_is(made, client):
     assert client.get("/model").json == {**card, "digest": bundle.digest(folder), "version": "7"}
 
 
-def test_a_model_that_has_no_finite_answer_says_null(made, serve):
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_a_model_that_has_no_finite_answer_says_null_and_decides_nothing(made, serve, task):
     """A linear model of numbers near the end of float32: inf less inf is no number."""
-    client = serve(made("linear", "binary"))
+    client = serve(made("linear", task))
     row = ROW | dict.fromkeys(bundles.NUMBERS, 3.4e38)
-    tensors = [
-        {"name": name, "shape": [1], "datatype": "BYTES" if name in bundles.WORDS else "FP32",
-         "data": [value]} for name, value in row.items()
-    ]  # fmt: skip
-    for path, body in [
-        ("/predict", row), ("/invocations", {"inputs": [row]}),
-        ("/v2/models/binary-model/infer", {"inputs": tensors}),
-    ]:  # fmt: skip
-        reply = client.post(path, body)
-        assert reply.status == 200
-        assert b"NaN" not in reply.body
+    frame = bundles.frame(1).assign(**row)
+    none, outputs = {"probability": None, "decision": None}, ["probability"]
+    if task == "multiclass":
+        none, outputs = {"probabilities": [None] * 3, "class": None}, list(OUTPUTS)
+    assert client.post("/predict", row).json["predictions"] == [none]
+    assert client.post("/invocations", {"inputs": [row]}).json == {
+        "predictions": [dict.fromkeys(outputs)]
+    }
+    said = client.post(f"/v2/models/{task}-model/infer", {"inputs": forms.tensors(frame)}).json
+    assert [output["data"] for output in said["outputs"]] == [[None]] * len(outputs)

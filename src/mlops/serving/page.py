@@ -1,0 +1,102 @@
+"""The service's description for people: what to send, where to, with a real row to try."""
+
+from __future__ import annotations
+
+import html
+import json
+
+from mlops.core.bundle import Input
+from mlops.serving import openapi
+from mlops.serving.model import Model
+
+# A column of a thousand categories would bury the others.
+SHOWN = 12
+
+
+def page(model: Model) -> str:
+    """HTML that needs nothing but itself."""
+    card = model.card
+    row = json.dumps(openapi.example(card), indent=2, ensure_ascii=False)
+    operations = [
+        (method.upper(), path, what["summary"])
+        for path, methods in openapi.paths(model).items()
+        for method, what in methods.items()
+    ]
+    return PAGE.format(
+        name=html.escape(card.name), target=html.escape(card.target), digest=model.digest,
+        row=html.escape(row), paths="\n".join(_path(*operation) for operation in operations),
+        columns="\n".join(_column(column) for column in card.inputs),
+    )  # fmt: skip
+
+
+def _path(method: str, path: str, summary: str) -> str:
+    shown = html.escape(path)
+    # A link that leaves this page's folder would miss a service behind a prefix.
+    link = f'<a href="{shown.lstrip("/")}">{shown}</a>' if method == "GET" else shown
+    return f"<tr><td><code>{method} {link}</code><td>{html.escape(summary)}"
+
+
+def _column(column: Input) -> str:
+    known = ", ".join(column.categories[:SHOWN])
+    more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
+    about = html.escape(f"{known}{more}" if known else column.unit)
+    return f"<tr><td><code>{html.escape(column.name)}</code><td>{column.type}<td>{about}"
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{name}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem }}
+h1, h2 {{ line-height: 1.2 }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere }}
+td:first-child {{ width: 50% }}
+code, pre, textarea {{ font: .9rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }}
+textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1px solid #8884;
+  border-radius: .3rem }}
+textarea {{ height: 20rem; resize: vertical }}
+pre {{ white-space: pre-wrap; min-height: 3rem }}
+button {{ font: inherit; padding: .4rem 1.6rem }}
+</style>
+<h1>{name}</h1>
+<p>Predicts <code>{target}</code> with bundle <code>{digest}</code>.
+The whole description is in <a href="openapi.json">openapi.json</a>.</p>
+<h2>Try it</h2>
+<p>A row of the training data, for <code>POST /predict</code>:</p>
+<textarea id="body" aria-label="The request's body" spellcheck="false">{row}</textarea>
+<p><button id="send">Send</button></p>
+<pre id="answer" aria-live="polite"></pre>
+<h2>Paths</h2>
+<table>
+{paths}
+</table>
+<h2>Columns</h2>
+<p>A <code>null</code> is a missing value. A string that training never saw is scored all the
+same.</p>
+<table>
+<tr><th>name<th>type<th>unit, or what training saw
+{columns}
+</table>
+<script>
+document.getElementById("send").onclick = async () => {{
+  const shown = document.getElementById("answer");
+  const headers = {{"content-type": "application/json"}};
+  try {{
+    const body = document.getElementById("body").value;
+    const answer = await fetch("predict", {{method: "POST", body, headers}});
+    const text = await answer.text();
+    shown.textContent = answer.status + " " + JSON.stringify(JSON.parse(text), null, 2);
+  }} catch (error) {{
+    shown.textContent = error;
+  }}
+}};
+</script>
+</html>
+"""
