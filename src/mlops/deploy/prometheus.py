@@ -1,0 +1,42 @@
+"""Prometheus' text, as places that run bundles give it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+
+class Sample(NamedTuple):
+    """One value, with what it is of."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def samples(text: str) -> Iterator[Sample]:
+    """Every value in the text; one of a counter by its full name, `_total` included."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield Sample(sample.name, sample.labels, float(sample.value))
+
+
+def quantile(share: float, buckets: Mapping[float, float]) -> float:
+    """What such a share of values stays below, from counts of all up to each bound.
+
+    Within a bucket values are taken to be spread evenly, as Prometheus does; 0 without values.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return 0.0
+    rank, below, start = share * buckets[bounds[-1]], 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= rank:
+            # The last bucket has no end.
+            if bound == float("inf"):
+                return start
+            return start + (bound - start) * (rank - below) / max(buckets[bound] - below, 1e-12)
+        below, start = buckets[bound], bound
+    return start

@@ -1,0 +1,182 @@
+"""Databricks Model Serving that runs here: its REST API, with a state and its delays.
+
+A configuration is pending for a few requests; meanwhile another is refused with 409. What is
+served really scores, with the bundle that the version was registered from. Every body must be
+what Databricks' own SDK understands to the last key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from databricks.sdk.service.serving import EndpointCoreConfigInput, EndpointTag
+
+from mlops.core import bundle
+from tests.mlops.deploy.cloud import Answer, Call, Cloud
+
+API = "/api/2.0/serving-endpoints"
+TOKEN = "the-owners"
+
+
+class Databricks(Cloud):
+    """A workspace; `looks` is how many requests a change takes."""
+
+    routes = (
+        (rf"POST {API}", "create"),
+        (rf"GET {API}/([^/]+)", "get"),
+        (rf"PUT {API}/([^/]+)/config", "update"),
+        (rf"PATCH {API}/([^/]+)/tags", "tag"),
+        (rf"DELETE {API}/([^/]+)", "delete"),
+        (rf"GET {API}/([^/]+)/metrics", "metrics"),
+        (r"GET /api/2\.0/mlflow/unity-catalog/model-versions/get", "version"),
+        (r"POST /serving-endpoints/([^/]+)/served-models/([^/]+)/invocations", "score"),
+    )
+
+    def __init__(self, looks: int = 2) -> None:
+        super().__init__()
+        self.looks = looks
+        self.endpoints: dict[str, Any] = {}
+        # The registry: folder and tags of each version.
+        self.versions: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
+        self.under_way: dict[str, list[Any]] = {}
+        self.failure = ""
+        self.measured = ""
+
+    def environment(self) -> dict[str, str]:
+        return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": TOKEN}
+
+    def register(self, model: str, version: int, folder: Path) -> None:
+        """Make a version of a bundle, as `mlops register` does."""
+        self.versions[model, str(version)] = folder, {"mlops.bundle": bundle.digest(folder)}
+
+    def shares(self, name: str) -> dict[str, int]:
+        routes = self.endpoints[name]["config"]["traffic_config"]["routes"]
+        return {route["served_model_name"]: route["traffic_percentage"] for route in routes}
+
+    def tick(self) -> None:
+        for name, entry in list(self.under_way.items()):
+            entry[0] -= 1
+            if entry[0] <= 0:
+                del self.under_way[name]
+                entry[1]()
+
+    def denied(self, path: str, call: Call) -> Answer | None:
+        if call.headers.get("Authorization") == f"Bearer {TOKEN}":
+            return None
+        return _error(401, "UNAUTHENTICATED", "Credential was not sent or is of another.")
+
+    def missing(self, path: str) -> Answer:
+        return _error(404, "RESOURCE_DOES_NOT_EXIST", f"{path} does not exist.")
+
+    def get(self, call: Call, name: str) -> Answer:
+        return Answer(200, self._endpoint(name))
+
+    def create(self, call: Call) -> Answer:
+        name = call.body["name"]
+        if name in self.endpoints:
+            return _error(400, "RESOURCE_ALREADY_EXISTS", f"Endpoint {name} already exists.")
+        self.endpoints[name] = {"name": name, "tags": [], "config": {}, "state": {}}
+        try:
+            return self._begin(name, call.body["config"])
+        except Answer:
+            del self.endpoints[name]
+            raise
+
+    def update(self, call: Call, name: str) -> Answer:
+        self._endpoint(name)
+        if name in self.under_way:
+            return _error(409, "RESOURCE_CONFLICT", "The endpoint is being updated already.")
+        return self._begin(name, call.body)
+
+    def delete(self, call: Call, name: str) -> Answer:
+        self._endpoint(name)
+        del self.endpoints[name]
+        self.under_way.pop(name, None)
+        return Answer(200, {})
+
+    def tag(self, call: Call, name: str) -> Answer:
+        endpoint = self._endpoint(name)
+        added = [EndpointTag.from_dict(tag).as_dict() for tag in call.body.get("add_tags", [])]
+        gone = {tag["key"] for tag in added} | set(call.body.get("delete_tags", []))
+        endpoint["tags"] = [tag for tag in endpoint["tags"] if tag["key"] not in gone] + added
+        return Answer(200, {"tags": endpoint["tags"]})
+
+    def version(self, call: Call) -> Answer:
+        found = self.versions.get((call.query["name"], call.query["version"]))
+        if found is None:
+            return self.missing(f"{call.query['name']} version {call.query['version']}")
+        tags = [{"key": key, "value": value} for key, value in found[1].items()]
+        return Answer(200, {"model_version": {**call.query, "status": "READY", "tags": tags}})
+
+    def score(self, call: Call, name: str, entity: str) -> Answer:
+        config = self._endpoint(name)["config"]
+        for served in config.get("served_entities", []):
+            if served["name"] == entity:
+                folder, _ = self.versions[served["entity_name"], served["entity_version"]]
+                scorer = bundle.Scorer(folder)
+                said = scorer.predict(pd.DataFrame(call.body["dataframe_records"])).tolist()
+                rows = [{scorer.card.outputs[0]: value} for value in said]
+                return Answer(200, {"predictions": rows})
+        return self.missing(entity)
+
+    def metrics(self, call: Call, name: str) -> Answer:
+        self._endpoint(name)
+        return Answer(200, self.measured)
+
+    def _endpoint(self, name: str) -> Any:
+        if name not in self.endpoints:
+            raise self.missing(f"Endpoint {name}")
+        return self.endpoints[name]
+
+    def _begin(self, name: str, content: Any) -> Answer:
+        self._require_sound(content)
+        endpoint, failure, self.failure = self.endpoints[name], self.failure, ""
+        entities = [{**entity, "creator": "owner", "creation_timestamp": 1,
+                     "state": {"deployment": "DEPLOYMENT_CREATING"}}
+                    for entity in content["served_entities"]]  # fmt: skip
+        pending = {**content, "served_entities": entities}
+        endpoint["pending_config"] = pending
+        endpoint["state"] = {"ready": "READY" if endpoint["config"] else "NOT_READY",
+                             "config_update": "IN_PROGRESS"}  # fmt: skip
+        self.under_way[name] = [self.looks, self._end(endpoint, pending, failure)]
+        return Answer(200, endpoint)
+
+    def _end(self, endpoint: Any, pending: Any, failure: str) -> Callable[[], None]:
+        def ended() -> None:
+            known = {entity["name"] for entity in endpoint["config"].get("served_entities", [])}
+            for entity in pending["served_entities"]:
+                failed = failure and entity["name"] not in known
+                entity["state"] = {
+                    "deployment": "DEPLOYMENT_FAILED" if failed else "DEPLOYMENT_READY",
+                    "deployment_state_message": failure if failed else "",
+                }
+            if failure:
+                endpoint["state"]["config_update"] = "UPDATE_FAILED"
+                # Without an earlier one, the failed configuration is the endpoint's.
+                endpoint["config"] = endpoint["config"] or pending
+                return
+            endpoint["config"] = pending
+            del endpoint["pending_config"]
+            endpoint["state"] = {"ready": "READY", "config_update": "NOT_UPDATING"}
+
+        return ended
+
+    def _require_sound(self, content: Any) -> None:
+        if EndpointCoreConfigInput.from_dict(content).as_dict() != content:
+            raise _error(400, "MALFORMED_REQUEST", "Unknown fields.")
+        names = [entity["name"] for entity in content["served_entities"]]
+        routes = content["traffic_config"]["routes"]
+        if len(set(names)) != len(names) or {r["served_model_name"] for r in routes} != set(names):
+            raise _error(400, "INVALID_PARAMETER_VALUE", "Routes and served entities differ.")
+        if sum(route["traffic_percentage"] for route in routes) != 100:
+            raise _error(400, "INVALID_PARAMETER_VALUE", "Traffic must sum to 100.")
+        for entity in content["served_entities"]:
+            if (entity["entity_name"], entity["entity_version"]) not in self.versions:
+                raise self.missing(f"{entity['entity_name']} version {entity['entity_version']}")
+
+
+def _error(status: int, code: str, message: str) -> Answer:
+    return Answer(status, {"error_code": code, "message": message})
