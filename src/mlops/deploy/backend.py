@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 LOOK = 0.03
 START_SECONDS = 60.0
 # How often a process that is ready is looked after, and how long it may be silent then.
-WATCH_SECONDS, SILENT_SECONDS = 5.0, 20.0
+WATCH_SECONDS, SILENT_SECONDS = 2.0, 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
 # A process that lived so long has forgotten that it once did not.
 SOUND_SECONDS = 60.0
@@ -154,7 +154,7 @@ class Backend:
                 self._give_up(f"serves {serves[:12] or 'nothing known'}")
                 return
             self.reason, self.ready, self.tried = "", True, True
-            log.info("ready", extra={"digest": self.digest, "process": self.pid})
+            log.info("ready", extra={"digest": self.digest, "pid": self.pid})
             self._changed()
             while True:
                 await asyncio.sleep(WATCH_SECONDS)
@@ -162,6 +162,9 @@ class Backend:
                     await self._serves()
         except TimeoutError:
             self._give_up("does not answer")
+        except Exception as error:
+            log.exception("watch failed", extra={"digest": self.digest})
+            self._give_up(f"can't be watched: {error}")
 
     async def _serves(self) -> str:
         """The digest that the process says it serves, as soon as it says so."""

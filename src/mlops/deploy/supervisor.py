@@ -162,6 +162,11 @@ class Supervisor:
 
     async def _ask(self, backend: Backend, body: bytes) -> dict[str, Any]:
         headers = {"content-type": "application/json", **_authorized()}
+        # One that was started this moment is waited for; one that has died has failed.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS):
+                while not backend.tried:
+                    await asyncio.sleep(LOOK_SECONDS)
         begun = time.perf_counter()
         try:
             said = await backend.ask(Asked("POST", "/predict", headers, body), ASK_SECONDS)

@@ -16,7 +16,6 @@ from mlops.deploy.target import Endpoint
 from mlops.gitops import reconcile, registry, status
 from tests.mlops.deploy.processes import stop
 
-
 ENDPOINT = Endpoint("staging", "flights-late", Path())
 
 
