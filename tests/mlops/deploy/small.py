@@ -14,26 +14,29 @@ from mlops.gitops.manifest import Contents, Pin
 
 
 def made(folder: Path, slope: float) -> str:
-    """Write a bundle whose probability is a logistic curve of one number; its digest."""
+    """Write a bundle whose probability is a logistic curve of two numbers; its digest."""
     folder.mkdir(parents=True)
     x = np.linspace(-2, 2, 40, dtype=np.float32)
+    z = np.tile(np.float32([0.0, 0.5]), 20)
     nodes = [
         helper.make_node("Mul", ["x", "slope"], ["line"]),
-        helper.make_node("Sigmoid", ["line"], ["probability"]),
+        helper.make_node("Add", ["line", "z"], ["sum"]),
+        helper.make_node("Sigmoid", ["sum"], ["probability"]),
     ]
     graph = helper.make_graph(
         nodes, "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]) for name in ("x", "z")],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["rows"])],
         [helper.make_tensor("slope", TensorProto.FLOAT, [], [slope])],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / bundle.MODEL)
-    said = 1 / (1 + np.exp(-slope * x))
-    pd.DataFrame({"x": x, "prediction": said}).to_parquet(folder / bundle.REFERENCE)
+    said = 1 / (1 + np.exp(-slope * x - z))
+    pd.DataFrame({"x": x, "z": z, "prediction": said}).to_parquet(folder / bundle.REFERENCE)
     bundle.write_card(folder, {
         "name": "small", "task": "binary", "target": "y", "classes": 2,
-        "inputs": [{"name": "x", "type": "float", "unit": ""}], "example": {"x": 0.5},
+        "inputs": [{"name": name, "type": "float", "unit": ""} for name in ("x", "z")],
+        "example": {"x": 0.5, "z": 0.0},
         "outputs": ["probability"], "threshold": 0.5, "family": "linear",
         "hyperparameters": {"slope": slope}, "trained_on": {}, "parity": 0.0, "hashes": {},
     })  # fmt: skip

@@ -217,10 +217,10 @@ def test_health_is_what_azure_monitor_counted(azure, bundles):
 
 def test_a_bundle_is_asked_whatever_its_share(azure, bundles):
     _, second = deploy(bundles[0]), deploy(bundles[1])
-    found = azureml.ask(HERE, second, [{"x": 0.0}, {"x": 1.0}])
+    found = azureml.ask(HERE, second, [{"x": 0.0, "z": 0.0}, {"x": 1.0, "z": 0.0}])
     assert found.scores == pytest.approx((0.5, 0.8808), abs=1e-4)
     azure.faults.append(Fault("POST /score", 503))
-    assert azureml.ask(HERE, second, [{"x": 0.0}]).scores == ()
+    assert azureml.ask(HERE, second, [{"x": 0.0, "z": 0.0}]).scores == ()
 
 
 def test_what_nobody_pinned_is_not_overlooked(azure, bundles):

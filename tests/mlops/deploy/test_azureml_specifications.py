@@ -173,7 +173,7 @@ def test_the_image_starts_as_azure_ml_starts_it(tmp_path):
             "MLOPS_MODEL_VERSION": "3"}  # fmt: skip
     service = subprocess.Popen(entry, env={**os.environ, **told})
     try:
-        rows = {"dataframe_records": [{"x": 0.0}]}
+        rows = {"dataframe_records": [{"x": 0.0, "z": 0.0}]}
         retried = requests.Session()
         retry = requests.adapters.Retry(total=40, backoff_factor=0.1, backoff_max=1)
         retried.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))

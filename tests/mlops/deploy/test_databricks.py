@@ -224,9 +224,9 @@ def test_a_quantile_lies_within_its_bucket():
 
 def test_a_version_is_asked_whatever_its_share(workspace, bundles):
     _, second = deploy(bundles[0]), deploy(bundles[1])
-    found = databricks.ask(HERE, second, [{"x": 0.0}, {"x": 1.0}])
+    found = databricks.ask(HERE, second, [{"x": 0.0, "z": 0.0}, {"x": 1.0, "z": 0.0}])
     assert found.scores == pytest.approx((0.5, 0.8808), abs=1e-4)
-    assert databricks.ask(HERE, "f" * 64, [{"x": 0.0}]).scores == ()
+    assert databricks.ask(HERE, "f" * 64, [{"x": 0.0, "z": 0.0}]).scores == ()
 
 
 def test_what_nobody_pinned_is_not_overlooked(workspace, bundles):
