@@ -45,11 +45,9 @@ def main() -> None:
     except ValueError as error:
         print(error)
 
-    answer = ask(service, "/predict", [row, row])
-    print(
-        f"bundle {answer.headers['x-model-digest'][:12]}: {len(answer.json()['predictions'])} rows"
-    )
-    print(json.dumps(answer.json()["predictions"][0]))
+    answer = ask(service, "/predict", [row, row]).json()
+    print(f"bundle {answer['digest'][:12]}: {len(answer['predictions'])} rows")
+    print(json.dumps(answer["predictions"][0]))
 
 
 if __name__ == "__main__":
