@@ -61,7 +61,8 @@ class Stand:
         place.mkdir(exist_ok=True)
         settings = {
             "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(),
-            "metrics_port": free_port(), "debug": False, "parallel_workers": 0,
+            "metrics_port": free_port(), "debug": False, "gzip_enabled": False,
+            "parallel_workers": 0,
         }  # fmt: skip
         model = {"name": "model", "implementation": f"{RIVALS}.mlserver.Onnx"}
         (place / "settings.json").write_text(json.dumps(settings))
