@@ -10,7 +10,7 @@ import pytest
 from mlops.deploy import local
 from mlops.deploy.home import Home
 from mlops.deploy.target import Endpoint
-from tests.mlops.deploy import bundles, small
+from tests.mlops.deploy import bundles
 from tests.mlops.deploy.processes import stop
 
 
@@ -27,7 +27,7 @@ class Place:
         self.folders: dict[str, Path] = {}
         self.expected: dict[str, list[float]] = {}
 
-    def bundle(self, slope: float, make=small.made) -> str:
+    def bundle(self, slope: float, make=bundles.sound) -> str:
         """Make one; its digest."""
         folder = self.base / f"bundle-{len(self.folders)}"
         digest = make(folder, slope)
@@ -37,7 +37,7 @@ class Place:
         return digest
 
     def pin(self, digest: str):
-        return small.pin(digest, self.versions[digest])
+        return bundles.pin(digest, self.versions[digest])
 
     def deploy(self, digest: str) -> str:
         local.deploy(self.endpoint, self.pin(digest), self.folders[digest])
