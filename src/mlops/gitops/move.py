@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlops import deploy
 from mlops.core.errors import UserError
 from mlops.core.params import Params
-from mlops.deploy import TARGETS
-from mlops.gitops import git, manifest, pins, verdict
+from mlops.gitops import git, manifest, pins, reconcile, verdict
 from mlops.gitops.forge import Forge
 from mlops.gitops.manifest import Manifest, Pin
 from mlops.gitops.pin import LOCK, accepted, of_workspace
@@ -53,11 +53,10 @@ def promote(root: Path, source: str, target: str, forge: Forge) -> str:
     pinned = _manifest_at(root, main, source)
     if pinned.pin is None:
         raise UserError(f"{manifest.path(source)}: pins nothing; there is nothing to promote")
-    running = TARGETS[pinned.target].current(source, root)
-    if running != pinned.pin.digest:
-        runs = running[:12] if running else "nothing"
+    found = deploy.named(pinned.target).current(reconcile.endpoint_of(pinned, root, source))
+    if found.traffic != {pinned.pin.digest: 100}:
         raise UserError(
-            f"{source}: runs {runs}, pinned is {pinned.pin.digest[:12]}; "
+            f"{source}: runs {reconcile.shown(found)}, pinned is {pinned.pin.digest[:12]}; "
             f"`mlops reconcile {source}` first"
         )
     return _repin(root, main, target, pinned.pin, "promote", f"It runs in {source} now.", forge)

@@ -77,7 +77,8 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
         kept = root / FETCHED / (digest or f"{name}-{version.version}")
         if not kept.is_dir() or folder_digest(kept) != digest:
             with whole_folder(kept) as folder:
-                found = client.download_artifacts(version.run_id, "bundle", str(folder))
+                run = version.run_id or ""
+                found = client.download_artifacts(run, "bundle", str(folder))
                 _require_digest(uri, Path(found), digest)
                 for file in Path(found).iterdir():
                     file.rename(folder / file.name)
