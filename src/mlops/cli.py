@@ -165,8 +165,12 @@ def reconcile(environment: str, check: bool) -> None:
     _end(act)
 
 
-@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+_own_options = {"ignore_unknown_options": True}
+_arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+
+
+@main.command(add_help_option=False, context_settings=_own_options)
+@_arguments
 def serve(arguments: tuple[str, ...]) -> None:
     """Serve a bundle's folder, or a registered model's, over HTTP."""
     from mlops.serving import server
@@ -177,6 +181,15 @@ def serve(arguments: tuple[str, ...]) -> None:
         return registry.fetch(uri, ROOT)
 
     _end(lambda: server.main(arguments, fetched))
+
+
+@main.command(add_help_option=False, context_settings=_own_options)
+@_arguments
+def score(arguments: tuple[str, ...]) -> None:
+    """Score a whole table with a bundle."""
+    from mlops.serving import batch
+
+    _end(lambda: batch.main(arguments))
 
 
 @main.command()
