@@ -29,7 +29,7 @@ def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:
 
 
 def _classes(table: Array) -> list[dict[str, Any]]:
-    known: Array = ~np.isnan(table).any(axis=1)
+    known = np.isfinite(table.sum(axis=1))
     return [
         {"probabilities": row, "class": best if is_known else None}
         for row, best, is_known in zip(

@@ -143,8 +143,8 @@ def _tensors(card: Card) -> Json:
               "minItems": count, "maxItems": count}  # fmt: skip
     outputs = _listed({"type": "object", "properties": {"name": {"enum": list(card.outputs)}},
                        "required": ["name"]})  # fmt: skip
-    optional = {"id": {"type": ["string", "null"]}, "outputs": outputs,
-                "parameters": {"type": ["object", "null"]}}  # fmt: skip
+    optional = {"id": {"type": ["string", "null"]}, "parameters": {"type": ["object", "null"]},
+                "outputs": outputs | {"type": ["array", "null"]}}  # fmt: skip
     whole = _object({"inputs": inputs})
     return whole | {"properties": whole["properties"] | optional}
 

@@ -56,7 +56,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 h1, h2 {{ line-height: 1.2 }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere }}
+  vertical-align: top; overflow-wrap: break-word }}
 td:first-child {{ width: 50% }}
 code, pre, textarea {{ font: .9rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }}
 textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1px solid #8884;

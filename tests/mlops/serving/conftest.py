@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,3 +52,29 @@ def serve() -> Iterator[Callable[..., Client]]:
 def client(made: Made, serve: Callable[..., Client]) -> Client:
     """A service with a model of two classes."""
     return serve(made("lightgbm", "binary"))
+
+
+@pytest.fixture(scope="session")
+def programs(shared: Any) -> Callable[[Path], Path]:
+    """Where the programs lie that a lock pins; its pins may conflict with this repository's.
+
+    The test is skipped where there is no network.
+    """
+
+    def make(folder: Path, lock: Path) -> None:
+        _uv("venv", "--python", sys.executable, str(folder))
+        python = str(folder / "bin" / "python")
+        _uv("pip", "sync", "--python", python, "--require-hashes", str(lock))
+
+    def made(lock: Path) -> Path:
+        folder: Path = shared.folder(f"programs-{lock.stem}", lambda to: make(to, lock))
+        return folder / "bin"
+
+    return made
+
+
+def _uv(*words: str) -> None:
+    done = subprocess.run(["uv", "-q", *words], capture_output=True, text=True, check=False)
+    if "error sending request" in done.stderr or "Network" in done.stderr:
+        pytest.skip(f"no network: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr

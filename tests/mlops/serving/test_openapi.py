@@ -1,0 +1,145 @@
+"""The service does what its OpenAPI document says, and the document says what it does."""
+
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from mlops.core import bundle
+from mlops.serving import openapi
+from tests.mlops.serving import bundles, forms
+from tests.mlops.serving.test_app import READ
+from tests.served import served
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", params=bundles.TASKS)
+def client(request, made, serve):
+    return serve(made("lightgbm", request.param))
+
+
+@pytest.fixture(scope="module")
+def document(client):
+    return client.get("/openapi.json").json
+
+
+def schema_of(document, content):
+    """A schema of the document, whole in itself."""
+    return {**content["application/json"]["schema"], "components": document["components"]}
+
+
+def check(document, schema, value):
+    jsonschema.Draft202012Validator(schema_of(document, schema)).validate(value)
+
+
+def posts(document):
+    return {path: what["post"] for path, what in document["paths"].items() if "post" in what}
+
+
+def test_every_schema_is_one(document):
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for operation in posts(document).values():
+        bodies = [said["content"] for said in operation["responses"].values()]
+        for content in (operation["requestBody"]["content"], *bodies):
+            for one in content.values():
+                jsonschema.Draft202012Validator.check_schema(one.get("schema", {}))
+
+
+def test_every_page_is_described_and_every_described_page_is_there(client, document):
+    described = {path for path, what in document["paths"].items() if "get" in what}
+    own = {path for path in described if path.startswith("/v2/models/")}
+    assert described - own == {path for path in READ if not path.startswith("/v2/models/")}
+    assert len(own) == 2
+    for path in described:
+        assert client.get(path).status == 200
+
+
+def test_every_example_is_of_its_schema_and_is_answered_as_described(client, document):
+    for path, operation in posts(document).items():
+        content = operation["requestBody"]["content"]
+        for kind, body in content.items():
+            if "example" not in body:
+                continue
+            if kind == forms.JSON:
+                check(document, content, body["example"])
+            sent = body["example"] if kind == forms.JSON else body["example"].encode()
+            reply = client.post(path, sent, {"Content-Type": kind})
+            assert reply.status == 200, reply.body
+            check(document, operation["responses"]["200"]["content"], reply.json)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_every_form_is_of_its_schema_and_is_answered_as_described(client, document, form):
+    name = client.app.service.endpoint.name
+    sent = forms.forms(name)[form](bundles.frame(20))
+    operation = posts(document)[sent.path]
+    reply = client.post(sent.path, sent.body, sent.headers)
+    check(document, operation["responses"]["200"]["content"], reply.json)
+    if sent.headers["Content-Type"] == forms.JSON:
+        plain = forms.decoded(sent.body.replace(b"NaN", b"null"))
+        check(document, operation["requestBody"]["content"], plain)
+
+
+def test_what_the_schema_refuses_is_refused(client, document):
+    row = forms.records(bundles.frame(1))[0]
+    content = posts(document)["/predict"]["requestBody"]["content"]
+    for wrong in ({**row, "x": 1}, {**row, "z": "1"}, {**row, "city": 1}, [], [{}], 3,
+                  {**row, "z": np.nextafter(openapi.LARGEST, np.inf)}):  # fmt: skip
+        with pytest.raises(jsonschema.ValidationError):
+            check(document, content, wrong)
+        assert client.post("/predict", wrong).status == 422
+    for right in (openapi.LARGEST, -openapi.LARGEST, None, 5e-324):
+        check(document, content, {**row, "z": right})
+        assert client.post("/predict", {**row, "z": right}).status == 200
+
+
+def test_a_refusal_is_as_described(client, document):
+    for path, operation in posts(document).items():
+        for body, kind in [(b"{", forms.JSON), ([], forms.JSON), (b"", "text/html")]:
+            reply = client.post(path, body, {"Content-Type": kind})
+            said = operation["responses"][str(reply.status)]["content"]
+            check(document, said, reply.json)
+
+
+def test_a_card_without_the_span_of_its_training_is_described_too(tmp_path, serve):
+    rows = bundles.frame()
+    said = bundles.card(rows, "linear", "regression") | {"trained_on": {}}
+    model = bundles.exported("linear", "regression", rows)
+    client = serve(bundles.write(tmp_path / "bundle", model, said, rows))
+    assert "linear trained." in client.get("/openapi.json").json["info"]["description"]
+    assert client.get("/docs").status == 200
+
+
+def test_the_page_shows_names_and_rows_as_they_are(tmp_path, serve):
+    rows = bundles.frame()
+    said = bundles.card(rows, "linear", "regression") | {
+        "target": "<script>alert(1)</script>",
+        "example": {**bundles.card(rows, "linear", "regression")["example"], "city": "</textarea>"},
+    }
+    model = bundles.exported("linear", "regression", rows)
+    client = serve(bundles.write(tmp_path / "bundle", model, said, rows))
+    page = client.get("/docs").body.decode()
+    assert "<script>alert" not in page
+    assert page.count("</textarea>") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("project", ["wine", "diabetes"])
+def test_schemathesis_finds_nothing(finished, programs, tmp_path, project):
+    """Every check of a tool that knows how services fail, with bodies it makes of the schema."""
+    folder = finished(project).root / "models" / "bundle"
+    with served(folder, tmp_path) as service:
+        done = subprocess.run(
+            [programs(HERE / "clients.lock") / "st", "--config-file", HERE / "schemathesis.toml",
+             "run", f"{service.url}/openapi.json", "--max-examples=100",
+             "--seed=1", "--no-color", "--generation-database=none"],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert service.count("mlops_requests_total") > 300
+        assert service.post("/predict", bundle.read_card(folder).example).status == 200
