@@ -46,8 +46,9 @@ class Load:
     ) -> None:
         self.url, self.rows, self.expected = url, rows, expected
         self.answered: Counter[str] = Counter()
+        self._asked = [0] * clients
         self.failed: list[str] = []
-        self._over = threading.Event()
+        self._over, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(clients)]
 
     def __enter__(self) -> Load:
@@ -62,6 +63,11 @@ class Load:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    @property
+    def asked(self) -> int:
+        """The requests that were sent."""
+        return sum(self._asked)
 
     def wait(self, more: int, digest: str = "", seconds: float = 60.0) -> None:
         """Until so many more were answered, by this digest if one is named."""
@@ -79,6 +85,7 @@ class Load:
         place = number
         while not self._over.is_set():
             place = (place + 1) % len(self.rows)
+            self._asked[number] += 1
             try:
                 status, headers, answer = _post(client, self.rows[place], JSON)
             except Exception as error:
@@ -94,4 +101,5 @@ class Load:
         said = answer["predictions"][0]["probability"]
         if abs(said - self.expected[digest][place]) > 1e-5:
             self.failed.append(f"{digest[:12]} said {said}")
-        self.answered[digest] += 1
+        with self._lock:
+            self.answered[digest] += 1

@@ -45,6 +45,19 @@ def test_a_pin_that_is_written_is_the_pin_that_is_read():
     assert manifest.parse(manifest.with_pin(TEXT, PIN), "here").pin == PIN
 
 
+def test_a_manifest_of_before_there_were_rollouts_has_the_defaults():
+    found = manifest.parse(TEXT, "here").rollout
+    assert found.steps == (10, 50)
+    assert (found.bake_seconds, found.requests, found.shadow) == (60, 100, False)
+    assert found.limits == manifest.Limits(errors=0.01, latency=2.0, drift=0.2)
+
+
+def test_a_rollout_is_kept_when_a_pin_is_written():
+    text = TEXT.replace("pin:", "rollout: {steps: [], shadow: true}  # Ours.\npin:")
+    found = manifest.parse(manifest.with_pin(text, PIN), "here")
+    assert (found.rollout.steps, found.rollout.shadow, found.pin) == ((), True, PIN)
+
+
 def test_a_pin_that_is_written_twice_is_written_once():
     once = manifest.with_pin(TEXT, PIN)
     assert manifest.with_pin(once, PIN) == once
@@ -62,6 +75,18 @@ def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
     [
         ({"traget": "local"}, "traget: unknown key; did you mean 'target'?"),
         ({"target": "mars"}, "target: found 'mars', expected 'local'"),
+        (
+            {"target": "mars"},
+            "target: found 'mars', expected 'local', 'azureml', 'databricks' or 'kubernetes'",
+        ),
+        ({"rollout": {"stesp": []}}, "rollout.stesp: unknown key; did you mean 'steps'?"),
+        (
+            {"rollout": {"limits": {"drfit": 1}}},
+            "rollout.limits.drfit: unknown key; did you mean 'drift'?",
+        ),
+        ({"rollout": {"steps": [50, 10]}}, "rollout: found {'steps': [50, 10]}, expected steps "),
+        ({"rollout": {"steps": [100]}}, "rollout.steps.0: found 100, expected less than"),
+        ({"rollout": {"bake_seconds": -1}}, "rollout.bake_seconds: found -1, expected greater"),
         ({"endpoint": "No!"}, "endpoint: found 'No!', expected"),
         ({"pin": {"model": "m"}}, "pin.version: missing"),
         ({"pin": {**PIN.model_dump(), "digest": "xyz"}}, "pin.digest: found 'xyz'"),

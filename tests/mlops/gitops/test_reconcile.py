@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from contextlib import chdir
 from pathlib import Path
 
@@ -11,11 +17,12 @@ import pytest
 from mlops.core import tracking
 from mlops.core.errors import Refused, UserError
 from mlops.deploy import local
-from mlops.deploy.home import HOME
+from mlops.deploy.home import HOME, Home
 from mlops.deploy.target import Endpoint
 from mlops.gitops import reconcile, registry, status
-from tests.mlops.deploy.processes import stop
+from tests.mlops.deploy.processes import ended, stop
 
+pytestmark = pytest.mark.slow
 ENDPOINT = Endpoint("staging", "flights-late", Path())
 
 
@@ -246,3 +253,130 @@ def test_check_makes_no_experiment_on_a_server_that_has_none(pinned, tmp_path, m
     differences(clone)
     experiments = MlflowClient(f"sqlite:///{tmp_path / 'fresh.db'}").search_experiments()
     assert [experiment.name for experiment in experiments] == ["Default"]
+
+
+# A second version, and what becomes of it.
+
+
+def rollout(clone, **changes):
+    """Write another rollout into staging's manifest."""
+    import yaml
+
+    content = {"steps": [50], "bake_seconds": 0.5, "requests": 20, **changes}
+    file = clone.root / "environments" / "staging.yaml"
+    above, below = re.split(r"(?ms)^rollout:.*(?=^pin:)", file.read_text())
+    file.write_text(f"{above}{yaml.safe_dump({'rollout': content})}{below}")
+
+
+EASY = {"errors": 0.0, "latency": 1000.0, "drift": 1000.0}
+STRICT = {**EASY, "drift": 1e-9}
+
+
+@pytest.fixture
+def second(pinned):
+    """Staging runs one version, and pins another one."""
+    clone, first = pinned
+    rollout(clone, limits=EASY)
+    run(clone)
+    clone.retrain(seed=3, **{"tune.families": ["linear"]})
+    made = clone.judged_pin()
+    assert made.digest != first.digest
+    clone.pin("staging", made)
+    return clone, first, made
+
+
+def remark(clone):
+    with chdir(clone.root):
+        return status.status(clone.params(), Path())[1][5]
+
+
+def test_a_second_version_takes_over_step_by_step(second):
+    clone, first, made = second
+    lines = run(clone)
+    assert f"staging: {made.digest[:12]} answers 50 % beside {first.digest[:12]}" in lines
+    assert f"staging: local runs it, before it {first.digest[:12]}" in lines
+    assert differences(clone) == []
+
+
+def test_one_that_breaches_a_limit_is_undone_and_said_to_be_until_it_passes(second):
+    clone, first, made = second
+    rollout(clone, limits=STRICT)
+    before = alias(clone)
+    done = clone.command("reconcile", "staging")
+    assert done.returncode == 1
+    why = f"{made.digest[:12]} undone at 50 %: scores drift by "
+    assert why in done.stderr.splitlines()[-1]
+    assert running(clone) == first.digest
+    assert alias(clone) == before
+    assert why in differences(clone)[0]
+    assert remark(clone).startswith(f"differs: mlops reconcile staging; {why}")
+    rollout(clone, limits=EASY)
+    run(clone)
+    assert (running(clone), remark(clone)) == (made.digest, "")
+
+
+def test_a_reverted_pin_takes_over_at_once_whatever_the_limits(second):
+    clone, first, _ = second
+    run(clone)
+    rollout(clone, limits=STRICT, bake_seconds=3600)
+    clone.commit("Stricter")
+    clone.pin("staging", first)
+    lines = run(clone)
+    assert f"staging: {first.digest[:12]} ran here before, and takes over at once" in lines
+    assert running(clone) == first.digest
+    assert differences(clone) == []
+
+
+def test_a_rollout_that_is_killed_is_ended_by_the_next_run(second):
+    clone, first, made = second
+    rollout(clone, limits=EASY, bake_seconds=3600)
+    command = [sys.executable, "-c", "from mlops.cli import main; main()", "reconcile", "staging"]
+    env = {**os.environ, "PYTHONPATH": str(clone.root / "src")}
+    with subprocess.Popen(command, cwd=clone.root, env=env, stdout=subprocess.PIPE) as killed:
+        assert any(b"answers 50 %" in line for line in killed.stdout)
+        # It is said first, then done.
+        while "50 %" not in (split := differences(clone)[0]):
+            time.sleep(0.05)
+        killed.kill()
+    assert f"{first.digest[:12]} 50 %, {made.digest[:12]} 50 %" in split
+    assert f"rolling out {made.digest[:12]} beside {first.digest[:12]}" in split
+    rollout(clone, limits=EASY)
+    run(clone)
+    assert differences(clone) == []
+
+
+def test_of_two_that_reconcile_at_once_one_waits_for_the_other(second):
+    clone, first, made = second
+    command = [sys.executable, "-c", "from mlops.cli import main; main()", "reconcile", "staging"]
+    env = {**os.environ, "PYTHONPATH": str(clone.root / "src")}
+    both = [
+        subprocess.Popen(command, cwd=clone.root, env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(f"before it {first.digest[:12]}" in text for text in said) == 1
+    assert differences(clone) == []
+    assert running(clone) == made.digest
+
+
+def test_processes_that_died_are_found_and_started_again(pinned):
+    clone, made = pinned
+    run(clone)
+    pid = Home(clone.root, "staging").address().pid
+    os.kill(pid, signal.SIGKILL)
+    ended(pid)
+    said = f"staging: local runs {made.digest[:12]}, and does not answer"
+    assert differences(clone) == [said]
+    assert remark(clone) == "does not answer: mlops reconcile staging"
+    assert "staging: local runs it again" in run(clone)
+    assert differences(clone) == []
+
+
+def test_on_a_machine_that_started_nothing_no_process_is_missed(pinned):
+    clone, _ = pinned
+    run(clone)
+    stop(clone.root)
+    assert differences(clone) == []
+    assert "staging: local runs it again" in run(clone)
+    assert Home(clone.root, "staging").supervised()
