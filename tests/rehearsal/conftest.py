@@ -48,3 +48,4 @@ def world(
     with ForgeServer() as forge:
         made = World(base, forge, prefect, {"DVC_REMOTE_URL": str(base / "remote")})
         yield made.found(tables)
+        made.end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import yaml
 from tests import events, workflows
 from tests.events import Event
 from tests.forge_server import ForgeServer
+from tests.mlops.deploy.processes import stop
 from tests.settings import change
 from tests.steps import Call, JobDone, Machine, Watch, surroundings, unwatched
 
@@ -50,6 +52,14 @@ FEW: dict[str, Any] = {
     "gate.latency_ms": 100.0,
     "gate.draws": 50,
 }
+# A canary takes over as everywhere, only sooner; what people release here differs on purpose.
+ROLLOUT = """\
+rollout:
+  steps: [50]
+  bake_seconds: 1
+  requests: 20
+  limits: {errors: 0.0, latency: 100.0, drift: 100.0}
+"""
 
 
 def say(line: str) -> None:
@@ -86,6 +96,11 @@ class World:
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         _copy_of_this(self.desk)
         change(self.desk, {**FEW, "data.location": str(tables)})
+        for manifest in (self.desk / "environments").glob("*.yaml"):
+            quick = re.sub(
+                r"^rollout:.*(?=^pin:)", ROLLOUT, manifest.read_text(), flags=re.M | re.S
+            )
+            manifest.write_text(quick)
         (self.desk / "dvc.lock").unlink(missing_ok=True)
         self.git("init", "--quiet", "--initial-branch=main")
         for name, value in {"user.name": "Maria", "user.email": "maria@team.invalid"}.items():
@@ -94,6 +109,10 @@ class World:
         self.commit("A start")
         self.git("push", "--quiet", "origin", "main")
         return self
+
+    def end(self) -> None:
+        """Nothing serves any more."""
+        stop(self.runner)
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -48,11 +48,15 @@ class State:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a supervisor is told things, and the key that it wants to hear first."""
+    """Where a supervisor is told things, and the key that it wants to hear first.
+
+    `born` is when its lock was made, to the nanosecond: a copy of it was made later.
+    """
 
     pid: int
     port: int
     key: str
+    born: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class Home:
     def processes(self) -> Path:
         """What was started on this machine."""
         return self.root / PROCESSES / self.environment
+
+    @property
+    def lock(self) -> Path:
+        """What a supervisor holds as long as it lives."""
+        return self.processes / LOCK
 
     def state(self) -> State | None:
         """What is deployed; None when nothing is."""
@@ -96,16 +105,16 @@ class Home:
 
     def started_here(self) -> bool:
         """Whether this machine started processes for this very folder, and not for a copy of it."""
+        address = self.address()
         try:
-            lock = self.processes / LOCK
-            return lock.read_text() == str(lock.stat().st_ino)
+            return address is not None and address.born == os.stat(self.lock).st_ctime_ns
         except FileNotFoundError:
             return False
 
     def supervised(self) -> bool:
-        """Whether a supervisor lives: it holds the lock as long as it does."""
+        """Whether a supervisor lives."""
         try:
-            place = os.open(self.processes / LOCK, os.O_RDONLY)
+            place = os.open(self.lock, os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from mlops.deploy import router, tally
 from mlops.deploy.backend import LOOPBACK, Asked, Backend
-from mlops.deploy.home import ADDRESS, LOCK, LOG, STATE, Address, Home, State, write
+from mlops.deploy.home import ADDRESS, LOG, STATE, Address, Home, State, write
 from mlops.serving import logs
 from mlops.serving.server import TOKEN
 
@@ -44,7 +44,7 @@ class Supervisor:
         self.router = router.Router()
         self.port = 0
         self.key = secrets.token_hex(16)
-        self._lock = os.fstat(lock).st_ino
+        self._lock = os.fstat(lock)
         self._session = session
         self._stamp: tuple[int, int] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -55,7 +55,7 @@ class Supervisor:
         self.look()
         endpoint = await self._listen()
         control, port = await self._control()
-        address = Address(os.getpid(), port, self.key)
+        address = Address(os.getpid(), port, self.key, self._lock.st_ctime_ns)
         write(self.home.processes / ADDRESS, msgspec.json.encode(address), 0o600)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopped.set)
@@ -69,7 +69,7 @@ class Supervisor:
     def look(self) -> bool:
         """Do what the state says, if it says something new; False when it is time to end."""
         try:
-            if (self.home.processes / LOCK).stat().st_ino != self._lock:
+            if self.home.lock.stat().st_ino != self._lock.st_ino:
                 return False
             found = (self.home.folder / STATE).stat()
             if (found.st_ino, found.st_mtime_ns) != self._stamp:
@@ -210,13 +210,11 @@ def main(root: Path, environment: str) -> None:
 
     home = Home(root, environment)
     logs.configure()
-    lock = os.open(home.processes / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    os.truncate(lock, 0)
-    os.write(lock, str(os.fstat(lock).st_ino).encode())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_supervise(home, lock))
 
