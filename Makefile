@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down serve bench bench-serving clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down serve soak bench bench-serving clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -40,6 +40,9 @@ test-fast: setup ## the tests that need no JVM and no server, in under a minute
 
 rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, deployment, revert
 	@pytest tests/rehearsal --numprocesses=2 --verbosity=0 --capture=no
+
+soak: setup ## clients that never stop while versions come and go and processes die, ten minutes long
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} pytest tests/soak --numprocesses=0 --verbosity=0 --capture=no
 
 lint: setup ## style, types, shell, secrets, and the files of both CI systems
 	@ruff check .
