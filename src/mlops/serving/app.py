@@ -112,10 +112,12 @@ class App:
             body: bytes = message.get("body", b"")
             return _limited(body, limit)
         parts = [message.get("body", b"")]
+        size = len(parts[0])
         while message.get("more_body"):
             message = await self._next(receive)
             parts.append(message.get("body", b""))
-            _limited(b"", limit, sum(map(len, parts)))
+            size += len(parts[-1])
+            _limited(b"", limit, size)
         return b"".join(parts)
 
     async def _next(self, receive: Receive) -> MutableMapping[str, Any]:

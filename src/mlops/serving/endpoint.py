@@ -14,12 +14,12 @@ EXTENSIONS = ["binary_tensor_data"]
 
 
 class Endpoint:
-    """A model as the three protocols know it."""
+    """A model as the three protocols know it; a request may have `rows` at most."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, rows: int) -> None:
         self.model = model
         self.name = model.card.name
-        columns = Columns(model)
+        columns = Columns(model, rows)
         self.plain = Plain(model, columns)
         self.invocations = Invocations(model, columns)
         self.inference = Inference(model, columns)

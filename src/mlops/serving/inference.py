@@ -185,6 +185,8 @@ class Inference:
                 422, f"inputs.{name}: found datatype {tensor.datatype!r}, expected "
                 f"{' or '.join(wanted)}"
             )  # fmt: skip
+        if shape[0] > self.columns.limit:
+            raise self.columns.too_many(str(shape[0]))
         return shape[0], len(shape) == 2
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -98,18 +98,19 @@ class Invocations:
         An empty cell is a missing value, and so is NA or NaN for a number.
         """
         text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-        lines = (line for line in csv.reader(text, strict=True) if line)
+        reader = csv.reader(text, strict=True)
         try:
-            return self._lines(lines)
+            lines = [line for line in islice(reader, self.columns.limit + 1) if line]
+            more = next(reader, None)
         except (UnicodeDecodeError, csv.Error) as error:
             raise Refusal(400, f"body: not CSV in UTF-8: {error}") from None
-
-    def _lines(self, lines: Iterator[list[str]]) -> Rows:
-        head = next(lines, None)
-        if head is None:
+        if more is not None:
+            raise self.columns.too_many(f"more than {self.columns.limit}")
+        if not lines:
             raise Refusal(400, "body: found nothing, expected a line of column names")
+        head, *rows = lines
         self.columns.require(head, "CSV")
-        return _typed(self.columns, head, lines)
+        return _typed(self.columns, head, rows)
 
 
 def _listed(values: msgspec.Raw) -> bytes:
@@ -118,10 +119,10 @@ def _listed(values: msgspec.Raw) -> bytes:
     return content if content.startswith(b"[") else b"[%b]" % content
 
 
-def _typed(columns: Columns, head: list[str], lines: Iterator[list[str]]) -> Rows:
+def _typed(columns: Columns, head: list[str], rows: list[list[str]]) -> Rows:
     order = [head.index(name) for name in columns.names]
     numbers, words = [], []
-    for number, row in enumerate(lines):
+    for number, row in enumerate(rows):
         if len(row) != len(head):
             raise Refusal(422, f"CSV row {number}: found {len(row)} cells, expected {len(head)}")
         cells = [row[place] for place in order]

@@ -6,16 +6,17 @@ number is read as one too large for any float, which the decoder refuses by row 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-# A string is found whole, ended or not, so that what stands in it stays as it is, and no
-# character is looked at twice.
-TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|(NaN|Infinity)', re.DOTALL)
 MEANING = {b"NaN": b"null", b"Infinity": b"1e999"}
+# What stands for a backslash and for a quote in a string while strings are told from the rest:
+# bytes that no JSON has.
+ESCAPED = {b"\\\\": b"\0\0", b'\\"': b"\1\1"}
+
+# Twice what ten thousand records of fifty columns have; more would take memory without need.
+MOST_QUOTES = 2_000_000
 
 
 def decoded(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview) -> Any:
@@ -29,16 +30,24 @@ def decoded(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview) -> Any
         raise
     except msgspec.DecodeError:
         whole = bytes(body)
-        if not any(literal in whole for literal in MEANING):
+        if not any(word in whole for word in MEANING) or not _can_be_told_apart(whole):
             raise
-        return decoder.decode(b"".join(_meant(whole)))
+        return decoder.decode(_meant(whole))
 
 
-def _meant(body: bytes) -> Iterator[bytes]:
-    end = 0
-    for token in TOKEN.finditer(body):
-        if token[1]:
-            yield body[end : token.start()]
-            yield MEANING[token[1]]
-            end = token.end()
-    yield body[end:]
+def _can_be_told_apart(body: bytes) -> bool:
+    unmarked = not any(mark in body for mark in ESCAPED.values())
+    return unmarked and body.count(b'"') <= MOST_QUOTES
+
+
+def _meant(body: bytes) -> bytes:
+    for escaped, mark in ESCAPED.items():
+        body = body.replace(escaped, mark)
+    parts = body.split(b'"')
+    # Every other part is within quotes, and stays as it is.
+    for literal, meaning in MEANING.items():
+        parts[::2] = [part.replace(literal, meaning) for part in parts[::2]]
+    body = b'"'.join(parts)
+    for escaped, mark in ESCAPED.items():
+        body = body.replace(mark, escaped)
+    return body

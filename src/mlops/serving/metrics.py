@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter as Counts
 
@@ -109,7 +110,9 @@ class Metrics:
                 self.missing.labels(model.numbers[place]).inc(int(counts[place]))
 
     def _count_scores(self, name: str, values: Array) -> None:
-        counts = Counts(min(int(value * TENTHS), TENTHS - 1) for value in values.tolist())
+        # A model may have no finite answer to numbers near the end of float32.
+        finite = (value for value in values.tolist() if math.isfinite(value))
+        counts = Counts(min(max(int(value * TENTHS), 0), TENTHS - 1) for value in finite)
         for tenth, count in counts.items():
             known = self._tenths.get((name, tenth))
             if known is None:

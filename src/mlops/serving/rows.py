@@ -30,9 +30,13 @@ class Rows:
 
 
 class Columns:
-    """What a model reads, as decoders for one row, many rows, or a column at a time."""
+    """What a model reads, as decoders for one row, many rows, or a column at a time.
 
-    def __init__(self, model: Model) -> None:
+    `limit` is the most rows that a request may have: what says early that it has more is not read.
+    """
+
+    def __init__(self, model: Model, limit: int) -> None:
+        self.limit = limit
         self.names = (*model.numbers, *model.words)
         self.count = len(model.numbers)
         types = [(float | None)] * self.count + [(str | None)] * len(model.words)
@@ -68,6 +72,10 @@ class Columns:
         except BROKEN as error:
             raise malformed(error, within, order) from None
         return Rows([table.numbers(row) for row in rows], [table.words(row) for row in rows])
+
+    def too_many(self, found: str) -> Refusal:
+        """What is said of more rows than are allowed."""
+        return Refusal(413, f"body: found {found} rows, expected at most {self.limit}")
 
     def require(self, names: list[str], within: str) -> None:
         """Raise Refusal unless these are the columns, each once."""

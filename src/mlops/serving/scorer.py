@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mlops.serving.settings import Settings
 
 # Above, a run takes so long that others must be answered meanwhile: it gets a thread.
 INLINE = 256
+log = logging.getLogger("mlops.serving")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Scorer:
             made, outputs = await loop.run_in_executor(self._threads, _score, model, rows)
         finally:
             self.busy -= len(rows)
-        self.seen(model, made, outputs)
+        self._tell(model, made, outputs)
         return outputs
 
     def _run(self) -> None:
@@ -99,7 +101,7 @@ class Scorer:
             end = start + len(request.rows)
             _answer(request, [output[start:end] for output in outputs])
             start = end
-        self.seen(model, whole, outputs)
+        self._tell(model, whole, outputs)
 
     def _alone(self, request: Waiting) -> None:
         """One request's mistake is its own."""
@@ -110,7 +112,14 @@ class Scorer:
                 request.outputs.set_exception(error)
             return
         _answer(request, outputs)
-        self.seen(request.model, made, outputs)
+        self._tell(request.model, made, outputs)
+
+    def _tell(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
+        """What fails to be counted is answered all the same, and so are those who wait behind."""
+        try:
+            self.seen(model, rows, outputs)
+        except Exception:
+            log.exception("a run is not counted")
 
 
 def _answer(request: Waiting, outputs: list[Array]) -> None:

@@ -62,7 +62,7 @@ class Service:
 
     def _use(self, folder: Path) -> None:
         loaded = model.load(folder, self.place.version, self.settings.threads)
-        self.endpoint = Endpoint(loaded)
+        self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
 
     async def _watching(self) -> None:
@@ -81,7 +81,7 @@ class Service:
         loaded = await asyncio.to_thread(
             model.load, folder, self.place.version, self.settings.threads
         )
-        self.endpoint = Endpoint(loaded)
+        self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
         self.metrics.swaps.labels("done").inc()
         log.info("bundle loaded", extra={"before": before, "digest": loaded.digest})

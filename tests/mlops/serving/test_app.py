@@ -219,3 +219,33 @@ def test_a_model_that_has_no_finite_answer_says_null_and_decides_nothing(made, s
     }
     said = client.post(f"/v2/models/{task}-model/infer", {"inputs": forms.tensors(frame)}).json
     assert [output["data"] for output in said["outputs"]] == [[None]] * len(outputs)
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+def test_rows_without_a_finite_answer_are_counted_as_scored_and_fail_nobody(made, serve, rows):
+    """Nor those whose rows are scored with them, or wait behind them."""
+    folder = made("linear", "binary")
+    client = serve(folder)
+    extreme = [ROW | dict.fromkeys(bundles.NUMBERS, 3.4e38)] * rows
+    replies = client.at_once("/predict", [extreme, [ROW], [ROW | {"z": 1e39}], extreme, [ROW]])
+    assert [reply.status for reply in replies] == [200, 200, 422, 200, 200]
+    assert count(client, "mlops_rows_total", digest=bundle.digest(folder)) == 2 * rows + 2
+    scored = [
+        count(client, "mlops_scores_total", output="probability", tenth=f"{tenth / 10:.1f}")
+        for tenth in range(10)
+    ]
+    assert sum(scored) == 2
+
+
+def test_what_fails_to_be_counted_is_answered_all_the_same(made, serve):
+    client = serve(made("linear", "binary"))
+
+    def fail(*run):
+        raise RuntimeError("no count")
+
+    client.app.service.scorer.seen = fail
+    for bodies in ([[ROW]] * 3, [[ROW], [ROW | {"z": 1e39}], [ROW]], [[ROW] * 300]):
+        replies = client.at_once("/predict", bodies)
+        assert [reply.status for reply in replies] == [
+            422 if {"z": 1e39}.items() <= body[0].items() else 200 for body in bodies
+        ]
