@@ -41,9 +41,9 @@ def run(
     it goes on where it was when it is called again. Raises UserError when the input can't be
     scored, Refused when another process writes this output.
     """
-    from mlops.serving import model
+    from mlops.serving import trees
 
-    loaded = model.load(bundle)
+    loaded = trees.load(bundle)
     if engine == "spark":
         from mlops.serving import spark
 

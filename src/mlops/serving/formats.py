@@ -15,7 +15,7 @@ import pyarrow as pa
 from mlops.core.errors import UserError, nearest
 
 # Rows decoded at a time, and bytes of a file read at a time.
-BATCH = 2**14
+BATCH = 2**16
 BLOCK = 2**22
 BUFFER = 2**20
 

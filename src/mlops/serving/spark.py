@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from mlops.core import engine
 from mlops.core.errors import UserError
-from mlops.serving import model, source, table
+from mlops.serving import source, table, trees
 from mlops.serving.formats import KINDS, Place
 from mlops.serving.model import Model
 from mlops.serving.output import Job, Output, Receipt
@@ -51,7 +51,7 @@ class Shipped:
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in self.files.items():
                     (Path(folder) / name).write_bytes(content)
-                _loaded[self.digest] = model.load(Path(folder))
+                _loaded[self.digest] = trees.load(Path(folder))
         return _loaded[self.digest]
 
     def score(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -19,7 +19,8 @@ import pytest
 from mlops.core import bundle, families, onnx
 from mlops.core.errors import Refused, UserError
 from mlops.core.files import folder_digests
-from mlops.serving import batch, source
+from mlops.serving import batch, forest, model, source, trees
+from mlops.serving.model import Batch
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
 PREDICTED = {
@@ -55,7 +56,7 @@ def made(tmp_path_factory):
     return {task: make(task, base / task) for task in TASKS}
 
 
-def make(task, folder):
+def make(task, folder, name="", **hyperparameters):
     frame = people(600)[["age", "colour", "sum"]]
     frame["sum"] = frame["sum"].astype(np.float32)
     rank = frame["sum"].rank() + 300 * (frame["colour"] == "red")
@@ -64,9 +65,9 @@ def make(task, folder):
         "multiclass": (rank // 310).clip(0, 2).to_numpy().astype(int),
         "regression": rank.to_numpy(dtype=float),
     }[task]
-    family = families.family(FAMILY[task])
+    family = families.family(name or FAMILY[task])
     encoder = families.encoder(family.encoding, frame)
-    estimator = family.build(task, {}, 1, 1)
+    estimator = family.build(task, hyperparameters, 1, 1)
     family.fit(estimator, (encoder.fit_transform(frame).astype(np.float32), outcome), None)
     classes = {"binary": 2, "multiclass": 3, "regression": 1}[task]
     folder.mkdir()
@@ -295,6 +296,55 @@ def test_a_string_that_is_not_utf8_is_refused(made, tmp_path):
     assert rejected.to_pylist() == [
         {"row": 1, "reason": "column 'colour': found bytes, expected a string in UTF-8"}
     ]
+
+
+def hard_rows(loaded):
+    """Rows on and beside every threshold of the trees, missing, extreme and ordinary ones."""
+    dice = np.random.default_rng(0)
+    edges = np.concatenate([group.thresholds.ravel() for group in loaded.forest.groups])
+    beside = [np.nextafter(edges, np.float32(to)) for to in (-np.inf, np.inf)]
+    odd = np.array([np.nan, 0, -0.0, 1e30, -1e30, 1e-40], dtype=np.float32)
+    pool = np.concatenate([edges, *beside, odd, dice.normal(0, 1e4, 500)]).astype(np.float32)
+    numbers = dice.choice(pool, (30_001, 2))
+    words = dice.choice([*WORDS, "never seen"], (30_001, 1)).astype(object)
+    return Batch(numbers, words)
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "hyperparameters"),
+    [
+        ("binary", "xgboost", {"n_estimators": 150, "max_depth": 5}),
+        ("binary", "xgboost", {"n_estimators": 3, "max_depth": 1}),
+        ("binary", "lightgbm", {"n_estimators": 80, "max_depth": 6}),
+        ("regression", "xgboost", {"n_estimators": 40, "max_depth": 7}),
+        ("regression", "lightgbm", {"n_estimators": 40, "num_leaves": 4}),
+        ("binary", "hist_gradient_boosting", {"max_iter": 60, "max_depth": 4}),
+    ],
+)
+def test_trees_say_the_same_to_the_bit_as_onnx_runtime(tmp_path, task, family, hyperparameters):
+    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
+    loaded = trees.load(folder)
+    assert isinstance(loaded, trees.Forested)
+    rows = hard_rows(loaded)
+    np.testing.assert_array_equal(loaded.score(rows)[0], model.load(folder).score(rows)[0])
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "hyperparameters"),
+    [
+        ("binary", "lightgbm", {"num_leaves": 60, "min_child_samples": 1, "n_estimators": 30}),
+        ("binary", "linear", {}),
+        ("multiclass", "xgboost", {"n_estimators": 2}),
+    ],
+)
+def test_what_is_no_small_ensemble_is_left_to_onnx_runtime(tmp_path, task, family, hyperparameters):
+    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
+    assert type(trees.load(folder)) is model.Model
+
+
+def test_an_ensemble_that_would_say_something_else_is_left_to_onnx_runtime(made, monkeypatch):
+    monkeypatch.setattr(forest, "_leaf_numbers", lambda turns: np.zeros(turns[0].size * 64, "u1"))
+    assert type(trees.load(made["regression"])) is model.Model
 
 
 def bad(tmp_path, name):
