@@ -88,13 +88,15 @@ def current(endpoint: Endpoint) -> Running:
     state = home.state()
     if state is None:
         return Running({})
-    served, answers = _served(home)
+    status = control.status(home)
+    served, answers = _served(home, status)
     shares: dict[str, int] = {}
     for digest, name in home.proved().items():
         # Bytes that were changed since are said before what was loaded of them.
         found = (served.get(name) or digest) if digest == name else digest
         shares[found] = shares.get(found, 0) + state.bundles[name].percent
-    return Running(shares, state.note, answers)
+    address = f"http://{control.LOOPBACK}:{status.port}" if status else ""
+    return Running(shares, state.note, answers, address)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
@@ -119,17 +121,12 @@ def note(endpoint: Endpoint, text: str) -> None:
             home.save(replace(state, note=text))
 
 
-def address(environment: str, root: Path) -> str:
-    """Where the endpoint answers on this machine; "" when it does not."""
-    found = control.status(Home(root, environment))
-    return f"http://{control.LOOPBACK}:{found.port}" if found else ""
-
-
-def _served(home: Home) -> tuple[dict[str, str], Literal["yes", "no", "elsewhere"]]:
+def _served(
+    home: Home, status: control.Status | None
+) -> tuple[dict[str, str], Literal["yes", "no", "elsewhere"]]:
     """By the names of the bundles, the digests that their processes serve; whether all answer."""
     if not home.started_here():
         return {}, "elsewhere"
-    status = control.status(home)
     processes = status.bundles if status else {}
     served = {name: control.digest_at(one.port) for name, one in processes.items()}
     return served, "yes" if served and all(served.values()) else "no"

@@ -77,7 +77,7 @@ def _guarded(contest: Contest, steps: Iterator[str]) -> Iterator[str]:
     except Refused as refused:
         _undo(contest, str(refused))
         raise
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         # Best effort: the next run finds the note, and takes it up from there.
         with suppress(Exception):
             contest.share(0)

@@ -6,7 +6,7 @@ A target knows bundles by their digest, and moves shares of an endpoint's reques
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -33,12 +33,13 @@ class Running:
     `traffic` is the percentage of the requests that each deployed bundle answers, by its digest in
     64 hex digits, those with 0 too; `note` is what a rollout left there: why it was undone, or
     that it is under way. `answers` is "no" when what is deployed does not, and "elsewhere" when
-    that is another machine's matter.
+    that is another machine's matter. `address` is where clients ask, "" where that is not known.
     """
 
     traffic: Mapping[str, int]
     note: str = ""
     answers: Literal["yes", "no", "elsewhere"] = "yes"
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

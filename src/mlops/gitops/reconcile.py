@@ -67,6 +67,11 @@ def _deployed(
     elif before.answers != "yes":
         target.deploy(endpoint, pin, bundle)
         yield f"{environment}: {wanted.target} runs it again"
+    else:
+        return
+    address = target.current(endpoint).address
+    if address:
+        yield f"{environment}: answers at {address}"
 
 
 def check(params: Params, root: Path, environment: str) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        return local.address("staging", self.root)
+        return self.current.address
 
     @property
     def current(self) -> Running:

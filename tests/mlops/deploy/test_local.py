@@ -146,7 +146,7 @@ def test_a_state_that_is_restored_elsewhere_says_what_is_deployed_and_can_be_sta
     local.deploy(there, place.pin(digest), place.folders[digest])
     assert local.current(there).answers == "yes"
     # The port was taken: the first one still runs.
-    assert local.address("staging", other) not in ("", place.url)
+    assert local.current(there).address not in ("", place.url)
 
 
 def test_a_copy_of_the_whole_folder_started_nothing(place):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -357,3 +360,34 @@ def test_a_rollout_whose_supervisor_is_killed_goes_on(place, running):
     os.kill(place.home.address().pid, signal.SIGKILL)
     list(steps)
     assert place.current == Running({new: 100})
+
+
+@pytest.mark.slow
+def test_wherever_a_real_rollout_is_killed_the_next_one_ends_it_and_no_request_fails(
+    place, running
+):
+    """The verb dies, as a cancelled job does; what serves lives on."""
+    new = place.bundle(1.2)
+    code = (
+        "import sys; from pathlib import Path; from mlops.deploy import local;"
+        "from mlops.deploy.rollout import roll_out; from mlops.deploy.target import Endpoint;"
+        "from mlops.gitops.manifest import Pin, Rollout; root, bundle, pin, rollout = sys.argv[1:];"
+        "list(roll_out(local, Endpoint('staging', 'small', Path(root)), "
+        "Pin.model_validate_json(pin), Path(bundle), Rollout.model_validate_json(rollout)))"
+    )
+    told = [place.root, place.folders[new], place.pin(new).model_dump_json()]
+    with load(place) as clients:
+        for looks in range(1, 7):
+            verb = subprocess.Popen([sys.executable, "-c", code, *told, QUICK.model_dump_json()])
+            # Further each time, by what the endpoint itself has come to.
+            for _ in range(looks):
+                before = place.home.state()
+                while place.home.state() == before and verb.poll() is None:
+                    time.sleep(0.005)
+            verb.kill()
+            verb.wait()
+        roll(place, new)
+        clients.wait(50, new)
+    assert clients.failed == []
+    assert place.current == Running({new: 100})
+    assert [path.name for path in place.home.folder.iterdir() if path.is_dir()] == [new]
