@@ -134,11 +134,13 @@ class App:
         return f"{self._prefix}-{next(self._count)}"
 
     def _route(self, scope: Scope, endpoint: Endpoint) -> tuple[str, Handler | None]:
-        found = ROUTES.get((scope["method"], scope["path"]))
+        # The server leaves out the body of what a HEAD is answered.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        found = ROUTES.get((method, scope["path"]))
         if found:
             return found
         rest = endpoint.below(scope["path"])
-        return MODEL_ROUTES.get((scope["method"], rest), ("unknown", None))
+        return MODEL_ROUTES.get((method, rest), ("unknown", None))
 
     def _require_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         wanted = self.service.settings.token

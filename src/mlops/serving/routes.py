@@ -126,6 +126,8 @@ ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
     ("GET", "/openapi.json"): ("openapi", _openapi),
     ("GET", "/docs"): ("docs", _docs),
     ("GET", "/v2"): ("v2", _server),
+    # As the protocol's own OpenAPI writes it.
+    ("GET", "/v2/"): ("v2", _server),
     ("GET", "/v2/health/live"): ("live", _alive),
     ("GET", "/v2/health/ready"): ("ready", _ready),
 }

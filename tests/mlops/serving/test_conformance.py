@@ -65,9 +65,10 @@ def check(value, schema):
     jsonschema.Draft202012Validator(schema).validate(value)
 
 
-def test_the_servers_metadata(service):
+@pytest.mark.parametrize("path", ["/v2", "/v2/"])
+def test_the_servers_metadata(service, path):
     client, _ = service
-    check(client.get("/v2").json, SERVER)
+    check(client.get(path).json, SERVER)
 
 
 @pytest.mark.parametrize("version", ["", "/versions/3"])

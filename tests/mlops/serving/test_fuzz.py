@@ -141,6 +141,17 @@ def test_bytes_that_are_no_http_are_refused_and_the_service_serves_on(service, v
     assert service.count("mlops_requests_total", status="500") == 0
 
 
+def test_the_head_of_a_page_has_no_body_and_the_connection_serves_on(service, valid):
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=60)
+    for path in ("/ping", "/docs", "/model", "/metrics"):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        assert int(answer.headers["content-length"]) > 0
+        assert send(connection, valid[0])[0] == 200
+    connection.close()
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_a_body_in_chunks_is_scored_as_a_whole_one(service, valid, size):
     for sent in valid:
