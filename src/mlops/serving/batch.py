@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.core.errors import MENDABLE, REFUSED, Refused, UserError
+from mlops.core.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,8 @@ def run(
     """
     from mlops.serving import trees
 
+    if not output.name:
+        raise UserError(f"{output}: expected the name of a file or a folder to be written")
     loaded = trees.load(bundle)
     if engine == "spark":
         from mlops.serving import spark
@@ -163,8 +165,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (UserError, Refused) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(MENDABLE if isinstance(error, UserError) else REFUSED)
+    from mlops.core import stage
+
+    sys.exit(stage.guarded(lambda: main(sys.argv[1:])))

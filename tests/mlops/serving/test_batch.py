@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -427,6 +428,12 @@ def test_what_no_scoring_wrote_is_not_replaced(made, tmp_path):
     with pytest.raises(UserError, match="found something that no scoring wrote"):
         batch.run(made["binary"], given, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["in.parquet", "out", "precious"]
+
+
+def test_an_output_without_a_name_is_refused(made, tmp_path):
+    given = str(parquet(people(5), tmp_path / "in.parquet"))
+    with pytest.raises(UserError, match=r"\.: expected the name of a file or a folder"):
+        batch.run(made["binary"], given, Path("."))
 
 
 def test_what_was_finished_is_not_scored_again_but_another_bundle_or_input_is(made, tmp_path):
