@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -17,6 +18,9 @@ from mlops.core.errors import UserError
 from mlops.gitops import faults
 from mlops.gitops.faults import Patience
 from mlops.gitops.http import Client, Denied, Doing, Site, Token
+
+if TYPE_CHECKING:
+    from azure.identity import DefaultAzureCredential
 
 # Seconds between two looks where Azure asks for none, and until a look is the last one.
 PAUSE, LONGEST = 5.0, 3600.0
@@ -161,18 +165,25 @@ def reason_of(said: Any, otherwise: str) -> str:
 def token(scope: str) -> Token:
     """A token of whoever runs this, as azure-identity finds it: CI's federation, `az login`, …"""
     from azure.core.exceptions import ClientAuthenticationError
-    from azure.identity import DefaultAzureCredential
 
     # What each way of signing in lacked, over a page.
     logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     try:
-        return Token("azure-identity", DefaultAzureCredential().get_token(scope).token)
+        return Token("azure-identity", signed_in().get_token(scope).token)
     except ClientAuthenticationError as error:
         reason = " ".join(str(error.message).split())[: faults.MOST_REASON]
         raise UserError(
             "azure-identity: found nobody signed in, expected `az login`, or AZURE_CLIENT_ID and "
             f"what goes with it ({reason})"
         ) from None
+
+
+@cache
+def signed_in() -> DefaultAzureCredential:
+    """Whoever runs this; keeps tokens, and fetches new ones when they expire."""
+    from azure.identity import DefaultAzureCredential
+
+    return DefaultAzureCredential()
 
 
 def _pause(answer: requests.Response) -> float:

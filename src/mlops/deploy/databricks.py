@@ -103,7 +103,8 @@ def current(endpoint: Endpoint) -> Running:
                 f"{endpoint.name}: {name} answers requests in Databricks, and is none of a "
                 "bundle's; take its traffic away"
             )
-    return Running(traffic, served.tags.get(NOTE, ""))
+    address = workspace.address(endpoint.name)
+    return Running(traffic, served.tags.get(NOTE, ""), address=address)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:

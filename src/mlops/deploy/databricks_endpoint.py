@@ -10,12 +10,16 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from mlops.core.errors import UserError
 from mlops.gitops.faults import MOST_REASON, Patience
 from mlops.gitops.forge import given
 from mlops.gitops.http import Client, Denied, Doing, Site, Token, Uncertain
+
+if TYPE_CHECKING:
+    from databricks.sdk.core import Config
 
 HOST, TOKEN = "DATABRICKS_HOST", "DATABRICKS_TOKEN"
 ENDPOINTS = "/api/2.0/serving-endpoints"
@@ -56,6 +60,7 @@ class Workspace:
     """A Databricks workspace's REST API."""
 
     client: Databricks = field(repr=False)
+    url: str = ""
 
     def find(self, name: str) -> Served | None:
         """The endpoint's serving configuration, once no change is under way; None without one."""
@@ -124,6 +129,10 @@ class Workspace:
         path = f"/serving-endpoints/{name}/served-models/{entity}/invocations"
         return self.client.send("POST", path, doing, json={"dataframe_records": rows})
 
+    def address(self, name: str) -> str:
+        """Where an endpoint's clients ask."""
+        return f"{self.url}/serving-endpoints/{name}/invocations"
+
     def metrics(self, name: str) -> str:
         """The endpoint's metrics of the last minute, in Prometheus' text form."""
         doing = Doing(f"read the metrics of {name}", "CAN VIEW on the serving endpoint")
@@ -179,7 +188,7 @@ def connect(environment: Mapping[str, str], patience: Patience | None = None) ->
         host, secret = _unified()
     url = host.rstrip("/") if "//" in host else f"https://{host.rstrip('/')}"
     site = Site("Databricks", HOST, url, _explain)
-    return Workspace(Databricks(site, Token(TOKEN, secret), patience or Patience()))
+    return Workspace(Databricks(site, Token(TOKEN, secret), patience or Patience()), url)
 
 
 def here() -> Workspace:
@@ -189,10 +198,8 @@ def here() -> Workspace:
 
 def _unified() -> tuple[str, str]:
     """Host and token by Databricks' unified authentication: profiles, CI's federation, Azure's."""
-    from databricks.sdk.core import Config
-
     try:
-        config = Config(retry_timeout_seconds=20)
+        config = signed_in()
         said = config.authenticate().get("Authorization", "")
     except ValueError as error:
         reason = " ".join(str(error).split())[:MOST_REASON]
@@ -200,6 +207,14 @@ def _unified() -> tuple[str, str]:
             f"{HOST}: found nobody signed in, expected {HOST} and {TOKEN}, or a profile ({reason})"
         ) from None
     return str(config.host or ""), re.sub(r"^Bearer ", "", said)
+
+
+@cache
+def signed_in() -> Config:
+    """Whoever runs this; keeps a token, and fetches a new one when it expires."""
+    from databricks.sdk.core import Config
+
+    return Config(retry_timeout_seconds=20)
 
 
 def _config(entities: Mapping[str, Entity], shares: Mapping[str, int]) -> dict[str, Any]:

@@ -69,7 +69,10 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
-    """Let this very bundle score rows, whatever its share; its metrics count them too."""
+    """Let this very bundle score rows, whatever its share; its metrics count them too.
+
+    The time it takes is kubectl's as well, for the running version as for the new one.
+    """
     cluster, name = _reach(endpoint)[0], objects.name(endpoint, digest)
     return trial.timed(lambda: _score(cluster, name, rows))
 

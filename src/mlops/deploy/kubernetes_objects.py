@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,9 @@ class Overlay:
         return [one for one in self.documents if one["kind"].lower() in kinds]
 
 
+@lru_cache(maxsize=8)
 def overlay(endpoint: Endpoint) -> Overlay:
-    """The specification of an endpoint's environment; UserError when it has none."""
+    """The specification of an endpoint's environment, read once; UserError when it has none."""
     place = _place(endpoint)
     return Overlay(endpoint, kubectl.rendered(endpoint.root / place, place))
 

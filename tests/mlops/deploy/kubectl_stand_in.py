@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
 def apply(namespace: str, arguments: list[str]) -> None:
     assert arguments == ["--server-side", "--force-conflicts", "--field-manager=mlops", "-f", "-"]
-    for document in yaml.safe_load_all(sys.stdin.read()):
+    for document in yaml.load_all(sys.stdin.read(), yaml.CSafeLoader):
         kind, name = document["kind"], document["metadata"]["name"]
         if kind not in KINDS:
             die(f'error: no matches for kind "{kind}" in version "{document["apiVersion"]}"')

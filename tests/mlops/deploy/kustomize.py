@@ -16,20 +16,24 @@ KNOWN = {"apiVersion", "kind", "resources", "configMapGenerator", "namespace", "
 
 def render(folder: Path) -> list[dict[str, Any]]:
     """A kustomization's objects."""
-    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    said = _loaded(folder / "kustomization.yaml")[0]
     if set(said) - KNOWN:
         raise ValueError(f"{folder}: {set(said) - KNOWN}")
     found: list[dict[str, Any]] = []
     for name in said.get("resources", []):
         place = folder / name
-        found += render(place) if place.is_dir() else list(yaml.safe_load_all(place.read_text()))
+        found += render(place) if place.is_dir() else _loaded(place)
     found += [_config_map(folder, told) for told in said.get("configMapGenerator", [])]
     for patch in said.get("patches", []):
-        _patch(found, yaml.safe_load((folder / patch["path"]).read_text()))
+        _patch(found, _loaded(folder / patch["path"])[0])
     for document in found:
         if "namespace" in said:
             document["metadata"]["namespace"] = said["namespace"]
     return found
+
+
+def _loaded(place: Path) -> list[Any]:
+    return list(yaml.load_all(place.read_text(), yaml.CSafeLoader))
 
 
 def _config_map(folder: Path, told: dict[str, Any]) -> dict[str, Any]:

@@ -32,11 +32,18 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Pin]]:
 
 @pytest.fixture
 def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
-    monkeypatch.setattr(arm, "PAUSE", 0.0)
+    forget(monkeypatch)
     with Azure() as azure:
         for name, value in azure.environment().items():
             monkeypatch.setenv(name, value)
         yield azure
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin as a new process does."""
+    monkeypatch.setattr(arm, "PAUSE", 0.0)
+    arm.signed_in.cache_clear()
+    azureml.reached.cache_clear()
 
 
 def deploy(one: tuple[Path, Pin]) -> str:
@@ -49,6 +56,7 @@ def test_the_first_bundle_has_all_of_the_traffic_and_the_next_one_none(azure, bu
     assert azureml.current(HERE) == Running({first: 100})
     second = deploy(bundles[1])
     assert azureml.current(HERE) == Running({first: 100, second: 0})
+    assert azureml.current(HERE).address == f"{azure.url}/score/{NAME}"
 
 
 def test_traffic_moves_in_steps_and_back(azure, bundles):
@@ -95,9 +103,11 @@ def test_one_bundle_gets_a_copy_of_the_requests(azure, bundles):
     azureml.traffic(HERE, {first: 100}, {second: 20})
     endpoint = azure.resources[f"{WORKSPACE}/onlineEndpoints/{NAME}"]["properties"]
     assert endpoint["mirrorTraffic"] == {name_of(second): 20}
-    for mirror in ({second: 60}, {second: 10, third: 10}):
-        with pytest.raises(UserError, match="expected at most 50 % to one bundle"):
-            azureml.traffic(HERE, {first: 100}, mirror)
+    azureml.traffic(HERE, {first: 100}, {second: 100})
+    endpoint = azure.resources[f"{WORKSPACE}/onlineEndpoints/{NAME}"]["properties"]
+    assert endpoint["mirrorTraffic"] == {name_of(second): 50}
+    with pytest.raises(UserError, match="mirrored to 2 bundles, expected at most one"):
+        azureml.traffic(HERE, {first: 100}, {second: 10, third: 10})
     azureml.traffic(HERE, {first: 90, second: 10})
     assert not azure.resources[f"{WORKSPACE}/onlineEndpoints/{NAME}"]["properties"]["mirrorTraffic"]
 
@@ -219,6 +229,9 @@ def test_a_bundle_is_asked_whatever_its_share(azure, bundles):
     _, second = deploy(bundles[0]), deploy(bundles[1])
     found = azureml.ask(HERE, second, [{"x": 0.0, "z": 0.0}, {"x": 1.0, "z": 0.0}])
     assert found.scores == pytest.approx((0.5, 0.8808), abs=1e-4)
+    asked = len([line for line in azure.log if "listKeys" in line])
+    azureml.ask(HERE, second, [{"x": 0.0, "z": 0.0}])
+    assert len([line for line in azure.log if "listKeys" in line]) == asked
     azure.faults.append(Fault("POST /score", 503))
     assert azureml.ask(HERE, second, [{"x": 0.0, "z": 0.0}]).scores == ()
 
@@ -245,7 +258,7 @@ def test_a_model_of_other_bytes_is_not_taken_for_this_one(azure, bundles):
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(monkeypatch, bundles, after):
-    monkeypatch.setattr(arm, "PAUSE", 0.0)
+    forget(monkeypatch)
 
     def rollout() -> None:
         first, second = deploy(bundles[0]), deploy(bundles[1])

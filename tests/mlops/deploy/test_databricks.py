@@ -41,6 +41,7 @@ def workspace(monkeypatch: pytest.MonkeyPatch, bundles) -> Iterator[Databricks]:
 
 def prepare(workspace: Databricks, monkeypatch: pytest.MonkeyPatch, bundles) -> None:
     monkeypatch.setattr(databricks_endpoint, "PAUSE", 0.0)
+    databricks_endpoint.signed_in.cache_clear()
     for name, value in workspace.environment().items():
         monkeypatch.setenv(name, value)
     for folder, pin in bundles:
@@ -62,6 +63,8 @@ def test_the_first_version_has_all_of_the_traffic_and_the_next_one_none(workspac
     assert databricks.current(HERE) == Running({first: 100})
     second = deploy(bundles[1])
     assert databricks.current(HERE) == Running({first: 100, second: 0})
+    asked = f"{workspace.url}/serving-endpoints/{NAME}/invocations"
+    assert databricks.current(HERE).address == asked
 
 
 def test_traffic_moves_in_steps_and_back(workspace, bundles):

@@ -90,6 +90,7 @@ def bundles(store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple
 
 def started(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A new cluster, and this process's way to it."""
+    objects.overlay.cache_clear()
     programs = folder / "bin"
     programs.mkdir(parents=True)
     program = programs / "kubectl"
@@ -322,7 +323,7 @@ def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(
         kubernetes.traffic(HERE, {second: 100})
         kubernetes.remove(HERE, first)
 
-    real, number, ended = subprocess.run, 3 if after else 1, False
+    real, number, ended = subprocess.run, 5 if after else 1, False
     while not ended:
         with monkeypatch.context() as patch:
             cluster = started(tmp_path / str(number), store, patch)
@@ -346,5 +347,5 @@ def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(
                 rollout()
             assert kubernetes.current(HERE) == Running({second: 100}, "at 10 %")
             assert not [path for path in cluster.all() if first[:12] in path]
-        number += 5
+        number += 9
     assert number > 30
