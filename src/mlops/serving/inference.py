@@ -1,6 +1,7 @@
 """The Open Inference Protocol, version 2: JSON, and the binary extension of tensors.
 
 https://github.com/kserve/open-inference-protocol; a tensor for each column, (rows,) or (rows, 1).
+Among JSON null is a missing value, among bytes NaN is one, and so is an empty word in both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """`POST /invocations`: the protocol of MLflow's scoring server.
 
-https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally; null is a missing value, and so is
+the NaN that MLflow's own client writes. Unlike MLflow, a column that no model knows, a number in
+quotes and an infinite one are refused.
 """
 
 from __future__ import annotations

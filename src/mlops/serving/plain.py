@@ -1,4 +1,8 @@
-"""`POST /predict`: one record or many, by column name."""
+"""`POST /predict`: one record or many, by column name.
+
+Every column is there; null is a missing value, and so is NaN where a client writes it. Of a name
+that a record has twice the last counts, as in most readers of JSON.
+"""
 
 from __future__ import annotations
 

@@ -113,3 +113,11 @@ def test_a_lone_record_needs_no_list(services, key):
     frame = bundles.frame(1)
     reply = client.post("/invocations", {key: forms.records(frame)[0]})
     assert (answered(reply, "binary") == scored(folder, frame)).all()
+
+
+def test_of_a_name_given_twice_the_last_counts(services):
+    _, client = services["binary"]
+    row = forms.records(bundles.frame(1))[0]
+    twice = b'{"z": 100, ' + forms.encoded({**row, "z": 1})[1:]
+    once = client.post("/predict", {**row, "z": 1})
+    assert client.post("/predict", twice).json["predictions"] == once.json["predictions"]
