@@ -1,8 +1,9 @@
 """`POST /invocations`: the protocol of MLflow's scoring server.
 
-https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally; null is a missing value, and so is
-the NaN that MLflow's own client writes. Unlike MLflow, a column that no model knows, a number in
-quotes and an infinite one are refused.
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
+
+Null is a missing value, and so is the NaN that MLflow's own client writes. What MLflow lets pass
+is refused: a column that the model does not have, a number in quotes, an infinite one.
 """
 
 from __future__ import annotations
