@@ -40,7 +40,9 @@ def _column(column: Input) -> str:
     known = ", ".join(column.categories[:SHOWN])
     more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
     about = html.escape(f"{known}{more}" if known else column.unit)
-    return f"<tr><td><code>{html.escape(column.name)}</code><td>{column.type}<td>{about}"
+    # A long name breaks at its words.
+    name = html.escape(column.name).replace("_", "_<wbr>")
+    return f"<tr><td><code>{name}</code><td>{column.type}<td>{about}"
 
 
 PAGE = """<!doctype html>
