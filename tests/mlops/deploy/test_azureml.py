@@ -14,7 +14,7 @@ from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.manifest import Pin
 from tests.conftest import REPOSITORY
-from tests.mlops.deploy import small
+from tests.mlops.deploy import small, story
 from tests.mlops.deploy.azure_server import WORKSPACE, Azure
 from tests.mlops.deploy.cloud import Fault, Killed, killed
 
@@ -25,7 +25,7 @@ HERE = Endpoint("staging", NAME, REPOSITORY)
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Pin]]:
     """Three bundles with their pins."""
-    folders = [tmp_path_factory.mktemp("bundles") / str(slope) for slope in (1, 2, 3)]
+    folders = [tmp_path_factory.mktemp("bundles") / str(slope) for slope in (0, 2, 3)]
     digests = [small.made(folder, float(folder.name)) for folder in folders]
     return [(f, small.pin(d, n + 1)) for n, (f, d) in enumerate(zip(folders, digests, strict=True))]
 
@@ -253,6 +253,10 @@ def test_a_model_of_other_bytes_is_not_taken_for_this_one(azure, bundles):
     azure.resources[model]["properties"]["properties"]["mlops.bundle"] = "0" * 64
     with pytest.raises(UserError, match="mounts 000000000000, expected"):
         azureml.current(HERE)
+
+
+def test_a_rollout_takes_over_in_steps_and_is_undone(azure, bundles):
+    story.told(azureml, HERE, bundles)
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ import pytest
 
 from mlops.core.errors import UserError
 from mlops.deploy import databricks, databricks_endpoint, prometheus, trial
+from mlops.deploy.rollout import roll_out
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.manifest import Pin
 from tests.conftest import REPOSITORY
-from tests.mlops.deploy import small
+from tests.mlops.deploy import small, story
 from tests.mlops.deploy.cloud import Fault, Killed, killed
 from tests.mlops.deploy.databricks_server import API, Databricks
 
@@ -24,7 +25,7 @@ HERE = Endpoint("staging", NAME, REPOSITORY)
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Pin]]:
     """Three bundles with their pins."""
-    folders = [tmp_path_factory.mktemp("bundles") / str(slope) for slope in (1, 2, 3)]
+    folders = [tmp_path_factory.mktemp("bundles") / str(slope) for slope in (0, 2, 3)]
     digests = [small.made(folder, float(folder.name)) for folder in folders]
     return [
         (folder, small.pin(digest, number + 1, MODEL))
@@ -309,6 +310,19 @@ def test_mlflows_own_scoring_server_passes_the_test_that_a_version_must_pass(bun
         return client.post("/invocations", json={"dataframe_records": rows}).json()
 
     trial.passes(folder, pin.digest, "MLflow", score)
+
+
+def test_a_rollout_takes_over_in_steps_and_is_undone(workspace, bundles):
+    story.told(databricks, HERE, bundles)
+
+
+def test_a_rollout_with_a_shadow_ends_in_one_line_and_changes_nothing(workspace, bundles):
+    first = deploy(bundles[0])
+    folder, pin = bundles[1]
+    wanted = story.rollout().model_copy(update={"shadow": True})
+    with pytest.raises(UserError, match=r"rollout.shadow: found true, expected false"):
+        list(roll_out(databricks, HERE, pin, folder, wanted))
+    assert workspace.shares(NAME)[name_of(first)] == 100
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.faults import Patience
 from mlops.gitops.manifest import Contents, Pin
 from tests.conftest import REPOSITORY
-from tests.mlops.deploy import small
+from tests.mlops.deploy import small, story
 from tests.mlops.deploy.cloud import Killed
 
 NAME = "flights-late"
@@ -80,7 +80,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundles(store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Pin]]:
     """Two bundles with their pins, kept in the store."""
     made = []
-    for number, slope in enumerate((1.0, 2.0), 1):
+    for number, slope in enumerate((0.0, 2.0), 1):
         folder = tmp_path_factory.mktemp("bundles") / str(number)
         pin = small.pin(small.made(folder, slope), number)
         dvc = Contents(bundle=stored(folder, store), evidence=pin.dvc.evidence)
@@ -307,6 +307,10 @@ def test_what_is_not_said_is_told_in_one_line(cluster, bundles, monkeypatch, var
 def test_an_environment_without_an_overlay_is_refused(cluster, bundles):
     with pytest.raises(UserError, match="infra/kubernetes/overlays/canary: not found"):
         kubernetes.current(Endpoint("canary", NAME, REPOSITORY))
+
+
+def test_a_rollout_takes_over_in_steps_and_is_undone(cluster, bundles):
+    story.told(kubernetes, HERE, bundles, steps=(50,))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
