@@ -21,6 +21,8 @@ from tests.mlops.deploy.cloud import Fault, Killed, killed
 NAME = "flights-late"
 HERE = Endpoint("staging", NAME, REPOSITORY)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Pin]]:
@@ -259,7 +261,6 @@ def test_a_rollout_takes_over_in_steps_and_is_undone(azure, bundles):
     story.told(azureml, HERE, bundles)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(monkeypatch, bundles, after):
     forget(monkeypatch)

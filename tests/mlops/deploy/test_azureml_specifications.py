@@ -15,14 +15,16 @@ import requests
 import yaml
 
 from mlops.core.errors import UserError
+from mlops.deploy import arm, azureml, azureml_workspace, specification
 from mlops.deploy import azureml_bodies as bodies
-from mlops.deploy import azureml_workspace, specification
 from mlops.deploy.arm import Arm
 from mlops.deploy.azureml_workspace import FOLDER, Workspace
+from mlops.deploy.target import Endpoint
 from mlops.gitops.faults import Patience
 from mlops.gitops.http import Site, Token
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import apart, small
+from tests.mlops.deploy.azure_server import Azure
 
 LOADERS = {
     "endpoint": "online_endpoint",
@@ -31,7 +33,6 @@ LOADERS = {
     "batch-endpoint": "batch_endpoint",
     "batch-deployment": "model_batch_deployment",
 }
-LOADER = Path(__file__).parent / "azureml_loader.py"
 IMAGE = f"registry.example/mlops-serving@sha256:{'a' * 64}"
 
 
@@ -48,19 +49,29 @@ def workspace() -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def load(shared: Shared) -> Callable[[list[tuple[str, Path]]], list[dict[str, Any]]]:
-    """What the SDK says of files, given with the names of their loaders."""
+def sdk(shared: Shared) -> Callable[..., Any]:
+    """Run a script with Azure ML's SDK: what its last line says in JSON."""
     lock = REPOSITORY / FOLDER / "tests.lock"
     folder = shared.folder("azure-ai-ml", lambda folder: apart.environment(lock, folder))
 
+    def run(script: str, *arguments: str) -> Any:
+        done = subprocess.run(
+            [str(folder / "bin/python"), str(Path(__file__).parent / script), *arguments],
+            capture_output=True, text=True, check=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture
+def load(sdk) -> Callable[[list[tuple[str, Path]]], list[dict[str, Any]]]:
+    """What the SDK says of files, given with the names of their loaders."""
+
     def run(files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
         arguments = [f"{loader}={file}" for loader, file in files]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        done = subprocess.run(
-            [str(folder / "bin/python"), str(LOADER), *arguments],
-            capture_output=True, text=True, check=True, env=environment,
-        )  # fmt: skip
-        said: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        said: list[dict[str, Any]] = sdk("azureml_loader.py", *arguments)
         return said
 
     return run
@@ -158,6 +169,28 @@ def test_what_would_not_be_granted_is_refused_here_too(values, workspace, name, 
     with pytest.raises(UserError) as error:
         bodies.deployment(spec(name, values) | change, workspace, "westeurope")
     assert str(error.value).startswith(line)
+
+
+@pytest.mark.slow
+def test_azure_mls_own_client_understands_what_the_stand_in_says(sdk, monkeypatch, tmp_path):
+    """Its pollers and pagers, that is: the stand-in takes its time as the documented API does."""
+    with Azure(polls=4) as azure:
+        monkeypatch.setattr(arm, "PAUSE", 0.0)
+        arm.signed_in.cache_clear()
+        for name, value in azure.environment().items():
+            monkeypatch.setenv(name, value)
+        here = Endpoint("staging", "flights-late", REPOSITORY)
+        digests = [small.made(tmp_path / str(slope), slope) for slope in (1.0, 2.0)]
+        for number, (digest, slope) in enumerate(zip(digests, (1.0, 2.0), strict=True), 1):
+            azureml.deploy(here, small.pin(digest, number), tmp_path / str(slope))
+        first, second = map(specification.name_of, digests)
+        said = sdk("azureml_client.py", azure.url, here.name, second, "100")
+        assert said == {
+            "state": "EndpointProvisioningState.SUCCEEDED", "traffic": {first: 0, second: 100},
+            "deployments": sorted([first, second]), "digest": digests[1], "instances": 1,
+            "timeout": "0:00:05",
+        }  # fmt: skip
+        assert azureml.current(here).traffic == {digests[1]: 100}
 
 
 @pytest.mark.slow

@@ -77,6 +77,7 @@ def pods(documents: list[Any]) -> list[Any]:
                     if one["kind"] == "InferenceService"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["overlays/staging", "overlays/production", "kserve"])
 def test_kubectl_puts_together_the_same_as_the_stand_in(place):
     if not shutil.which("kubectl"):
