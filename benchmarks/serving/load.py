@@ -20,7 +20,6 @@ import uvloop
 from benchmarks.figure import Failed
 from benchmarks.serving.forms import Form
 
-WARM_SECONDS = 0.5
 PATIENCE = 60.0
 MOST = 1_000_000
 SPOT = 100
@@ -46,7 +45,9 @@ class Questions:
 
 @dataclass(frozen=True)
 class Round:
-    """What was answered within the measured seconds: latencies in seconds, (answers,)."""
+    """All that was asked, from the first request to the last answer: latencies in seconds,
+    (answers,). Nothing is cut off at either end, so a server that answers in bursts, as slow ones
+    do, gets neither more nor less than it did."""
 
     seconds: float
     latencies: Array
@@ -70,7 +71,8 @@ class Round:
 def drive(
     port: int, questions: Questions, connections: int, seconds: float, spot: int = SPOT
 ) -> Round:
-    """Load a server; raises Failed when one of every `spot` answers is wrong, or none comes."""
+    """Ask for so many seconds; raises Failed when one of every `spot` answers is wrong, or when
+    one does not come."""
     run = _Run(questions, connections, spot)
     gc.collect()
     gc.disable()
@@ -81,7 +83,7 @@ def drive(
         gc.enable()
     for place, answer in run.spots:
         questions.check(place, answer)
-    return Round(seconds, run.latencies[: run.count].copy())
+    return Round(run.took, run.latencies[: run.count].copy())
 
 
 @dataclass
@@ -93,9 +95,8 @@ class _Run:
     spot: int
     latencies: Array = field(default_factory=lambda: np.zeros(MOST))
     count: int = 0
-    begin: float = float("inf")
     end: float = float("inf")
-    answered: int = 0
+    took: float = 0.0
     spots: list[tuple[int, bytes]] = field(default_factory=list)
 
     async def drive(self, port: int, seconds: float) -> None:
@@ -106,14 +107,15 @@ class _Run:
             (await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port))[1]
             for _ in range(self.connections)
         ]
-        self.begin = time.perf_counter() + WARM_SECONDS
-        self.end = self.begin + seconds
+        begin = time.perf_counter()
+        self.end = begin + seconds
         for connection in made:
             connection.ask(time.perf_counter())
         try:
-            await asyncio.wait_for(self.done, WARM_SECONDS + seconds + PATIENCE)
+            await asyncio.wait_for(self.done, seconds + PATIENCE)
         except TimeoutError:
             raise Failed(f"{self.open} of {self.connections} connections unanswered") from None
+        self.took = time.perf_counter() - begin
 
     def fail(self, reason: str) -> None:
         if not self.done.done():
@@ -166,12 +168,10 @@ class _Connection(asyncio.Protocol):
             run.close()
 
     def _count(self, run: _Run, now: float, data: bytes, body: int) -> None:
-        run.answered += 1
-        if run.answered % run.spot == 0:
+        run.latencies[run.count] = now - self.sent
+        run.count += 1
+        if run.count % run.spot == 0:
             run.spots.append((self.place, data[body:]))
-        if run.begin <= now <= run.end:
-            run.latencies[run.count] = now - self.sent
-            run.count += 1
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.over:
