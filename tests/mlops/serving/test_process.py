@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -173,6 +174,18 @@ def test_a_body_that_does_not_arrive_is_given_up(champion, tmp_path):
         with client.makefile("rb") as answer:
             # To its end: the service hangs up.
             assert answer.read().startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_that_drips_is_given_up_too(champion, tmp_path):
+    """Or else a few slow clients would take all the room there is."""
+    with served(champion, tmp_path, "--patience=0.5") as service:
+        client = socket.create_connection(("127.0.0.1", service.port))
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n")
+        for _ in range(900):
+            client.sendall(b" ")
+            if select.select([client], [], [], 0.1)[0]:
+                break
+        assert client.recv(100_000).startswith(b"HTTP/1.1 408")
 
 
 def test_more_requests_than_allowed_are_told_when_to_come_back(champion, tmp_path):
