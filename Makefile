@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down serve soak bench bench-serving clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down serve soak bench bench-serving image clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -44,11 +44,12 @@ rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, 
 soak: setup ## clients that never stop while versions come and go and processes die, ten minutes long
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} pytest tests/soak --numprocesses=0 --verbosity=0 --capture=no
 
-lint: setup ## style, types, shell, secrets, and the files of both CI systems
+lint: setup ## style, types, shell, images, secrets, and the files of both CI systems
 	@ruff check .
 	@ruff format --check .
 	@mypy
 	@shellcheck .ci/run
+	@hadolint infra/*/Dockerfile
 	@actionlint
 	@zizmor --offline --quiet --no-progress .github
 	@check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -75,6 +76,9 @@ bench: setup ## measure what the README claims; exits 1 when a figure falls shor
 
 bench-serving: setup ## measure the service against others; a quarter of an hour, on a quiet machine
 	@python -m benchmarks.serving
+
+image: ## build the service's image, once its Dockerfile names its base
+	@docker build -f infra/serving/Dockerfile -t mlops-serving .
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock

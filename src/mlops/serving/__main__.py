@@ -13,3 +13,6 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
+    # The service has ended well: what uvicorn raises once more is the terminal's own signal.
+    except KeyboardInterrupt:
+        sys.exit(130)

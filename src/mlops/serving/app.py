@@ -35,7 +35,7 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.busy = 0
+        self.busy = self.held = 0
         self.patience = Patience(service.settings.patience)
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
@@ -99,7 +99,8 @@ class App:
             return await handler(self.service, Request(endpoint, headers, b"", identity))
         if self.busy > self.service.settings.requests:
             raise Refusal(429, f"busy: {self.busy} requests are under way", **{"retry-after": "1"})
-        body = await self._body(headers, receive)
+        with self.patience:
+            body = await self._body(headers, receive)
         return await handler(self.service, Request(endpoint, headers, body, identity))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
@@ -111,18 +112,27 @@ class App:
         if not message.get("more_body"):
             body: bytes = message.get("body", b"")
             return _limited(body, limit)
-        parts = [message.get("body", b"")]
-        size = len(parts[0])
-        while message.get("more_body"):
-            message = await self._next(receive)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            _limited(b"", limit, size)
-        return b"".join(parts)
+        return await self._pieces(message, receive)
+
+    async def _pieces(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
+        """A body that arrives bit by bit; what all of them hold together is limited too."""
+        settings, parts, held = self.service.settings, [message.get("body", b"")], 0
+        try:
+            while message.get("more_body"):
+                held += len(parts[-1])
+                self.held += len(parts[-1])
+                if self.held > settings.bodies:
+                    raise Refusal(429, f"busy: {self.held} bytes are arriving",
+                                  **{"retry-after": "1", "connection": "close"})  # fmt: skip
+                message = await self._next(receive)
+                parts.append(message.get("body", b""))
+                _limited(b"", settings.body, held + len(parts[-1]))
+            return b"".join(parts)
+        finally:
+            self.held -= held
 
     async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
-        with self.patience:
-            message = await receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Hung
         return message

@@ -92,7 +92,10 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
 
     Where the graph with two inputs says the same of the trial rows, it is used.
     """
-    card = bundle.read_card(folder)
+    try:
+        card = bundle.read_card(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     if bundle.MODEL not in card.files:
         raise UserError(f"{folder / bundle.CARD}: files: found no digest of {bundle.MODEL}")
     content, name = (folder / bundle.MODEL).read_bytes(), bundle.digest(folder)

@@ -10,6 +10,8 @@ from mlops.core import bundle
 from mlops.core.errors import UserError
 
 Stamp = tuple[int, int, int]
+# Bytes of the longest name.
+NAME = 1024
 
 
 @dataclass
@@ -28,12 +30,14 @@ class Place:
         """The bundle's folder now; raises UserError when there is none."""
         self._seen = self._stamp()
         folder = self.path
-        if folder.is_file():
-            named = folder.read_text().strip()
-            folder = folder.parent / named
-        if not (folder / bundle.CARD).is_file():
-            raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
-        return folder
+        try:
+            if folder.is_file():
+                folder = folder.parent / _name(folder)
+            if (folder / bundle.CARD).is_file():
+                return folder
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
 
     def changed(self) -> Path | None:
         """The bundle's folder, when it is another one than at the last look."""
@@ -43,6 +47,15 @@ class Place:
         place = self.path / bundle.CARD if self.path.is_dir() else self.path
         try:
             found = os.stat(place)
-        except FileNotFoundError:
+        except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _name(file: Path) -> str:
+    """What a file names: one line that could be a folder's name."""
+    with file.open("rb") as content:
+        said = content.read(NAME + 1).decode(errors="replace").strip()
+    if not said or len(said) > NAME or not said.isprintable():
+        raise UserError(f"{file}: expected one line with the name of a bundle's folder")
+    return said

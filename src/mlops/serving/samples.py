@@ -17,6 +17,7 @@ from logging.handlers import RotatingFileHandler
 import msgspec
 
 from mlops.core.bundle import Array
+from mlops.core.errors import UserError
 from mlops.serving.metrics import Metrics
 from mlops.serving.model import Batch, Model, batch
 from mlops.serving.rows import Rows
@@ -38,18 +39,29 @@ class Sample:
     outputs: list[Array]
 
 
+class _File(RotatingFileHandler):
+    """One that leaves it to us what is done when the disk says no."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise what went wrong, where logging would print it with all that was asked."""
+        raise
+
+
 class Samples:
     """Keeps a share of all requests in `settings.samples`, never more than the files may hold."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         assert settings.samples is not None
-        settings.samples.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.samples.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{settings.samples}: samples: {error.strerror}") from None
         self.settings = settings
         self.metrics = metrics
         self._queue: queue.Queue[Sample | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._write, name="samples", daemon=True)
         # A file for each process: two that rotate one file would lose lines.
-        self._file = RotatingFileHandler(
+        self._file = _File(
             settings.samples / f"predictions-{os.getpid()}.jsonl",
             maxBytes=settings.size, backupCount=settings.kept - 1, delay=True,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import resource
 import socket
 import tempfile
@@ -20,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from mlops.core.errors import UserError
 from mlops.serving import logs
 from mlops.serving.place import Place
+from mlops.serving.protocol import Protocol
 from mlops.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,8 +33,14 @@ TOKEN = "MLOPS_SERVING_TOKEN"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 LOOPBACK = "127.0.0.1"
 LIMITS = (
-    "rows", "body", "requests", "waiting", "patience", "drain", "threads", "sample", "size", "kept"
+    "rows", "body", "bodies", "requests", "waiting", "patience", "drain", "threads",
+    "sample", "size", "kept",
 )  # fmt: skip
+BOUNDS: dict[str, tuple[float, float | None]] = {
+    "waiting": (0, None), "patience": (0.1, None), "drain": (0, None), "sample": (0, 1),
+    # The file that is written, and one that was.
+    "kept": (2, None),
+}  # fmt: skip
 BACKLOG = 2048
 log = logging.getLogger("mlops.serving")
 
@@ -58,13 +66,14 @@ def options() -> argparse.ArgumentParser:
         epilog=f"The environment's {TOKEN} is the bearer token that clients must send.",
     )  # fmt: skip
     parser.add_argument("bundle", help="a bundle's folder, a file that names one, or a model's URI")
-    parser.add_argument("--version", default="", help="what the registry calls it")
+    parser.add_argument("--version", type=_word, default="", help="what the registry calls it")
     parser.add_argument("--host", default=LOOPBACK, help="the address to listen on")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=_from(int, 1, None), default=1, help="processes")
     parser.add_argument("--samples", type=Path, help="a folder for what was asked and answered")
     said = {
         "rows": "most rows in a request", "body": "most bytes in a request",
+        "bodies": "most bytes of bodies that arrive at once",
         "requests": "most requests under way", "waiting": "most rows that wait for a thread",
         "patience": "seconds to wait for a body", "threads": "of each run of the model",
         "drain": "seconds to be unready, and to serve on, before the end",
@@ -73,8 +82,29 @@ def options() -> argparse.ArgumentParser:
     }  # fmt: skip
     for name in LIMITS:
         value = getattr(default, name)
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=said[name])
+        kind = _from(type(value), *BOUNDS.get(name, (1, None)))
+        parser.add_argument(f"--{name}", type=kind, default=value, help=said[name])
     return parser
+
+
+def _word(text: str) -> str:
+    """What fits into a header of HTTP and into a path."""
+    if not re.fullmatch(r"[\w.-]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected letters, digits, '.', '-', '_'")
+    return text
+
+
+def _from(kind: type[Any], least: float, most: float | None) -> Callable[[str], Any]:
+    """Reads a number of the kind that lies between the two."""
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if value < least or (most is not None and value > most):
+            span = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"found {text}, expected {span}")
+        return value
+
+    return number
 
 
 def main(
@@ -103,7 +133,10 @@ def application() -> App:
 
     logs.configure()
     told = msgspec.json.decode(os.environ[TOLD], type=Told, dec_hook=_path)
-    settings = replace(told.settings, token=os.environ.get(TOKEN, ""))
+    token = os.environ.get(TOKEN, "")
+    if token and not token.strip():
+        raise UserError(f"{TOKEN}: found blanks, expected a token")
+    settings = replace(told.settings, token=token)
     return App(Service(Place(Path(told.bundle), told.version), settings))
 
 
@@ -116,22 +149,32 @@ def _run(told: Told) -> None:
     os.environ[TOLD] = msgspec.json.encode(asdict(told), enc_hook=str).decode()
     config = uvicorn.Config(
         "mlops.serving.server:application", factory=True, workers=told.workers,
-        loop="uvloop", http="httptools", lifespan="on", access_log=False, log_config=None,
+        loop="uvloop", http=Protocol, ws="none", lifespan="on", access_log=False, log_config=None,
         server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=30,
     )  # fmt: skip
     listening = _listening(told.host, told.port)
     if told.workers == 1:
         app = application()
         config.app, config.factory = app, False
-        log.info("serving", extra=_about(told))
+        log.info("serving", extra=_about(told, listening))
         uvicorn.Server(config).run(sockets=[listening])
         return
     # What keeps one worker from starting would have the others start it again and again.
     application()
-    with tempfile.TemporaryDirectory(prefix="mlops-serving-") as shared:
+    with _shared() as shared:
         os.environ[SHARED] = shared
-        log.info("serving", extra=_about(told))
+        log.info("serving", extra=_about(told, listening))
         Multiprocess(config, sockets=[listening]).run()
+
+
+def _shared() -> tempfile.TemporaryDirectory[str]:
+    """Where workers count together."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="mlops-serving-")
+    except OSError:
+        raise UserError(
+            "TMPDIR: found no folder to write in, expected one where several workers count"
+        ) from None
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -154,5 +197,7 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _about(told: Told) -> dict[str, Any]:
-    return {"bundle": told.bundle, "url": f"http://{told.host}:{told.port}", "pid": os.getpid()}
+def _about(told: Told, listening: socket.socket) -> dict[str, Any]:
+    host, port = listening.getsockname()[:2]
+    named = f"[{host}]" if ":" in host else host
+    return {"bundle": told.bundle, "url": f"http://{named}:{port}", "pid": os.getpid()}

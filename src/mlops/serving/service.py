@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 
 from mlops.core.bundle import Array
-from mlops.core.errors import UserError
 from mlops.serving import model
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.metrics import Metrics
@@ -72,9 +71,10 @@ class Service:
                 folder = self.place.changed()
                 if folder:
                     await self._swap(folder)
-            except UserError as error:
+            # Whatever is wrong with a bundle, its place is looked at again.
+            except Exception as error:
                 self.metrics.swaps.labels("refused").inc()
-                log.error("bundle refused", extra={"reason": str(error)})
+                log.error("bundle refused", extra={"reason": " ".join(str(error).split())})
 
     async def _swap(self, folder: Path) -> None:
         before = self.endpoint.model.digest

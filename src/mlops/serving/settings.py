@@ -11,14 +11,15 @@ class Settings:
     """Limits and places of one service. Sizes are bytes, times are seconds.
 
     `rows` is the most in one request, `body` its largest size and `patience` how long it may take
-    to arrive; `requests` may be under way at once and `waiting` rows wait for a thread, beyond
-    which clients are told to come back later. Told to stop, the service is unready for `drain`
-    and serves on. Of the requests a share of `sample` is kept in `samples`, in at most `kept`
-    files of `size`.
+    to arrive. `requests` may be under way at once, `bodies` be the bytes of those that arrive
+    piece by piece, and `waiting` rows wait for a thread, beyond which clients are told to come
+    back later. Told to stop, the service is unready for `drain` and serves on. Of the requests a
+    share of `sample` is kept in `samples`, in at most `kept` files of `size`.
     """
 
     rows: int = 10_000
     body: int = 16 * 1024 * 1024
+    bodies: int = 256 * 1024 * 1024
     requests: int = 1024
     waiting: int = 100_000
     patience: float = 30.0
