@@ -27,6 +27,8 @@ from mlops.gitops.manifest import Pin
 NOTE = "mlops.note"
 # Characters of a tag, and the most of the traffic that is mirrored.
 LONGEST_NOTE, MOST_MIRRORED = 256, 50
+# A deployment that is not there yet, never will be, or is there no more.
+PASSING = ("Creating", "Failed", "Deleting")
 # What can be written of an endpoint; the rest is Azure's own.
 WRITABLE = ("authMode", "description", "properties", "publicNetworkAccess", "compute",
             "traffic", "mirrorTraffic")  # fmt: skip
@@ -195,7 +197,7 @@ def _digests(workspace: Workspace, endpoint: Endpoint) -> dict[str, str]:
     known = {}
     for deployed in _deployments(workspace, endpoint):
         digest = assets.digest_of(deployed)
-        if not digest or deployed["properties"].get("provisioningState") in ("Creating", "Failed"):
+        if not digest or deployed["properties"].get("provisioningState") in PASSING:
             continue
         model = deployed["properties"]["model"]
         doing = Doing(f"read the model of {deployed['name']}", ROLE)

@@ -127,11 +127,14 @@ class Azure(Cloud):
         """One to a page, so that every list has pages."""
         if path.rpartition("/")[0] not in self.resources:
             return self.missing(path)
-        found = [r for place, r in self.resources.items() if place.startswith(f"{path}/")]
-        skip = int(call.query.get("$skip", 0))
-        more = f"{self.url}{path}?api-version={call.query['api-version']}&$skip={skip + 1}"
-        page: dict[str, Any] = {"value": found[skip : skip + 1]}
-        return Answer(200, page | ({"nextLink": more} if skip + 1 < len(found) else {}))
+        # What is removed meanwhile must not hide the next one.
+        last = call.query.get("$skipToken", "")
+        places = sorted(p for p in self.resources if p.startswith(f"{path}/") and p > last)
+        page: dict[str, Any] = {"value": [self.resources[place] for place in places[:1]]}
+        if len(places) > 1:
+            asked = f"api-version={call.query['api-version']}&$skipToken={places[0]}"
+            page["nextLink"] = f"{self.url}{path}?{asked}"
+        return Answer(200, page)
 
     def asset(self, call: Call, path: str) -> Answer:
         known = self.resources.get(path)
