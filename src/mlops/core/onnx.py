@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,11 +28,13 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     as strings.
 
     Outputs, each of the shape (rows,): `probability`, `probability_<class>` or `prediction`.
+    Raises UserError for a column's name that ONNX's converter would change.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from sklearn.pipeline import Pipeline
 
+    _require_plain_names(frame)
     _register_converters()
     words = categories(frame)
     types = [
@@ -112,6 +115,15 @@ def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
             rows.append(typical.assign(**{name: ""}))
     edges = pd.concat(rows, ignore_index=True)
     return edges.astype({name: frame[name].dtype for name in frame})
+
+
+def _require_plain_names(frame: pd.DataFrame) -> None:
+    """The converter gives other names to columns that have anything else in theirs."""
+    for name in map(str, frame):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise UserError(
+                f"features: found column {name!r}, expected letters, digits and underscores"
+            )
 
 
 def _register_converters() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.core import bundle as bundles
 from mlops.core.errors import UserError
-from mlops.core.files import folder_digest, read_json
+from mlops.core.files import alone, folder_digest, read_json
 from mlops.core.params import Params
 from mlops.core.paths import BUNDLE, EVIDENCE, SEARCH
 from mlops.core.winner import TRIALS, Tuned
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 EMBEDDED = Path("mlruns")
+STORE = "mlflow.db"
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
 ANSWER_SECONDS = 5.0
 LONGEST_REASON = 300
@@ -35,7 +36,7 @@ LONGEST_REASON = 300
 
 def uri(root: Path) -> str:
     """Where runs are tracked: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
-    return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / 'mlflow.db'}"
+    return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
 
 
 def place(root: Path) -> str:
@@ -57,7 +58,28 @@ def spoken_plainly(root: Path) -> Iterator[None]:
 
 def begun(root: Path) -> bool:
     """Whether there is anything to look into: a server is named, or something was tracked here."""
-    return VARIABLE in os.environ or (root / EMBEDDED / "mlflow.db").exists()
+    return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
+
+
+def begin(root: Path) -> None:
+    """Make the SQLite store, where no server is named and there is none yet.
+
+    It gets its name when it is whole: MLflow can't go on with tables that were begun and not ended.
+    """
+    store = root / EMBEDDED
+    if begun(root):
+        return
+    store.mkdir(exist_ok=True)
+    with alone(store):
+        if begun(root):
+            return
+        aside = store / f".{STORE}.part"
+        for left in store.glob(f"{aside.name}*"):
+            left.unlink()
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{aside.resolve()}").search_experiments(max_results=1)
+        aside.rename(store / STORE)
 
 
 def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
@@ -74,7 +96,6 @@ def client(root: Path) -> MlflowClient:
     """A client alone; nothing is written. Raises UserError like `connect`."""
     named = VARIABLE in os.environ
     _require_answer(root)
-    (root / EMBEDDED).mkdir(exist_ok=True)
     import logging
 
     # Links for runs and bars for files are not a stage's line.
@@ -86,6 +107,7 @@ def client(root: Path) -> MlflowClient:
     # What goes wrong is raised too, and is said there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    begin(root)
     mlflow.set_tracking_uri(uri(root))
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.

@@ -165,3 +165,9 @@ def test_features_of_one_kind_only_are_no_obstacle():
         estimator.fit(matrix, outcome(frame(), "binary"))
         graph = onnx.export(encoder, estimator, rows, "binary", 2)
         onnx.require_parity(graph, encoder, estimator, rows, "binary", TOLERANCE)
+
+
+def test_a_column_whose_name_the_converter_would_change_is_refused():
+    rows = frame().rename(columns={"z": "z z"})
+    with pytest.raises(UserError, match="found column 'z z', expected letters"):
+        onnx.export(None, None, rows, "binary", 2)

@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import sqlite3
 import threading
 
 import pytest
@@ -39,6 +40,20 @@ class Stranger(http.server.BaseHTTPRequestHandler):
 
 def test_unset_means_a_file_below_the_root(tmp_path):
     assert tracking.uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+@pytest.mark.slow
+def test_a_store_that_was_begun_and_killed_is_begun_anew(tmp_path, monkeypatch):
+    """MLflow's tables are made one by one: half of them can be neither used nor completed."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = tmp_path / "mlruns"
+    store.mkdir()
+    half = sqlite3.connect(store / ".mlflow.db.part")
+    half.execute("create table experiments (experiment_id integer)")
+    half.commit()
+    assert not tracking.begun(tmp_path)
+    assert [e.name for e in tracking.client(tmp_path).search_experiments()] == ["Default"]
+    assert [path.name for path in store.iterdir()] == ["mlflow.db"]
 
 
 def test_the_variable_names_another_place(tmp_path, monkeypatch):
