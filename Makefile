@@ -74,7 +74,7 @@ serve: setup ## answer requests with the bundle in the workspace, on port 8080
 bench: setup ## measure what the README claims; exits 1 when a figure falls short
 	@python -m benchmarks
 
-bench-serving: setup ## measure the service against others; a quarter of an hour, on a quiet machine
+bench-serving: setup ## measure the service against others; some minutes, on a quiet machine
 	@python -m benchmarks.serving
 
 image: ## build the service's image, once its Dockerfile names its base
@@ -83,6 +83,9 @@ image: ## build the service's image, once its Dockerfile names its base
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
+	@for part in infra/azureml/tests infra/kubernetes/tests tests/mlops/serving/clients \
+		benchmarks/serving/rivals/mlserver benchmarks/serving/rivals/bentoml; do \
+		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
 	@rm -rf data models reports logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

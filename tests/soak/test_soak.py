@@ -13,7 +13,8 @@ import time
 import psutil
 import pytest
 
-from mlops.deploy import control, local
+from mlops.deploy import local
+from mlops.deploy.local import control
 from mlops.deploy.rollout import roll_out
 from mlops.gitops.manifest import Limits, Rollout
 from tests.mlops.deploy.bundles import ROWS

@@ -120,7 +120,7 @@ def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def _require_plain_names(frame: pd.DataFrame) -> None:
     """The converter gives other names to columns that have anything else in theirs."""
     for name in map(str, frame):
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        if not re.fullmatch(r"[^\W\d]\w*", name):
             raise UserError(
                 f"features: found column {name!r}, expected letters, digits and underscores"
             )

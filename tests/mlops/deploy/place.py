@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlops.deploy import local
-from mlops.deploy.home import Home
+from mlops.deploy.local.home import Home
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.manifest import Pin
 from tests.mlops.deploy import bundles

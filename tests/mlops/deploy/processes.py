@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from mlops.deploy.home import PROCESSES, Home
+from mlops.deploy.local.home import PROCESSES, Home
 
 
 def stop(root: Path, seconds: float = 30.0) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.deploy import arm, azureml
+from mlops.deploy import azureml
+from mlops.deploy.azureml import arm
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.manifest import Pin

@@ -15,10 +15,11 @@ import requests
 import yaml
 
 from mlops.core.errors import UserError
-from mlops.deploy import arm, azureml, azureml_workspace, specification
-from mlops.deploy import azureml_bodies as bodies
-from mlops.deploy.arm import Arm
-from mlops.deploy.azureml_workspace import FOLDER, Workspace
+from mlops.deploy import azureml, specification
+from mlops.deploy.azureml import arm, bodies
+from mlops.deploy.azureml import workspace as azureml_workspace
+from mlops.deploy.azureml.arm import Arm
+from mlops.deploy.azureml.workspace import FOLDER, Workspace
 from mlops.deploy.target import Endpoint
 from mlops.gitops.faults import Patience
 from mlops.gitops.http import Site, Token

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.deploy import databricks, databricks_endpoint, prometheus, trial
+from mlops.deploy import databricks, prometheus, trial
+from mlops.deploy.databricks import endpoint as databricks_endpoint
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.deploy import kubectl, kubernetes
-from mlops.deploy import kubernetes_objects as objects
+from mlops.deploy import kubernetes
+from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.faults import Patience
 from mlops.gitops.manifest import Contents, Pin

@@ -18,8 +18,8 @@ import jsonschema
 import pytest
 import yaml
 
-from mlops.deploy import kubernetes_objects as objects
-from mlops.deploy.kubernetes_objects import Overlay
+from mlops.deploy.kubernetes import objects
+from mlops.deploy.kubernetes.objects import Overlay
 from mlops.deploy.target import Endpoint
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import apart, kustomize, small

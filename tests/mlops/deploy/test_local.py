@@ -12,8 +12,9 @@ import time
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.deploy import control, local
-from mlops.deploy.home import CURRENT, HOME, LOCK, PROCESSES, STATE, Home
+from mlops.deploy import local
+from mlops.deploy.local import control
+from mlops.deploy.local.home import CURRENT, HOME, LOCK, PROCESSES, STATE, Home
 from mlops.deploy.target import Endpoint
 from tests.mlops.deploy.bundles import ROWS
 from tests.mlops.deploy.load import Load, post
@@ -97,7 +98,7 @@ def test_a_verb_that_finds_no_supervisor_starts_one(place):
 def test_of_two_supervisors_one_goes(place):
     place.deploy(place.bundle(1.0))
     pid = place.home.address().pid
-    command = [sys.executable, "-m", "mlops.deploy.supervisor", str(place.root), "staging"]
+    command = [sys.executable, "-m", "mlops.deploy.local.supervisor", str(place.root), "staging"]
     assert subprocess.run(command, check=False, timeout=60).returncode == 0
     assert place.home.address().pid == pid
     assert post(place.url, ROWS[0])[0] == 200

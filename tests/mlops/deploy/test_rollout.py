@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.core.errors import Refused
-from mlops.deploy import control, local
+from mlops.deploy import local
+from mlops.deploy.local import control
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
 from mlops.gitops.manifest import Limits, Rollout

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.deploy import control, local
-from mlops.deploy.router import BODY_BYTES, Weights
-from mlops.deploy.shadow import differ
-from mlops.deploy.tally import Tally, scores
+from mlops.deploy import local
+from mlops.deploy.local import control
+from mlops.deploy.local.router import BODY_BYTES, Weights
+from mlops.deploy.local.shadow import differ
+from mlops.deploy.local.tally import Tally, scores
 from tests.mlops.deploy import bundles
 from tests.mlops.deploy.bundles import FAR, ROWS
 from tests.mlops.deploy.load import Load, post

@@ -17,7 +17,7 @@ import pytest
 from mlops.core import tracking
 from mlops.core.errors import Refused, UserError
 from mlops.deploy import local
-from mlops.deploy.home import HOME, Home
+from mlops.deploy.local.home import HOME, Home
 from mlops.deploy.target import Endpoint
 from mlops.gitops import reconcile, registry, status
 from tests.mlops.deploy.processes import ended, stop

@@ -20,7 +20,8 @@ import pytest
 from mlops.core import bundle, families, onnx
 from mlops.core.errors import Refused, UserError
 from mlops.core.files import folder_digests
-from mlops.serving import batch, forest, model, source, trees
+from mlops.serving import batch, model
+from mlops.serving.batch import forest, source, trees
 from mlops.serving.model import Batch
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
@@ -489,8 +490,8 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
 
 
 def test_two_that_write_the_same_output_exclude_each_other(made, tmp_path):
-    from mlops.serving.output import Job, Output
-    from mlops.serving.work import opened
+    from mlops.serving.batch.output import Job, Output
+    from mlops.serving.batch.work import opened
 
     given = str(parquet(people(5), tmp_path / "in.parquet"))
     job = Job(model="", bundle="", engine="duckdb", rows_per_part=1, input=[])
@@ -680,8 +681,8 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
 @pytest.mark.slow
 @pytest.mark.spark
 def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
-    from mlops.serving import spark as engine
-    from mlops.serving.work import Work
+    from mlops.serving.batch import spark as engine
+    from mlops.serving.batch.work import Work
 
     frame = people(90)
     (tmp_path / "in").mkdir()

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops.core.engine import Engine
+    from mlops.serving.batch.output import Receipt
+    from mlops.serving.batch.source import Piece, Source
+    from mlops.serving.batch.work import Work
     from mlops.serving.model import Model
-    from mlops.serving.output import Receipt
-    from mlops.serving.source import Piece, Source
-    from mlops.serving.work import Work
 
 # Pieces that wait, read already, for each thread that scores.
 AHEAD = 1
@@ -41,23 +41,23 @@ def run(
     it goes on where it was when it is called again. Raises UserError when the input can't be
     scored, Refused when another process writes this output.
     """
-    from mlops.serving import trees
+    from mlops.serving.batch import trees
 
     if not output.name:
         raise UserError(f"{output}: expected the name of a file or a folder to be written")
     loaded = trees.load(bundle)
     if engine == "spark":
-        from mlops.serving import spark
+        from mlops.serving.batch import spark
 
         return spark.run(loaded, bundle, source, output)
     return _run(loaded, source, output, threads or len(os.sched_getaffinity(0)))
 
 
 def _run(model: Model, said: str, output: Path, threads: int) -> Receipt:
-    from mlops.serving import source as sources
-    from mlops.serving import table
-    from mlops.serving.output import Output
-    from mlops.serving.work import Work, opened
+    from mlops.serving.batch import source as sources
+    from mlops.serving.batch import table
+    from mlops.serving.batch.output import Output
+    from mlops.serving.batch.work import Work, opened
 
     source = sources.find(said)
     table.require(source.schema, model, source.places[0].label, text=source.kind.text)
@@ -74,8 +74,8 @@ def _run(model: Model, said: str, output: Path, threads: int) -> Receipt:
 
 
 def _job(model: Model, source: Source) -> Any:
-    from mlops.serving.output import Job
-    from mlops.serving.source import ROWS
+    from mlops.serving.batch.output import Job
+    from mlops.serving.batch.source import ROWS
 
     return Job(
         model=model.card.name, bundle=model.digest, engine="duckdb", rows_per_part=ROWS,
@@ -106,7 +106,7 @@ def _some_done(running: set[Future[None]], advance: Callable[[], None]) -> set[F
 
 
 def _piece(model: Model, text: bool, work: Work, piece: Piece) -> None:
-    from mlops.serving import table
+    from mlops.serving.batch import table
 
     scored = table.scored(piece.table, model, text=text)
     work.keep(piece.name, scored.table, _refused(piece, scored.refused, scored.places))
@@ -116,7 +116,7 @@ def _refused(piece: Piece, refused: pa.Table, places: Any) -> pa.Table:
     """The rows that were refused, with where they are and why, in the file's order."""
     import pyarrow as pa
 
-    from mlops.serving.work import ORIGIN
+    from mlops.serving.batch.work import ORIGIN
 
     numbers = pa.array(piece.rows[places], type=pa.int64())
     said = refused.column("reason")
@@ -162,9 +162,3 @@ def main(arguments: Sequence[str]) -> None:
     start = time.perf_counter()
     receipt = run(told.bundle, told.input, told.output, told.engine, told.threads)
     print(f"{receipt.line} ({time.perf_counter() - start:.1f} s)")
-
-
-if __name__ == "__main__":
-    from mlops.core import stage
-
-    sys.exit(stage.guarded(lambda: main(sys.argv[1:])))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.deploy import kubectl, specification
+from mlops.deploy import specification
+from mlops.deploy.kubernetes import kubectl
 from mlops.deploy.target import Endpoint
 from mlops.gitops.manifest import Pin
 

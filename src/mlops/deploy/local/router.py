@@ -10,8 +10,8 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from mlops.deploy import shadow
-from mlops.deploy.backend import Asked, Backend, Said
+from mlops.deploy.local import shadow
+from mlops.deploy.local.backend import Asked, Backend, Said
 
 BODY_BYTES = 16 * 1024 * 1024
 MOST_REQUESTS, MOST_MIRRORED = 1024, 64

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from mlops.core.errors import UserError
 from mlops.deploy import prometheus
-from mlops.deploy.kubectl import Cluster
-from mlops.deploy.kubernetes_objects import INSTANCE, PORT
+from mlops.deploy.kubernetes.kubectl import Cluster
+from mlops.deploy.kubernetes.objects import INSTANCE, PORT
 from mlops.deploy.prometheus import Sample
 from mlops.deploy.target import Health
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from mlops.core.errors import UserError
-from mlops.deploy.home import LOG, PROCESSES, Address, Home, State
+from mlops.deploy.local.home import LOG, PROCESSES, Address, Home, State
 
 LOOPBACK = "127.0.0.1"
 PATIENCE_SECONDS = 90.0
@@ -140,7 +140,7 @@ def _start(home: Home) -> None:
     mode = "wb" if path.exists() and path.stat().st_size > MOST_LOG_BYTES else "ab"
     with path.open(mode) as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlops.deploy.supervisor", str(home.root.absolute()),
+            [sys.executable, "-m", "mlops.deploy.local.supervisor", str(home.root.absolute()),
              home.environment],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip

@@ -22,11 +22,11 @@ import pyarrow as pa
 
 from mlops.core import engine
 from mlops.core.errors import UserError
-from mlops.serving import source, table, trees
-from mlops.serving.formats import KINDS, Place
+from mlops.serving.batch import source, table, trees
+from mlops.serving.batch.formats import KINDS, Place
+from mlops.serving.batch.output import Job, Output, Receipt
+from mlops.serving.batch.work import ORIGIN, Work, opened
 from mlops.serving.model import Model
-from mlops.serving.output import Job, Output, Receipt
-from mlops.serving.work import ORIGIN, Work, opened
 
 NAME = re.compile(r"\w+(\.\w+){0,2}")
 FILES, BYTES = 32, 2**33

@@ -18,8 +18,8 @@ import msgspec
 
 from mlops.core.errors import UserError
 from mlops.core.files import alone, folder_digest, whole_folder
-from mlops.deploy import control, smoke
-from mlops.deploy.home import CURRENT, HOME, STATE, Deployed, Home, State
+from mlops.deploy.local import control, smoke
+from mlops.deploy.local.home import CURRENT, HOME, STATE, Deployed, Home, State
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
 if TYPE_CHECKING:

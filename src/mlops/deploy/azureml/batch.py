@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlops.deploy import azureml_bodies as bodies
 from mlops.deploy import specification
-from mlops.deploy.azureml_workspace import ROLE, Workspace
+from mlops.deploy.azureml import bodies
+from mlops.deploy.azureml.workspace import ROLE, Workspace
 from mlops.deploy.target import Endpoint
 from mlops.gitops.http import Doing
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mlops.core.bundle import Array
 from mlops.core.errors import UserError
-from mlops.serving.formats import KINDS, Duck, Lost, Place
+from mlops.serving.batch.formats import KINDS, Duck, Lost, Place
 
 ROWS = 2**16
 TABLE = re.compile(r"(?P<file>.+\.(?:duckdb|db)):(?P<table>[^:/\\]+)")

@@ -1,4 +1,4 @@
-"""`python -m mlops.deploy.supervisor ROOT ENVIRONMENT`: keeps one environment served.
+"""`python -m mlops.deploy.local.supervisor ROOT ENVIRONMENT`: keeps one environment served.
 
 It reads the state that verbs write, runs a process for each deployed bundle and the router in front
 of them, and ends when nothing is deployed any more, or when its folder is no longer what it was.
@@ -22,9 +22,9 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from mlops.deploy import router, tally
-from mlops.deploy.backend import LOOPBACK, Asked, Backend
-from mlops.deploy.home import ADDRESS, LOG, STATE, Address, Home, State, write
+from mlops.deploy.local import router, tally
+from mlops.deploy.local.backend import LOOPBACK, Asked, Backend
+from mlops.deploy.local.home import ADDRESS, LOG, STATE, Address, Home, State, write
 from mlops.serving import logs
 from mlops.serving.server import TOKEN
 

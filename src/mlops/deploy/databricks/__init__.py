@@ -16,9 +16,9 @@ from pathlib import Path
 
 from mlops.core.errors import UserError
 from mlops.core.tracking import BUNDLE_TAG
-from mlops.deploy import databricks_endpoint as api
 from mlops.deploy import prometheus, specification, trial
-from mlops.deploy.databricks_endpoint import MANAGE, Entity, Served, Workspace
+from mlops.deploy.databricks import endpoint as api
+from mlops.deploy.databricks.endpoint import MANAGE, Entity, Served, Workspace
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.gitops.http import Doing
 from mlops.gitops.manifest import Pin

@@ -1,4 +1,4 @@
-"""`python -m mlops.deploy.worker BUNDLE …`: the service, which ends with whoever started it."""
+"""`python -m mlops.deploy.local.worker BUNDLE …`: the service, ending with who started it."""
 
 from __future__ import annotations
 

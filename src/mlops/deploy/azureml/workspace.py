@@ -22,7 +22,7 @@ from typing import Any
 
 from mlops.core.errors import UserError
 from mlops.deploy import specification
-from mlops.deploy.arm import Arm, token
+from mlops.deploy.azureml.arm import Arm, token
 from mlops.deploy.specification import SHORT
 from mlops.gitops.faults import Patience
 from mlops.gitops.forge import given

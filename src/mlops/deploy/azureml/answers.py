@@ -11,7 +11,7 @@ import requests
 
 from mlops.core.errors import UserError
 from mlops.deploy import specification
-from mlops.deploy.azureml_workspace import ROLE, Workspace
+from mlops.deploy.azureml.workspace import ROLE, Workspace
 from mlops.deploy.target import Health, Row
 from mlops.gitops.http import TIMEOUT, Doing
 

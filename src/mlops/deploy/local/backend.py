@@ -19,8 +19,8 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mlops.deploy.home import Deployed
-from mlops.deploy.tally import Tally
+from mlops.deploy.local.home import Deployed
+from mlops.deploy.local.tally import Tally
 
 LOOPBACK = "127.0.0.1"
 LOOK = 0.03
@@ -140,7 +140,7 @@ class Backend:
     async def _start(self) -> Process:
         with self._log.open("ab") as said:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mlops.deploy.worker", str(self.folder),
+                sys.executable, "-m", "mlops.deploy.local.worker", str(self.folder),
                 "--version", self.deployed.version, "--host", LOOPBACK, "--port", str(self.port),
                 stdin=PIPE, stdout=DEVNULL, stderr=said,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.core.errors import UserError, nearest
-from mlops.deploy.azureml_workspace import FOLDER, Workspace
+from mlops.deploy.azureml.workspace import FOLDER, Workspace
 
 Spec = Mapping[str, Any]
 Convert = Callable[[Any], Any]

@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 
 from mlops.core import bundle
 from mlops.core.bundle import Array
-from mlops.serving import graph, model, table
-from mlops.serving.forest import Forest, Unfit, forest
+from mlops.serving import graph, model
+from mlops.serving.batch import table
+from mlops.serving.batch.forest import Forest, Unfit, forest
 from mlops.serving.model import Batch, Model
 
 # In units in the last place of float32, several times what the C library claims.

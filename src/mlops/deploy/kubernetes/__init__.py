@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.deploy import kubernetes_health, trial
-from mlops.deploy import kubernetes_objects as objects
-from mlops.deploy.kubectl import Cluster
-from mlops.deploy.kubernetes_objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT, Overlay
+from mlops.deploy import trial
+from mlops.deploy.kubernetes import health as kubernetes_health
+from mlops.deploy.kubernetes import objects
+from mlops.deploy.kubernetes.kubectl import Cluster
+from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT, Overlay
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.gitops.manifest import Pin
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from mlops.core.errors import UserError
 from mlops.core.files import read_json, write_json
-from mlops.serving.output import Job, Output, Receipt, alone, aside, publish
+from mlops.serving.batch.output import Job, Output, Receipt, alone, aside, publish
 
 ORIGIN = (pa.field("file", pa.string()), pa.field("row", pa.int64()))
 

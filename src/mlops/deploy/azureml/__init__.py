@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.deploy import azureml_answers as answers
-from mlops.deploy import azureml_batch as batch
-from mlops.deploy import azureml_bodies as bodies
-from mlops.deploy import azureml_workspace as assets
 from mlops.deploy import specification, trial
-from mlops.deploy.azureml_workspace import ROLE, Workspace
+from mlops.deploy.azureml import answers, batch, bodies
+from mlops.deploy.azureml import workspace as assets
+from mlops.deploy.azureml.workspace import ROLE, Workspace
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.gitops.http import Doing
 from mlops.gitops.manifest import Pin
