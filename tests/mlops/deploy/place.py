@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from mlops.deploy import local
 from mlops.deploy.local.home import Home
@@ -19,7 +20,8 @@ class Place:
         self.base = base
         self.root = base / "repository"
         self.root.mkdir()
-        self.endpoint = Endpoint("staging", "small", self.root)
+        # An endpoint of another name has another port: tests run side by side.
+        self.endpoint = Endpoint("staging", f"small-{uuid4().hex[:8]}", self.root)
         self.home = Home(self.root, "staging")
         self.versions: dict[str, int] = {}
         self.folders: dict[str, Path] = {}

@@ -4,6 +4,7 @@ import json
 import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection
 
 import numpy as np
@@ -130,10 +131,14 @@ def test_bytes_that_are_no_http_are_refused_and_the_service_serves_on(service, v
         head + b"Content-Length: 99\r\n\r\n{", head + b"X: \0\r\n\r\n", b"\x16\x03\x01\x02\0\x01",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", head + b"A: " + b"x" * 200_000 + b"\r\n\r\n",
     ]:  # fmt: skip
-        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        said = b""
+        with (
+            socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection,
+            # A head without an end is hung up on while it is sent.
+            suppress(ConnectionError),
+        ):
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
-            said = b""
             while part := connection.recv(65536):
                 said += part
         assert not said.startswith(b"HTTP/1.1 5"), (raw[:80], said)
