@@ -177,6 +177,7 @@ def staged(accepted, forge):
     return accepted
 
 
+@pytest.mark.slow
 def test_promote_copies_the_pin(staged, forge):
     promote(staged, forge)
     assert at(staged, "promote/production", "production") == at(staged, "main", "staging")
@@ -196,6 +197,7 @@ def test_promote_refuses_when_staging_pins_nothing(accepted, forge):
         promote(accepted, forge)
 
 
+@pytest.mark.slow
 def test_promote_said_twice_after_the_merge_does_nothing(staged, forge):
     promote(staged, forge)
     staged.merge("promote/production")
@@ -217,6 +219,7 @@ def twice(staged, forge):
     return staged, first
 
 
+@pytest.mark.slow
 def test_rollback_proposes_the_pin_before(twice, forge):
     clone, first = twice
     rollback(clone, forge)
@@ -225,23 +228,27 @@ def test_rollback_proposes_the_pin_before(twice, forge):
     assert forge.opened[-1][2].startswith("Rollback production: wine-model ")
 
 
+@pytest.mark.slow
 def test_rollback_to_a_commit_proposes_its_pin(twice, forge):
     clone, first = twice
     rollback(clone, forge, to=first)
     assert f"As it was at {first}" in forge.opened[-1][3]
 
 
+@pytest.mark.slow
 def test_rollback_without_any_earlier_pin_is_refused(staged, forge):
     with pytest.raises(UserError, match="has pinned nothing else before"):
         rollback(staged, forge)
 
 
+@pytest.mark.slow
 def test_rollback_to_a_commit_that_is_not_there_is_refused(twice, forge):
     clone, _ = twice
     with pytest.raises(UserError, match="nowhere: no such commit here"):
         rollback(clone, forge, to="nowhere")
 
 
+@pytest.mark.slow
 def test_history_shows_what_was_pinned_when_from_git_alone(twice):
     clone, _ = twice
     with chdir(clone.root):
@@ -253,6 +260,7 @@ def test_history_shows_what_was_pinned_when_from_git_alone(twice):
     assert len(rows) == 4
 
 
+@pytest.mark.slow
 def test_changed_names_the_environments_that_a_push_changed(twice):
     clone, first = twice
     with chdir(clone.root):
@@ -261,6 +269,7 @@ def test_changed_names_the_environments_that_a_push_changed(twice):
         assert status.changed(Path(), "0" * 40) == ["staging", "production"]
 
 
+@pytest.mark.slow
 def test_rollback_to_a_commit_that_never_was_on_main_is_refused(twice, forge):
     clone, _ = twice
     clone.git("switch", "--quiet", "--create", "aside")
@@ -272,6 +281,7 @@ def test_rollback_to_a_commit_that_never_was_on_main_is_refused(twice, forge):
         rollback(clone, forge, to=aside)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_once_was_broken_stops_neither_rollback_nor_history(twice, forge):
     clone, first = twice
     file = clone.root / manifest.path("production")
@@ -298,6 +308,7 @@ def test_names_in_dvc_s_lock_that_are_not_this_bundle_s_are_not_released(accepte
         release(accepted, forge)
 
 
+@pytest.mark.slow
 def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(staged, forge):
     """What it proposed was reverted: main makes again what staging pins."""
     old = git.write(staged.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old")

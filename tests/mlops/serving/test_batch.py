@@ -33,6 +33,9 @@ PREDICTED = {
 TASKS = list(FAMILY)
 WORDS = ("red", "green", "blue", "")
 
+# Each makes tables of its own, and scores them whole.
+pytestmark = pytest.mark.slow
+
 
 def people(rows, seed=0):
     """A table with a key, two numbers (one of them with gaps), a word, and a day."""
@@ -525,7 +528,6 @@ def started(folder, given, out, *more):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_command_says_what_it_did_and_what_is_wrong_in_a_line(made, tmp_path):
     given = parquet(people(5), tmp_path / "in.parquet")
     done = started(made["binary"], given, tmp_path / "out")
@@ -537,7 +539,6 @@ def test_the_command_says_what_it_did_and_what_is_wrong_in_a_line(made, tmp_path
     assert (done.returncode, out, err.count("\n")) == (2, "", 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", ".csv"])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(made, tmp_path, ending):
     frame = people(900_000)
@@ -581,7 +582,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_memory_does_not_grow_with_the_rows(made, tmp_path, ending):
     frame = people(400_000).drop(columns="day")
@@ -611,7 +611,6 @@ def spark(tmp_path_factory):
     session.stop()
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 def test_spark_has_no_pandas_here(spark):
     def loads(batches):
@@ -624,7 +623,6 @@ def test_spark_has_no_pandas_here(spark):
     assert frame.toArrow()["at"][0].as_py().endswith("none0/pandas.py")
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.parametrize("task", TASKS)
 def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, tmp_path):
@@ -643,7 +641,6 @@ def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, t
     pd.testing.assert_frame_equal(*rejected, check_dtype=False)
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     lines = ["id,age,colour,sum", *(f"{n},{n % 90},red,{n}" for n in range(50)), '"a,\nb",NA,,7']
@@ -663,7 +660,6 @@ def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 def test_a_table_of_spark_is_scored(spark, made, tmp_path):
     frame = people(40).drop(columns="day")
@@ -678,7 +674,6 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
             batch.run(made["binary"], name, tmp_path / "none", engine="spark")
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
     from mlops.serving.batch import spark as engine
@@ -706,7 +701,6 @@ def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, 
     agrees("binary", made["binary"], pd.read_parquet(out), frame)
 
 
-@pytest.mark.slow
 @pytest.mark.spark
 def test_files_that_spark_wrote_say_which_bundle_made_them(spark, made, tmp_path):
     given = str(parquet(people(9), tmp_path / "in.parquet"))
