@@ -42,7 +42,7 @@ rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, 
 	@pytest tests/rehearsal --numprocesses=2 --verbosity=0 --capture=no
 
 soak: setup ## clients that never stop while versions come and go and processes die, ten minutes long
-	@SOAK_SECONDS=$${SOAK_SECONDS:-600} pytest tests/soak --numprocesses=0 --verbosity=0 --capture=no
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} pytest tests/mlops/deploy/test_soak.py --numprocesses=0 --verbosity=0 --capture=no
 
 lint: setup ## style, types, shell, images, secrets, and the files of both CI systems
 	@ruff check .

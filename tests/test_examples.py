@@ -17,6 +17,7 @@ import pytest
 import sqlglot
 from sqlglot import expressions as sql
 
+from tests import apart
 from tests.served import Served, served
 
 REPOSITORY = Path(__file__).parents[1]
@@ -25,7 +26,6 @@ PAGE = REPOSITORY / "docs" / "serving.md"
 HERE = "127.0.0.1:8080"
 # A block of commands and, where one follows, the block with its answer.
 BLOCK = re.compile(r"^```bash\n(.*?)^```\n(?:\n```json\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
-OFFLINE = ("Failed to fetch", "error sending request", "dns error")
 # PySpark brings a Scala compiler.
 SCALA = "scala.tools.nsc.MainGenericRunner"
 
@@ -95,17 +95,9 @@ def test_python_predicts(service, expected):
 @pytest.mark.slow
 def test_triton_s_client_predicts(service, expected, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
-    _uv("venv", str(tmp_path / "venv"), "--python", sys.executable)
-    _uv("pip", "sync", "--python", str(python), "--require-hashes", str(EXAMPLES / "triton.lock"))
+    apart.environment(EXAMPLES / "triton.lock", tmp_path / "venv")
     answer = json.loads(said(service, python, "predict_v2.py"))
     assert answer == {"probability": [expected["predictions"][0]["probability"]] * 3}
-
-
-def _uv(*words: str) -> None:
-    done = subprocess.run(["uv", *words, "--quiet"], capture_output=True, text=True)
-    if any(sign in done.stderr for sign in OFFLINE):
-        pytest.skip("no network: Triton's client can't be installed")
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

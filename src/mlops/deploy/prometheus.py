@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+TENTHS = 10
 
 
 class Sample(NamedTuple):
@@ -21,6 +23,16 @@ def samples(text: str) -> Iterator[Sample]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             yield Sample(sample.name, sample.labels, float(sample.value))
+
+
+def tenths(samples: Iterable[Sample], output: str) -> tuple[int, ...]:
+    """Rows by the tenth of an output that they fell into; empty where none is counted."""
+    counts, counted = [0] * TENTHS, False
+    for name, labels, value in samples:
+        if name == "mlops_scores_total" and labels["output"] == output:
+            counts[round(float(labels["tenth"]) * TENTHS)] += int(value)
+            counted = True
+    return tuple(counts) if counted else ()
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float:

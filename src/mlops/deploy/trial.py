@@ -25,16 +25,21 @@ def passes(folder: Path, digest: str, place: str, score: Callable[[Sequence[Row]
     Raises UserError, which names the `place`, unless they are what the bundle said of these rows.
     """
     rows, expected = reference(folder)
-    what = f"bundle {digest[:12]}: {place}"
+    what = f"bundle {digest[:12]}: {place}: "
     answer = score(rows)
     try:
         found = _matrix(answer, bundle.read_card(folder).outputs)
         off = float(np.max(np.abs(found - expected)))
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{what}: answers {str(answer)[:80]!r}, expected predictions") from None
+        raise UserError(f"{what}answers {str(answer)[:80]!r}, expected predictions") from None
+    require_close(off, what)
+
+
+def require_close(off: float, what: str) -> None:
+    """Raise UserError, which begins with `what`, when reference rows score so much otherwise."""
     if not off <= TOLERANCE:
         raise UserError(
-            f"{what}: its reference rows score {off:.2g} off what they did when it was made, "
+            f"{what}its reference rows score {off:.2g} off what they did when it was made, "
             f"expected at most {TOLERANCE:g}"
         )
 

@@ -23,8 +23,9 @@ from mlops.deploy.azureml.workspace import FOLDER, Workspace
 from mlops.deploy.target import Endpoint
 from mlops.gitops.faults import Patience
 from mlops.gitops.http import Site, Token
+from tests import apart
 from tests.conftest import REPOSITORY, Shared
-from tests.mlops.deploy import apart, small
+from tests.mlops.deploy import small
 from tests.mlops.deploy.azure_server import Azure
 
 LOADERS = {

@@ -21,8 +21,9 @@ import yaml
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.objects import Overlay
 from mlops.deploy.target import Endpoint
+from tests import apart
 from tests.conftest import REPOSITORY, Shared
-from tests.mlops.deploy import apart, kustomize, small
+from tests.mlops.deploy import kustomize, small
 from tests.mlops.deploy.test_kubernetes import IMAGE, stored
 
 FOLDER = REPOSITORY / "infra/kubernetes"

@@ -17,7 +17,8 @@ from mlops.deploy import local
 from mlops.deploy.local import control
 from mlops.deploy.local.router import BODY_BYTES, Weights
 from mlops.deploy.local.shadow import differ
-from mlops.deploy.local.tally import Tally, scores
+from mlops.deploy.local.tally import Tally
+from mlops.deploy.prometheus import samples, tenths
 from tests.mlops.deploy import bundles
 from tests.mlops.deploy.bundles import FAR, ROWS
 from tests.mlops.deploy.load import Load, post
@@ -66,8 +67,8 @@ def test_scores_are_read_by_output_and_tenth():
         'mlops_scores_total{output="probability_0",tenth="0.9"} 1.0\n'
         'mlops_scores_total{output="probability_1",tenth="0.9"} 7.0\n'
     )
-    assert scores(text, "probability_0") == (0, 0, 0, 2, 0, 0, 0, 0, 0, 1)
-    assert scores(text, "prediction") == ()
+    assert tenths(samples(text), "probability_0") == (0, 0, 0, 2, 0, 0, 0, 0, 0, 1)
+    assert tenths(samples(text), "prediction") == ()
 
 
 @pytest.mark.parametrize(

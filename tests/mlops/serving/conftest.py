@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from mlops.serving.app import App
 from mlops.serving.place import Place
 from mlops.serving.service import Service
 from mlops.serving.settings import Settings
+from tests import apart
 from tests.mlops.serving import bundles
 from tests.mlops.serving.client import Client
 
@@ -61,20 +60,10 @@ def programs(shared: Any) -> Callable[[Path], Path]:
     The test is skipped where there is no network.
     """
 
-    def make(folder: Path, lock: Path) -> None:
-        _uv("venv", "--python", sys.executable, str(folder))
-        python = str(folder / "bin" / "python")
-        _uv("pip", "sync", "--python", python, "--require-hashes", str(lock))
-
     def made(lock: Path) -> Path:
-        folder: Path = shared.folder(f"programs-{lock.stem}", lambda to: make(to, lock))
+        folder: Path = shared.folder(
+            f"programs-{lock.stem}", lambda to: apart.environment(lock, to)
+        )
         return folder / "bin"
 
     return made
-
-
-def _uv(*words: str) -> None:
-    done = subprocess.run(["uv", "-q", *words], capture_output=True, text=True, check=False)
-    if "error sending request" in done.stderr or "Network" in done.stderr:
-        pytest.skip(f"no network: {done.stderr.splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr

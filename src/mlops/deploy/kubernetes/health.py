@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from mlops.core.errors import UserError
 from mlops.deploy import prometheus
@@ -15,7 +15,6 @@ from mlops.deploy.target import Health
 
 # Who scores; whoever only looks after the process is no client.
 ROUTES = {"predict", "invocations", "v2 infer"}
-TENTHS = 10
 
 
 def health(cluster: Cluster, name: str) -> Health:
@@ -27,20 +26,17 @@ def health(cluster: Cluster, name: str) -> Health:
     return summed(samples, output)
 
 
-def summed(samples: Iterable[Sample], output: str) -> Health:
+def summed(samples: Collection[Sample], output: str) -> Health:
     """All samples as one; `output` is the name of the one whose scores are counted."""
     requests = errors = 0.0
     buckets: dict[float, float] = defaultdict(float)
-    tenths = [0] * TENTHS
     for name, labels, value in samples:
         if name == "mlops_requests_total" and labels["route"] in ROUTES:
             requests += value
             errors += value * (int(labels["status"]) >= 500)
         elif name == "mlops_request_seconds_bucket" and labels["route"] in ROUTES:
             buckets[float(labels["le"])] += value
-        elif name == "mlops_scores_total" and labels["output"] == output:
-            tenths[round(float(labels["tenth"]) * TENTHS)] += int(value)
-    scores = tuple(tenths) if any(tenths) else ()
+    scores = prometheus.tenths(samples, output)
     return Health(int(requests), int(errors), prometheus.quantile(0.95, buckets), scores)
 
 

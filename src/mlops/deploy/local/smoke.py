@@ -9,9 +9,7 @@ import numpy as np
 from mlops.core import bundle
 from mlops.core.errors import UserError
 from mlops.core.files import folder_digest
-
-# What the bundle said of its reference rows where it was made, and says here.
-TOLERANCE = 1e-5
+from mlops.deploy import trial
 
 
 def test(folder: Path) -> None:
@@ -24,11 +22,7 @@ def test(folder: Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"bundle {digest}: does not run here: {reason}") from None
-    if not off <= TOLERANCE:
-        raise UserError(
-            f"bundle {digest}: its reference rows score {off:.2g} off what they did when it was "
-            f"made, expected at most {TOLERANCE:g}"
-        )
+    trial.require_close(off, f"bundle {digest}: ")
 
 
 def _off(folder: Path) -> float:

@@ -22,7 +22,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from mlops.deploy.local import router, tally
+from mlops.deploy import prometheus
+from mlops.deploy.local import router
 from mlops.deploy.local.backend import LOOPBACK, Asked, Backend
 from mlops.deploy.local.home import ADDRESS, LOG, STATE, Address, Home, State, write
 from mlops.serving import logs
@@ -152,7 +153,9 @@ class Supervisor:
         asked = Asked("GET", "/metrics", _authorized(), b"")
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             said = await backend.ask(asked, ASK_SECONDS)
-            found = tally.scores(said.body.decode(), backend.first_output())
+            found = prometheus.tenths(
+                prometheus.samples(said.body.decode()), backend.first_output()
+            )
         counted = backend.tally
         return {
             "requests": counted.requests, "errors": counted.errors,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 
 SHORTEST, STEP, BUCKETS = 1e-4, 1.1, 150
-TENTHS = 10
-SCORES = re.compile(r'^mlops_scores_total\{output="(.+)",tenth="(0\.\d)"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass
@@ -41,12 +38,3 @@ class Tally:
             if count and rank <= 0:
                 return float(SHORTEST * STEP ** (place + 1))
         return 0.0
-
-
-def scores(metrics: str, output: str) -> tuple[int, ...]:
-    """Rows by tenth of an output, from the service's metrics; empty where it counts none."""
-    found = [(t, n) for name, t, n in SCORES.findall(metrics) if name == output]
-    counts = [0] * TENTHS
-    for tenth, count in found:
-        counts[round(float(tenth) * TENTHS)] = int(float(count))
-    return tuple(counts) if found else ()
