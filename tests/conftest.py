@@ -171,6 +171,26 @@ class Shared:
         return path
 
     @contextmanager
+    def held(
+        self, name: str, make: Callable[[Path], None], drop: Callable[[Path], None]
+    ) -> Iterator[Path]:
+        """A folder of something that runs: begun by the first who needs it, ended by the last."""
+        path, users = self.base / name, self.base / f"{name}.users"
+        with self._alone(name):
+            before = int(users.read_text()) if users.exists() else 0
+            if not before:
+                make(path)
+            users.write_text(str(before + 1))
+        try:
+            yield path
+        finally:
+            with self._alone(name):
+                left = int(users.read_text()) - 1
+                users.write_text(str(left))
+                if not left:
+                    drop(path)
+
+    @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
         with (self.base / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,51 +1,90 @@
-"""One world for each module that rehearses, with a Prefect server that its flows share."""
+"""One world for each module that rehearses; raw tables and a Prefect server are everybody's."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
+from tests.conftest import Shared
 from tests.forge_server import ForgeServer
 from tests.rehearsal.world import World, say
+from tests.served import free_port
 
-COMMAND = (sys.executable, "-c", "from mlops.cli import main; main()")
+START_SECONDS = 180.0
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect(shared: Shared) -> Iterator[str]:
     """The address of a Prefect server's API."""
-    folder = tmp_path_factory.mktemp("servers")
-    env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    with shared.held("prefect", _start, _stop) as folder:
+        yield (folder / "url").read_text()
 
-    def mlops(verb: str) -> str:
-        done = subprocess.run(
-            [*COMMAND, verb], cwd=folder, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
+def _start(folder: Path) -> None:
     say("starting a Prefect server")
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    (folder / "url").write_text(f"http://127.0.0.1:{port}/api")
+    env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            cwd=folder, env={**env, "PREFECT_HOME": str(folder)}, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    (folder / "pid").write_text(str(server.pid))
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_healthy(folder):
+        assert server.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.2)
+
+
+def _is_healthy(folder: Path) -> bool:
     try:
-        urls = dict(line.split() for line in mlops("up").splitlines())
-        yield f"{urls['prefect']}/api"
-    finally:
-        mlops("down")
+        with urlopen(f"{(folder / 'url').read_text()}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _stop(folder: Path) -> None:
+    os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
+    """Raw tables: one place for all worlds, so that all make the same of them."""
+    return shared.folder("world", lambda root: repository("flights", root)) / "csv"
 
 
 @pytest.fixture(scope="module")
 def world(
-    repository: Callable[[str, Path], Any], prefect: str, tmp_path_factory: pytest.TempPathFactory
+    tables: Path, prefect: str, shared: Shared, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    """A repository pushed for the first time; no workflow has run yet."""
+    """A repository pushed for the first time; no workflow has run yet.
+
+    What its jobs have trained in the end is left in `shared` for others who need it.
+    """
     base = tmp_path_factory.mktemp("world")
-    tables = repository("flights", base / "tables").tables()
     with ForgeServer() as forge:
         made = World(base, forge, prefect, {"DVC_REMOTE_URL": str(base / "remote")})
         yield made.found(tables)
         made.end()
+        made.leave(shared.base / "trained")
+
+
+@pytest.fixture(scope="session")
+def trained_before(shared: Shared) -> Path:
+    """DVC's cache of a world that has ended, where one has; the same training is in it."""
+    return shared.base / "trained"

@@ -10,9 +10,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def bare(world):
-    """Nothing is configured."""
+def bare(world, trained_before):
+    """Nothing is configured; what another world has trained need not be trained again."""
     world.variables.clear()
+    world.remember(trained_before)
     return world
 
 
