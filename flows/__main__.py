@@ -1,41 +1,68 @@
-"""`python -m flows NAME [--no-register]`: run one flow as a command."""
+"""`python -m flows NAME [--no-register] [KEY=VALUE …]`: run one flow as a command.
+
+`deploy` registers what `prefect.yaml` says on the Prefect server, `worker` runs what is due there.
+"""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import importlib
+import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mlops.core import pipeline, servers
-from mlops.core.errors import MENDABLE, nearest
+from mlops.core import pipeline, servers, stage
+from mlops.core.errors import MENDABLE, UserError, nearest
 
-FLOWS = ("training",)
+TRAINING = "training"
+FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
+# What needs a server that stays.
+SERVICES = ("deploy", "worker")
 # A trial on a branch ends with its evidence.
 TRIAL = "--no-register"
 
 
 def main() -> None:
     """Run the named flow against this folder's servers, or a temporary Prefect server."""
-    names = [name for name in sys.argv[1:] if name != TRIAL]
-    if len(names) != 1 or names[0] not in FLOWS:
+    names = [word for word in sys.argv[1:] if word != TRIAL and "=" not in word]
+    known = FLOWS + SERVICES
+    if len(names) != 1 or names[0] not in known:
         found = " ".join(names)
-        hint = nearest(found, FLOWS) or f"; known: {', '.join(FLOWS)}"
+        hint = nearest(found, known) or f"; known: {', '.join(known)}"
         print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
     # Imports leave no garbage to look for, nor does a process that ends: together half a second.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    # While Prefect is imported, which takes longer, DVC finds out what changed.
-    pipeline.ask(Path())
+    if names[0] == TRAINING:
+        # While Prefect is imported, which takes longer, DVC finds out what changed.
+        pipeline.ask(Path())
     # Prefect reads its address when it is imported.
     servers.use()
+    if names[0] in SERVICES:
+        sys.exit(stage.guarded(partial(_serve, names[0])))
+    _flow(names[0])
+
+
+def _flow(name: str) -> None:
     from flows import screen
 
-    flow = getattr(importlib.import_module(f"flows.{names[0]}"), names[0])
-    screen.run(partial(flow, register_model=False) if TRIAL in sys.argv else flow)
+    flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    parameters = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+    if name == TRAINING:
+        screen.run(partial(flow, register_model=False) if TRIAL in sys.argv else flow)
+    else:
+        screen.run(partial(flow, **parameters), summarized=False)
+
+
+def _serve(name: str) -> None:
+    if "PREFECT_API_URL" not in os.environ:
+        raise UserError("PREFECT_API_URL: not set; `make up` starts a server here")
+    run: Callable[[], None] = importlib.import_module(f"flows.{name}").run
+    run()
 
 
 if __name__ == "__main__":

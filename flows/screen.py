@@ -69,8 +69,11 @@ def _markdown(rows: dict[str, str]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def run(flow: Callable[[], Any]) -> None:
-    """Run a flow as a command: its own lines on the screen, Prefect's in the log, an exit code."""
+def run(flow: Callable[[], Any], summarized: bool = True) -> None:
+    """Run a flow as a command: its own lines on the screen, Prefect's in the log, an exit code.
+
+    What is `summarized` ends with the run's outcome as a table.
+    """
     start = time.perf_counter()
     _log_to_file()
 
@@ -78,6 +81,8 @@ def run(flow: Callable[[], Any]) -> None:
         # Heartbeats tell a far server that a run still lives; here they cost a second of waiting.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             registered = _ended_well(flow)
+        if not summarized:
+            return
         print(f"\n{summary(registered)}\n")
         print(_where_next(time.perf_counter() - start))
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from mlops.core import processes
 from mlops.core.errors import UserError
 from mlops.core.files import alone
 from mlops.core.paths import SERVERS
+from mlops.core.processes import HOST
 
-HOST = "127.0.0.1"
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 VARIABLES = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
 PORTS = {"mlflow": 5000, "prefect": 4200}
 # MLflow's jobs judge the answers of language models: seven processes that wait in vain here.
-ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-START_SECONDS = 180.0
-STOP_SECONDS = 20.0
+# Neither server is to tell its maker what it is used for.
+ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+}
 
 
 def up(root: Path = Path()) -> dict[str, str]:
@@ -44,8 +41,8 @@ def up(root: Path = Path()) -> dict[str, str]:
     (root / SERVERS).parent.mkdir(exist_ok=True)
     # A port is free until its server has it: two that start at once would choose the same.
     with alone(Path(tempfile.gettempdir())):
-        urls = {name: f"http://{HOST}:{_free_port(port)}" for name, port in PORTS.items()}
-        pids = {name: _spawn(name, url, root) for name, url in urls.items()}
+        urls = {n: f"http://{HOST}:{processes.free_port(port)}" for n, port in PORTS.items()}
+        pids = {name: _start(name, url, root) for name, url in urls.items()}
         (root / SERVERS).write_text(json.dumps({"urls": urls, "pids": pids}) + "\n")
         for name, url in urls.items():
             _wait(name, url, pids[name], root)
@@ -55,13 +52,8 @@ def up(root: Path = Path()) -> dict[str, str]:
 def down(root: Path = Path()) -> list[str]:
     """Stop the servers that `up` started, and give the names of those that still ran."""
     started = _started(root)
-    for pid in started.values():
-        _signal_group(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while any(_is(pid, name) for name, pid in started.items()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for pid in started.values():
-        _signal_group(pid, signal.SIGKILL)
+    names = {pid: name for name, pid in started.items()}
+    processes.stop(list(names), lambda pid: _is(pid, names[pid]))
     (root / SERVERS).unlink(missing_ok=True)
     return list(started)
 
@@ -72,7 +64,7 @@ def running(root: Path = Path()) -> dict[str, str]:
         urls: dict[str, str] = json.loads((root / SERVERS).read_text())["urls"]
     except (FileNotFoundError, ValueError):
         return {}
-    return urls if all(_answers(url + HEALTH[name]) for name, url in urls.items()) else {}
+    return urls if all(processes.answers(url + HEALTH[n]) for n, url in urls.items()) else {}
 
 
 def use(root: Path = Path()) -> dict[str, str]:
@@ -84,7 +76,7 @@ def use(root: Path = Path()) -> dict[str, str]:
     return urls
 
 
-def _spawn(name: str, url: str, root: Path) -> int:
+def _start(name: str, url: str, root: Path) -> int:
     port = url.rsplit(":", 1)[1]
     store = (root / "mlruns").resolve()
     store.mkdir(exist_ok=True)
@@ -97,51 +89,18 @@ def _spawn(name: str, url: str, root: Path) -> int:
         ],
         "prefect": ["-m", "prefect", "server", "start", "--host", HOST, "--port", port],
     }  # fmt: skip
-    with _log(name, root).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, *commands[name]],
-            cwd=root,
-            env=ENVIRONMENT | os.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    return process.pid
+    command = [sys.executable, *commands[name]]
+    return processes.start(command, _log(name, root), root, ENVIRONMENT | os.environ)
 
 
 def _log(name: str, root: Path) -> Path:
-    (root / "logs").mkdir(exist_ok=True)
     return root / "logs" / f"{name}-server.log"
 
 
 def _wait(name: str, url: str, pid: int, root: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(url + HEALTH[name]):
-        if not _is(pid, name) or time.monotonic() > deadline:
-            down(root)
-            raise UserError(f"{name} server did not start; see {_log(name, root)}")
-        time.sleep(0.2)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _free_port(wanted: int) -> int:
-    """The usual port where it is free, else any that is."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise UserError(f"{HOST}: no free port")
+    if not processes.wait(lambda: processes.answers(url + HEALTH[name]), lambda: _is(pid, name)):
+        down(root)
+        raise UserError(f"{name} server did not start; see {_log(name, root)}")
 
 
 def _started(root: Path) -> dict[str, int]:
@@ -158,8 +117,3 @@ def _is(pid: int, name: str) -> bool:
         return {name, "server"} <= set(psutil.Process(pid).cmdline())
     except psutil.Error:
         return False
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, number)
