@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -146,6 +147,22 @@ def rollback(environment: str, to: str | None) -> None:
     from mlops.gitops import forge, move
 
     _end(lambda: click.echo(move.rollback(ROOT, environment, to, forge.here())))
+
+
+@main.command()
+@click.option("--until", metavar="DAY", type=click.DateTime(["%Y-%m-%d"]), help="The newest day.")
+@click.option("--because", metavar="TEXT", default="asked for", help="Why, for whoever reviews.")
+def retrain(until: datetime | None, because: str) -> None:
+    """Train on newer data and, when the gate accepts it, propose it as a pull request."""
+    from mlops.core import servers
+    from mlops.gitops import forge, retrain
+
+    def act() -> None:
+        servers.use(ROOT)
+        day = until.date() if until else None
+        click.echo(retrain.run(ROOT, day, because, forge.here()))
+
+    _end(act)
 
 
 @main.command()

@@ -133,6 +133,15 @@ def fetch(root: Path, *branches: str) -> None:
         git(root, "fetch", "--quiet", "--no-tags", REMOTE, *wanted)
 
 
+def tip(root: Path) -> str:
+    """The newest commit of the main line, the remote's, fetched; without a remote, HEAD."""
+    if not has_remote(root):
+        return commit(root, "HEAD")
+    branch = main_branch(root)
+    fetch(root, branch)
+    return commit(root, f"{REMOTE}/{branch}")
+
+
 def remote_head(root: Path, branch: str) -> str:
     """The commit of the remote's branch, fetched; empty when there is no such branch."""
     listed = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split()

@@ -33,13 +33,11 @@ def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
         LOCK: (root / LOCK).read_bytes(),
     }
     proposal = Proposal(
-        environment=environment,
         branch=f"release/{environment}",
         parent=pin.commit,
         files=files,
-        pin=pin,
         title=f"Release to {environment}: {pin.short}{_instead_of(before)}",
-        why=f"{verdict.load(root).line.capitalize()}.",
+        why=_because(f"{verdict.load(root).line.capitalize()}.", pin),
     )
     return propose(root, proposal, forge)
 
@@ -49,7 +47,7 @@ def promote(root: Path, source: str, target: str, forge: Forge) -> str:
 
     Raises UserError when `source` pins nothing, or runs other bytes than it pins.
     """
-    main = _main(root)
+    main = git.tip(root)
     pinned = _manifest_at(root, main, source)
     if pinned.pin is None:
         raise UserError(f"{manifest.path(source)}: pins nothing; there is nothing to promote")
@@ -67,7 +65,7 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
 
     Raises UserError when there is no such pin.
     """
-    main = _main(root)
+    main = git.tip(root)
     now = _manifest_at(root, main, environment).pin
     if to:
         if not git.is_ancestor(root, git.commit(root, to), main):
@@ -80,15 +78,6 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
     if pin is None:
         raise UserError(f"{manifest.path(environment)}: pinned nothing at {to}")
     return _repin(root, main, environment, pin, "rollback", why, forge)
-
-
-def _main(root: Path) -> str:
-    """The tip of the main line, the remote's where there is one."""
-    branch = git.main_branch(root)
-    if not git.has_remote(root):
-        return git.commit(root, "HEAD")
-    git.fetch(root, branch)
-    return git.commit(root, f"{git.REMOTE}/{branch}")
 
 
 def _manifest_at(root: Path, commit: str, environment: str) -> Manifest:
@@ -113,13 +102,11 @@ def _repin(
     if before == pin:
         return f"{environment} pins {pin.short} already; nothing to {verb}"
     proposal = Proposal(
-        environment=environment,
         branch=f"{verb}/{environment}",
         parent=main,
         files={manifest.path(environment): _repinned(root, main, environment, pin)},
-        pin=pin,
         title=f"{verb.capitalize()} {environment}: {pin.short}{_instead_of(before)}",
-        why=why,
+        why=_because(why, pin),
     )
     return propose(root, proposal, forge)
 
@@ -133,3 +120,15 @@ def _repinned(root: Path, commit: str, environment: str, pin: Pin) -> bytes:
 
 def _instead_of(before: Pin | None) -> str:
     return f", before it {before.digest[:12]}" if before else ", the first"
+
+
+def _because(why: str, pin: Pin) -> str:
+    """Why it is proposed, and what exactly is."""
+    rows = {
+        "bundle": pin.digest,
+        "model": f"{pin.model} version {pin.version}",
+        "commit": pin.commit,
+        "data": pin.data,
+        "run": pin.run,
+    }
+    return "\n".join([why, "", *(f"- {name}: {value}" for name, value in rows.items())])

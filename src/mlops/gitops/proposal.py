@@ -1,49 +1,69 @@
-"""A pull request that changes a pin: one commit on one branch, opened once and then updated."""
+"""A pull request of the machine's own: one commit on one branch, opened once and then updated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops.gitops import git
 from mlops.gitops.forge import GATE, Forge
-from mlops.gitops.manifest import Pin
 
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Files on top of a commit, the pin in them, and the words that go with it."""
+    """Files on top of a commit, and the words that go with them.
 
-    environment: str
+    `why` is in the commit and in the pull request, `report` in the pull request alone. Whether a
+    commit that the branch holds already proposes more than this one, `surpassed_by` says.
+    """
+
     branch: str
     parent: str
     files: Mapping[Path, bytes]
-    pin: Pin
     title: str
     why: str
+    report: str = ""
+    surpassed_by: Callable[[str], bool] = lambda there: False
+
+    @property
+    def message(self) -> str:
+        """The commit's message."""
+        return f"{self.title}\n\n{self.why}\n"
+
+    @property
+    def body(self) -> str:
+        """The pull request's text."""
+        return "\n\n".join(part for part in (self.why, self.report) if part).rstrip() + "\n"
 
 
-def propose(root: Path, proposal: Proposal, forge: Forge) -> str:
+def commit(root: Path, proposal: Proposal) -> str:
+    """The commit that a proposal is: the one that its branch holds already, else a new one."""
+    there = git.remote_head(root, proposal.branch) if git.has_remote(root) else ""
+    if there and _is_same(root, there, proposal):
+        return there
+    return git.write(root, proposal.parent, proposal.files, proposal.message)
+
+
+def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str:
     """Put the commit on its branch and open or update its pull request; what came of it.
 
-    Of two that propose at once, the one made from the later commit stays. Without a remote the
-    branch is made here. Raises GitError when the push is not allowed.
+    Of two that propose at once, the one made from the later commit stays. `made` is what `commit`
+    gave, where it was asked before. Without a remote the branch is made here. Raises GitError when
+    the push is not allowed.
     """
-    body = f"{proposal.why}\n\n{_facts(proposal.pin)}\n"
-    message = f"{proposal.title}\n\n{body}"
+    made = made or commit(root, proposal)
     if not git.has_remote(root):
-        commit = git.write(root, proposal.parent, proposal.files, message)
-        git.git(root, "branch", "--force", proposal.branch, commit)
+        git.git(root, "branch", "--force", proposal.branch, made)
         return f"{proposal.title}: on branch {proposal.branch}; no remote to push it to"
-    pushed = _pushed(root, proposal, message)
+    pushed = _pushed(root, proposal, made)
     if pushed is None:
         return f"{proposal.title}: not proposed, {proposal.branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
     main = git.main_branch(root)
-    place = forge.pull_request(proposal.branch, main, proposal.title, body)
+    place = forge.pull_request(proposal.branch, main, proposal.title, proposal.body)
     return f"{proposal.title}: branch {proposal.branch} pushed; pull request: {place}"
 
 
@@ -54,7 +74,7 @@ def withdraw(root: Path, branch: str, forge: Forge) -> None:
         forge.status(there, "failure", GATE, "overtaken: main makes what is pinned already")
 
 
-def _pushed(root: Path, proposal: Proposal, message: str) -> str | None:
+def _pushed(root: Path, proposal: Proposal, made: str) -> str | None:
     """The commit that the branch holds in the end; None when that is a later proposal."""
     for left in reversed(range(ATTEMPTS)):
         there = git.remote_head(root, proposal.branch)
@@ -62,10 +82,9 @@ def _pushed(root: Path, proposal: Proposal, message: str) -> str | None:
             return None
         if there and _is_same(root, there, proposal):
             return there
-        commit = git.write(root, proposal.parent, proposal.files, message)
         try:
-            git.push(root, commit, proposal.branch, there)
-            return commit
+            git.push(root, made, proposal.branch, there)
+            return made
         except git.GitError:
             # Moved in between: look again. Not moved: it was not allowed.
             if not left or git.remote_head(root, proposal.branch) == there:
@@ -84,15 +103,5 @@ def _is_same(root: Path, there: str, proposal: Proposal) -> bool:
 
 def _is_newer(root: Path, there: str, proposal: Proposal) -> bool:
     parent = git.commit(root, f"{there}^")
-    return parent != proposal.parent and git.is_ancestor(root, proposal.parent, parent)
-
-
-def _facts(pin: Pin) -> str:
-    rows = {
-        "bundle": pin.digest,
-        "model": f"{pin.model} version {pin.version}",
-        "commit": pin.commit,
-        "data": pin.data,
-        "run": pin.run,
-    }
-    return "\n".join(f"- {name}: {value}" for name, value in rows.items())
+    later = parent != proposal.parent and git.is_ancestor(root, proposal.parent, parent)
+    return later or proposal.surpassed_by(there)

@@ -1,0 +1,120 @@
+"""A second working tree of this repository, for what must not touch the first one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops.core import tracking
+from mlops.core.errors import UserError
+from mlops.gitops import git
+
+MLOPS = ("-c", "from mlops.cli import main; main()")
+
+
+class Ended(UserError):
+    """A command in the tree did not end well; ends this one with the same exit code."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A tree at `path`; its commands hold the file `lock` open for as long as they run."""
+
+    path: Path
+    lock: int
+
+    def watched(self, what: str, *words: str) -> None:
+        """Run Python on the tree's own code, its output on this screen; raises Ended."""
+        self._require(what, self._run(words, capture=False), "see the lines above")
+
+    def said(self, what: str, *words: str) -> str:
+        """What Python printed, run on the tree's own code; raises Ended with its last line."""
+        done = self._run(words, capture=True)
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        self._require(what, done, lines[-1].removeprefix("error: "))
+        return done.stdout.strip()
+
+    def _run(self, words: Sequence[str], capture: bool) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=self.path,
+            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            stdin=subprocess.DEVNULL,
+            capture_output=capture,
+            text=True,
+            check=False,
+            pass_fds=(self.lock,),
+        )
+
+    def _require(self, what: str, done: subprocess.CompletedProcess[str], reason: str) -> None:
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        if code:
+            raise Ended(f"{what}: {reason}", code)
+
+
+@contextmanager
+def worktree(root: Path, name: str, commit: str) -> Iterator[Worktree]:
+    """A tree at a commit, with this repository's DVC cache, remotes and tracking store.
+
+    Of two that ask for one name, one waits for the other, and for what a killed one left running.
+    What lies in the tree from an earlier time stays there, unless the commit tracks it. Raises
+    UserError for a folder that is no DVC repository.
+    """
+    folder = root.resolve() / ".run" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        tree = folder / "tree"
+        _check_out(root, tree, commit)
+        _share(root, tree)
+        yield Worktree(tree, place)
+    finally:
+        os.close(place)
+
+
+def _check_out(root: Path, tree: Path, commit: str) -> None:
+    """Let the tree be at the commit; one that is not whole is made anew."""
+    try:
+        # Where it is none, Git would take the one around it for it.
+        if not (tree / ".git").is_file():
+            raise git.GitError(f"{tree}: no working tree")
+        git.git(tree, "checkout", "--quiet", "--force", "--detach", commit)
+    except git.GitError:
+        shutil.rmtree(tree, ignore_errors=True)
+        git.git(root, "worktree", "prune")
+        git.git(root, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
+
+
+def _share(root: Path, tree: Path) -> None:
+    """Let DVC and MLflow find in the tree what they find here."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with (
+            Repo(str(root)) as ours,
+            Repo(str(tree)) as its,
+            its.config.edit("local") as config,
+        ):
+            config.clear()
+            config.update(ours.config.load_one("local"))
+            config["cache"]["dir"] = ours.cache.local_cache_dir
+    except NotDvcRepoError as error:
+        raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
+    store = root.resolve() / tracking.EMBEDDED
+    store.mkdir(exist_ok=True)
+    if not (tree / tracking.EMBEDDED).exists():
+        (tree / tracking.EMBEDDED).symlink_to(store)
