@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down serve soak bench bench-serving image clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down deploy-flows worker stack stack-down serve soak bench bench-serving image clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -56,7 +56,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@check-jsonschema -q --builtin-schema vendor.azure-pipelines --data-transform azure-pipelines \
 		--regex-variant nonunicode azure-pipelines.yml .azure/*.yml
-	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '\.lock$$'
+	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '(\.lock|package-lock\.json)$$'
 
 format: setup ## rewrite the code in the house style
 	@ruff check --fix .
@@ -67,6 +67,18 @@ up: setup ## start the MLflow and Prefect servers, with their pages, on this fol
 
 down: setup ## stop them
 	@mlops down
+
+deploy-flows: setup ## register what prefect.yaml says on the Prefect server: schedules, automations
+	@python -m flows deploy
+
+worker: setup ## run what is due there, as processes of this machine, until Ctrl-C
+	@python -m flows worker
+
+stack: setup ## the team's servers as processes of this machine: PostgreSQL, Azurite, MLflow, Prefect, Prometheus
+	@mlops stack
+
+stack-down: setup ## stop them; what they keep stays below .run/stack
+	@mlops stack --stop
 
 serve: setup ## answer requests with the bundle in the workspace, on port 8080
 	@mlops serve models/bundle

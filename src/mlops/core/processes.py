@@ -1,4 +1,4 @@
-"""Servers as processes of this machine: started apart, waited for, stopped with all they started."""
+"""Servers as processes of this machine: started apart, waited for, stopped with their groups."""
 
 from __future__ import annotations
 
