@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ import pytest
 from mlops.core.errors import UserError
 from mlops.deploy import local
 from mlops.deploy.local import control
-from mlops.deploy.local.home import CURRENT, HOME, LOCK, PROCESSES, STATE, Home
+from mlops.deploy.local.backend import MOST_FILES
+from mlops.deploy.local.home import CURRENT, HOME, LOCK, PROCESSES, SAMPLES, STATE, Home
 from mlops.deploy.target import Endpoint
 from tests.mlops.deploy.bundles import ROWS
 from tests.mlops.deploy.load import Load, post
@@ -237,3 +239,22 @@ def test_two_environments_stand_side_by_side(place):
     assert place.current.traffic == {first: 100}
     assert local.current(production).traffic == {second: 100}
     assert Home(place.root, "production").address() != place.home.address()
+
+
+def test_what_was_asked_and_answered_is_kept_for_monitoring_within_bounds(place):
+    samples = place.home.folder / SAMPLES
+    samples.mkdir(parents=True)
+    for number in range(MOST_FILES + 3):
+        (samples / f"predictions-{number}.jsonl").write_text("")
+        os.utime(samples / f"predictions-{number}.jsonl", (number, number))
+    digest = place.deploy(place.bundle(1.0))
+    _, headers, _ = post(place.url, ROWS[0])
+    deadline = time.monotonic() + 10
+    while not (written := [f for f in samples.iterdir() if f.stat().st_size]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    kept = [json.loads(line) for line in written[0].read_text().splitlines()]
+    assert {line["digest"] for line in kept} == {digest}
+    assert headers["x-request-id"] in {line["request"] for line in kept}
+    assert len(list(samples.iterdir())) == MOST_FILES + 1
+    assert not (samples / "predictions-2.jsonl").exists()

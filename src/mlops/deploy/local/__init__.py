@@ -19,7 +19,7 @@ import msgspec
 from mlops.core.errors import UserError
 from mlops.core.files import alone, folder_digest, whole_folder
 from mlops.deploy.local import control, smoke
-from mlops.deploy.local.home import CURRENT, HOME, STATE, Deployed, Home, State
+from mlops.deploy.local.home import CURRENT, HOME, SAMPLES, STATE, Deployed, Home, State
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     with alone(endpoint.root / HOME):
         _place(home, bundle, digest)
         before = _with_bytes(home)
-        _remove_unnamed(home, {*before.bundles, digest})
+        _remove_unnamed(home, {*before.bundles, digest, SAMPLES})
         state = _with(before, digest, str(pin.version))
         home.save(replace(state, port=state.port or _port(endpoint)))
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mlops.deploy.local.home import Deployed
+from mlops.deploy.local.home import SAMPLES, Deployed
 from mlops.deploy.local.tally import Tally
 
 LOOPBACK = "127.0.0.1"
@@ -28,6 +28,8 @@ START_SECONDS = 60.0
 # How often a process that is ready is looked after, and how long it may be silent then.
 WATCH_SECONDS, SILENT_SECONDS = 2.0, 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+# Files of samples, those of processes that have ended included; each as large as the service's.
+MOST_FILES = 32
 # A process that lived so long has forgotten that it once did not.
 SOUND_SECONDS = 60.0
 DRAIN_SECONDS, STOP_SECONDS = 30.0, 10.0
@@ -138,10 +140,13 @@ class Backend:
             await _end(process)
 
     async def _start(self) -> Process:
+        samples = self.folder.parent / SAMPLES
+        _remove_oldest(samples)
         with self._log.open("ab") as said:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "mlops.deploy.local.worker", str(self.folder),
                 "--version", self.deployed.version, "--host", LOOPBACK, "--port", str(self.port),
+                "--samples", str(samples),
                 stdin=PIPE, stdout=DEVNULL, stderr=said,
             )  # fmt: skip
 
@@ -198,6 +203,13 @@ async def _end(process: Process) -> None:
     except TimeoutError:
         with suppress(ProcessLookupError):
             process.kill()
+
+
+def _remove_oldest(samples: Path) -> None:
+    """Keep what may be asked for of late; each process writes files of its own."""
+    files = sorted(samples.glob("predictions-*"), key=lambda file: file.stat().st_mtime)
+    for file in files[:-MOST_FILES]:
+        file.unlink(missing_ok=True)
 
 
 def _free_port() -> int:

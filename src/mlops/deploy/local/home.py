@@ -22,6 +22,7 @@ STATE = "state.json"
 ADDRESS = "supervisor.json"
 LOCK = "lock"
 LOG = "log"
+SAMPLES = "samples"
 
 
 @dataclass(frozen=True)
