@@ -44,6 +44,7 @@ for _name, _text in STAGES.items():
 def _end(command: Callable[[], None]) -> None:
     from mlops.core import stage
 
+    stage.collect_late()
     sys.exit(stage.guarded(command))
 
 
@@ -163,6 +164,16 @@ def rollback(environment: str, to: str | None) -> None:
     from mlops.gitops import forge, move
 
     _end(lambda: click.echo(move.rollback(ROOT, environment, to, forge.here())))
+
+
+@main.command()
+@click.argument("environment")
+def monitor(environment: str) -> None:
+    """Judge what ENVIRONMENT answered against what its bundle knew: ok, watch or retrain."""
+    from mlops.core import params
+    from mlops.monitoring import watch
+
+    _end(lambda: click.echo(watch.run(params.load(ROOT), ROOT, environment).line))
 
 
 @main.command()

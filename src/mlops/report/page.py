@@ -17,16 +17,8 @@ from mlops.report.content import ReportContent
 
 def render(content: ReportContent) -> str:
     """Write the page. Raises KeyError when a metric or a column it relies on is absent."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=wording.number, metric=wording.metric_name)
     name, greater_is_better = main_metric(content.task)
-    return environment.get_template("report.html.j2").render(
+    return template(Path(__file__).parent / "report.html.j2").render(
         content=content,
         model=content.model,
         main=name,
@@ -40,3 +32,16 @@ def render(content: ReportContent) -> str:
         search=charts.search(content.search),
         size=(plane.WIDTH, plane.HEIGHT, plane.LEFT, plane.RIGHT, plane.TOP, plane.BOTTOM),
     )
+
+
+def template(file: Path) -> jinja2.Template:
+    """A page's template; one that lies elsewhere may extend this folder's `report.html.j2`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([file.parent, Path(__file__).parent], encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=wording.number, metric=wording.metric_name)
+    return environment.get_template(file.name)

@@ -1,0 +1,97 @@
+"""How well the predictions came true, beside the evidence that the bundle was released on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.core.bundle import Card
+from mlops.core.files import read_json
+from mlops.core.metrics import Interval
+from mlops.core.paths import EVIDENCE
+from mlops.monitoring.window import Quality
+
+if TYPE_CHECKING:
+    import duckdb
+
+METRICS = EVIDENCE / "metrics.json"
+# Labelled rows that a window is judged by, drawn evenly: an interval of more tells no more.
+SAMPLE = 20_000
+Evidence = dict[str, Interval]
+
+
+def evidence(workspace: Path) -> Evidence:
+    """The metrics of the bundle's holdout; none where its evidence could not be had."""
+    path = workspace / METRICS
+    if not path.exists():
+        return {}
+    holdout = read_json(path)["holdout"]
+    return {
+        name: Interval(**{bound: _number(value) for bound, value in bounds.items()})
+        for name, bounds in holdout.items()
+    }
+
+
+def measure(
+    database: duckdb.DuckDBPyConnection, where: str, card: Card, known: Evidence
+) -> tuple[Quality, ...]:
+    """The main metric and the calibration of the labelled rows that fit a condition of SQL.
+
+    A metric that these rows, or the evidence, leave undefined is left out.
+    """
+    from mlops.core import metrics
+
+    outputs = ", ".join(f"o{i}" for i in range(len(card.outputs)))
+    table = database.execute(
+        f"SELECT label, {outputs} FROM labelled WHERE {where}"
+        f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
+    ).df()
+    prediction = table.drop(columns="label").to_numpy(dtype="float64")
+    if card.task != "multiclass":
+        prediction = prediction[:, 0]
+    now = metrics.intervals(card.task, table["label"].to_numpy(), prediction, card.threshold)
+    return tuple(q for q in _qualities(card, now, known) if not math.isnan(q.worse))
+
+
+def _qualities(card: Card, now: Evidence, before: Evidence) -> list[Quality]:
+    from mlops.core.metrics import main_metric
+
+    name, greater_is_better = main_metric(card.task)
+    missing = Interval(math.nan, math.nan, math.nan)
+    main = now[name], before.get(name, missing)
+    found = [_quality("performance", name, *main, greater_is_better)]
+    if card.task == "regression":
+        rmse = before.get("rmse", missing).value
+        bias = _size(now["bias"], rmse), _size(before.get("bias", missing), rmse)
+        return [*found, _quality("calibration", "|bias| / rmse", *bias, False)]
+    error = "calibration_error"
+    return [*found, _quality("calibration", error, now[error], before.get(error, missing), False)]
+
+
+def _quality(
+    kind: str, name: str, now: Interval, before: Interval, greater_is_better: bool
+) -> Quality:
+    """Both are uncertain: their errors add up as those of independent samples do."""
+    if greater_is_better:
+        worse = before.value - now.value
+        noise = math.hypot(before.value - before.low, now.high - now.value)
+    else:
+        worse = now.value - before.value
+        noise = math.hypot(before.high - before.value, now.value - now.low)
+    return Quality(
+        "performance" if kind == "performance" else "calibration", name,
+        now.value, now.low, now.high, before.value, worse - noise,
+    )  # fmt: skip
+
+
+def _size(bias: Interval, rmse: float) -> Interval:
+    """How far off the mean is in either direction, as a share of the usual error."""
+    half = (bias.high - bias.low) / 2
+    size = abs(bias.value)
+    unit = rmse or math.nan
+    return Interval(size / unit, (size - half) / unit, (size + half) / unit)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,47 @@
+"""Files in a folder or below an fsspec URL, in words that DuckDB reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.core.errors import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def files(
+    database: duckdb.DuckDBPyConnection, key: str, place: str, root: Path, patterns: Sequence[str]
+) -> list[str]:
+    """The files of a place, and of its folders, that fit one of the patterns.
+
+    Raises UserError, naming the key of params.yaml, when there is no such place.
+    """
+    import fsspec
+
+    remote = "://" in place
+    try:
+        system, path = fsspec.url_to_fs(place if remote else str(root / place))
+        if not system.exists(path):
+            raise UserError(f"params.yaml: {key}: found {place!r}, no such folder")
+        found = sorted({str(f) for p in patterns for f in system.glob(f"{path}/**/{p}")})
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"params.yaml: {key}: {place}: {one_line(error)}") from None
+    if not remote:
+        return found
+    urls = [str(system.unstrip_protocol(file)) for file in found]
+    if not database.filesystem_is_registered(place.split("://")[0]):
+        database.register_filesystem(system)
+    return urls
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, in a line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def text(value: str) -> str:
+    """A string as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"
