@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down deploy-flows worker stack stack-down serve soak bench bench-serving image clean lock
+.PHONY: help setup train retrain test test-fast rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -85,6 +85,9 @@ serve: setup ## answer requests with the bundle in the workspace, on port 8080
 
 bench: setup ## measure what the README claims; exits 1 when a figure falls short
 	@python -m benchmarks
+
+simulate: setup ## play a year of flights: who retrains when, and what it gains; draws docs/year.png
+	@python -m benchmarks.year
 
 bench-serving: setup ## measure the service against others; some minutes, on a quiet machine
 	@python -m benchmarks.serving
