@@ -47,12 +47,11 @@ class Lines:
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the judgement should know of the lines left out."""
         said = {
-            f"{self.other:,} rows were answered by other bundles: not judged": self.other,
-            f"{self.future:,} rows are from the future, so a clock is wrong: not judged":
-                self.future,
-            f"{self.broken:,} lines could not be read: not judged": self.broken,
-        }  # fmt: skip
-        return tuple(note for note, count in said.items() if count)
+            "rows answered by other bundles": self.other,
+            "rows from the future, so a clock is wrong": self.future,
+            "lines that can't be read": self.broken,
+        }
+        return tuple(f"not judged: {count:,} {what}" for what, count in said.items() if count)
 
 
 @contextmanager

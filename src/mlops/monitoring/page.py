@@ -31,6 +31,7 @@ def render(watched: Watched, limits: Monitoring) -> str:
         drifted=[len(drifting(w.features, limits)) for w in watched.windows],
         pictures=_pictures(newest, limits),
         features=_features(newest, limits),
+        scale=SCALE * limits.drift,
         limit_at=100 / SCALE,
     )
 
@@ -54,7 +55,9 @@ def _picture(column: Column) -> dict[str, Any]:
 
 def _features(window: Window, limits: Monitoring) -> list[dict[str, Any]]:
     """All features, the one that drifts most first, with its bar in percent of the scale."""
-    ordered = sorted(window.features, key=lambda f: (-(f.drift or 0.0), f.name))
+    ordered = sorted(
+        window.features, key=lambda f: (ignored(f.name, limits), -(f.drift or 0.0), f.name)
+    )
     return [
         {
             "column": feature,

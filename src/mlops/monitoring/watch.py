@@ -68,8 +68,10 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
     Raises UserError when nothing is pinned, its bundle can't be had, or logs or labels are not
     what they should be.
     """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    watched = _watched(params, root, environment, moment)
+    moment = now or datetime.now(UTC)
+    if moment.tzinfo is None:
+        raise ValueError(f"now: found {moment} without a time zone, expected one")
+    watched = _watched(params, root, environment, moment.astimezone(UTC))
     _write(watched, params.monitoring)
     _push(watched)
     return watched

@@ -1,0 +1,95 @@
+"""The page, the summary and the metrics say what was seen, and nothing breaks them."""
+
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlops.core.params import Monitoring
+from mlops.monitoring import page, prometheus, summary
+from mlops.monitoring.decision import decide
+from mlops.monitoring.watch import Watched
+from mlops.monitoring.window import Bin, Column, Quality, Window
+from tests.mlops.monitoring.place import LIMITS, NOW
+
+EVIL = "<script>alert('|')</script>"
+BINS = (Bin("to 1.0", 0.5, 0.25), Bin(EVIL, 0.5, 0.75))
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+
+def limits(**changes):
+    return Monitoring(**{**LIMITS, **changes})
+
+
+def seen(*features, **changes):
+    window = Window(
+        NOW - timedelta(hours=24), NOW, rows=1000, features=features,
+        scores=(Column("probability", drift=0.5, bins=BINS),),
+    )  # fmt: skip
+    worse = Quality("performance", "roc_auc", 0.7, 0.69, 0.71, 0.75, 0.03)
+    labelled = Window(NOW - timedelta(hours=24), NOW, labels=800, qualities=(worse,))
+    decision = decide([window], [labelled], limits())
+    content = {
+        "environment": "production", "model": "a-model 123456789abc", "digest": "1" * 64,
+        "now": NOW, "state": decision.state, "reasons": decision.reasons, "notes": ("a note",),
+        "lines": {"judged": 1000, "other": 0, "future": 0, "broken": 1}, "windows": (window,),
+        "labelled": (labelled,), "folder": Path("monitoring/production"),
+    }  # fmt: skip
+    return Watched(**{**content, **changes})
+
+
+DRIFTED = Column(EVIL, 0.9, 0.5, 0.1, 0.35, 0.2, BINS)
+STILL = Column("still", None)
+
+
+def test_the_page_names_state_reasons_and_what_moved():
+    html = page.render(seen(DRIFTED, STILL), limits())
+    for said in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0 %",
+                 "ROC AUC", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
+        assert said in html
+
+
+def test_the_page_needs_nothing_but_itself_and_no_name_becomes_markup():
+    parsed = Tags()
+    parsed.feed(page.render(seen(DRIFTED, STILL), limits()))
+    assert {"script", "link", "img", "iframe"} & {tag for tag, _ in parsed.seen} == set()
+    assert not any({"src", "href", "onclick"} & set(attributes) for _, attributes in parsed.seen)
+
+
+def test_a_window_that_was_not_judged_is_a_page_too():
+    few = Window(NOW - timedelta(hours=24), NOW, rows=3)
+    html = page.render(seen(windows=(few,), labelled=()), limits())
+    assert "too few rows" in html
+
+
+def test_the_summary_is_markdown_that_no_name_breaks():
+    text = summary.markdown(seen(DRIFTED, STILL), limits())
+    assert text.startswith("## production: watch\n")
+    assert "| roc_auc | 0.7000 (0.6900 to 0.7100) | 0.7500 | yes |" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all("alert('\\|')" in line for line in tables if "alert" in line)
+
+
+def test_prometheus_reads_the_metrics():
+    text = prometheus.text(seen(DRIFTED, STILL)).decode()
+    found = {
+        (sample.name, *(v for k, v in sorted(sample.labels.items()) if k != "environment")):
+            sample.value
+        for family in text_string_to_metric_families(text) for sample in family.samples
+    }  # fmt: skip
+    assert found[("mlops_monitoring_state", "watch")] == 1
+    assert found[("mlops_monitoring_state", "retrain")] == 0
+    assert found[("mlops_monitoring_drift", EVIL)] == 0.9
+    assert ("mlops_monitoring_drift", "still") not in found
+    assert found[("mlops_monitoring_lines", "broken")] == 1
+    assert found[("mlops_monitoring_quality", "roc_auc")] == 0.7
+    assert found[("mlops_monitoring_timestamp_seconds",)] == NOW.timestamp()
