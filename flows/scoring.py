@@ -35,7 +35,7 @@ def score(bundle: Path, source: str, output: Path) -> Receipt:
 def scoring(
     environment: str = "production",
     source: str | None = None,
-    output: Path = Path(".run/scored"),
+    output: Path = Path(".run/scored/production"),
 ) -> str:
     """Score what `source` names, the bundle's own reference rows if nothing, into `output`.
 

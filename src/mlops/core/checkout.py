@@ -77,14 +77,19 @@ def _link_kept(workspace: Path, folder: Path) -> None:
         excluded.writelines(f"/{name}\n" for name in (*KEPT, ".venv"))
 
 
+def environment_of(content: bytes) -> Path:
+    """Where the environment of a lock lies, below the workspace."""
+    return ENVIRONMENTS / hashlib.sha256(content).hexdigest()[:16]
+
+
 def _environment(workspace: Path, folder: Path) -> Path:
     """The environment of the clone's lock, `.venv` there; empty when nobody had this lock yet."""
     content = b"".join((folder / name).read_bytes() for name in LOCKS)
-    place = workspace / ENVIRONMENTS / hashlib.sha256(content).hexdigest()[:16]
+    place = workspace / environment_of(content)
     place.mkdir(parents=True, exist_ok=True)
-    if not (folder / ".venv").exists():
+    if not (folder / ".venv").is_symlink():
         (folder / ".venv").symlink_to(place)
-    return (folder / ".venv").resolve()
+    return place
 
 
 def _make_setup(folder: Path) -> None:

@@ -19,7 +19,6 @@ PORTS = {
     "prometheus": 9090, "scoring": 8080,
 }  # fmt: skip
 ACCOUNT = "mlops"
-CONTAINERS = ("dvc", "mlflow")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from mlops.core import processes, servers
 from mlops.core.errors import UserError
 from mlops.core.paths import BUNDLE
 from mlops.core.processes import HOST
-from mlops.stack import metrics, postgres
-from mlops.stack.home import ACCOUNT, CONTAINERS, Home
+from mlops.stack import containers, metrics, postgres
+from mlops.stack.home import ACCOUNT, Home
 
 WORKER = Path(".run/worker")
 
@@ -71,7 +71,7 @@ def azurite(home: Home) -> Part:
         home.url("azurite"),
         partial(listens, port),
         {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{home.key}"},
-        partial(_make_containers, home),
+        partial(containers.make, home.storage),
     )  # fmt: skip
 
 
@@ -136,15 +136,3 @@ def listens(port: int) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
-
-
-def _make_containers(home: Home) -> None:
-    from azure.core.exceptions import ResourceExistsError
-    from azure.storage.blob import BlobServiceClient
-
-    with BlobServiceClient.from_connection_string(home.storage) as store:
-        for name in CONTAINERS:
-            try:
-                store.create_container(name)
-            except ResourceExistsError:
-                continue

@@ -1,0 +1,160 @@
+"""The team's servers run what is due, and lose nothing when one of them goes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mlops.core.files import folder_digest
+
+pytestmark = pytest.mark.slow
+TREE = Path(".run/retrain/tree")
+DEPLOYMENTS = {
+    "retraining/training": {"until": "2013-02-28", "because": "on schedule"},
+    "monitoring/monitoring-staging": {},
+    "monitoring/monitoring-production": {},
+    "scoring/scoring": {},
+}
+
+
+def one_line(done, code):
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def executed(team):
+    """The stages that really ran in the retraining's tree, in order."""
+    log = team.clone / TREE / "logs/stages.jsonl"
+    if not log.exists():
+        return []
+    return [json.loads(line)["stage"] for line in log.read_text().splitlines()]
+
+
+def wait_for(team, stage, after=0):
+    deadline = time.monotonic() + 150
+    while stage not in executed(team)[after:]:
+        assert time.monotonic() < deadline, team.log("worker")
+        time.sleep(0.1)
+
+
+def test_the_worker_finishes_a_due_run_of_each_deployment(team):
+    runs = {name: team.due(name, **parameters) for name, parameters in DEPLOYMENTS.items()}
+    runs["reconcile-check/reconcile-check"] = team.due("reconcile-check/reconcile-check")
+    states = {name: team.ended(run) for name, run in runs.items()}
+    differs = states.pop("reconcile-check/reconcile-check")
+    assert {name: state.name for name, state in states.items()} == dict.fromkeys(
+        DEPLOYMENTS, "Completed"
+    ), team.log("worker")
+    # Nothing was deployed: that it says so is its work.
+    assert (differs.name, "runs nothing, pinned is" in differs.message) == ("Failed", True)
+
+
+def test_a_run_is_the_pinned_revision(team):
+    head = team.world.git("rev-parse", "origin/main")
+    assert team.clone.name == head
+    # What outlives it is the repository's own.
+    assert (team.clone / ".dvc/cache").resolve() == team.desk / ".dvc/cache"
+    assert (team.desk / ".run/scored").is_dir()
+
+
+def test_of_two_that_are_due_at_once_one_runs(team):
+    runs = [team.due("monitoring/monitoring-staging") for _ in range(2)]
+    assert sorted(team.ended(run).name for run in runs) == ["Cancelled", "Completed"]
+
+
+def test_deploying_again_changes_nothing(team):
+    async def counted(client):
+        found = await client.read_deployments()
+        automations = await client.read_automations()
+        return len(found), sorted(automation.name for automation in automations)
+
+    before = team.ask(counted)
+    said = team.run("-m", "flows", "deploy")
+    assert (said.returncode, team.ask(counted)) == (0, before)
+    assert before[0] == 5
+    assert before[1] == ["drift-retrains", "mlops: lost run"]
+    assert "no notices: MLOPS_NOTIFY names no address" in said.stdout
+
+
+def test_what_was_pushed_comes_back_from_the_store(team, tmp_path):
+    digest = folder_digest(team.desk / "models/bundle")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", team.world.origin, clone], check=True)
+    done = subprocess.run(
+        ["dvc", "pull", "-q", "models/bundle"], cwd=clone, env=team.env, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert folder_digest(clone / "models/bundle") == digest
+
+
+def test_an_artifact_goes_through_mlflow_to_the_store_without_the_clients_key(team):
+    code = (
+        "import mlflow; uri = mlflow.start_run().info.artifact_uri;"
+        "mlflow.log_text('kept', 'a/b.txt');"
+        "print(uri, mlflow.artifacts.load_text(uri + '/a/b.txt'))"
+    )
+    done = team.run("-c", code, AZURE_STORAGE_CONNECTION_STRING="")
+    assert done.returncode == 0, done.stderr
+    uri, text = done.stdout.splitlines()[0].split()
+    assert (uri.split(":")[0], text) == ("mlflow-artifacts", "kept")
+
+
+def test_a_killed_worker_loses_no_stage_that_was_done(team):
+    lost = team.due("retraining/training", until="2013-03-10", because="a test")
+    deadline = time.monotonic() + 150
+    while not (team.clone / TREE / "logs/stages.jsonl").exists() or "featurize" not in executed(
+        team
+    ):
+        assert time.monotonic() < deadline, team.log("worker")
+        time.sleep(0.1)
+    team.kill("worker")
+    before = executed(team)
+    assert "train" not in before
+
+    async def crashed(client):
+        from prefect.states import Crashed
+
+        # What the automation does once the run has been silent for some minutes.
+        await client.set_flow_run_state(lost, Crashed(), force=True)
+
+    team.ask(crashed)
+    team.revive()
+    again = team.due("retraining/training", until="2013-03-10", because="a test")
+    wait_for(team, "tune", len(before))
+    # The server goes down under the run, and comes back.
+    team.kill("prefect")
+    team.revive()
+    assert team.ended(again).name == "Completed", team.log("worker")
+    after = executed(team)[len(before) :]
+    assert "ingest" not in after
+    assert "featurize" not in after
+    assert after[-1] == "evaluate"
+    branches = team.world.git("ls-remote", "--heads", "origin").splitlines()
+    assert [line.split("/", 2)[2] for line in branches] == ["main", "retrain/data"]
+
+
+@pytest.fixture
+def without(team):
+    """The stack with one of its servers gone, until the test is over."""
+    yield team.kill
+    team.revive()
+
+
+def test_a_store_that_is_away_is_said_in_one_line_and_costs_nothing(team, without):
+    digest = folder_digest(team.desk / "models/bundle")
+    without("azurite")
+    assert "remote" in one_line(team.mlops("publish"), 2)
+    assert folder_digest(team.desk / "models/bundle") == digest
+
+
+def test_a_database_that_is_away_is_said_in_one_line(team, without):
+    without("postgres")
+    line = one_line(team.mlops("register", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"), 2)
+    assert line.startswith("error: MLFLOW_TRACKING_URI: ")
