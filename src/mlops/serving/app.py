@@ -18,7 +18,7 @@ import msgspec
 
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.errors import Refusal
-from mlops.serving.http import JSON, Answer, Headers, Request
+from mlops.serving.http import JSON, Answer, Head, Headers, Request
 from mlops.serving.patience import Patience
 from mlops.serving.routes import MODEL_ROUTES, OPEN, ROUTES, Handler
 from mlops.serving.service import Service
@@ -37,6 +37,8 @@ class App:
         self.service = service
         self.busy = self.held = 0
         self.patience = Patience(service.settings.patience)
+        # What heads say that came before, for `shortcut`.
+        self.heads: dict[bytes, Head] = {}
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
@@ -64,7 +66,7 @@ class App:
         # What is in use now answers this request to its end, whatever is loaded meanwhile.
         endpoint = self.service.endpoint
         headers = dict(scope["headers"])
-        identity = self._identity(headers)
+        identity = self.identity(headers)
         name, handler = self._route(scope, endpoint)
         self.busy += 1
         try:
@@ -92,7 +94,7 @@ class App:
         scope: Scope,
         receive: Receive,
     ) -> Answer:
-        self._require_token(scope, headers)
+        self.require_token(scope["path"], headers)
         if handler is None:
             raise _no_route(scope, endpoint)
         if scope["method"] != "POST":
@@ -137,7 +139,8 @@ class App:
             raise Hung
         return message
 
-    def _identity(self, headers: dict[bytes, bytes]) -> str:
+    def identity(self, headers: dict[bytes, bytes]) -> str:
+        """The client's own name of a request, or a new one."""
         given = headers.get(b"x-request-id")
         if given and IDENTITY.fullmatch(given):
             return given.decode()
@@ -152,9 +155,10 @@ class App:
         rest = endpoint.below(scope["path"])
         return MODEL_ROUTES.get((method, rest), ("unknown", None))
 
-    def _require_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def require_token(self, path: str, headers: dict[bytes, bytes]) -> None:
+        """Raise Refusal unless the client may ask for the path."""
         wanted = self.service.settings.token
-        if not wanted or scope["path"] in OPEN:
+        if not wanted or path in OPEN:
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(given, wanted.encode()):
@@ -184,15 +188,20 @@ class Hung(Exception):
 
 
 async def _send(send: Send, answer: Answer, known: Headers, identity: str) -> None:
-    headers = [
+    headers = head(answer, known, identity)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def head(answer: Answer, known: Headers, identity: str) -> Headers:
+    """An answer's headers; `known` are the endpoint's own."""
+    return [
         (b"content-type", answer.kind),
-        (b"content-length", str(len(answer.body)).encode()),
+        (b"content-length", b"%d" % len(answer.body)),
         (b"x-request-id", identity.encode()),
         *known,
         *answer.headers,
     ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _refused(refusal: Refusal, identity: str) -> Answer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops.serving.inference import BYTES, Inference
+from mlops.serving.inference import Inference
 from mlops.serving.invocations import Invocations
 from mlops.serving.model import Model
 from mlops.serving.plain import Plain
 from mlops.serving.rows import Columns
+from mlops.serving.tensors import BYTES
 
 EXTENSIONS = ["binary_tensor_data"]
 

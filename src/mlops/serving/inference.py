@@ -16,14 +16,9 @@ from mlops.core.bundle import Array
 from mlops.serving.errors import BROKEN, Refusal, malformed
 from mlops.serving.literals import decoded
 from mlops.serving.model import Batch, Model
-from mlops.serving.rows import Columns
+from mlops.serving.rows import Columns, Rows
+from mlops.serving.tensors import BYTES, NUMBERS, Usual
 
-NUMBERS = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
-    "UINT64": np.uint64, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
-    "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
-}  # fmt: skip
-BYTES = "BYTES"
 SIZE = "binary_data_size"
 Parameters = dict[str, Any]
 Json = dict[str, Any]
@@ -61,10 +56,19 @@ class Inference:
     def __init__(self, model: Model, columns: Columns) -> None:
         self.model = model
         self.columns = columns
+        self.usual = Usual(columns)
         self.decoder = msgspec.json.Decoder(Request)
 
-    def parse(self, body: bytes, length: int | None) -> tuple[Request, memoryview]:
-        """The JSON part, and the binary tensors that follow its first `length` bytes."""
+    def decode(self, body: bytes, length: int | None) -> tuple[Request, Rows | Batch]:
+        """A request, whose JSON part is of `length` where binary tensors follow it, and its rows;
+        raises Refusal."""
+        if length is None and (usual := self.usual.decode(body)):
+            identity, rows = usual
+            return Request([], identity), rows
+        request, binary = self._parse(body, length)
+        return request, self._tensors(request, binary)
+
+    def _parse(self, body: bytes, length: int | None) -> tuple[Request, memoryview]:
         end = len(body) if length is None else length
         if not 0 <= end <= len(body):
             raise Refusal(
@@ -78,8 +82,7 @@ class Inference:
         self._require_outputs(request)
         return request, whole[end:]
 
-    def decode(self, request: Request, binary: memoryview) -> Batch:
-        """The request's tensors as a batch; raises Refusal."""
+    def _tensors(self, request: Request, binary: memoryview) -> Batch:
         columns: dict[str, list[Any] | Array] = {}
         self.columns.require([tensor.name for tensor in request.inputs], "inputs")
         for tensor in request.inputs:

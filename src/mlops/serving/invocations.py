@@ -63,7 +63,7 @@ class Invocations:
         """Rows in any of the forms; raises Refusal."""
         return self._csv(body) if kind == CSV else self._json(body)
 
-    def encode(self, outputs: list[Array], request: str) -> bytes:
+    def encode(self, outputs: list[Array]) -> bytes:
         """What MLflow answers for an ONNX model and a data frame: a record for each row."""
         names, values = self.model.card.outputs, [output.tolist() for output in outputs]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]

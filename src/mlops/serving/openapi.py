@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mlops.core.bundle import Card, Input
-from mlops.serving.inference import BYTES, NUMBERS, SIZE
+from mlops.serving.inference import SIZE
 from mlops.serving.model import Model
+from mlops.serving.tensors import BYTES, NUMBERS
 
 Json = dict[str, Any]
 # The largest double that is a finite float32 when it is rounded.

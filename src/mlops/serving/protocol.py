@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 # Bytes of a request's line and headers, and seconds in which they must arrive.
 HEAD = 64 * 1024
 SECONDS = 30.0
+END = b"\r\n\r\n"
 OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_body:
             super().data_received(data)
             return
-        head, end, rest = data.partition(b"\r\n\r\n")
+        head, end, rest = data.partition(END)
         super().data_received(OFFER.sub(b"", head) + end + rest)
         if self._in_head:
             self._wait()

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from mlops.core.bundle import Array
 from mlops.serving import metrics, openapi, page
 from mlops.serving.errors import Refusal
-from mlops.serving.http import Answer, Request
+from mlops.serving.http import Answer, Question, Request
 from mlops.serving.service import Service
 
 BINARY = b"application/octet-stream"
@@ -18,6 +19,7 @@ LENGTH = b"inference-header-content-length"
 OPEN = {"/ping", "/health", "/v2/health/live", "/v2/health/ready"}
 
 Handler = Callable[[Service, Request], Awaitable[Answer]]
+Reader = Callable[[Request], Question]
 
 
 def _kind(headers: dict[bytes, bytes], *expected: str) -> str:
@@ -30,32 +32,49 @@ def _kind(headers: dict[bytes, bytes], *expected: str) -> str:
     return kind
 
 
-async def _predict(service: Service, request: Request) -> Answer:
+def _predict(request: Request) -> Question:
     _kind(request.headers, "application/json")
-    endpoint = request.endpoint
-    rows = endpoint.plain.decode(request.body)
-    outputs = await service.score(endpoint, rows, request.identity)
-    return Answer(endpoint.plain.encode(outputs, request.identity))
+    plain, identity = request.endpoint.plain, request.identity
+
+    def answer(outputs: list[Array]) -> Answer:
+        return Answer(plain.encode(outputs, identity))
+
+    return Question(plain.decode(request.body), identity, answer)
 
 
-async def _invocations(service: Service, request: Request) -> Answer:
+def _invocations(request: Request) -> Question:
     kind = _kind(request.headers, "application/json", "text/csv")
-    endpoint = request.endpoint
-    rows = endpoint.invocations.decode(request.body, kind)
-    outputs = await service.score(endpoint, rows, request.identity)
-    return Answer(endpoint.invocations.encode(outputs, request.identity))
+    invocations = request.endpoint.invocations
+
+    def answer(outputs: list[Array]) -> Answer:
+        return Answer(invocations.encode(outputs))
+
+    return Question(invocations.decode(request.body, kind), request.identity, answer)
 
 
-async def _infer(service: Service, request: Request) -> Answer:
+def _infer(request: Request) -> Question:
     _kind(request.headers, "application/json", "application/octet-stream")
-    endpoint = request.endpoint
-    asked, binary = endpoint.inference.parse(request.body, _length(request.headers))
-    rows = endpoint.inference.decode(asked, binary)
-    outputs = await service.score(endpoint, rows, asked.id or request.identity)
-    body, head = endpoint.inference.encode(outputs, asked, request.identity)
-    if not head:
-        return Answer(body)
-    return Answer(body, BINARY, headers=[(LENGTH, str(head).encode())])
+    inference, identity = request.endpoint.inference, request.identity
+    asked, rows = inference.decode(request.body, _length(request.headers))
+
+    def answer(outputs: list[Array]) -> Answer:
+        body, head = inference.encode(outputs, asked, identity)
+        if not head:
+            return Answer(body)
+        return Answer(body, BINARY, headers=[(LENGTH, str(head).encode())])
+
+    return Question(rows, asked.id or identity, answer)
+
+
+def _scoring(read: Reader) -> Handler:
+    """A handler that scores what the reader makes of a request."""
+
+    async def handler(service: Service, request: Request) -> Answer:
+        question = read(request)
+        outputs = await service.score(request.endpoint, question.rows, question.identity)
+        return question.answer(outputs)
+
+    return handler
 
 
 def _length(headers: dict[bytes, bytes]) -> int | None:
@@ -115,9 +134,15 @@ async def _docs(service: Service, request: Request) -> Answer:
     return Answer(page.page(request.endpoint.model).encode(), b"text/html; charset=utf-8")
 
 
+# What is posted to be scored, by path, and by what follows the model's own path.
+READERS: dict[str, tuple[str, Reader]] = {
+    "/predict": ("predict", _predict),
+    "/invocations": ("invocations", _invocations),
+}
+MODEL_READERS: dict[str | None, tuple[str, Reader]] = {"/infer": ("v2 infer", _infer)}
+
 ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
-    ("POST", "/predict"): ("predict", _predict),
-    ("POST", "/invocations"): ("invocations", _invocations),
+    **{("POST", path): (name, _scoring(read)) for path, (name, read) in READERS.items()},
     ("GET", "/ping"): ("ping", _ping),
     ("GET", "/health"): ("ping", _ping),
     ("GET", "/version"): ("version", _version),
@@ -135,5 +160,5 @@ ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
 MODEL_ROUTES: dict[tuple[str, str | None], tuple[str, Handler]] = {
     ("GET", ""): ("v2 model", _model),
     ("GET", "/ready"): ("ready", _ready),
-    ("POST", "/infer"): ("v2 infer", _infer),
+    **{("POST", rest): (name, _scoring(read)) for rest, (name, read) in MODEL_READERS.items()},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -68,10 +68,9 @@ class Columns:
             self._tables[order] = _Table(self, order)
         table = self._tables[order]
         try:
-            rows = table.decoder.decode(data)
+            return table.rows(table.decoder.decode(data))
         except BROKEN as error:
             raise malformed(error, within, order) from None
-        return Rows([table.numbers(row) for row in rows], [table.words(row) for row in rows])
 
     def too_many(self, found: str) -> Refusal:
         """What is said of more rows than are allowed."""
@@ -117,15 +116,27 @@ class Columns:
         return Batch(numbers, words)
 
 
-class _Table:
-    """Rows as lists in one order of columns: how they are decoded and put in the model's."""
+class Order:
+    """An order of columns that is not the model's: takes rows in it."""
 
     def __init__(self, columns: Columns, order: tuple[str, ...]) -> None:
-        row = tuple.__class_getitem__(tuple(columns.kinds[name] for name in order))
-        self.decoder = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
         places = [order.index(name) for name in columns.names]
         self.numbers = _taking(places[: columns.count])
         self.words = _taking(places[columns.count :])
+
+    def rows(self, found: Iterable[Row]) -> Rows:
+        """Rows in this order as the model's."""
+        found = list(found)
+        return Rows([self.numbers(row) for row in found], [self.words(row) for row in found])
+
+
+class _Table(Order):
+    """Rows as lists in one order of columns, decoded."""
+
+    def __init__(self, columns: Columns, order: tuple[str, ...]) -> None:
+        super().__init__(columns, order)
+        row = tuple.__class_getitem__(tuple(columns.kinds[name] for name in order))
+        self.decoder = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
 
 def _taking(places: list[int]) -> Callable[[Row], Row]:

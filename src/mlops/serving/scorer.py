@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,13 +21,28 @@ INLINE = 256
 log = logging.getLogger("mlops.serving")
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Awaited(Protocol):
+    """Where a request's outputs go; a future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any longer."""
+        ...
+
+    def set_result(self, outputs: list[Array], /) -> None:
+        """Answer with the outputs, in the card's order, each (rows,)."""
+        ...
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Say why there are none."""
+        ...
+
+
+class Waiting(NamedTuple):
     """Rows of one request, the model they were decoded for, and where its outputs go."""
 
     rows: Rows | Batch
     model: Model
-    outputs: asyncio.Future[list[Array]]
+    outputs: Awaited
 
 
 Seen = Callable[[Model, Batch, list[Array]], None]
@@ -58,11 +73,15 @@ class Scorer:
             )
         if len(rows) > INLINE:
             return await self._apart(model, rows)
+        outputs: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
+        self.join(model, rows, outputs)
+        return await outputs
+
+    def join(self, model: Model, rows: Rows | Batch, outputs: Awaited) -> None:
+        """Have these rows, at most `INLINE`, scored together with what else has arrived."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._run)
-        outputs: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiting(rows, model, outputs))
-        return await outputs
 
     def close(self) -> None:
         """Let the threads end."""

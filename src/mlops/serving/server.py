@@ -21,7 +21,6 @@ from uvicorn.supervisors import Multiprocess
 from mlops.core.errors import UserError
 from mlops.serving import logs
 from mlops.serving.place import Place
-from mlops.serving.protocol import Protocol
 from mlops.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -147,10 +146,13 @@ def _path(kind: type[Path], value: str) -> Path:
 def _run(told: Told) -> None:
     _allow_many_connections()
     os.environ[TOLD] = msgspec.json.encode(asdict(told), enc_hook=str).decode()
+    from mlops.serving.shortcut import Shortcut
+
     config = uvicorn.Config(
         "mlops.serving.server:application", factory=True, workers=told.workers,
-        loop="uvloop", http=Protocol, ws="none", lifespan="on", access_log=False, log_config=None,
-        server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=30,
+        loop="uvloop", http=Shortcut, ws="none", lifespan="on", access_log=False, log_config=None,
+        proxy_headers=False, server_header=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=30,
     )  # fmt: skip
     listening = _listening(told.host, told.port)
     if told.workers == 1:

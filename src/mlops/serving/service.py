@@ -55,9 +55,15 @@ class Service:
     async def score(self, endpoint: Endpoint, rows: Rows | Batch, request: str) -> list[Array]:
         """The outputs for these rows, in the card's order, each (rows,); raises Refusal."""
         outputs = await self.scorer.score(endpoint.model, rows)
+        self.sample(endpoint, rows, outputs, request)
+        return outputs
+
+    def sample(
+        self, endpoint: Endpoint, rows: Rows | Batch, outputs: list[Array], request: str
+    ) -> None:
+        """Keep a share of what was asked and answered, if any."""
         if self.samples:
             self.samples.offer(endpoint.model, rows, outputs, request)
-        return outputs
 
     def _use(self, folder: Path) -> None:
         loaded = model.load(folder, self.place.version, self.settings.threads)
