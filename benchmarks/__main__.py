@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from benchmarks.figure import QUICK, Failed, Figure, Plan, progress
 
-NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate", "batch")
+NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring")
 
 
 def main() -> int:

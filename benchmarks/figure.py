@@ -46,6 +46,8 @@ class Plan:
     engine_runs: int = 3
     scale_rounds: int = 2
     gate_runs: int = 3
+    windows: int = 200
+    predictions: int = 1_000_000
     seeds: tuple[int, ...] = (1, 2, 3)
     changes: dict[str, Any] = field(default_factory=dict)
     judges: bool = True
@@ -58,6 +60,8 @@ QUICK = Plan(
     engine_runs=1,
     scale_rounds=1,
     gate_runs=1,
+    windows=5,
+    predictions=20_000,
     seeds=(1,),
     changes={
         "data.until": "2013-06-30",

@@ -1,0 +1,86 @@
+"""What a pinned bundle would have answered: the service's own log lines, and its labels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops.core.files import folder_digest
+from mlops.core.paths import BUNDLE, EVIDENCE
+from mlops.gitops import manifest
+from mlops.gitops.manifest import Contents, Pin
+from mlops.gitops.store import STORE
+from mlops.serving import model
+from mlops.serving.model import Batch, Model
+from mlops.serving.samples import Sample, lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENVIRONMENT = "production"
+LOGS, LABELS = Path("answers"), Path("came-true")
+# Rows of one request.
+TOGETHER = 10_000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The logs of a bundle, below the root of the repository that pins it."""
+
+    root: Path
+    served: Model
+
+    def clear(self) -> None:
+        """Forget all that was asked."""
+        for name in (LOGS, LABELS):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+            (self.root / name).mkdir()
+
+    def write(
+        self, rows: pd.DataFrame, until: datetime, hours: float, labels: Sequence[float] = ()
+    ) -> None:
+        """Ask these rows, evenly over so many hours up to a moment; a file for each request."""
+        start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
+        for first in range(0, len(rows), TOGETHER):
+            asked = self._batch(rows.iloc[first : first + TOGETHER])
+            moment = start + step * (first + len(asked) / 2)
+            sample = Sample(moment, f"r{first}", self.served, asked, self.served.score(asked))
+            file = self.root / LOGS / f"predictions-{first}.jsonl"
+            file.write_text("\n".join(lines(sample)) + "\n")
+        if len(labels):
+            self._label(labels)
+
+    def _batch(self, rows: pd.DataFrame) -> Batch:
+        words = rows[list(self.served.words)].fillna("").to_numpy(dtype=object)
+        return Batch(rows[list(self.served.numbers)].to_numpy(dtype=np.float32), words)
+
+    def _label(self, labels: Sequence[float]) -> None:
+        import pandas as pd
+
+        place = np.arange(len(labels))
+        requests = [f"r{first}" for first in place - place % TOGETHER]
+        table = {"request": requests, "row": place % TOGETHER, self.served.card.target: labels}
+        pd.DataFrame(table).to_parquet(self.root / LABELS / "labels.parquet")
+
+
+def pin(root: Path) -> Answers:
+    """Pin the bundle in the workspace, as a release would, where no forge is asked."""
+    digest, evidence = folder_digest(root / BUNDLE), folder_digest(root / EVIDENCE)
+    for part in (BUNDLE, EVIDENCE):
+        shutil.copytree(root / part, root / STORE / digest / part)
+    content = Pin(
+        model="model", version=1, digest=digest, evidence=evidence, run="-", commit="0" * 40,
+        data="0" * 64, dvc=Contents(bundle="0" * 32 + ".dir", evidence="0" * 32 + ".dir"),
+        metrics={},
+    )  # fmt: skip
+    file = root / manifest.path(ENVIRONMENT)
+    file.write_text(manifest.with_pin(file.read_text(), content))
+    answers = Answers(root, model.load(root / BUNDLE, "1"))
+    answers.clear()
+    return answers
