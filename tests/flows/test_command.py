@@ -1,0 +1,48 @@
+"""`python -m flows NAME`: what is said of a name, of a missing server, of what a flow refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows import __main__ as command
+from mlops.core.errors import MENDABLE
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["flows", *words])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    return ended.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("trainign",), ("training", "scoring")])
+def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
+    code, said = run(monkeypatch, capsys, *words)
+    assert code == MENDABLE
+    assert said.startswith(f"error: flow: found {' '.join(words)!r}, expected one name; ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("service", command.SERVICES)
+def test_what_needs_a_server_that_stays_says_how_to_have_one(
+    monkeypatch, capsys, tmp_path, service
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    code, said = run(monkeypatch, capsys, service)
+    assert (code, said) == (
+        MENDABLE, "error: PREFECT_API_URL: not set; `make up` starts a server here\n"
+    )  # fmt: skip
+
+
+def test_a_parameter_goes_to_the_flow_by_its_name(monkeypatch, tmp_path):
+    given = []
+
+    def noted(flow, summarized):
+        given.append((flow.keywords, summarized))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.screen.run", noted)
+    monkeypatch.setattr("sys.argv", ["flows", "scoring", "environment=staging", "source=a=b"])
+    command.main()
+    assert given == [({"environment": "staging", "source": "a=b"}, False)]
