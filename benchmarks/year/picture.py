@@ -78,6 +78,10 @@ def _dress(curves: Axes, done: Axes, months: list[str]) -> None:
     done.set_ylim(-0.7, 1.7)
     done.set_yticks([0, 1], ["when monitoring\nsays so", "every month"], fontsize=8)
     done.set_xticks(range(len(months)), months)
+    done.set_xlabel(
+        "a dot: trained at the end of the month; hollow: the gate refused it",
+        color=MUTED, fontsize=8,
+    )  # fmt: skip
     done.set_xlim(-0.4, len(months) - 0.05)
     for axes in (curves, done):
         axes.spines[["top", "right", "left"]].set_visible(False)

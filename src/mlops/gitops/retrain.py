@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from mlops.core import bundle, params
+from mlops.core import bundle
 from mlops.core.errors import REFUSED, Refused, UserError
 from mlops.core.files import folder_digest
 from mlops.core.params import FILE as PARAMETERS
@@ -34,11 +34,10 @@ NAME = "retrain"
 
 @dataclass(frozen=True)
 class Attempt:
-    """A retraining under way: in `tree`, on the commit `base`, with data up to `until`."""
+    """A retraining under way in `tree`, on main's tip, with data up to `until`."""
 
     root: Path
     tree: Worktree
-    base: str
     until: dt.date
     because: str
 
@@ -49,7 +48,7 @@ class Attempt:
         page = folder / verdict.FOLDER / report.FILE
         return Proposal(
             branch=BRANCH,
-            parent=self.base,
+            parent=self.tree.commit,
             files={name: (folder / name).read_bytes() for name in (PARAMETERS, LOCK)},
             title=f"Retrain on data until {self.until}",
             why=f"Why: {self.because}.",
@@ -75,9 +74,8 @@ def run(root: Path, until: dt.date | None, because: str, forge: Forge) -> str:
 @contextmanager
 def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt | str]:
     """A retraining with its parameters set; or a line where main has those days already."""
-    base = git.tip(root)
-    with worktree(root, NAME, base) as tree:
-        known = params.load(tree.path).data.until
+    with worktree(root, NAME) as tree:
+        known = _until(root, tree.commit)
         day = until or newest(tree)
         if day <= known:
             source = "asked for" if until else "the source has"
@@ -85,7 +83,7 @@ def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt |
             return
         file = tree.path / PARAMETERS
         file.write_text(with_until(file.read_text(), day))
-        yield Attempt(root, tree, base, day, because)
+        yield Attempt(root, tree, day, because)
 
 
 def newest(tree: Worktree) -> dt.date:
@@ -108,7 +106,7 @@ def judge(attempt: Attempt) -> Verdict:
         # Whatever happens to the gate, an older verdict must not be taken for its own.
         shutil.rmtree(tree.path / verdict.FOLDER, ignore_errors=True)
         try:
-            tree.said("gate", *MLOPS, "gate", "--base", attempt.base)
+            tree.said("gate", *MLOPS, "gate", "--base", tree.commit)
         except Ended as ended:
             if ended.exit_code != REFUSED:
                 raise
@@ -144,7 +142,7 @@ def _is_judged(attempt: Attempt) -> bool:
         said = verdict.load(folder)
     except UserError:
         return False
-    here = (bundle.digest(folder / BUNDLE), folder_digest(folder / EVIDENCE), attempt.base)
+    here = (bundle.digest(folder / BUNDLE), folder_digest(folder / EVIDENCE), attempt.tree.commit)
     return said.accepted and (said.candidate, said.evidence, said.base) == here
 
 

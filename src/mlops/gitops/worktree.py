@@ -29,9 +29,10 @@ class Ended(UserError):
 
 @dataclass(frozen=True)
 class Worktree:
-    """A tree at `path`; its commands hold the file `lock` open for as long as they run."""
+    """A tree at `path`, on `commit`; its commands hold the file `lock` open while they run."""
 
     path: Path
+    commit: str
     lock: int
 
     def watched(self, what: str, *words: str) -> None:
@@ -65,22 +66,23 @@ class Worktree:
 
 
 @contextmanager
-def worktree(root: Path, name: str, commit: str) -> Iterator[Worktree]:
-    """A tree at a commit, with this repository's DVC cache, remotes and tracking store.
+def worktree(root: Path, name: str) -> Iterator[Worktree]:
+    """A tree at main's tip, with this repository's DVC cache, remotes and tracking store.
 
     Of two that ask for one name, one waits for the other, and for what a killed one left running.
-    What lies in the tree from an earlier time stays there, unless the commit tracks it. Raises
-    UserError for a folder that is no DVC repository.
+    What lies in the tree from an earlier time stays there, unless Git tracks it. Raises UserError
+    for a folder that is no DVC repository.
     """
     folder = root.resolve() / ".run" / name
     folder.mkdir(parents=True, exist_ok=True)
     place = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX)
-        tree = folder / "tree"
+        # Main may have moved while another was waited for.
+        tree, commit = folder / "tree", git.tip(root)
         _check_out(root, tree, commit)
         _share(root, tree)
-        yield Worktree(tree, place)
+        yield Worktree(tree, commit, place)
     finally:
         os.close(place)
 
