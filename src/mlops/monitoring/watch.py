@@ -68,12 +68,14 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
     Raises UserError when nothing is pinned, its bundle can't be had, or logs or labels are not
     what they should be.
     """
+    from mlops.monitoring import prometheus
+
     moment = now or datetime.now(UTC)
     if moment.tzinfo is None:
         raise ValueError(f"now: found {moment} without a time zone, expected one")
     watched = _watched(params, root, environment, moment.astimezone(UTC))
     _write(watched, params.monitoring)
-    _push(watched)
+    prometheus.push(watched)
     return watched
 
 
@@ -188,14 +190,8 @@ def _write(watched: Watched, limits: Monitoring) -> None:
         (folder / METRICS).write_bytes(prometheus.text(watched))
 
 
-def _push(watched: Watched) -> None:
-    from mlops.monitoring import prometheus
-
-    prometheus.push(watched)
-
-
 def _content(watched: Watched) -> dict[str, Any]:
-    content = asdict(watched) | {"folder": None}
+    content = asdict(watched)
     del content["folder"]
     plain: dict[str, Any] = _plain(content)
     return plain
