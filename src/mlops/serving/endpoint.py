@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlops.core import bundle
 from mlops.serving.inference import Inference
 from mlops.serving.invocations import Invocations
 from mlops.serving.model import Model
@@ -67,5 +68,5 @@ class Endpoint:
     @property
     def about(self) -> dict[str, Any]:
         """The bundle's own card, with its digest and version."""
-        card = self.model.card.model_dump(mode="json")
+        card = bundle.as_json(self.model.card)
         return {"digest": self.model.digest, "version": self.model.version, **card}

@@ -7,6 +7,7 @@ import json
 from contextlib import chdir
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -329,7 +330,7 @@ def narrower(released, monkeypatch):
         if ".run" not in folder.parts:
             return card
         column = bundle.Input(name="gone", type="float", unit="g")
-        return card.model_copy(update={"inputs": (*card.inputs, column)})
+        return msgspec.structs.replace(card, inputs=(*card.inputs, column))
 
     monkeypatch.setattr(contest.bundle, "read_card", with_another_column)
     return clone, pinned

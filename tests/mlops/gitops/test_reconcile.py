@@ -157,7 +157,7 @@ def test_a_bundle_that_scores_otherwise_than_when_it_was_made_is_not_deployed(pi
     reference.assign(prediction_0=reference["prediction_0"] + 0.01).to_parquet(
         other / "reference.parquet"
     )
-    card = bundle.read_card(clone.root / "models" / "bundle").model_dump()
+    card = bundle.as_json(bundle.read_card(clone.root / "models" / "bundle"))
     card.pop("files")
     (other / "bundle.json").unlink()
     bundle.write_card(other, card)
@@ -226,7 +226,7 @@ def test_a_bundle_that_the_runtime_cannot_load_is_said_in_one_line(pinned, tmp_p
     clone, made = pinned
     garbage = tmp_path / "garbage"
     shutil.copytree(clone.root / "models" / "bundle", garbage)
-    card = bundle.read_card(garbage).model_dump()
+    card = bundle.as_json(bundle.read_card(garbage))
     card.pop("files")
     for name in ("model.onnx", "bundle.json"):
         (garbage / name).unlink()
