@@ -27,7 +27,7 @@ NEEDED = {
     "promtool": "promtool", "prometheus-pushgateway": "Prometheus' gateway",
 }  # fmt: skip
 # What is asked for as soon as it is due, where people wait some seconds.
-SOON = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+SOON = {"PREFECT_WORKER_QUERY_SECONDS": "3"}
 
 
 def require(*programs: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -122,7 +125,7 @@ def test_a_killed_worker_loses_no_stage_that_was_done(team):
         from prefect.states import Crashed
 
         # What the automation does once the run has been silent for some minutes.
-        await client.set_flow_run_state(lost, Crashed(), force=True)
+        await client.set_flow_run_state(lost, Crashed())
 
     team.ask(crashed)
     team.revive()
@@ -147,10 +150,77 @@ def without(team):
     team.revive()
 
 
-def test_a_store_that_is_away_is_said_in_one_line_and_costs_nothing(team, without):
+@pytest.fixture
+def notices():
+    """A webhook, and what it was told."""
+    told = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"json://127.0.0.1:{server.server_port}", told
+        server.shutdown()
+
+
+def test_a_drift_event_starts_training_with_its_reason_and_tells_people(team, without, notices):
+    address, told = notices
+    without("worker")
+    said = team.run("-m", "flows", "deploy", MLOPS_NOTIFY=address)
+    assert "automation mlops: drift" in said.stdout
+    reason = "production: the scores have moved"
+    event = (
+        "from prefect.events import emit_event; emit_event('mlops.drift',"
+        "resource={'prefect.resource.id': 'mlops.environment.production'},"
+        f"payload={{'reason': {reason!r}}})"
+    )
+    assert team.run("-c", event).returncode == 0
+
+    async def asked_for(client):
+        runs = await client.read_flow_runs()
+        return [run for run in runs if run.parameters.get("because") == reason]
+
+    deadline = time.monotonic() + 60
+    while not (runs := team.ask(asked_for)) or not told:
+        assert time.monotonic() < deadline, (runs, told)
+        time.sleep(0.5)
+    assert len(runs) == 1
+    assert (told[0]["title"], told[0]["message"]) == ("mlops: drift", reason)
+
+    async def cancelled(client):
+        from prefect.states import Cancelled
+
+        await client.set_flow_run_state(runs[0].id, Cancelled())
+
+    team.ask(cancelled)
+
+
+@pytest.fixture
+def full(team, tmp_path):
+    """A store of a few kilobytes in DVC's local settings, until the test is over."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small file system")
+    made = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]
+    if subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody make a file system")
+    local = team.desk / ".dvc/config.local"
+    local.write_text(f"['remote \"small\"']\n    url = {tmp_path}\n[core]\n    remote = small\n")
+    yield
+    local.unlink()
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_store_that_is_full_is_said_in_one_line_and_costs_nothing(team, full):
     digest = folder_digest(team.desk / "models/bundle")
-    without("azurite")
-    assert "remote" in one_line(team.mlops("publish"), 2)
+    line = one_line(team.mlops("publish"), 2)
+    assert line.startswith("error: DVC remote 'small': ")
     assert folder_digest(team.desk / "models/bundle") == digest
 
 

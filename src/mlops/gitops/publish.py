@@ -20,7 +20,9 @@ def run(root: Path) -> str:
     """
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    # What failed is said once, below.
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     repo = Repo(str(root))
     remote = repo.config["core"].get("remote")
     if not remote:
