@@ -33,7 +33,8 @@ class Played:
     @property
     def line(self) -> str:
         done = "" if not self.retrained else " merged" if self.merged else " refused"
-        because = f" ({self.why})" if self.why else ""
+        # The first reason; the others stand in monitoring's own files.
+        because = f" ({self.why.partition('; ')[0]})" if self.why else ""
         return f"{self.until:%Y-%m} {self.policy:<9} AUC {self.auc:.4f}{done}{because}"
 
 
