@@ -34,10 +34,10 @@ def main() -> None:
         hint = nearest(found, known) or f"; known: {', '.join(known)}"
         print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
-    # Imports leave no garbage to look for, nor does a process that ends: together half a second.
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
+    stage.collect_late()
     if names[0] == TRAINING:
+        # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
+        atexit.register(gc.freeze)
         # While Prefect is imported, which takes longer, DVC finds out what changed.
         pipeline.ask(Path())
     # Prefect reads its address when it is imported.
