@@ -24,14 +24,16 @@ KEY = "monitoring.logs"
 # Rotated files have a number behind.
 PATTERNS = ("predictions-*.jsonl", "predictions-*.jsonl.*")
 MEMORY = "1GB"
+# A row that a client sent may be as large as the service takes: DuckDB's own limit is below that.
+LONGEST = 64 * 1024 * 1024
 # A file may be rotated away between being listed and being read.
 TRIES = 3
 LINES = (
-    "read_json([{files}], format = 'newline_delimited', ignore_errors = true, columns = "
+    "read_json([{files}], format = 'newline_delimited', ignore_errors = true,"
+    " maximum_object_size = {longest}, columns = "
     """{{"time": 'DOUBLE', request: 'VARCHAR', digest: 'VARCHAR', "row": 'BIGINT', """
     "inputs: 'JSON', outputs: 'JSON'}})"
 )
-KINDS = ("judged", "other", "future", "broken")
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ def read(
         try:
             _load(connection, places.files(connection, KEY, place, root, PATTERNS), judged)
             break
-        except duckdb.IOException as error:
-            if attempt == TRIES - 1:
-                raise UserError(f"{place}: {places.one_line(error)}") from None
+        except duckdb.Error as error:
+            if attempt == TRIES - 1 or not isinstance(error, duckdb.IOException):
+                raise UserError(f"{place}: can't be read: {places.one_line(error)}") from None
     counts = connection.execute(
         "SELECT kind, count(*) FROM (SELECT CASE WHEN kind = 'judged' AND time > $1 THEN 'future'"
         " ELSE kind END AS kind FROM lines) GROUP BY kind",
@@ -106,7 +108,7 @@ def _load(
 ) -> None:
     card, digest = judged
     listed = ", ".join(places.text(file) for file in files)
-    source = LINES.format(files=listed) if files else _nothing()
+    source = LINES.format(files=listed, longest=LONGEST) if files else _nothing()
     inputs = {put.name: "FLOAT" if put.type == "float" else "VARCHAR" for put in card.inputs}
     outputs = dict.fromkeys(card.outputs, "DOUBLE")
     # Only the judged bundle's lines are taken apart: another may have columns of other types.

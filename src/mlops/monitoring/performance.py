@@ -42,9 +42,10 @@ def measure(
     """
     from mlops.core import metrics
 
-    outputs = ", ".join(f"o{i}" for i in range(len(card.outputs)))
+    names = [f"o{i}" for i in range(len(card.outputs))]
+    outputs, given = ", ".join(names), " AND ".join(f"{name} IS NOT NULL" for name in names)
     table = database.execute(
-        f"SELECT label, {outputs} FROM labelled WHERE {where}"
+        f"SELECT label, {outputs} FROM labelled WHERE {where} AND {given}"
         f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
     ).df()
     prediction = table.drop(columns="label").to_numpy(dtype="float64")

@@ -117,6 +117,18 @@ def test_rows_from_the_future_are_counted_and_not_judged(place, read):
     assert counts.notes == ("not judged: 10 rows from the future, so a clock is wrong",)
 
 
+def test_a_row_as_large_as_the_service_takes_is_read(place, read):
+    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 17_000_000))
+    assert read("SELECT length(i3) > 16000000 FROM answers")[1] == [(True,)]
+
+
+def test_what_duckdb_can_not_read_at_all_is_said_in_a_line(place, read):
+    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 2 * logs.LONGEST))
+    with pytest.raises(UserError, match="^logs/production: can't be read: ") as said:
+        read()
+    assert len(str(said.value).splitlines()) == 1
+
+
 def test_a_place_without_files_has_no_answers(place, read):
     assert read() == (logs.Lines(), [(0,)])
     append(place, b"")
