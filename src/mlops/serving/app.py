@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import itertools
 import logging
@@ -55,6 +56,8 @@ class App:
                 self.service.start()
                 self.patience.start()
                 _drain_first(self.service)
+                # What is loaded stays: the collector need not look at it again and again.
+                gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.service.stop()

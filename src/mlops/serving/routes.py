@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,13 +24,18 @@ Reader = Callable[[Request], Question]
 
 
 def _kind(headers: dict[bytes, bytes], *expected: str) -> str:
-    found = headers.get(b"content-type", b"application/json")
-    kind = found.partition(b";")[0].strip().lower().decode("latin-1")
+    kind = _plain(headers.get(b"content-type", b"application/json"))
     if kind not in expected:
         raise Refusal(415, f"content-type: found {kind!r}, expected {' or '.join(expected)}")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Refusal(415, "content-encoding: expected identity")
     return kind
+
+
+@lru_cache(64)
+def _plain(kind: bytes) -> str:
+    """A content type without its parameters."""
+    return kind.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def _predict(request: Request) -> Question:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -18,8 +17,7 @@ from mlops.serving.model import Batch, Model
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Decoded rows, not yet made a batch: `numbers` and `words`, a tuple for each row."""
 
     numbers: list[Row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -113,6 +114,8 @@ def main(
 
     Raises UserError when there is no such bundle, or it does not run here.
     """
+    # Imports leave no garbage to look for, and requests little.
+    gc.set_threshold(100_000)
     given = vars(options().parse_args(arguments))
     limits = {name: given.pop(name) for name in (*LIMITS, "samples")}
     told = Told(**given, settings=Settings(**limits))

@@ -89,6 +89,9 @@ class Shortcut(Protocol):
         service = self.app.service
         service.sample(request.endpoint, question.rows, outputs, question.identity)
         service.metrics.answered(route, answer.status, time.perf_counter() - begun)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
         self._go_on()
 
     def set_exception(self, error: Exception) -> None:
@@ -173,10 +176,6 @@ class Shortcut(Protocol):
             behind, self._behind = self._behind, b""
             self.flow.resume_reading()
             self.data_received(behind)
-        elif self._is_idle():
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
 
 def _reader(endpoint: Endpoint, path: str) -> tuple[str, Reader]:
