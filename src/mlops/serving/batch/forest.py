@@ -89,78 +89,74 @@ def forest(node: onnx.NodeProto) -> Forest:
     modes = set(said["nodes_modes"]) - {LEAF}
     if len(modes) != 1 or not modes <= set(SMALLER) or len(set(said[f"{kind}_ids"])) != 1:
         raise Unfit
-    trees = _trees(said, kind)
-    depth = max(_depth(tree, 0) for tree in trees)
-    if depth > DEEPEST:
-        raise Unfit
     groups, ranks = _groups(said, next(iter(modes)))
-    nodes = np.zeros((2**depth - 1, len(trees)), dtype=np.int64)
-    leaves = np.zeros((len(trees), 2**depth), dtype=np.float32)
-    for number, tree in enumerate(trees):
-        _fill(tree, 0, depth, nodes[:, number], leaves[number], ranks)
+    nodes, ends = _full(said, ranks)
     base = np.float32(said.get("base_values", [0.0])[0])
-    return Forest(groups, nodes, leaves, base, said.get("post_transform") == b"LOGISTIC")
+    logistic = said.get("post_transform") == b"LOGISTIC"
+    return Forest(groups, nodes, _weights(said, kind)[ends], base, logistic)
 
 
-# A leaf's value, or a comparison (feature, missing, threshold) and where it turns left and right.
-Tree = Any
-Key = tuple[int, bool, float]
+# What an ONNX node says, by the names of its attributes; the nodes of all trees are in one list.
+Said = dict[str, Any]
 
 
-def _trees(said: dict[str, Any], kind: str) -> list[Tree]:
-    keys = list(zip(said["nodes_treeids"], said["nodes_nodeids"], strict=True))
-    place = {key: number for number, key in enumerate(keys)}
-    weights = dict(
-        zip(
-            zip(said[f"{kind}_treeids"], said[f"{kind}_nodeids"], strict=True),
-            said[f"{kind}_weights"],
-            strict=True,
-        )
-    )
-    tracks = said.get("nodes_missing_value_tracks_true") or [0] * len(keys)
-
-    def tree(at: int) -> Tree:
-        number, _ = keys[at]
-        if said["nodes_modes"][at] == LEAF:
-            return weights[keys[at]]
-        key = (said["nodes_featureids"][at], bool(tracks[at]), said["nodes_values"][at])
-        left, right = said["nodes_truenodeids"][at], said["nodes_falsenodeids"][at]
-        return key, tree(place[number, left]), tree(place[number, right])
-
-    first = {number: at for at, (number, _) in reversed(list(enumerate(keys)))}
-    return [tree(at) for _, at in sorted(first.items())]
+def _inner(said: Said) -> Array:
+    """For each node whether it is no leaf."""
+    return np.array([mode != LEAF for mode in said["nodes_modes"]])
 
 
-def _depth(tree: Tree, above: int) -> int:
-    if above > DEEPEST or not isinstance(tree, tuple):
-        return above
-    return max(_depth(branch, above + 1) for branch in tree[1:])
-
-
-def _groups(said: dict[str, Any], mode: bytes) -> tuple[tuple[Group, ...], dict[Key, int]]:
-    tracks = said.get("nodes_missing_value_tracks_true") or [0] * len(said["nodes_modes"])
-    features, values = said["nodes_featureids"], said["nodes_values"]
-    inner = [kind != LEAF for kind in said["nodes_modes"]]
-    rows = zip(features, map(bool, tracks), values, inner, strict=True)
-    keys: list[Key] = sorted({(f, m, v) for f, m, v, is_inner in rows if is_inner})
+def _groups(said: Said, mode: bytes) -> tuple[tuple[Group, ...], Array]:
+    """Every comparison once, and for each node the number of its own."""
+    inner = _inner(said)
+    tracks = said.get("nodes_missing_value_tracks_true") or [0] * len(inner)
+    rows = np.array([said["nodes_featureids"], tracks, said["nodes_values"]], dtype=np.float64)
+    keys, found = np.unique(rows.T[inner], axis=0, return_inverse=True)
     groups = []
-    for (feature, missing), mine in groupby(keys, key=lambda key: key[:2]):
+    for (feature, missing), mine in groupby(keys.tolist(), key=lambda key: key[:2]):
         thresholds = np.array([[key[2]] for key in mine], dtype=np.float32)
-        groups.append(Group(feature, missing, mode, thresholds))
-    return tuple(groups), {key: number for number, key in enumerate(keys)}
+        groups.append(Group(int(feature), bool(missing), mode, thresholds))
+    ranks = np.zeros(len(inner), dtype=np.int64)
+    ranks[inner] = found.ravel()
+    return tuple(groups), ranks
 
 
-def _fill(
-    tree: Tree, at: int, depth: int, nodes: Array, leaves: Array, ranks: dict[Key, int]
-) -> None:
-    """Write a tree below the node `at`; what ends early has the same leaf on all ways on."""
-    if at >= len(nodes):
-        leaves[at - len(nodes)] = tree
-        return
-    key, left, right = tree if isinstance(tree, tuple) else (None, tree, tree)
-    nodes[at] = ranks[key] if key is not None else 0
-    _fill(right, 2 * at + 1, depth, nodes, leaves, ranks)
-    _fill(left, 2 * at + 2, depth, nodes, leaves, ranks)
+def _full(said: Said, ranks: Array) -> tuple[Array, Array]:
+    """`Forest.nodes`, and where in the list each of its leaves stands, as `Forest.leaves` has them.
+
+    What ends early has the same leaf on all ways on.
+    """
+    inner, trees = _inner(said), np.array(said["nodes_treeids"])
+    right, left = (
+        np.where(
+            inner, _places(said, trees, np.array(said[f"nodes_{turn}nodeids"])), range(len(inner))
+        )
+        for turn in ("false", "true")
+    )
+    at = np.unique(trees, return_index=True)[1][:, None]
+    levels: list[Array] = [np.empty((len(at), 0), dtype=np.int64)]
+    while inner[at].any():
+        if len(levels) > DEEPEST:
+            raise Unfit
+        levels.append(ranks[at])
+        at = np.stack([right[at], left[at]], axis=-1).reshape(len(at), -1)
+    return np.concatenate(levels, axis=1).T, at
+
+
+def _weights(said: Said, kind: str) -> Array:
+    """For each node its value, where it is a leaf."""
+    weights = np.zeros(len(said["nodes_modes"]), dtype=np.float32)
+    leaves = np.array(said[f"{kind}_treeids"]), np.array(said[f"{kind}_nodeids"])
+    weights[_places(said, *leaves)] = said[f"{kind}_weights"]
+    return weights
+
+
+def _places(said: Said, trees: Array, nodes: Array) -> Array:
+    """Where in the list these nodes of these trees stand."""
+    span = max(said["nodes_nodeids"]) + 1
+    known = np.array(said["nodes_treeids"]) * span + np.array(said["nodes_nodeids"])
+    order = np.argsort(known)
+    found: Array = order[np.searchsorted(known[order], trees * span + nodes)]
+    return found
 
 
 def _leaf_numbers(turns: list[Array]) -> Array:
