@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,17 +116,23 @@ class Team:
     def log(self, name: str) -> str:
         return (self.home.folder / "logs" / f"{name}.log").read_text()[-6000:]
 
+    def runs(self, module: str) -> bool:
+        """Whether a process of the worker's runs a module."""
+        return any(
+            process.info["cmdline"][-1:] == [module]
+            and (process.info["cwd"] or "").startswith(str(self.desk))
+            for process in psutil.process_iter(["cmdline", "cwd"])
+            if process.info["cmdline"]
+        )
+
     def kill(self, name: str) -> None:
         """End one of the stack's processes and all that it started, as lost power does."""
-        import json
-
         pid = json.loads((self.home.folder / "processes.json").read_text())[name]["pid"]
         known = psutil.Process(pid)
+        # First who would start the others again.
         for process in [known, *known.children(recursive=True)]:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs([known], timeout=10)
 
     def revive(self) -> None:
