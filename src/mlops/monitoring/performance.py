@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.core.bundle import Card
+import numpy as np
+
+from mlops.core.bundle import Array, Card
 from mlops.core.files import read_json
 from mlops.core.metrics import Interval
 from mlops.core.paths import EVIDENCE
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 METRICS = EVIDENCE / "metrics.json"
 # Labelled rows that a window is judged by, drawn evenly: an interval of more tells no more.
 SAMPLE = 20_000
+# The bounds of 95 % lie two standard deviations off; what is sure lies three off, as of drift.
+SURELY = 3 / 1.96
+# Outcomes drawn from the predictions, to see what calibration error chance alone makes.
+DRAWS = 20
 Evidence = dict[str, Interval]
 
 
@@ -52,10 +59,11 @@ def measure(
     if card.task != "multiclass":
         prediction = prediction[:, 0]
     now = metrics.intervals(card.task, table["label"].to_numpy(), prediction, card.threshold)
-    return tuple(q for q in _qualities(card, now, known) if not math.isnan(q.worse))
+    found = _qualities(card, now, known, _chance(card, prediction))
+    return tuple(quality for quality in found if not math.isnan(quality.worse))
 
 
-def _qualities(card: Card, now: Evidence, before: Evidence) -> list[Quality]:
+def _qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> list[Quality]:
     from mlops.core.metrics import main_metric
 
     name, greater_is_better = main_metric(card.task)
@@ -67,7 +75,26 @@ def _qualities(card: Card, now: Evidence, before: Evidence) -> list[Quality]:
         bias = _size(now["bias"], rmse), _size(before.get("bias", missing), rmse)
         return [*found, _quality("calibration", "|bias| / rmse", *bias, False)]
     error = "calibration_error"
-    return [*found, _quality("calibration", error, now[error], before.get(error, missing), False)]
+    calibration = _quality("calibration", error, now[error], before.get(error, missing), False)
+    return [*found, replace(calibration, worse=calibration.worse - chance)]
+
+
+def _chance(card: Card, prediction: Array) -> float:
+    """The calibration error of predictions that are all true: few rows never come out even."""
+    from mlops.core import metrics
+
+    if card.task == "regression":
+        return 0.0
+    random = np.random.default_rng(0)
+    of_class = prediction if prediction.ndim == 2 else np.column_stack([1 - prediction, prediction])
+    # The class whose share of the unit the dice fall into.
+    ends = of_class.cumsum(axis=1)[:, :-1]
+    errors = []
+    for _ in range(DRAWS):
+        outcome = (random.random((len(ends), 1)) > ends).sum(axis=1).astype(np.float64)
+        scores = metrics.score(card.task, outcome, prediction, card.threshold)
+        errors.append(scores["calibration_error"])
+    return float(np.mean(errors))
 
 
 def _quality(
@@ -82,7 +109,7 @@ def _quality(
         noise = math.hypot(before.high - before.value, now.value - now.low)
     return Quality(
         "performance" if kind == "performance" else "calibration", name,
-        now.value, now.low, now.high, before.value, worse - noise,
+        now.value, now.low, now.high, before.value, worse - SURELY * noise,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from mlops.core import metrics
 from mlops.core.metrics import Interval
 from mlops.monitoring import labels, logs, performance
 from tests.mlops.monitoring.place import NOW
@@ -55,7 +56,7 @@ def test_outcomes_that_have_nothing_to_do_with_the_predictions_are_surely_worse(
 
 
 def test_a_rate_that_rose_is_surely_worse_calibrated(measured):
-    _, calibration = measured("binary", lambda outcome: np.maximum(outcome, np.arange(600) % 2))
+    _, calibration = measured("binary", lambda outcome: np.maximum(outcome, np.arange(600) % 4 > 0))
     assert calibration.worse > 0.05
 
 
@@ -80,3 +81,21 @@ def test_evidence_that_is_not_there_is_empty_and_null_is_undefined(tmp_path, pla
     text = '{"holdout": {"roc_auc": {"value": null, "low": null, "high": null}}}'
     (tmp_path / "reports" / "metrics.json").write_text(text)
     assert math.isnan(performance.evidence(tmp_path)["roc_auc"].value)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_predictions_that_are_all_true_are_not_worse_calibrated_however_few(pinned, task):
+    random, card = np.random.default_rng(0), pinned(task).card
+    known = {"calibration_error": Interval(0.0, 0.0, 0.0)}
+    found = []
+    for rows in (60, 600) * 20:
+        shares = random.dirichlet([1, 1, 1], rows)
+        outcome = (random.random((rows, 1)) > shares.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        said = shares
+        if task == "binary":
+            said, outcome = shares[:, 1], (outcome == 1) * 1.0
+        now = metrics.intervals(task, outcome.astype(float), said, card.threshold, draws=50)
+        chance = performance._chance(card, said)
+        found += performance._qualities(card, now, known, chance)[1:]
+    assert {quality.kind for quality in found} == {"calibration"}
+    assert max(quality.worse for quality in found) < 0.01
