@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 SAMPLE = 20_000
 # How far above its mean chance alone may carry a measure, in standard deviations.
 SIGMAS = 3.0
-# Values that a bin should hold at least.
-VALUES_PER_BIN = 5
+# Fewest values of a window, and of the reference, to measure drift by: an empty bin, which the
+# index takes hard, is then no accident.
+VALUES, REFERENCE_VALUES = 200, 50
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,7 @@ def _compared(column: str, name: str, sample: pd.DataFrame, known: Reference) ->
     now = cut.codes(sample[column])
     shares = zip(cut.labels, cut.shares(before), cut.shares(now), strict=True)
     drawn = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
-    few = VALUES_PER_BIN * len(cut.labels)
-    enough = len(now) >= few and len(before) >= few
+    enough = len(now) >= VALUES and len(before) >= REFERENCE_VALUES
     return Column(name, beyond_chance(before, now) if enough else None, bins=drawn)
 
 

@@ -41,7 +41,7 @@ def test_two_samples_of_one_population_have_no_drift_however_small():
     random = np.random.default_rng(1)
     found = [
         drift.beyond_chance(random.integers(0, 10, 5000), random.integers(0, 10, size))
-        for size in (50, 500, 5000) for _ in range(200)
+        for size in (drift.VALUES, 500, 5000) for _ in range(200)
     ]  # fmt: skip
     assert np.mean([index > 0 for index in found]) < 0.05
     assert max(found) < 0.1

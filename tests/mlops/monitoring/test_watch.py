@@ -73,6 +73,16 @@ def test_what_breaks_is_seen_in_its_first_window_and_named(place, broken, said):
 
 
 @slow
+def test_a_feature_with_few_values_is_missing_and_its_drift_not_judged(place):
+    rows = everything(asked())
+    place.answer(rows.assign(z=rows["z"].where(rows.index % 10 == 0)))
+    known = {column.name: column for column in place.watch().windows[0].features}
+    assert known["z"].drift is None
+    assert known["z"].missing > 0.85
+    assert known["numbers"].drift > 0.5
+
+
+@slow
 def test_drift_that_lasts_calls_for_another_training_and_a_broken_sensor_does_not(place):
     for window in (0, 1):
         place.answer(everything(asked(window)), window)
