@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops.monitoring import watch
-from mlops.monitoring.watch import Watched
 from prefect import flow, task
 from prefect.artifacts import (
     create_link_artifact,
@@ -15,6 +13,8 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 
 from mlops.core import params
+from mlops.monitoring import watch
+from mlops.monitoring.watch import Watched
 
 ROOT = Path()
 DRIFT = "mlops.drift"
