@@ -57,6 +57,7 @@ class Inference:
         self.model = model
         self.columns = columns
         self.usual = Usual(columns)
+        self.everything = [Wanted(name) for name in model.card.outputs]
         self.decoder = msgspec.json.Decoder(Request)
 
     def decode(self, body: bytes, length: int | None) -> tuple[Request, Rows | Batch]:
@@ -101,20 +102,27 @@ class Inference:
 
     def encode(self, outputs: list[Array], request: Request, identity: str) -> tuple[bytes, int]:
         """The answer, and the length of its JSON part where tensors follow it, else 0."""
-        asked = request.outputs or [Wanted(name) for name in self.model.card.outputs]
-        everything = (request.parameters or {}).get("binary_data_output", False)
+        asked = request.outputs or self.everything
+        as_bytes = (request.parameters or {}).get("binary_data_output", False)
         values = dict(zip(self.model.card.outputs, outputs, strict=True))
         listed, packed = list[Json](), list[bytes]()
         for wanted in asked:
             column = np.asarray(values[wanted.name], dtype=np.float32)
             tensor: Json = {"name": wanted.name, "datatype": "FP32", "shape": [len(column)]}
-            if (wanted.parameters or {}).get("binary_data", everything):
+            if (wanted.parameters or {}).get("binary_data", as_bytes):
                 packed.append(column.astype("<f4").tobytes())
                 tensor["parameters"] = {SIZE: len(packed[-1])}
             else:
                 tensor["data"] = column.tolist()
             listed.append(tensor)
-        head = msgspec.json.encode(self._head(request, identity) | {"outputs": listed})
+        said = {
+            "model_name": self.model.card.name,
+            "model_version": self.model.version,
+            "id": request.id if request.id is not None else identity,
+            "parameters": {"digest": self.model.digest},
+            "outputs": listed,
+        }
+        head = msgspec.json.encode(said)
         return b"".join([head, *packed]), len(head) if packed else 0
 
     def _require_outputs(self, request: Request) -> None:
@@ -128,14 +136,6 @@ class Inference:
         _require_flag(request.parameters, "binary_data_output", "parameters")
         for wanted in request.outputs or ():
             _require_flag(wanted.parameters, "binary_data", f"outputs.{wanted.name}")
-
-    def _head(self, request: Request, identity: str) -> dict[str, Any]:
-        return {
-            "model_name": self.model.card.name,
-            "model_version": self.model.version,
-            "id": request.id if request.id is not None else identity,
-            "parameters": {"digest": self.model.digest},
-        }
 
     def _listed(self, tensor: Input) -> list[Any]:
         within = f"inputs.{tensor.name}"

@@ -43,6 +43,7 @@ class Shortcut(Protocol):
     app: app.App
     _turn: Turn | None = None
     _last = False
+    _rests = 0.0
     _behind = b""
     _unknown = b""
 
@@ -89,9 +90,7 @@ class Shortcut(Protocol):
         service = self.app.service
         service.sample(request.endpoint, question.rows, outputs, question.identity)
         service.metrics.answered(route, answer.status, time.perf_counter() - begun)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._rest()
         self._go_on()
 
     def set_exception(self, error: Exception) -> None:
@@ -101,6 +100,24 @@ class Shortcut(Protocol):
         self._end()
         super().data_received(data)
         self._go_on()
+
+    def timeout_keep_alive_handler(self) -> None:
+        left = self._rests + self.timeout_keep_alive - self.loop.time()
+        if self._turn or left > 0:
+            self._look_again(max(left, 1.0))
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _rest(self) -> None:
+        """From now on nothing is asked. A timer that looks again is less work than many."""
+        self._rests = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def _look_again(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
 
     def _is_idle(self) -> bool:
         asked = self.cycle and not self.cycle.response_complete
@@ -123,7 +140,6 @@ class Shortcut(Protocol):
             return False
         if not 0 < len(question.rows) <= INLINE:
             return False
-        self._unset_keepalive_if_required()
         self._wait_no_more()
         self.app.busy += 1
         self._turn = Turn(data, route, request, question, begun)

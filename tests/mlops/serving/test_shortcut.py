@@ -264,19 +264,18 @@ def test_a_service_that_is_told_to_stop_answers_first(world):
     assert connection.transport.closed
 
 
-def test_an_idle_connection_is_closed_after_a_while_as_without_shortcuts(world):
+def test_an_idle_connection_is_closed_after_a_while_and_no_busy_one(world):
     connection = world.connect()
-    for _ in range(3):
-        world.answered(connection, USUAL[0])
-    assert connection.timeout_keep_alive_task
-    world.loop.run_until_complete(_later(connection))
+    connection.timeout_keep_alive = 0.2
+    answered = [world.answered(connection, USUAL[0])]
+    for _ in range(8):
+        world.loop.run_until_complete(asyncio.sleep(0.05))
+        answered.append(world.answered(connection, USUAL[0]))
+    assert set(answered) == {answered[0]}
+    assert answered[0]
     assert not connection.transport.closed
-    connection.timeout_keep_alive_task._run()
+    world.loop.run_until_complete(asyncio.sleep(1.5))
     assert connection.transport.closed
-
-
-async def _later(connection):
-    await asyncio.sleep(0.01)
 
 
 def test_the_token_is_asked_for_on_both_ways(made, serve, shortcuts):
