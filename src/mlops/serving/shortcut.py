@@ -22,7 +22,7 @@ from mlops.serving.routes import MODEL_READERS, READERS, Reader
 from mlops.serving.scorer import INLINE
 
 # Heads that are kept, and the longest of them in bytes.
-HEADS, LONGEST = 512, 2048
+HEADS, LONGEST = 2048, 2048
 # What uvicorn sees to: interim answers, and bodies whose length is not said.
 SPECIAL = {b"expect", b"transfer-encoding"}
 
