@@ -53,7 +53,7 @@ def covered(name, declared):
     return any(name == part or name.startswith(f"{part}.") for part in declared)
 
 
-def other(value):
+def other(name, value):
     """Another valid value in the place of this one."""
     if isinstance(value, list):
         return value[::-1]
@@ -62,7 +62,7 @@ def other(value):
             value, f"other-{value}"
         )
     if value is None:
-        return 0.5
+        return "other-labels" if name == "monitoring.labels" else 0.5
     return value + 1 if isinstance(value, int) else value / 2
 
 
@@ -75,7 +75,7 @@ def observed(shared, finished):
     def observe(stage, folder):
         workspace = finished(PROJECT).copy(folder)
         unused = {
-            name: other(value)
+            name: other(name, value)
             for name, value in leaves(workspace.params().model_dump(mode="json")).items()
             if not covered(name, PIPELINE[stage]["params"])
         }

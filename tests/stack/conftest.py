@@ -166,15 +166,18 @@ def team(shared: Shared, repository: Any) -> Iterator[Team]:
     made = Team(world, home, env)
     try:
         made.revive()
-        _set_up(made)
+        _set_up(made, shared.base / "trained")
         yield made
     finally:
         stack.down(world.desk, home.folder)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _set_up(team: Team) -> None:
+def _set_up(team: Team, trained: Path) -> None:
     _remote(team)
+    if trained.exists():
+        # Another world has trained this; here it is a cache hit.
+        shutil.copytree(trained / ".dvc", team.desk / ".dvc", symlinks=True, dirs_exist_ok=True)
     done = team.run("-m", "flows", "training")
     assert done.returncode == 0, done.stderr
     team.world.commit("Trained")

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mlops.deploy import local
-from mlops.deploy.local.home import Home
+from mlops.deploy.local.home import SAMPLES, Home
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops.manifest import Pin
 from tests.mlops.deploy import bundles
@@ -50,3 +50,9 @@ class Place:
     @property
     def current(self) -> Running:
         return local.current(self.endpoint)
+
+    @property
+    def placed(self) -> list[str]:
+        """The digests of the bundles that lie there."""
+        folders = (path for path in self.home.folder.iterdir() if path.is_dir())
+        return [folder.name for folder in folders if folder.name != SAMPLES]

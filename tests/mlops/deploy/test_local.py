@@ -206,7 +206,7 @@ def test_a_bundle_whose_process_does_not_come_up_leaves_what_runs(place, monkeyp
     with pytest.raises(UserError, match=r"is not served: ended with 2; see \.run/serving"):
         place.deploy(second)
     assert place.current.traffic == {first: 100}
-    assert [path.name for path in place.home.folder.iterdir() if path.is_dir()] == [first]
+    assert place.placed == [first]
 
 
 def test_a_token_is_asked_of_clients_and_known_to_the_verbs(place, monkeypatch):

@@ -124,22 +124,57 @@ class Team:
         other.commit("Somebody else's")
 
 
+@pytest.fixture(scope="module")
+def tables(clones, shared):
+    """Raw tables with a last day that nobody has trained on: no cache has any of it."""
+
+    def make(folder):
+        clones("wine").copy(folder / "repository").workspace.edit_table(
+            "wines", lambda rows: rows[rows["day"] <= "2021-05-25"]
+        )
+
+    return shared.folder("retrain", make) / "repository" / "csv"
+
+
+@pytest.fixture(scope="module")
+def trained(clones, tables, shared):
+    """DVC's cache of a team that has retrained: on one new day, and on the newest."""
+
+    def make(folder):
+        with ForgeServer() as forge:
+            team = behind(clones("wine").copy(folder / "repository"), tables, forge)
+            for words in (("--until", "2021-05-20"), ()):
+                code, _, err = team.run(*words)
+                assert code == 0, err
+
+    return shared.folder("retrained", make) / "repository" / ".dvc" / "cache"
+
+
 @pytest.fixture
-def team(clone):
+def team(clone, tables):
     """Two weeks of data have arrived since main was trained; a person is on another branch."""
+    with ForgeServer() as forge:
+        yield behind(clone, tables, forge)
+
+
+@pytest.fixture
+def quick(team, trained):
+    """The same team, where the training has been done before: it is a cache hit."""
+    shutil.copytree(trained, team.clone.root / ".dvc" / "cache", dirs_exist_ok=True)
+    return team
+
+
+def behind(clone, tables, forge):
     text = (clone.root / "params.yaml").read_text()
-    text = text.replace("location: csv", f"location: {clone.workspace.tables()}  # a comment")
+    text = text.replace("location: csv", f"location: {tables}  # a comment")
     (clone.root / "params.yaml").write_text(retrain.with_until(text, dt.date(2021, 5, 14)))
-    # A last day that nobody has trained on: no cache has any of it.
-    clone.workspace.edit_table("wines", lambda rows: rows[rows["day"] <= "2021-05-25"])
     (clone.root / "flows").mkdir()
     (clone.root / "flows" / "__main__.py").write_text(FLOW)
     clone.commit("As of two weeks ago")
     clone.git("switch", "--quiet", "--create", "mine")
     (clone.root / "params.yaml").open("a").write("# in the middle of something\n")
     (clone.root / "notes.txt").write_text("mine")
-    with ForgeServer() as forge:
-        yield Team(clone, forge)
+    return Team(clone, forge)
 
 
 def here(team):
@@ -199,38 +234,38 @@ def test_nothing_newer_is_a_line(team):
 
 
 @slow
-def test_a_refused_candidate_is_reported_and_not_proposed(team):
-    team.main(gate__limits={"accuracy": 1.1})
-    code, _, err = team.run()
+def test_a_refused_candidate_is_reported_and_not_proposed(quick):
+    quick.main(gate__limits={"accuracy": 1.1})
+    code, _, err = quick.run()
     assert code == 1
     assert err.startswith("error: data until 2021-05-25: refused: ")
     assert "accuracy: " in err
     assert len(err.splitlines()) == 1
-    assert (team.head(), team.forge.pulls) == ("", [])
-    assert "❌ Refused" in (team.tree / "verdict" / "report.md").read_text()
+    assert (quick.head(), quick.forge.pulls) == ("", [])
+    assert "❌ Refused" in (quick.tree / "verdict" / "report.md").read_text()
 
 
 @slow
-def test_an_older_proposal_is_updated_and_a_newer_one_stays(team):
-    assert team.run("--until", "2021-05-20")[0] == 0
-    assert team.until() == "2021-05-20"
-    assert team.run()[0] == 0
-    assert team.until() == "2021-05-25"
-    [pull] = team.open()
+def test_an_older_proposal_is_updated_and_a_newer_one_stays(quick):
+    assert quick.run("--until", "2021-05-20")[0] == 0
+    assert quick.until() == "2021-05-20"
+    assert quick.run()[0] == 0
+    assert quick.until() == "2021-05-25"
+    [pull] = quick.open()
     assert pull.title.endswith("until 2021-05-25")
-    code, out, _ = team.run("--until", "2021-05-20")
+    code, out, _ = quick.run("--until", "2021-05-20")
     assert code == 0
     assert out.endswith("not proposed, retrain/data holds a later one\n")
-    assert (team.until(), len(team.open())) == ("2021-05-25", 1)
+    assert (quick.until(), len(quick.open())) == ("2021-05-25", 1)
 
 
 @slow
-def test_a_proposal_follows_main(team):
-    assert team.run()[0] == 0
-    team.main(gate__margin=0.4)
-    assert team.run()[0] == 0
-    assert yaml.safe_load(team.proposed("params.yaml"))["gate"]["margin"] == 0.4
-    assert (team.until(), len(team.open())) == ("2021-05-25", 1)
+def test_a_proposal_follows_main(quick):
+    assert quick.run()[0] == 0
+    quick.main(gate__margin=0.4)
+    assert quick.run()[0] == 0
+    assert yaml.safe_load(quick.proposed("params.yaml"))["gate"]["margin"] == 0.4
+    assert (quick.until(), len(quick.open())) == ("2021-05-25", 1)
 
 
 @slow
@@ -243,14 +278,14 @@ def test_of_two_at_once_in_one_clone_the_second_waits_and_finds_it_done(team):
 
 
 @slow
-def test_two_at_once_on_two_machines_end_with_one_proposal(team, tmp_path):
+def test_two_at_once_on_two_machines_end_with_one_proposal(quick, tmp_path):
     other = tmp_path / "other-machine"
-    shutil.copytree(team.clone.root, other, symlinks=True)
-    both = [team.start(), team.start(root=other)]
+    shutil.copytree(quick.clone.root, other, symlinks=True)
+    both = [quick.start(), quick.start(root=other)]
     ended = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
-    assert len(team.forge.pulls) == 1
-    assert team.until() == "2021-05-25"
+    assert len(quick.forge.pulls) == 1
+    assert quick.until() == "2021-05-25"
 
 
 @slow
@@ -275,32 +310,32 @@ def test_killed_while_training_the_next_run_goes_on_from_dvcs_cache(team, whom):
 
 
 @slow
-def test_a_push_that_is_refused_is_a_line_and_opens_nothing(team):
-    hook = team.clone.remote / "hooks" / "pre-receive"
+def test_a_push_that_is_refused_is_a_line_and_opens_nothing(quick):
+    hook = quick.clone.remote / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'protected branch' >&2\nexit 1\n")
     hook.chmod(0o755)
-    code, _, err = team.run()
+    code, _, err = quick.run()
     assert code == 2
     assert err.startswith("error: git push: ")
     assert len(err.splitlines()) == 1
-    assert (team.head(), team.forge.pulls, team.forge.statuses) == ("", [], [])
+    assert (quick.head(), quick.forge.pulls, quick.forge.statuses) == ("", [], [])
     hook.unlink()
-    assert team.run()[0] == 0
-    assert len(team.open()) == 1
+    assert quick.run()[0] == 0
+    assert len(quick.open()) == 1
 
 
 @slow
-def test_a_forge_that_is_down_after_the_push_gets_its_one_pull_request_from_the_next_run(team):
-    team.forge.permissions.discard("pull-requests")
-    code, _, err = team.run()
+def test_a_forge_that_is_down_after_the_push_gets_its_one_pull_request_from_the_next_run(quick):
+    quick.forge.permissions.discard("pull-requests")
+    code, _, err = quick.run()
     assert code == 2
     assert "permissions: pull-requests: write" in err
-    assert (team.until(), team.forge.pulls) == ("2021-05-25", [])
-    team.forge.permissions.add("pull-requests")
-    team.forge.fail(Fault("POST .*/pulls", after=True))
-    commit = team.head()
-    assert team.run()[0] == 0
-    assert (team.head(), len(team.forge.pulls)) == (commit, 1)
+    assert (quick.until(), quick.forge.pulls) == ("2021-05-25", [])
+    quick.forge.permissions.add("pull-requests")
+    quick.forge.fail(Fault("POST .*/pulls", after=True))
+    commit = quick.head()
+    assert quick.run()[0] == 0
+    assert (quick.head(), len(quick.forge.pulls)) == (commit, 1)
 
 
 @slow
@@ -314,42 +349,42 @@ def test_a_training_that_fails_ends_with_its_own_exit_code(team):
 
 
 @slow
-def test_a_store_that_is_away_proposes_nothing_and_the_next_run_completes(team, tmp_path):
+def test_a_store_that_is_away_proposes_nothing_and_the_next_run_completes(quick, tmp_path):
     (tmp_path / "remote").write_text("no folder")
     subprocess.run(
         [Path(sys.executable).parent / "dvc", "remote", "add", "--local", "--default", "far",
-         tmp_path / "remote"], cwd=team.clone.root, check=True, capture_output=True,
+         tmp_path / "remote"], cwd=quick.clone.root, check=True, capture_output=True,
     )  # fmt: skip
-    code, _, err = team.run()
+    code, _, err = quick.run()
     assert code == 2
     assert err.splitlines()[-1].startswith("error: publish: DVC remote 'far'")
-    assert team.head() == ""
+    assert quick.head() == ""
     (tmp_path / "remote").unlink()
-    assert team.run()[0] == 0
-    assert len(team.open()) == 1
+    assert quick.run()[0] == 0
+    assert len(quick.open()) == 1
     assert len(list((tmp_path / "remote" / "files").rglob("*.dir"))) >= 5
 
 
 @slow
-def test_a_tree_that_is_broken_is_made_anew(team):
-    assert team.run("--until", "2021-05-20")[0] == 0
-    (team.tree / ".git").write_text("gitdir: nowhere\n")
-    assert team.run()[0] == 0
-    assert team.until() == "2021-05-25"
-    (team.tree / ".git").unlink()
-    before = here(team)
-    assert team.run()[0] == 0
-    assert here(team) == before
+def test_a_tree_that_is_broken_is_made_anew(quick):
+    assert quick.run("--until", "2021-05-20")[0] == 0
+    (quick.tree / ".git").write_text("gitdir: nowhere\n")
+    assert quick.run()[0] == 0
+    assert quick.until() == "2021-05-25"
+    (quick.tree / ".git").unlink()
+    before = here(quick)
+    assert quick.run()[0] == 0
+    assert here(quick) == before
 
 
 @slow
-def test_without_a_remote_the_branch_is_made_here(team):
-    team.clone.git("stash")
-    team.clone.git("remote", "remove", "origin")
-    code, out, _ = team.run()
+def test_without_a_remote_the_branch_is_made_here(quick):
+    quick.clone.git("stash")
+    quick.clone.git("remote", "remove", "origin")
+    code, out, _ = quick.run()
     assert code == 0
     assert out.endswith("on branch retrain/data; no remote to push it to\n")
-    assert team.clone.git("rev-parse", f"{BRANCH}^") == team.clone.git("rev-parse", "HEAD")
+    assert quick.clone.git("rev-parse", f"{BRANCH}^") == quick.clone.git("rev-parse", "HEAD")
 
 
 @slow
