@@ -34,7 +34,7 @@ def main() -> None:
         hint = nearest(found, known) or f"; known: {', '.join(known)}"
         print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
-    stage.collect_late()
+    stage.begin()
     if names[0] == TRAINING:
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
         atexit.register(gc.freeze)

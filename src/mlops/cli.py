@@ -44,7 +44,7 @@ for _name, _text in STAGES.items():
 def _end(command: Callable[[], None]) -> None:
     from mlops.core import stage
 
-    stage.collect_late()
+    stage.begin()
     sys.exit(stage.guarded(command))
 
 

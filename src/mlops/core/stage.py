@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,7 +59,7 @@ def screen_line(name: str, result: str, seconds: float, how: str) -> str:
 def main(name: str, run: Run) -> None:
     """Run one stage in the current folder, print its line, note that it ran, and exit."""
     start = time.time()
-    collect_late()
+    begin()
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
 
@@ -71,9 +72,16 @@ def main(name: str, run: Run) -> None:
     sys.exit(code)
 
 
-def collect_late() -> None:
-    """Imports leave no garbage to look for: a tenth of the time that they take."""
+def begin() -> None:
+    """What every process of the project does first, before it imports anything heavy.
+
+    Imports leave no garbage to look for: a tenth of the time that they take. What libraries warn
+    their callers of is not for a user, who may ask for it (`python -W`, `PYTHONWARNINGS`).
+    """
     gc.set_threshold(100_000)
+    if not sys.warnoptions:
+        # First of all: a library that silences its own may lose that to another thread's import.
+        warnings.simplefilter("ignore")
 
 
 def _end_with_parent() -> None:

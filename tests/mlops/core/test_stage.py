@@ -65,3 +65,16 @@ def test_a_result_of_another_kind_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="rows") as error:
         Counted.load(tmp_path)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("asked", "said"), [((), ""), (("-W", "default"), "PySocks")])
+def test_what_libraries_warn_of_is_said_only_to_who_asks(asked, said):
+    program = (
+        "from mlops.core import stage; stage.begin()\n"
+        "try: import urllib3.contrib.socks\n"
+        "except ImportError: pass"
+    )
+    done = subprocess.run(
+        [sys.executable, *asked, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said in done.stderr if said else not done.stderr
