@@ -1,6 +1,8 @@
 """A stage ends with one line and the exit code that fits."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
