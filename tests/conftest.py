@@ -197,6 +197,14 @@ class Shared:
             yield
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What begins with a trained and committed repository is slow."""
+    for item in items:
+        if "clones" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_server() -> None:
     """Tests track in their own folder, whatever server this machine names."""

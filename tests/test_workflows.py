@@ -351,6 +351,7 @@ BROKEN = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "file", "old", "new"), DIVIDED)
 def test_a_difference_between_the_systems_is_found(broken, name, file, old, new):
     assert divided(broken(file, old, new), name) != []

@@ -12,7 +12,6 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (for `differences`)
 import pandas as pd
 import pytest
 import yaml
@@ -141,6 +140,8 @@ def forget(world, name):
 
 def differences(world):
     """What the daily check would find in staging, asked by a process that has imported all."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         return pool.submit(_differences, world.runner).result()
 

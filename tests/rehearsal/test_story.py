@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from tests import events
 from tests.rehearsal.world import change, say
@@ -25,8 +24,14 @@ def known():
     return {}
 
 
+def client(database):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{database}")
+
+
 def registry(world):
-    return MlflowClient(f"sqlite:///{world.kept('mlruns') / 'mlflow.db'}")
+    return client(world.kept("mlruns") / "mlflow.db")
 
 
 def release_and_deploy(world, message="Release"):
@@ -171,8 +176,7 @@ def test_an_alias_that_somebody_moves_by_hand_is_found_by_the_drift_run(world):
     commit = world.git("rev-parse", "origin/main")
     assert world.happens(events.schedule(commit), commit).results == {"drift": "success"}
     for database in Path(world.base / "cache").glob("world-*/mlruns/mlflow.db"):
-        client = MlflowClient(f"sqlite:///{database}")
-        client.set_registered_model_alias("flights-late", "production", "1")
+        client(database).set_registered_model_alias("flights-late", "production", "1")
     runs = world.happens(events.schedule(commit), commit)
     assert runs.results == {"drift": "failure"}
     assert "error: production: registry alias" in runs.out

@@ -11,10 +11,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from prefect.cli.deploy._config import _load_deploy_configs_and_actions
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.server.api.collections import get_collection_view
-from prefect.server.schemas.schedules import CronSchedule as ServersCronSchedule
 from rich.console import Console
 
 from mlops.core import checkout
@@ -31,6 +27,8 @@ TIMES = {
 
 @pytest.fixture(scope="module")
 def loaded():
+    from prefect.cli.deploy._config import _load_deploy_configs_and_actions
+
     said = Console(record=True, quiet=True)
     deployments, actions = _load_deploy_configs_and_actions(FILE, console=said)
     return {one["name"]: one for one in deployments}, actions
@@ -39,6 +37,8 @@ def loaded():
 @pytest.fixture(scope="module")
 def types():
     """The variables that each type of work pool knows, as the server has them."""
+    from prefect.server.api.collections import get_collection_view
+
     view = asyncio.run(get_collection_view("aggregate-worker-metadata"))
     return {
         name: set(kind["default_base_job_configuration"]["variables"]["properties"])
@@ -87,6 +87,9 @@ def test_no_secret_and_no_address_stands_in_it():
 @pytest.mark.parametrize("name", TIMES)
 @pytest.mark.parametrize("day", ["2026-03-07", "2026-10-31"])
 def test_when_the_clock_is_changed_nothing_is_due_twice(loaded, name, day):
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.server.schemas.schedules import CronSchedule as ServersCronSchedule
+
     schedule = loaded[0][name]["schedules"][0]
     client = CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     server = ServersCronSchedule(cron=client.cron, timezone=client.timezone)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from databricks.sdk.service.serving import EndpointCoreConfigInput, EndpointTag
 
 from mlops.core import bundle
 from tests.mlops.deploy.cloud import Answer, Call, Cloud
@@ -99,6 +98,8 @@ class Databricks(Cloud):
 
     def tag(self, call: Call, name: str) -> Answer:
         endpoint = self._endpoint(name)
+        from databricks.sdk.service.serving import EndpointTag
+
         added = [EndpointTag.from_dict(tag).as_dict() for tag in call.body.get("add_tags", [])]
         gone = {tag["key"] for tag in added} | set(call.body.get("delete_tags", []))
         endpoint["tags"] = [tag for tag in endpoint["tags"] if tag["key"] not in gone] + added
@@ -165,6 +166,8 @@ class Databricks(Cloud):
         return ended
 
     def _require_sound(self, content: Any) -> None:
+        from databricks.sdk.service.serving import EndpointCoreConfigInput
+
         if EndpointCoreConfigInput.from_dict(content).as_dict() != content:
             raise _error(400, "MALFORMED_REQUEST", "Unknown fields.")
         names = [entity["name"] for entity in content["served_entities"]]

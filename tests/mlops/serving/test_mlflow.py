@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from mlflow.deployments import PredictionsResponse
-from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 from mlops.core import bundle
 from tests.mlops.serving import forms
@@ -35,6 +33,8 @@ def ours(workspace, tmp_path_factory):
 @pytest.fixture(scope="module")
 def theirs(workspace, tmp_path_factory):
     """MLflow's own server, of the version that the registry holds."""
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
     port, log = free_port(), tmp_path_factory.mktemp("theirs") / "log"
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{workspace.root / 'mlruns' / 'mlflow.db'}"}
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/wine-model/1",
@@ -124,6 +124,9 @@ def test_health_is_said_alike(ours, theirs, path):
 
 
 def test_mlflows_own_client_gets_the_bundles_answers(workspace, ours, frame):
+    from mlflow.deployments import PredictionsResponse
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
     host, port = ours.removeprefix("http://").split(":")
     client = ScoringServerClient(host, int(port))
     client.ping()

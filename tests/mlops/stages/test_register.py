@@ -1,14 +1,13 @@
 """One version for the same bytes, found again by digest, with the runs that made it."""
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from mlops.core import bundle, tracking
 from mlops.core.files import read_json
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -17,6 +16,8 @@ def wines(finished, tmp_path):
 
 
 def client_of(workspace):
+    from mlflow import MlflowClient
+
     return MlflowClient(tracking.uri(workspace.root))
 
 
@@ -78,6 +79,8 @@ def test_the_run_holds_metrics_parameters_data_and_the_report(wines):
 
 
 def test_the_registered_model_says_what_the_bundle_says(wines):
+    import mlflow
+
     wines.run("register")
     mlflow.set_tracking_uri(tracking.uri(wines.root))
     model = mlflow.pyfunc.load_model("models:/wine-model@challenger")
@@ -101,6 +104,9 @@ def test_other_bytes_are_another_version_and_the_alias_moves_there_and_back(wine
 
 
 def test_a_registration_stopped_before_its_version_can_be_repeated(wines, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "create_model_version", stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -123,7 +129,6 @@ def test_artifacts_lie_in_the_workspace_and_nowhere_else(wines):
         assert place.startswith(str((wines.root / "mlruns" / "artifacts").resolve()))
 
 
-@pytest.mark.slow
 def test_of_two_registrations_at_once_one_makes_the_version(wines):
     both = [wines.start("register") for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
