@@ -109,7 +109,8 @@ def _piece(model: Model, text: bool, work: Work, piece: Piece) -> None:
     from mlops.serving.batch import table
 
     scored = table.scored(piece.table, model, text=text)
-    work.keep(piece.name, scored.table, _refused(piece, scored.refused, scored.places))
+    refused = _refused(piece, scored.refused, scored.places)
+    work.keep(piece.name, scored.table, refused, model.card.outputs)
 
 
 def _refused(piece: Piece, refused: pa.Table, places: Any) -> pa.Table:

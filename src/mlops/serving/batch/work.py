@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,14 +43,21 @@ class Work:
         names = {path.stem for path in self.refused.glob("*.parquet")}
         return {name for name in names if self._part(name).exists()}
 
-    def keep(self, name: str, table: pa.Table, refused: pa.Table) -> None:
-        """Write a part, whole or not at all. Raises UserError for what CSV can't hold."""
+    def keep(
+        self, name: str, table: pa.Table, refused: pa.Table, scores: Collection[str]
+    ) -> None:
+        """Write a part, whole or not at all; `scores` are the columns of the model's numbers.
+
+        Raises UserError for what CSV can't hold.
+        """
         path = self._part(name)
         with aside(path) as place:
             if self.output.csv:
                 self._write_csv(table, place, header=not int(name.replace("-", "")))
             else:
-                pq.write_table(table, place)
+                # A dictionary of scores, which hardly repeat, costs time and bytes.
+                worth = [name for name in table.column_names if name not in scores]
+                pq.write_table(table, place, use_dictionary=worth)
         refused = refused.replace_schema_metadata({"rows": str(len(table))})
         with aside(self.refused / f"{name}.parquet") as place:
             pq.write_table(refused, place)
