@@ -43,9 +43,7 @@ class Work:
         names = {path.stem for path in self.refused.glob("*.parquet")}
         return {name for name in names if self._part(name).exists()}
 
-    def keep(
-        self, name: str, table: pa.Table, refused: pa.Table, scores: Collection[str]
-    ) -> None:
+    def keep(self, name: str, table: pa.Table, refused: pa.Table, scores: Collection[str]) -> None:
         """Write a part, whole or not at all; `scores` are the columns of the model's numbers.
 
         Raises UserError for what CSV can't hold.
