@@ -34,6 +34,7 @@ def main() -> None:
         hint = nearest(found, known) or f"; known: {', '.join(known)}"
         print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
+    # Prefect is imported before any command is.
     stage.begin()
     if names[0] == TRAINING:
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.

@@ -44,7 +44,6 @@ for _name, _text in STAGES.items():
 def _end(command: Callable[[], None]) -> None:
     from mlops.core import stage
 
-    stage.begin()
     sys.exit(stage.guarded(command))
 
 

@@ -59,7 +59,6 @@ def screen_line(name: str, result: str, seconds: float, how: str) -> str:
 def main(name: str, run: Run) -> None:
     """Run one stage in the current folder, print its line, note that it ran, and exit."""
     start = time.time()
-    begin()
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
 
@@ -73,7 +72,7 @@ def main(name: str, run: Run) -> None:
 
 
 def begin() -> None:
-    """What every process of the project does first, before it imports anything heavy.
+    """What a command does first, before it imports anything heavy; `guarded` sees to it.
 
     Imports leave no garbage to look for: a tenth of the time that they take. What libraries warn
     their callers of is not for a user, who may ask for it (`python -W`, `PYTHONWARNINGS`).
@@ -124,6 +123,7 @@ def ran_since(moment: float) -> list[Ran]:
 
 def guarded(command: Callable[[], None]) -> int:
     """Run a command; say what went wrong in one line and give the exit code that fits."""
+    begin()
     try:
         command()
     except (UserError, Refused) as error:

@@ -72,9 +72,11 @@ def test_a_result_of_another_kind_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize(("asked", "said"), [((), ""), (("-W", "default"), "PySocks")])
 def test_what_libraries_warn_of_is_said_only_to_who_asks(asked, said):
     program = (
-        "from mlops.core import stage; stage.begin()\n"
-        "try: import urllib3.contrib.socks\n"
-        "except ImportError: pass"
+        "from mlops.core import stage\n"
+        "def command():\n"
+        "    try: import urllib3.contrib.socks\n"
+        "    except ImportError: pass\n"
+        "stage.guarded(command)"
     )
     done = subprocess.run(
         [sys.executable, *asked, "-c", program], capture_output=True, text=True, check=True

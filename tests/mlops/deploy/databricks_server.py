@@ -97,9 +97,9 @@ class Databricks(Cloud):
         return Answer(200, {})
 
     def tag(self, call: Call, name: str) -> Answer:
-        endpoint = self._endpoint(name)
         from databricks.sdk.service.serving import EndpointTag
 
+        endpoint = self._endpoint(name)
         added = [EndpointTag.from_dict(tag).as_dict() for tag in call.body.get("add_tags", [])]
         gone = {tag["key"] for tag in added} | set(call.body.get("delete_tags", []))
         endpoint["tags"] = [tag for tag in endpoint["tags"] if tag["key"] not in gone] + added

@@ -54,7 +54,7 @@ class Work:
                 self._write_csv(table, place, header=not int(name.replace("-", "")))
             else:
                 # A dictionary of scores, which hardly repeat, costs time and bytes.
-                worth = [name for name in table.column_names if name not in scores]
+                worth = [column for column in table.column_names if column not in scores]
                 pq.write_table(table, place, use_dictionary=worth)
         refused = refused.replace_schema_metadata({"rows": str(len(table))})
         with aside(self.refused / f"{name}.parquet") as place:
