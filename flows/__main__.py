@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mlops.core import pipeline, servers, stage
+from mlops.core import params, pipeline, servers, stage
 from mlops.core.errors import MENDABLE, UserError, nearest
 
 TRAINING = "training"
@@ -37,6 +37,9 @@ def main() -> None:
     # Prefect is imported before any command is.
     stage.begin()
     if names[0] == TRAINING:
+        # What is misspelt is said before a server has been started for it.
+        if code := stage.guarded(_check):
+            sys.exit(code)
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
         atexit.register(gc.freeze)
         # While Prefect is imported, which takes longer, DVC finds out what changed.
@@ -46,6 +49,10 @@ def main() -> None:
     if names[0] in SERVICES:
         sys.exit(stage.guarded(partial(_serve, names[0])))
     _flow(names[0])
+
+
+def _check() -> None:
+    params.load(Path())
 
 
 def _flow(name: str) -> None:

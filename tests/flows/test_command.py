@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from flows import __main__ as command
 from mlops.core.errors import MENDABLE
+from tests.settings import change
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def run(monkeypatch, capsys, *words):
@@ -21,6 +30,24 @@ def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
     assert code == MENDABLE
     assert said.startswith(f"error: flow: found {' '.join(words)!r}, expected one name; ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_key_that_is_misspelt_is_said_before_a_server_is_started_for_it(tmp_path):
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    change(tmp_path, {"tune.max_eval": 3})
+    program = (
+        "import sys; sys.argv = ['flows', 'training']\n"
+        "from flows import __main__ as command\n"
+        "try: command.main()\n"
+        "finally: print('prefect' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (MENDABLE, "False\n")
+    assert done.stderr.startswith("error: params.yaml: tune.max_eval: unknown key; did you mean")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("service", command.SERVICES)
