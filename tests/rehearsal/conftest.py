@@ -10,52 +10,65 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
+from mlops.core import processes, servers
 from tests.conftest import Shared
 from tests.forge_server import ForgeServer
 from tests.rehearsal.world import World, say
 from tests.served import free_port
 
 START_SECONDS = 180.0
+PREFECT = ("prefect", "server", "start")
+MLFLOW = ("mlflow", "server", "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db",
+          "--artifacts-destination", "artifacts")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def prefect(shared: Shared) -> Iterator[str]:
     """The address of a Prefect server's API."""
-    with shared.held("prefect", _start, _stop) as folder:
-        yield (folder / "url").read_text()
+    with shared.held("prefect", lambda place: _start(place, *PREFECT), _stop) as folder:
+        yield f"{_url(folder)}/api"
 
 
-def _start(folder: Path) -> None:
-    say("starting a Prefect server")
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server, which keeps runs in SQLite, and artifacts too."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    _start(folder, *MLFLOW)
+    yield _url(folder)
+    _stop(folder)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """What is configured besides DVC's remote; a module may say otherwise."""
+    return {}
+
+
+def _start(folder: Path, program: str, *arguments: str) -> None:
+    say(f"starting a server: {program}")
     folder.mkdir(exist_ok=True)
     port = free_port()
-    (folder / "url").write_text(f"http://127.0.0.1:{port}/api")
+    (folder / "url").write_text(f"http://127.0.0.1:{port}")
     env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            cwd=folder, env={**env, "PREFECT_HOME": str(folder)}, stdout=log, stderr=log,
-            start_new_session=True,
+            [sys.executable, "-m", program, *arguments, "--port", str(port)],
+            cwd=folder, env={**servers.ENVIRONMENT, **env, "PREFECT_HOME": str(folder)},
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     (folder / "pid").write_text(str(server.pid))
     deadline = time.monotonic() + START_SECONDS
-    while not _is_healthy(folder):
+    while not processes.answers(_url(folder) + servers.HEALTH[program]):
         assert server.poll() is None, (folder / "log").read_text()
         assert time.monotonic() < deadline, (folder / "log").read_text()
         time.sleep(0.2)
 
 
-def _is_healthy(folder: Path) -> bool:
-    try:
-        with urlopen(f"{(folder / 'url').read_text()}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
+def _url(folder: Path) -> str:
+    return (folder / "url").read_text()
 
 
 def _stop(folder: Path) -> None:
@@ -70,7 +83,11 @@ def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def world(
-    tables: Path, prefect: str, shared: Shared, tmp_path_factory: pytest.TempPathFactory
+    tables: Path,
+    prefect: str,
+    variables: dict[str, str],
+    shared: Shared,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """A repository pushed for the first time; no workflow has run yet.
 
@@ -78,7 +95,7 @@ def world(
     """
     base = tmp_path_factory.mktemp("world")
     with ForgeServer() as forge:
-        made = World(base, forge, prefect, {"DVC_REMOTE_URL": str(base / "remote")})
+        made = World(base, forge, prefect, {"DVC_REMOTE_URL": str(base / "remote"), **variables})
         yield made.found(tables)
         made.end()
         made.leave(shared.base / "trained")

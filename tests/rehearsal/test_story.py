@@ -6,7 +6,6 @@ The tests follow each other: each begins with the world that the one before has 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -24,14 +23,17 @@ def known():
     return {}
 
 
-def client(database):
+@pytest.fixture(scope="module")
+def variables(mlflow):
+    """This team has a tracking server; the other modules' keep runs with the repository."""
+    return {"MLFLOW_TRACKING_URI": mlflow}
+
+
+@pytest.fixture(scope="module")
+def registry(mlflow):
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{database}")
-
-
-def registry(world):
-    return client(world.kept("mlruns") / "mlflow.db")
+    return MlflowClient(mlflow)
 
 
 def release_and_deploy(world, message="Release"):
@@ -67,7 +69,7 @@ def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, kno
     assert open_pulls(world) == []
 
 
-def test_promoting_deploys_the_same_bytes_to_production(world, known):
+def test_promoting_deploys_the_same_bytes_to_production(world, known, registry):
     commit = world.git("rev-parse", "origin/main")
     promoted = world.happens(events.dispatch(sha=commit), commit)
     assert promoted.results == {"promote": "success"}, promoted.out
@@ -75,7 +77,7 @@ def test_promoting_deploys_the_same_bytes_to_production(world, known):
     assert runs["reconcile"].environment == "production", runs.results
     assert world.pinned("production") == world.pinned("staging")
     assert world.running("production") == world.pinned("production")["digest"]
-    version = registry(world).get_model_version_by_alias("flights-late", "production")
+    version = registry.get_model_version_by_alias("flights-late", "production")
     assert version.tags["mlops.bundle"][:12] == known["first"]
 
 
@@ -161,22 +163,21 @@ def test_a_bad_release_gets_through_when_people_open_the_gate_on_purpose(world, 
     assert known["bad"] not in (known["first"], known["march"])
 
 
-def test_git_revert_brings_the_old_bytes_back(world, known):
+def test_git_revert_brings_the_old_bytes_back(world, known, registry):
     world.git("fetch", "--quiet", "origin", "main")
     world.git("switch", "--quiet", "--force-create", "main", "origin/main")
     world.git("revert", "--no-edit", "HEAD")
     runs = world.push()
     assert runs["reconcile"].environment == "production", runs.results
     assert world.running("production")[:12] == known["march"]
-    version = registry(world).get_model_version_by_alias("flights-late", "production")
+    version = registry.get_model_version_by_alias("flights-late", "production")
     assert version.tags["mlops.bundle"][:12] == known["march"]
 
 
-def test_an_alias_that_somebody_moves_by_hand_is_found_by_the_drift_run(world):
+def test_an_alias_that_somebody_moves_by_hand_is_found_by_the_drift_run(world, registry):
     commit = world.git("rev-parse", "origin/main")
     assert world.happens(events.schedule(commit), commit).results == {"drift": "success"}
-    for database in Path(world.base / "cache").glob("world-*/mlruns/mlflow.db"):
-        client(database).set_registered_model_alias("flights-late", "production", "1")
+    registry.set_registered_model_alias("flights-late", "production", "1")
     runs = world.happens(events.schedule(commit), commit)
     assert runs.results == {"drift": "failure"}
     assert "error: production: registry alias" in runs.out

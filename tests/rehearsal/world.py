@@ -281,13 +281,14 @@ class World:
                 return
 
     def _save(self, call: Call, scope: str) -> None:
+        """As GitHub does: nothing of a key that is there, or of paths that are not."""
         key = call.inputs["key"]
-        if key in self.scopes[scope]:
+        found = [path for path in call.inputs["path"].split() if (self.runner / path).exists()]
+        if key in self.scopes[scope] or not found:
             return
-        for path in call.inputs["path"].split():
-            if (self.runner / path).exists():
-                target = self.base / "cache" / key / path
-                shutil.copytree(self.runner / path, target, symlinks=True, dirs_exist_ok=True)
+        for path in found:
+            target = self.base / "cache" / key / path
+            shutil.copytree(self.runner / path, target, symlinks=True, dirs_exist_ok=True)
         self.scopes[scope].append(key)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mlops.core import bundle, tracking
+from mlops.core import bundle, tracking, versions
 from mlops.core.errors import UserError
 from mlops.core.files import folder_digest, read_json
 from mlops.core.params import Params
@@ -26,11 +26,7 @@ def of_workspace(params: Params, root: Path) -> Pin:
     or for a bundle that is not registered.
     """
     card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
-    from mlops.stages import register
-
-    client, _ = tracking.connect(params, root)
-    with tracking.spoken_plainly(root):
-        version = register.find(client, card.name, digest)
+    version = versions.by_digest(root, card.name, digest)
     if version is None:
         raise UserError(
             f"bundle {digest[:12]}: not registered in {tracking.place(root)}; `mlops register`"
@@ -38,10 +34,10 @@ def of_workspace(params: Params, root: Path) -> Pin:
     metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
     return Pin(
         model=card.name,
-        version=int(version.version),
+        version=version.number,
         digest=digest,
         evidence=evidence,
-        run=version.run_id,
+        run=version.run,
         commit=git.commit(root, "HEAD"),
         data=card.hashes["data"],
         dvc=_contents(root),

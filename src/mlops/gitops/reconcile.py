@@ -43,7 +43,7 @@ def _pinned(
     alias = registry.alias(pin.model, root, environment)
     if alias is None or alias.digest != pin.digest:
         version = registry.point(params, root, environment, pin, fetched)
-        before = _instead_of(f"version {alias.version}" if alias else None)
+        before = _instead_of(f"version {alias.number}" if alias else None)
         yield f"{environment}: registry alias points to version {version}{before}"
     yield f"{environment}: as environments/{environment}.yaml says"
 

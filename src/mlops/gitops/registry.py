@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mlops.core import tracking
+from mlops.core import tracking, versions
 from mlops.core.errors import UserError
 from mlops.core.files import folder_digest, whole_folder
 from mlops.core.params import Params
+from mlops.core.versions import Version
 from mlops.gitops.manifest import Pin
 from mlops.stages import register
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 FETCHED = Path(".run/served")
 MODEL = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
 
-@dataclass(frozen=True)
-class Alias:
-    """The model version that an alias points to, and the digest of its bundle."""
-
-    version: int
-    digest: str
-
-
-def alias(model: str, root: Path, name: str) -> Alias | None:
+def alias(model: str, root: Path, name: str) -> Version | None:
     """Where an alias points; None when there is no such alias, or nothing was tracked here yet.
 
     Raises UserError when the registry does not answer, or does not let this token look.
     """
-    if not tracking.begun(root):
-        return None
-    from mlflow.exceptions import MlflowException
-
-    with tracking.spoken_plainly(root):
-        try:
-            version = tracking.client(root).get_model_version_by_alias(model, name)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-    return Alias(int(version.version), version.tags.get(tracking.BUNDLE_TAG, ""))
+    return versions.by_alias(root, model, name) if tracking.begun(root) else None
 
 
 def point(params: Params, root: Path, name: str, pin: Pin, fetched: Path) -> int:
     """Let an alias point to the pinned bundle's version, registered first where it is not."""
-    client, _ = tracking.connect(params, root)
-    with tracking.spoken_plainly(root):
-        version = _version(client, params, root, pin, fetched)
-        client.set_registered_model_alias(pin.model, name, str(version))
+    known = versions.by_digest(root, pin.model, pin.digest)
+    version = known.number if known else register.adopt(params, root, fetched, pin.commit)
+    versions.set_alias(root, pin.model, name, version)
     return version
 
 
@@ -96,10 +72,3 @@ def drop(model: str, root: Path, name: str) -> None:
     """Let an alias point to nothing."""
     with tracking.spoken_plainly(root):
         tracking.client(root).delete_registered_model_alias(model, name)
-
-
-def _version(client: MlflowClient, params: Params, root: Path, pin: Pin, fetched: Path) -> int:
-    known = register.find(client, pin.model, pin.digest)
-    if known:
-        return int(known.version)
-    return register.adopt(params, root, fetched, pin.commit)

@@ -36,7 +36,7 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     try:
         alias = registry.alias(reconcile.model_of(wanted, params), root, environment)
         mirrored = alias.digest if alias else None
-        named = f"version {alias.version}" if alias else NOTHING
+        named = f"version {alias.number}" if alias else NOTHING
     except UserError:
         mirrored, named = None, "no answer"
     pinned = wanted.pin.digest if wanted.pin else None

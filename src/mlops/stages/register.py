@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.core import bundle, dataset, stage, tracking
+from mlops.core import bundle, dataset, stage, tracking, versions
 from mlops.core.files import alone, folder_digest
 from mlops.core.params import Params
 from mlops.core.paths import BUNDLE, EVIDENCE, FEATURES
@@ -63,10 +63,8 @@ def adopt(params: Params, root: Path, fetched: Path, commit: str) -> int:
         if (fetched / EVIDENCE).exists():
             tracking.evidence(params, fetched)
         card, digest = bundle.read_card(fetched / BUNDLE), bundle.digest(fetched / BUNDLE)
-        known = find(client, card.name, digest)
-        if known:
-            return int(known.version)
-        return _create(client, card, digest, run, fetched, commit)
+        known = versions.by_digest(fetched, card.name, digest)
+        return known.number if known else _create(client, card, digest, run, fetched, commit)
 
 
 def _registered(params: Params, root: Path) -> Registered:
@@ -75,11 +73,9 @@ def _registered(params: Params, root: Path) -> Registered:
     client, _ = tracking.connect(params, root)
     tracking.search(params, root)
     evidence = tracking.evidence(params, root)
-    known = find(client, card.name, digest)
+    known = versions.by_digest(root, card.name, digest)
     version = (
-        int(known.version)
-        if known
-        else _create(client, card, digest, evidence, root, git_commit(root))
+        known.number if known else _create(client, card, digest, evidence, root, git_commit(root))
     )
     client.set_model_version_tag(
         card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE)
@@ -93,40 +89,21 @@ def _registered(params: Params, root: Path) -> Registered:
 def ensure(params: Params, root: Path) -> Registered:
     """What `run` does, asking first whether anything is left to do.
 
-    Importing MLflow takes longer than that question, which its REST interface answers too.
+    Importing MLflow takes longer than that question, which a server answers without it.
     """
     return _already(params, root) or run(params, root)
 
 
 def _already(params: Params, root: Path) -> Registered | None:
     """The challenger in the registry, when it is this very bundle with this very evidence."""
-    server = tracking.uri(root)
-    if not server.startswith(("http://", "https://")):
-        return None
-    import requests
-
-    try:
-        answer = requests.get(
-            f"{server.rstrip('/')}/api/2.0/mlflow/registered-models/alias",
-            params={"name": params.model, "alias": ALIAS},
-            timeout=tracking.ANSWER_SECONDS,
-        )
-        version = answer.json()["model_version"]
-        tags = {tag["key"]: tag["value"] for tag in version["tags"]}
-    except (requests.RequestException, ValueError, KeyError):
-        return None
+    found = versions.by_alias(root, params.model, ALIAS)
     digest = bundle.digest(root / BUNDLE)
     wanted = {tracking.BUNDLE_TAG: digest, EVIDENCE_TAG: folder_digest(root / EVIDENCE)}
-    if {name: tags.get(name) for name in wanted} != wanted:
+    if found is None or not wanted.items() <= found.tags.items():
         return None
-    number, run_id = int(version["version"]), str(version.get("run_id", ""))
-    return Registered(model=params.model, version=number, digest=digest, run=run_id, new=False)
-
-
-def find(client: MlflowClient, name: str, digest: str) -> Any | None:
-    """The model version that holds the bundle of that digest, if there is one."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`mlops.bundle` = '{digest}'")
-    return min(found, key=lambda version: int(version.version)) if found else None
+    return Registered(
+        model=params.model, version=found.number, digest=digest, run=found.run, new=False
+    )
 
 
 def _create(
