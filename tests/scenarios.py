@@ -24,6 +24,7 @@ echo "verb> $name $*" >&2
 case "$name $1" in
 	"mlops report") mkdir -p verdict && echo accepted > verdict/report.md ;;
 	"mlops changed") echo "$CHANGED" ;;
+	"mlops unreleased") echo "$UNRELEASED" ;;
 esac
 case ",$FAILS," in *",$*,"*) exit 1 ;; esac
 """
@@ -47,12 +48,13 @@ BEFORE = "HEAD^1"
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that happens, told to both systems; which verbs fail; what `changed` answers."""
+    """Something that happens, told to both systems; which verbs fail; what two verbs answer."""
 
     github: Event
     azure: Mapping[str, str]
     fails: tuple[str, ...] = ()
     changed: str = "[]"
+    unreleased: str = "true"
     parameters: Mapping[str, bool] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=lambda: CONFIGURED)
 
@@ -103,6 +105,7 @@ def _machine(tree: Path, scenario: Scenario) -> Iterator[tuple[Machine, Path, li
         env = surroundings()
         env |= {"PATH": f"{commands}:{env['PATH']}", "NOTES": str(notes)}
         env |= {"FAILS": ",".join(scenario.fails), "CHANGED": scenario.changed}
+        env["UNRELEASED"] = scenario.unreleased
         artifacts = workflows.Artifacts(Path(place) / "artifacts")
         stand_ins = {name: lambda call: calls.append(call) for name in OTHERS}
         stand_ins |= {
@@ -178,7 +181,13 @@ SCENARIOS = {
     "a merge": Scenario(MERGE, MAIN),
     "a merge that is refused": Scenario(MERGE, MAIN, fails=("gate",)),
     "a merge whose models can't be pushed": Scenario(MERGE, MAIN, fails=("publish",)),
-    "a merge of a release": Scenario(RELEASE, MAIN, changed='["staging"]'),
+    "a merge of a release": Scenario(RELEASE, MAIN, changed='["staging"]', unreleased="false"),
+    "a merge of a release that another has overtaken": Scenario(
+        RELEASE, MAIN, changed='["staging"]'
+    ),
+    "a merge of which nothing can be said": Scenario(
+        MERGE, MAIN, fails=(f"unreleased staging {BEFORE}",)
+    ),
     "a merge of both manifests": Scenario(RELEASE, MAIN, changed='["staging", "production"]'),
     "a rollback while main is refused": Scenario(
         RELEASE, MAIN, fails=("gate",), changed='["production"]'

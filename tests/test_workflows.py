@@ -290,11 +290,16 @@ CHECKOUT = "@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2"
 SETS_UP = "          - template: .azure/setup.yml\n          - script: make lint\n"
 HEAD = "${{ github.event.workflow_run.head_branch }}"
 GIVEN = ", ne(variables['DVC_REMOTE_URL'], '')"
+ANY = "steps.unreleased.outputs.any == 'true'"
+EXITS = "              set -e\n              "
 GETS = "{T: '${{ github.token }}'}"
 
 # In which scenario, what is broken how.
 DIVIDED = [
-    ("a merge", RETRAIN, "- run: mlops publish\n", "- run: true\n"),
+    ("a merge", RETRAIN, "        run: mlops publish\n", "        run: true\n"),
+    ("a merge of a release", RETRAIN, f"- if: {ANY}\n        run: make", "- run: make"),
+    ("a merge of a release", PIPELINE, "eq(variables['unreleased.any'], 'true')", "true"),
+    ("a merge of which nothing can be said", PIPELINE, f"{EXITS}unrel", f"{EXITS[:14]}unrel"),
     ("a merge", RETRAIN, "        run: mlops gate\n", "        run: true\n"),
     ("a fork's pull request", RETRAIN, "if: env.OURS == 'true'", "if: env.OURS != 'true'"),
     ("a merge that is refused", RETRAIN, REFUSED_TOO, "success()"),
@@ -331,7 +336,7 @@ BROKEN = [
     (unknown, RETRAIN, "mlops publish", "mlops push"),
     (injected, COMMENT, '--head "$HEAD"', f"--head {HEAD}"),
     (injected, PIPELINE, "mlops publish", "mlops publish $(System.PullRequest.SourceBranch)"),
-    (tokens, RETRAIN, "- run: make train", f"- env: {GETS}\n        run: make train"),
+    (tokens, RETRAIN, "        run: make train", f"        env: {GETS}\n        run: make train"),
     (tokens, RETRAIN, "persist-credentials: false", "persist-credentials: true"),
     (tokens, PIPELINE, 'persistCredentials: "false"', 'persistCredentials: "true"'),
     (tokens, DEPLOY, "${{ toJSON(vars) }}", "${{ secrets.EVERYTHING }}"),

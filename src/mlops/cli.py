@@ -254,6 +254,20 @@ def history(environment: str) -> None:
 
 
 @main.command()
+@click.argument("environment")
+@click.argument("since")
+def unreleased(environment: str, since: str) -> None:
+    """Print whether main may make what ENVIRONMENT does not pin: `true` or `false`.
+
+    It does not after a commit that changed pins alone since SINCE, when what is pinned was made
+    from these very files.
+    """
+    from mlops.gitops import move
+
+    _end(lambda: click.echo(json.dumps(move.unreleased(ROOT, environment, since))))
+
+
+@main.command()
 @click.argument("since")
 def changed(since: str) -> None:
     """Print, as JSON, the environments whose manifest changed since the commit SINCE."""

@@ -13,7 +13,7 @@ from mlops.core.params import Params
 from mlops.gitops import git, manifest, pins, reconcile, verdict
 from mlops.gitops.forge import Forge
 from mlops.gitops.manifest import Manifest, Pin
-from mlops.gitops.pin import LOCK, accepted, of_workspace
+from mlops.gitops.pin import LOCK, accepted, locked, of_workspace
 from mlops.gitops.proposal import Proposal, propose, withdraw
 
 
@@ -40,6 +40,20 @@ def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
         why=_because(f"{verdict.load(root).line.capitalize()}.", pin),
     )
     return propose(root, proposal, forge)
+
+
+def unreleased(root: Path, environment: str, since: str) -> bool:
+    """Whether main may make what an environment does not pin.
+
+    It does not when pins alone differ from both the commit `since`, so that nothing which waits
+    to be released was overtaken, and the commit that made what is pinned, of which the lock speaks.
+    """
+    pin = manifest.load(root, environment).pin
+    if pin is None or not all(git.exists(root, commit) for commit in (since, pin.commit)):
+        return True
+    if not (pins.only(root, since) and pins.only(root, pin.commit)):
+        return True
+    return locked(root) != pin.dvc
 
 
 def promote(root: Path, source: str, target: str, forge: Forge) -> str:

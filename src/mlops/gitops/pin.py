@@ -78,12 +78,20 @@ def _contents(root: Path) -> Contents:
     stale = Repo(str(root)).status(["train", "evaluate"])
     if stale:
         raise UserError(f"{LOCK}: speaks of another {', '.join(sorted(stale))}; `make train`")
-    stages: dict[str, Any] = yaml.safe_load((root / LOCK).read_text())["stages"]
-    named = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    found = locked(root)
+    if found is None:
+        raise UserError(f"{LOCK}: speaks of no bundle with evidence; `make train`")
+    return found
+
+
+def locked(root: Path) -> Contents | None:
+    """The names by which DVC keeps the bundle and the evidence that dvc.lock speaks of, if any."""
     try:
+        stages: dict[str, Any] = yaml.safe_load((root / LOCK).read_text())["stages"]
+        named = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
         return Contents(bundle=named[str(BUNDLE)], evidence=named[str(EVIDENCE)])
-    except KeyError as error:
-        raise UserError(f"{LOCK}: {error} is not in it; `make train`") from None
+    except (FileNotFoundError, KeyError, TypeError, yaml.YAMLError):
+        return None
 
 
 def _require_clean(root: Path) -> None:

@@ -269,6 +269,64 @@ def test_changed_names_the_environments_that_a_push_changed(twice):
         assert status.changed(Path(), "0" * 40) == ["staging", "production"]
 
 
+def unreleased(clone, since):
+    with chdir(clone.root):
+        return move.unreleased(Path(), "staging", since)
+
+
+@pytest.fixture
+def released(accepted, forge):
+    """Main after the merge of a release, and what it was before."""
+    before = accepted.git("rev-parse", "HEAD")
+    release(accepted, forge)
+    accepted.merge("release/staging")
+    return accepted, before
+
+
+def test_a_merged_release_leaves_nothing_unreleased_and_a_promotion_neither(released):
+    clone, before = released
+    assert not unreleased(clone, before)
+    merged = clone.git("rev-parse", "HEAD")
+    clone.pin("production", manifest.load(clone.root, "staging").pin)
+    assert not unreleased(clone, merged)
+
+
+def test_what_no_release_has_been_made_of_is_unreleased(accepted):
+    assert unreleased(accepted, "HEAD")
+
+
+def test_a_change_of_anything_else_is_unreleased_until_it_is_released(released):
+    clone, _ = released
+    merged = clone.git("rev-parse", "HEAD")
+    (clone.root / "README.md").write_text("Another word.\n")
+    changed = clone.commit("A word")
+    assert unreleased(clone, merged)
+    clone.pin("production", manifest.load(clone.root, "staging").pin)
+    assert unreleased(clone, changed)
+
+
+def test_undoing_a_change_asks_again_whatever_still_waits_to_be_released(released):
+    """What staging pins is made once more, and an open proposal of the change is overtaken."""
+    clone, _ = released
+    (clone.root / "README.md").write_text("Another word.\n")
+    changed = clone.commit("A word")
+    clone.git("revert", "--no-edit", "HEAD")
+    assert unreleased(clone, changed)
+
+
+def test_a_lock_that_speaks_of_other_bytes_is_unreleased(released):
+    clone, before = released
+    lock = clone.root / "dvc.lock"
+    pinned = manifest.load(clone.root, "staging").pin
+    lock.write_text(lock.read_text().replace(pinned.dvc.bundle, "0" * 32 + ".dir"))
+    assert unreleased(clone, before)
+
+
+def test_after_a_commit_that_nobody_knows_anything_may_be_unreleased(released):
+    clone, _ = released
+    assert unreleased(clone, "0" * 40)
+
+
 @pytest.mark.slow
 def test_rollback_to_a_commit_that_never_was_on_main_is_refused(twice, forge):
     clone, _ = twice
