@@ -1,4 +1,4 @@
-"""One world for each module that rehearses; raw tables and a Prefect server are everybody's."""
+"""One world for each module that rehearses; raw tables and servers are everybody's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from tests.conftest import Shared
 from tests.forge_server import ForgeServer
 from tests.rehearsal.world import World, say
 from tests.served import free_port
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 START_SECONDS = 180.0
 PREFECT = ("prefect", "server", "start")
@@ -32,19 +35,25 @@ def prefect(shared: Shared) -> Iterator[str]:
         yield f"{_url(folder)}/api"
 
 
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow server, which keeps runs in SQLite, and artifacts too."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    _start(folder, *MLFLOW)
-    yield _url(folder)
-    _stop(folder)
+@pytest.fixture(scope="session")
+def mlflow(shared: Shared) -> Iterator[Path]:
+    """The folder of an MLflow server, which keeps runs in SQLite, and artifacts too."""
+    with shared.held("mlflow", lambda place: _start(place, *MLFLOW), _stop) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def registry(mlflow: Path) -> MlflowClient:
+    """What that server knows."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(_url(mlflow))
 
 
 @pytest.fixture(scope="module")
-def variables() -> dict[str, str]:
-    """What is configured besides DVC's remote; a module may say otherwise."""
-    return {}
+def model() -> str:
+    """The name of a module's model, which the server tells from others."""
+    return "flights-late"
 
 
 def _start(folder: Path, program: str, *arguments: str) -> None:
@@ -85,7 +94,8 @@ def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
 def world(
     tables: Path,
     prefect: str,
-    variables: dict[str, str],
+    mlflow: Path,
+    model: str,
     shared: Shared,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
@@ -95,8 +105,9 @@ def world(
     """
     base = tmp_path_factory.mktemp("world")
     with ForgeServer() as forge:
-        made = World(base, forge, prefect, {"DVC_REMOTE_URL": str(base / "remote"), **variables})
-        yield made.found(tables)
+        variables = {"DVC_REMOTE_URL": str(base / "remote"), "MLFLOW_TRACKING_URI": _url(mlflow)}
+        made = World(base, forge, prefect, variables)
+        yield made.found(tables, model)
         made.end()
         made.leave(shared.base / "trained")
 

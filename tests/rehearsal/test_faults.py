@@ -7,9 +7,8 @@ import os
 import shutil
 import subprocess
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +35,21 @@ CHECK = ("drift.yml", "drift", "mlops reconcile staging")
 COMMENT = ("comment.yml", "comment", "mlops comment")
 # When the power goes, as a share of the time that the verb takes undisturbed.
 MOMENT = 0.55
+
+
+@pytest.fixture(scope="module")
+def model():
+    return "flights-late-and-broken"
+
+
+@pytest.fixture
+def undeployed(registry, model):
+    """Lets the registry forget that staging has anything; what runs is the runner's folder's."""
+
+    def forget():
+        registry.delete_registered_model_alias(model, "staging")
+
+    return forget
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +86,6 @@ def untrained(world, trained):
         "data",
         "models",
         "reports",
-        "mlruns",
         "verdict",
         "logs",
         ".dvc/cache",
@@ -139,15 +152,11 @@ def forget(world, name):
 
 
 def differences(world):
-    """What the daily check would find in staging, asked by a process that has imported all."""
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-        return pool.submit(_differences, world.runner).result()
-
-
-def _differences(root):
-    return reconcile.differences(params.load(root), root, "staging")
+    """What the daily check would find in staging."""
+    root = world.runner
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", world.variables["MLFLOW_TRACKING_URI"])
+        return reconcile.differences(params.load(root), root, "staging")
 
 
 def leftovers(world):
@@ -239,9 +248,9 @@ def test_power_lost_while_releasing_leaves_one_proposal(world, trained, notes, d
     killed_while_proposing("release/staging", trained, RELEASE, notes, durations)
 
 
-def test_power_lost_while_deploying(world, released, notes, durations):
+def test_power_lost_while_deploying(world, released, notes, durations, undeployed):
     seconds = undisturbed(durations, released, RECONCILE, ENVIRONMENT="staging")
-    killed_then_run(released, RECONCILE, notes, seconds, ENVIRONMENT="staging")
+    killed_then_run(released, RECONCILE, notes, seconds, undeployed, ENVIRONMENT="staging")
     assert differences(world) == []
     assert leftovers(world) == []
 
@@ -348,6 +357,15 @@ def test_a_git_server_that_is_away_is_said_and_the_next_run_completes(world, tra
 # The stores are away, or have been tampered with.
 
 
+def test_a_tracking_server_that_is_away_releases_nothing(world, trained, notes):
+    forget(world, "release/staging")
+    ended = trained.fresh().verb(*RELEASE, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    notes("the tracking server is away", ended)
+    assert ended.code == 2
+    assert ended.last.startswith("error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer")
+    assert open_on(world, "release/staging") == []
+
+
 def test_a_remote_that_is_away_stops_publishing_with_a_line(world, trained, notes):
     trained.fresh()
     remote = world.base / "remote"
@@ -362,22 +380,32 @@ def test_a_remote_that_is_away_stops_publishing_with_a_line(world, trained, note
     assert trained.verb(*PUBLISH).code == 0
 
 
-def _tamper_with_the_model(world, *folders):
-    """Change every copy of it in these folders by one byte."""
+@contextmanager
+def tampered_with(world, *folders):
+    """Every copy of the model in these folders is changed by one byte, and then as it was."""
     wanted = (world.runner / "models" / "bundle" / "model.onnx").read_bytes()
-    found = [path for folder in folders for path in (world.runner / folder).rglob("*")]
+    found = [path for folder in folders for path in folder.rglob("*")]
     copies = [path for path in found if path.is_file() and path.read_bytes() == wanted]
     assert len(copies) >= len(folders)
     for path in copies:
         path.chmod(0o644)
         path.write_bytes(wanted[:-1] + b"!")
+    yield
+    for path in copies:
+        path.write_bytes(wanted)
 
 
-def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, notes):
+@pytest.fixture
+def artifacts(mlflow, registry, model):
+    """Where the tracking server keeps this model's files."""
+    return mlflow / "artifacts" / registry.get_experiment_by_name(model).experiment_id
+
+
+def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, notes, artifacts):
     released.fresh()
     shutil.rmtree(world.base / "remote", ignore_errors=True)
-    _tamper_with_the_model(world, ".dvc", "mlruns")
-    ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
+    with tampered_with(world, world.runner / ".dvc", artifacts):
+        ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
     notes("the model was tampered with in cache and registry", ended)
     assert ended.code == 2
     assert "expected" in ended.last
@@ -387,8 +415,8 @@ def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, n
 def test_a_model_tampered_with_in_one_store_comes_from_the_other(world, released, notes):
     released.fresh()
     shutil.rmtree(world.base / "remote", ignore_errors=True)
-    _tamper_with_the_model(world, ".dvc")
-    ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
+    with tampered_with(world, world.runner / ".dvc"):
+        ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
     notes("the model was tampered with in DVC's cache", ended)
     assert ended.code == 0, ended.out
     assert differences(world) == []
@@ -509,7 +537,8 @@ def test_two_comments_at_once_end_as_one(world, trained, notes):
     assert len(world.forge.on(number)) == 1
 
 
-def test_two_deployments_at_once_end_as_pinned(world, released, notes):
+def test_two_deployments_at_once_end_as_pinned(world, released, notes, undeployed):
+    undeployed()
     released.fresh()
     both = _together(*[lambda: released.verb(*RECONCILE, ENVIRONMENT="staging")] * 2)
     for ended in both:

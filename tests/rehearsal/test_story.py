@@ -23,19 +23,6 @@ def known():
     return {}
 
 
-@pytest.fixture(scope="module")
-def variables(mlflow):
-    """This team has a tracking server; the other modules' keep runs with the repository."""
-    return {"MLFLOW_TRACKING_URI": mlflow}
-
-
-@pytest.fixture(scope="module")
-def registry(mlflow):
-    from mlflow import MlflowClient
-
-    return MlflowClient(mlflow)
-
-
 def release_and_deploy(world, message="Release"):
     """Merge the release, which deploys to staging; promote; merge that, which deploys."""
     runs = world.merge("release/staging", message)

@@ -64,6 +64,8 @@ class Bench:
             found = {
                 **machine.env,
                 **self.event.environment(Path(temp), folder),
+                # As the job's set-up says it to every step.
+                "MLFLOW_TRACKING_URI": self.world.variables["MLFLOW_TRACKING_URI"],
                 "GITHUB_TOKEN": "the-robots-own",
                 "GITHUB_STEP_SUMMARY": str(Path(temp) / "summary.md"),
                 "PATH": f"{folder}/.venv/bin{os.pathsep}{os.environ['PATH']}",

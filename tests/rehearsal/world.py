@@ -32,7 +32,6 @@ REPOSITORY = Path(__file__).parents[2]
 WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.yml")
 # Enough to find a model; the loop has to be quick here, not good.
 FEW: dict[str, Any] = {
-    "model": "flights-late",
     "data.source": "files",
     "data.until": "2013-02-28",
     "split.holdout_days": 21,
@@ -91,11 +90,11 @@ class World:
         """The folder in which every job begins anew; a forge's runners have one path too."""
         return self.base / "runner"
 
-    def found(self, tables: Path) -> World:
+    def found(self, tables: Path, model: str) -> World:
         """A repository like this one, on little data, pushed for the first time."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         _copy_of_this(self.desk)
-        change(self.desk, {**FEW, "data.location": str(tables)})
+        change(self.desk, {**FEW, "model": model, "data.location": str(tables)})
         for manifest in (self.desk / "environments").glob("*.yaml"):
             quick = re.sub(
                 r"^rollout:.*(?=^pin:)", ROLLOUT, manifest.read_text(), flags=re.M | re.S
