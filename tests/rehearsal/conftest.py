@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +24,33 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 START_SECONDS = 180.0
-PREFECT = ("prefect", "server", "start")
-MLFLOW = ("mlflow", "server", "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db",
-          "--artifacts-destination", "artifacts")  # fmt: skip
+COMMANDS = [
+    ("prefect", "server", "start"),
+    (
+        *("mlflow", "server", "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"),
+        *("--artifacts-destination", "artifacts"),
+    ),
+]
 
 
 @pytest.fixture(scope="session")
-def prefect(shared: Shared) -> Iterator[str]:
-    """The address of a Prefect server's API."""
-    with shared.held("prefect", lambda place: _start(place, *PREFECT), _stop) as folder:
-        yield f"{_url(folder)}/api"
-
-
-@pytest.fixture(scope="session")
-def mlflow(shared: Shared) -> Iterator[Path]:
-    """The folder of an MLflow server, which keeps runs in SQLite, and artifacts too."""
-    with shared.held("mlflow", lambda place: _start(place, *MLFLOW), _stop) as folder:
+def beginning(shared: Shared) -> Iterator[Path]:
+    """The folder of both servers, which may not answer yet."""
+    with shared.held("servers", _start_all, _stop_all) as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def prefect(beginning: Path, tables: Path) -> str:
+    """The address of a Prefect server's API."""
+    return f"{_answering(beginning / 'prefect')}/api"
+
+
+@pytest.fixture(scope="session")
+def mlflow(beginning: Path, tables: Path) -> Path:
+    """The folder of an MLflow server, which keeps runs in SQLite, and artifacts too."""
+    _answering(beginning / "mlflow")
+    return beginning / "mlflow"
 
 
 @pytest.fixture(scope="session")
@@ -56,32 +67,43 @@ def model() -> str:
     return "flights-late"
 
 
-def _start(folder: Path, program: str, *arguments: str) -> None:
-    say(f"starting a server: {program}")
-    folder.mkdir(exist_ok=True)
+def _start_all(folder: Path) -> None:
+    for command in COMMANDS:
+        say(f"starting a server: {command[0]}")
+        _start(folder / command[0], *command)
+
+
+def _start(folder: Path, *command: str) -> None:
+    folder.mkdir(parents=True)
     port = free_port()
     (folder / "url").write_text(f"http://127.0.0.1:{port}")
     env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", program, *arguments, "--port", str(port)],
+            [sys.executable, "-m", *command, "--port", str(port)],
             cwd=folder, env={**servers.ENVIRONMENT, **env, "PREFECT_HOME": str(folder)},
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     (folder / "pid").write_text(str(server.pid))
-    deadline = time.monotonic() + START_SECONDS
-    while not processes.answers(_url(folder) + servers.HEALTH[program]):
-        assert server.poll() is None, (folder / "log").read_text()
+
+
+def _answering(folder: Path) -> str:
+    """The server's address, once it answers there."""
+    deadline, url = time.monotonic() + START_SECONDS, _url(folder)
+    while not processes.answers(url + servers.HEALTH[folder.name]):
         assert time.monotonic() < deadline, (folder / "log").read_text()
         time.sleep(0.2)
+    return url
 
 
 def _url(folder: Path) -> str:
     return (folder / "url").read_text()
 
 
-def _stop(folder: Path) -> None:
-    os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)
+def _stop_all(folder: Path) -> None:
+    for number in folder.glob("*/pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(number.read_text()), signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
