@@ -2,54 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlops.core import processes, servers
+from tests import standing
 from tests.conftest import Shared
 from tests.forge_server import ForgeServer
 from tests.rehearsal.world import World, say
-from tests.served import free_port
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-START_SECONDS = 180.0
-COMMANDS = [
-    ("prefect", "server", "start"),
-    (
-        *("mlflow", "server", "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"),
-        *("--artifacts-destination", "artifacts"),
-    ),
-]
 
 
 @pytest.fixture(scope="session")
 def beginning(shared: Shared) -> Iterator[Path]:
     """The folder of both servers, which may not answer yet."""
-    with shared.held("servers", _start_all, _stop_all) as folder:
+    with shared.held("servers", _start, _stop) as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def prefect(beginning: Path, tables: Path) -> str:
     """The address of a Prefect server's API."""
-    return f"{_answering(beginning / 'prefect')}/api"
+    return f"{standing.answering(beginning / 'prefect', 'prefect')}/api"
 
 
 @pytest.fixture(scope="session")
 def mlflow(beginning: Path, tables: Path) -> Path:
     """The folder of an MLflow server, which keeps runs in SQLite, and artifacts too."""
-    _answering(beginning / "mlflow")
+    standing.answering(beginning / "mlflow", "mlflow")
     return beginning / "mlflow"
 
 
@@ -58,7 +42,7 @@ def registry(mlflow: Path) -> MlflowClient:
     """What that server knows."""
     from mlflow import MlflowClient
 
-    return MlflowClient(_url(mlflow))
+    return MlflowClient(standing.url(mlflow))
 
 
 @pytest.fixture(scope="module")
@@ -67,43 +51,14 @@ def model() -> str:
     return "flights-late"
 
 
-def _start_all(folder: Path) -> None:
-    for command in COMMANDS:
+def _start(folder: Path) -> None:
+    for command in (standing.PREFECT, standing.MLFLOW):
         say(f"starting a server: {command[0]}")
-        _start(folder / command[0], *command)
+        standing.start(folder / command[0], *command)
 
 
-def _start(folder: Path, *command: str) -> None:
-    folder.mkdir(parents=True)
-    port = free_port()
-    (folder / "url").write_text(f"http://127.0.0.1:{port}")
-    env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *command, "--port", str(port)],
-            cwd=folder, env={**servers.ENVIRONMENT, **env, "PREFECT_HOME": str(folder)},
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    (folder / "pid").write_text(str(server.pid))
-
-
-def _answering(folder: Path) -> str:
-    """The server's address, once it answers there."""
-    deadline, url = time.monotonic() + START_SECONDS, _url(folder)
-    while not processes.answers(url + servers.HEALTH[folder.name]):
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.2)
-    return url
-
-
-def _url(folder: Path) -> str:
-    return (folder / "url").read_text()
-
-
-def _stop_all(folder: Path) -> None:
-    for number in folder.glob("*/pid"):
-        with suppress(ProcessLookupError):
-            os.killpg(int(number.read_text()), signal.SIGKILL)
+def _stop(folder: Path) -> None:
+    standing.stop(folder / "prefect", folder / "mlflow")
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +82,10 @@ def world(
     """
     base = tmp_path_factory.mktemp("world")
     with ForgeServer() as forge:
-        variables = {"DVC_REMOTE_URL": str(base / "remote"), "MLFLOW_TRACKING_URI": _url(mlflow)}
+        variables = {
+            "DVC_REMOTE_URL": str(base / "remote"),
+            "MLFLOW_TRACKING_URI": standing.url(mlflow),
+        }
         made = World(base, forge, prefect, variables)
         yield made.found(tables, model)
         made.end()

@@ -1,0 +1,56 @@
+"""A Prefect or MLflow server of the tests' own, in a folder of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from mlops.core import processes, servers
+from tests.served import free_port
+
+START_SECONDS = 180.0
+PREFECT = ("prefect", "server", "start")
+# Runs in SQLite; the server keeps artifacts too.
+MLFLOW = (
+    *("mlflow", "server", "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"),
+    *("--artifacts-destination", "artifacts"),
+)
+
+
+def start(folder: Path, *command: str) -> None:
+    """Start a server; it may take half a minute until it answers."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    (folder / "url").write_text(f"http://{processes.HOST}:{port}")
+    env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    env |= {**servers.ENVIRONMENT, "PREFECT_HOME": str(folder)}
+    program = [sys.executable, "-m", *command, "--port", str(port)]
+    (folder / "pid").write_text(str(processes.start(program, folder / "log", folder, env)))
+
+
+def url(folder: Path) -> str:
+    """Where the server is, whether or not it answers."""
+    return (folder / "url").read_text()
+
+
+def answering(folder: Path, program: str) -> str:
+    """Where the server is, once it answers."""
+    deadline, place = time.monotonic() + START_SECONDS, url(folder)
+    while not processes.answers(place + servers.HEALTH[program]):
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.2)
+    return place
+
+
+def stop(*folders: Path) -> None:
+    """End servers with all their processes."""
+    pids = [int((folder / "pid").read_text()) for folder in folders]
+    processes.stop(pids, _runs)
+
+
+def _runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
