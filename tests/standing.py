@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -12,7 +11,6 @@ import psutil
 from mlops.core import processes, servers
 from tests.served import free_port
 
-START_SECONDS = 180.0
 PREFECT = ("prefect", "server", "start")
 # Runs in SQLite; the server keeps artifacts too.
 MLFLOW = (
@@ -39,10 +37,10 @@ def url(folder: Path) -> str:
 
 def answering(folder: Path, program: str) -> str:
     """Where the server is, once it answers."""
-    deadline, place = time.monotonic() + START_SECONDS, url(folder)
-    while not processes.answers(place + servers.HEALTH[program]):
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.2)
+    place, pid = url(folder), int((folder / "pid").read_text())
+    health = place + servers.HEALTH[program]
+    answers = processes.wait(lambda: processes.answers(health), lambda: _runs(pid))
+    assert answers, (folder / "log").read_text()
     return place
 
 
@@ -53,4 +51,7 @@ def stop(*folders: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

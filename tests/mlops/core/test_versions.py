@@ -21,11 +21,13 @@ def server(tmp_path_factory):
     """A server that knows three versions of a model, two of the same bytes."""
     folder = tmp_path_factory.mktemp("tracking") / "server"
     standing.start(folder, *standing.MLFLOW)
-    yield from registered(standing.answering(folder, "mlflow"))
+    url = standing.answering(folder, "mlflow")
+    register(url)
+    yield url
     standing.stop(folder)
 
 
-def registered(url):
+def register(url):
     from mlflow import MlflowClient
 
     client = MlflowClient(url)
@@ -35,7 +37,6 @@ def registered(url):
         tags = {tracking.BUNDLE_TAG: digest}
         client.create_model_version(MODEL, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
     client.set_registered_model_alias(MODEL, "staging", "2")
-    yield url
 
 
 @pytest.fixture(params=["asked over REST", "asked by the client"])
