@@ -153,7 +153,7 @@ def team(shared: Shared, repository: Any) -> Iterator[Team]:
     base = Path(tempfile.mkdtemp(prefix="mlops-stack-"))
     base.chmod(0o755)
     tables = shared.folder("world", lambda root: repository("flights", root)) / "csv"
-    world = World(base, None, "").found(tables)  # type: ignore[arg-type]
+    world = World(base, None, "").found(tables, "flights-late")
     home = Home.at(world.desk, base / "stack")
     env = {
         **{name: value for name, value in os.environ.items() if "PREFECT" not in name},

@@ -323,7 +323,7 @@ def narrower(released, monkeypatch):
     clone, pinned = released
     from mlops.core import bundle
 
-    read = contest.bundle.read_card
+    read = bundle.read_card
 
     def with_another_column(folder):
         card = read(folder)
@@ -332,7 +332,7 @@ def narrower(released, monkeypatch):
         column = bundle.Input(name="gone", type="float", unit="g")
         return msgspec.structs.replace(card, inputs=(*card.inputs, column))
 
-    monkeypatch.setattr(contest.bundle, "read_card", with_another_column)
+    monkeypatch.setattr(bundle, "read_card", with_another_column)
     return clone, pinned
 
 

@@ -135,7 +135,7 @@ def test_too_few_rows_are_ok_and_it_says_so():
 @given(SERIES, SERIES)
 def test_no_alarm_on_too_few_rows(asked, labelled):
     few = [[replace(w, rows=99, labels=99) for w in series] for series in (asked, labelled)]
-    assert decide(*few, limits(rows=100)).state == "ok"
+    assert decide(few[0], few[1], limits(rows=100)).state == "ok"
 
 
 @given(windows(), windows())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops.core.errors import UserError
-from mlops.monitoring import logs
+from mlops.monitoring import logs, places
 from mlops.serving import model
 from mlops.serving.metrics import Metrics
 from mlops.serving.samples import Samples
@@ -154,11 +154,9 @@ def test_logs_may_lie_below_a_url(place, read):
 
 def test_a_file_that_is_rotated_away_while_it_is_read_is_looked_for_again(place, read, monkeypatch):
     place.answer(bundles.frame(9))
-    gone, listed = str(place.logs / "predictions-2.jsonl"), logs.places.files
+    gone, listed = str(place.logs / "predictions-2.jsonl"), places.files
     tries = iter([[gone], []])
-    monkeypatch.setattr(
-        logs.places, "files", lambda *arguments: [*listed(*arguments), *next(tries)]
-    )
+    monkeypatch.setattr(places, "files", lambda *arguments: [*listed(*arguments), *next(tries)])
     assert read()[1] == [(9,)]
 
 

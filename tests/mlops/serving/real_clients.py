@@ -167,4 +167,5 @@ CLIENTS = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    print(json.dumps(CLIENTS[sys.argv[1]](*sys.argv[2:], json.load(sys.stdin))))
+    name, url, model = sys.argv[1:]
+    print(json.dumps(CLIENTS[name](url, model, json.load(sys.stdin))))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlops.core import bundle
-from mlops.serving.inference import NUMBERS
+from mlops.serving.tensors import NUMBERS
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.forms import LENGTH, SIZE
 from tests.mlops.serving.test_forms import scored, unpacked

@@ -9,7 +9,7 @@ import pytest
 
 from mlops.core import bundle
 from mlops.core.errors import UserError
-from mlops.serving import model
+from mlops.serving import graph, model
 from mlops.serving.model import Batch
 from tests.mlops.serving import bundles
 
@@ -154,7 +154,7 @@ def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, sa
 
 def test_a_graph_that_never_answers_alike_is_scored_by_its_own_columns(copy, monkeypatch):
     """The fast graph is not believed: it must say the same of the trial rows."""
-    monkeypatch.setattr(model.graph, "same", lambda one, other: False)
+    monkeypatch.setattr(graph, "same", lambda one, other: False)
     assert not model.load(copy).narrow
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mlops.core.errors import UserError
 from mlops.core.files import read_json
+from mlops.core.winner import Tuned
 from mlops.stages import tune
 
 
@@ -73,7 +74,7 @@ def test_only_the_wanted_families_are_tried(wines):
 
 
 def test_the_result_reads_back(wines):
-    assert tune.Tuned.load(wines.root / "models/search") == wines.run("tune")
+    assert Tuned.load(wines.root / "models/search") == wines.run("tune")
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     done = wines.change({"engine": "spark", "tune.parallelism": 2}).command("tune")
     assert done.code == 0, done.err
     assert len(trials(wines)) == 4
-    winner = tune.Tuned.load(wines.root / "models/search")
+    winner = Tuned.load(wines.root / "models/search")
     assert winner.loss <= trials(wines)[0]["loss"]
 
 
