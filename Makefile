@@ -8,6 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Every stage and every test's worker is a process: what one has compiled, the others find.
+unexport PYTHONDONTWRITEBYTECODE
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
 
@@ -33,7 +35,7 @@ retrain: setup ## the same up to the evidence: what a pull request is judged by
 	@python -m flows training --no-register
 
 test: setup ## every test; those that need Java are left out where there is none
-	@pytest
+	@pytest --numprocesses=3 # on two cores: many tests wait, for a server or for a lock
 
 test-fast: setup ## the tests that need no JVM and no server, in under a minute
 	@pytest -m "not slow"

@@ -199,9 +199,9 @@ class Shared:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins with a trained and committed repository is slow."""
+    """What begins with a trained repository is slow."""
     for item in items:
-        if "clones" in getattr(item, "fixturenames", ()):
+        if "finished" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
@@ -235,8 +235,8 @@ def store(shared: Shared) -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
-    """Make a workspace for a project, its raw tables in `csv/`, nothing run yet."""
+def repository(shared: Shared) -> Callable[[str, Path], Workspace]:
+    """Make a workspace for a project, its raw tables in `csv/`, nothing run or tracked yet."""
 
     def make(project: str, root: Path) -> Workspace:
         source = REPOSITORY / "src" / project if project == "flights" else PROJECTS / project
@@ -246,9 +246,8 @@ def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
         (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
         for name in ("dvc.yaml", "params.yaml"):
             shutil.copy(REPOSITORY / name, root)
-        shutil.copytree(store, root / "mlruns")
         _write_tables(project, root / "csv")
-        return Workspace(root, store).change(
+        return Workspace(root, shared.base / "store").change(
             {**SMALL, **OF_PROJECT[project], "model": f"{project}-model"}
         )
 
@@ -256,11 +255,23 @@ def repository(shared: Shared, store: Path) -> Callable[[str, Path], Workspace]:
 
 
 @pytest.fixture(scope="session")
-def finished(shared: Shared, repository: Any, store: Path) -> Callable[[str], Workspace]:
+def tracked(repository: Any, store: Path) -> Callable[[str, Path], Workspace]:
+    """Make a workspace with a tracking store."""
+
+    def make(project: str, root: Path) -> Workspace:
+        workspace: Workspace = repository(project, root)
+        shutil.copytree(store, root / "mlruns")
+        return workspace
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Shared, tracked: Any, store: Path) -> Callable[[str], Workspace]:
     """A project's workspace after all six stages; to read from, not to write in."""
 
     def make(project: str, root: Path) -> None:
-        repository(project, root).run(*STAGES)
+        tracked(project, root).run(*STAGES)
 
     return lambda project: Workspace(
         shared.folder(f"finished-{project}", lambda root: make(project, root)), store

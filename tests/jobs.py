@@ -26,7 +26,7 @@ SHELLS = {"bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}")}
 
 def read(path: Path) -> dict[str, Any]:
     """A workflow or action as it is written; `on` is a truth value to YAML, and is set right."""
-    content: dict[Any, Any] = yaml.safe_load(path.read_text())
+    content: dict[Any, Any] = yaml.load(path.read_text(), yaml.CSafeLoader)
     return {"on" if key is True else key: value for key, value in content.items()}
 
 

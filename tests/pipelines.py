@@ -50,7 +50,7 @@ def branch(reason: str, name: str = "main") -> dict[str, str]:
 
 def load(tree: Path, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The file as Azure has it after it filled in templates and parameters."""
-    content: dict[str, Any] = yaml.safe_load((tree / FILE).read_text())
+    content: dict[str, Any] = yaml.load((tree / FILE).read_text(), yaml.CSafeLoader)
     variables = {one["name"]: one["value"] for one in content["variables"]}
     known = {"parameters": _given(content, parameters or {}), "variables": variables}
     expanded: dict[str, Any] = _expand(content, known, tree)
@@ -84,7 +84,7 @@ def _items(item: Any, known: Mapping[str, Any], tree: Path) -> list[Any]:
         holds = truthy(expressions.evaluate(case[1], known, AZURE))
         return list(_expand(item[key], known, tree)) if holds else []
     if key == "template":
-        content = yaml.safe_load((tree / item[key]).read_text())
+        content = yaml.load((tree / item[key]).read_text(), yaml.CSafeLoader)
         inner = {**known, "parameters": _given(content, item.get("parameters", {}))}
         return list(_expand(content["steps"], inner, tree))
     return [_expand(item, known, tree)]

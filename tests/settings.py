@@ -12,7 +12,7 @@ import yaml
 def change(root: Path, changes: Mapping[str, Any]) -> None:
     """Set keys of params.yaml by their dotted names."""
     path = root / "params.yaml"
-    content = yaml.safe_load(path.read_text())
+    content = yaml.load(path.read_text(), yaml.CSafeLoader)
     for name, value in changes.items():
         *sections, key = name.split(".")
         section = content

@@ -204,11 +204,11 @@ def held() -> Any:
 
 
 @pytest.fixture(scope="session")
-def checkout(repository: Any) -> Callable[[Path], Checkout]:
+def checkout(tracked: Any) -> Callable[[Path], Checkout]:
     """Make a repository of its own, committed, in which nothing has run yet."""
 
     def make(root: Path) -> Checkout:
-        workspace = repository("flights", root).change(FEW)
+        workspace = tracked("flights", root).change(FEW)
         for name in PARTS:
             _copy(REPOSITORY / name, root / name)
         made = Checkout(workspace)

@@ -187,6 +187,7 @@ def test_a_fault_in_the_middle_gives_all_traffic_back_and_says_what_it_was(refer
     assert world.bundles == {NAMES["A"]: 100, NAMES["B"]: 0}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
