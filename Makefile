@@ -35,7 +35,7 @@ retrain: setup ## the same up to the evidence: what a pull request is judged by
 	@python -m flows training --no-register
 
 test: setup ## every test; those that need Java are left out where there is none
-	@pytest --numprocesses=3 # on two cores: many tests wait, for a server or for a lock
+	@pytest
 
 test-fast: setup ## the tests that need no JVM and no server, in under a minute
 	@pytest -m "not slow"

@@ -119,13 +119,8 @@ def test_a_killed_worker_loses_no_stage_that_was_done(team):
     before = executed(team)
     assert "train" not in before
 
-    async def crashed(client):
-        from prefect.states import Crashed
-
-        # What the automation does once the run has been silent for some minutes.
-        await client.set_flow_run_state(lost, Crashed())
-
-    team.ask(crashed)
+    # What the automation does once the run has been silent for some minutes.
+    become(team, lost, "Crashed")
     team.revive()
     again = team.due("retraining/training", until="2013-03-10", because="a test")
     wait_for(team, "tune", len(before))
@@ -148,31 +143,53 @@ def without(team):
     team.revive()
 
 
-@pytest.fixture
-def notices():
-    """A webhook, and what it was told."""
+@pytest.fixture(scope="module")
+def told(team):
+    """What people are told at the address of their notices, while no worker takes a run."""
     told = []
 
     class Webhook(BaseHTTPRequestHandler):
         def do_POST(self):
-            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            said = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            told.append((said["title"], said["message"]))
             self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
+    team.kill("worker")
     with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"json://127.0.0.1:{server.server_port}", told
+        address = f"json://127.0.0.1:{server.server_port}"
+        said = team.run("-m", "flows", "deploy", MLOPS_NOTIFY=address)
+        assert said.returncode == 0, said.stderr
+        yield told
         server.shutdown()
+    team.revive()
 
 
-def test_a_drift_event_starts_training_with_its_reason_and_tells_people(team, without, notices):
-    address, told = notices
-    without("worker")
-    said = team.run("-m", "flows", "deploy", MLOPS_NOTIFY=address)
-    assert "automation mlops: drift" in said.stdout
+def eventually(ask, seconds=60):
+    """What is found in the end; a failure says what was found last."""
+    deadline = time.monotonic() + seconds
+    while not (found := ask()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    return found
+
+
+def become(team, run, kind, message=None):
+    """Say of a run that it has come into one of Prefect's states."""
+
+    async def set_state(client):
+        from prefect import states
+
+        await client.set_flow_run_state(run, getattr(states, kind)(message=message))
+
+    team.ask(set_state)
+
+
+def test_a_drift_event_starts_training_with_its_reason_and_tells_people(team, told):
     reason = "production: the scores have moved"
     event = (
         "from prefect.events import emit_event; emit_event('mlops.drift',"
@@ -185,19 +202,21 @@ def test_a_drift_event_starts_training_with_its_reason_and_tells_people(team, wi
         runs = await client.read_flow_runs()
         return [run for run in runs if run.parameters.get("because") == reason]
 
-    deadline = time.monotonic() + 60
-    while not (runs := team.ask(asked_for)) or not told:
-        assert time.monotonic() < deadline, (runs, told)
-        time.sleep(0.5)
-    assert len(runs) == 1
-    assert (told[0]["title"], told[0]["message"]) == ("mlops: drift", reason)
+    (run,) = eventually(lambda: team.ask(asked_for))
+    eventually(lambda: ("mlops: drift", reason) in told)
+    become(team, run.id, "Cancelled")
 
-    async def cancelled(client):
-        from prefect.states import Cancelled
 
-        await client.set_flow_run_state(runs[0].id, Cancelled())
+def test_a_run_that_nobody_takes_is_told_to_people_and_so_is_one_that_fails(team, told):
+    run = team.due("monitoring/monitoring-staging")
 
-    team.ask(cancelled)
+    async def name(client):
+        return (await client.read_flow_run(run)).name
+
+    called = team.ask(name)
+    eventually(lambda: [one for one in told if one[0] == "mlops: late run" and called in one[1]])
+    become(team, run, "Failed", "no memory left")
+    eventually(lambda: ("mlops: failed run", f"{called}: no memory left") in told)
 
 
 @pytest.fixture
@@ -219,6 +238,14 @@ def test_a_store_that_is_full_is_said_in_one_line_and_costs_nothing(team, full):
     digest = folder_digest(team.desk / "models/bundle")
     line = one_line(team.mlops("publish"), 2)
     assert line.startswith("error: DVC remote 'small': ")
+    assert folder_digest(team.desk / "models/bundle") == digest
+
+
+def test_a_store_that_is_away_is_said_in_one_line_and_costs_nothing(team, without):
+    digest = folder_digest(team.desk / "models/bundle")
+    without("azurite")
+    line = one_line(team.mlops("publish"), 2)
+    assert line.startswith("error: DVC remote 'store': ")
     assert folder_digest(team.desk / "models/bundle") == digest
 
 

@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 HERE = Path(os.environ["CLUSTER"])
 KINDS = {
     "Deployment": "deployments.apps", "Service": "services", "ConfigMap": "configmaps",
@@ -46,6 +44,8 @@ def main(arguments: list[str]) -> None:
 
 def apply(namespace: str, arguments: list[str]) -> None:
     assert arguments == ["--server-side", "--force-conflicts", "--field-manager=mlops", "-f", "-"]
+    import yaml  # What only reads is called most often, and does without.
+
     for document in yaml.load_all(sys.stdin.read(), yaml.CSafeLoader):
         kind, name = document["kind"], document["metadata"]["name"]
         if kind not in KINDS:
@@ -250,6 +250,7 @@ def _save(namespace: str, document: dict[str, Any], applied: dict[str, Any]) -> 
 def _kustomize(folder: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     import kustomize
+    import yaml
 
     print(yaml.safe_dump_all(kustomize.render(folder)))
 
