@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
+from mlops.core import remote as remotes
 from mlops.core.errors import BUG, MENDABLE, UserError
 from mlops.core.stage import Ran, ran_since
 
@@ -179,6 +180,8 @@ def _made(repo: Repo, stage: str, since: float) -> How:
     asked = remote is not None and remote not in _out_of_reach
     with _python_on_path():
         try:
+            if asked:
+                remotes.require_answer(repo)
             repo.reproduce(stage, single_item=True, pull=asked)
         except Exception as error:
             if not asked or isinstance(error.__cause__, StageCmdFailedError):

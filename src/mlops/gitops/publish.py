@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from mlops.core import remote as remotes
 from mlops.core.errors import UserError
 
 WHY = (
@@ -28,6 +29,7 @@ def run(root: Path) -> str:
     if not remote:
         return WHY
     try:
+        remotes.require_answer(repo)
         pushed = repo.push(run_cache=True)
     except Exception as error:
         raise UserError(f"DVC remote {remote!r}: {' '.join(str(error).split())}") from None
