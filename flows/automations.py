@@ -32,7 +32,8 @@ BLOCK = "mlops-notices"
 RUN = "prefect.flow-run"
 # A run beats every three minutes; one whose machine went down beats no more.
 SILENT = timedelta(minutes=8)
-BODY = "{{ flow_run.name }}: {{ flow_run.state.message }}"
+ENDED = "{{ flow_run.name }}: {{ flow_run.state.message }}"
+LATE = "{{ deployment.name }}, {{ flow_run.name }}: due at {{ flow_run.expected_start_time }}"
 
 
 async def apply(client: PrefectClient) -> list[str]:
@@ -95,8 +96,8 @@ _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 def _notices(block: UUID) -> Iterator[AutomationCore]:
     events: dict[str, tuple[set[str], str, str]] = {
-        "failed run": ({f"{RUN}.Failed", f"{RUN}.Crashed"}, f"{RUN}.*", BODY),
-        "late run": ({f"{RUN}.Late"}, f"{RUN}.*", BODY),
+        "failed run": ({f"{RUN}.Failed", f"{RUN}.Crashed"}, f"{RUN}.*", ENDED),
+        "late run": ({f"{RUN}.Late"}, f"{RUN}.*", LATE),
         "drift": ({"mlops.drift"}, "mlops.environment.*", "{{ event.payload.reason }}"),
     }
     for what, (expected, resources, body) in events.items():
