@@ -19,7 +19,7 @@ def run(root: Path) -> str:
 
     Raises UserError when the remote can't be reached or does not let this machine write.
     """
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
 
     # What failed is said once, below.
     for name in ("dvc", "dvc_data", "dvc_objects"):
@@ -30,7 +30,11 @@ def run(root: Path) -> str:
         return WHY
     try:
         remotes.require_answer(repo)
-        pushed = repo.push(run_cache=True)
+        with lock_repo(repo):
+            # DVC keeps the list of what to push as it makes it, and takes a list that was begun
+            # and not ended for a whole one: what is missing in it would never be pushed.
+            repo.drop_data_index()
+            pushed = repo.push(run_cache=True)
     except Exception as error:
         raise UserError(f"DVC remote {remote!r}: {' '.join(str(error).split())}") from None
     return f"{pushed} files pushed to DVC's remote {remote!r}"
