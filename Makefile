@@ -37,7 +37,7 @@ retrain: setup ## the same up to the evidence: what a pull request is judged by
 test: setup ## every test; those that need Java are left out where there is none
 	@pytest
 
-test-fast: setup ## the tests that need no JVM and no server, in under a minute
+test-fast: setup ## the tests that need no JVM, no server and no trained model
 	@pytest -m "not slow"
 
 rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, deployment, revert
