@@ -169,7 +169,7 @@ def told(team):
     team.revive()
 
 
-def eventually(ask, seconds=60):
+def eventually(ask, seconds=120):
     """What is found in the end; a failure says what was found last."""
     deadline = time.monotonic() + seconds
     while not (found := ask()):
