@@ -279,6 +279,23 @@ def finished(shared: Shared, tracked: Any, store: Path) -> Callable[[str], Works
 
 
 @pytest.fixture
+def dvc_repository(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """Make an empty DVC repository whose default remote, `store`, is at a URL."""
+    from dvc.repo import Repo
+
+    repo = Repo.init(str(tmp_path / "repository"), no_scm=True)
+
+    def make(url: str) -> Repo:
+        with repo.config.edit() as config:
+            config["remote"] = {"store": {"url": url}}
+            config["core"]["remote"] = "store"
+        return repo
+
+    yield make
+    repo.close()
+
+
+@pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[[Workspace, str], Done]:

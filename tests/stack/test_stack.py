@@ -164,12 +164,13 @@ def told(team):
         address = f"json://127.0.0.1:{server.server_port}"
         said = team.run("-m", "flows", "deploy", MLOPS_NOTIFY=address)
         assert said.returncode == 0, said.stderr
+        assert "automation mlops: drift" in said.stdout
         yield told
         server.shutdown()
     team.revive()
 
 
-def eventually(ask, seconds=120):
+def eventually(ask, seconds=60):
     """What is found in the end; a failure says what was found last."""
     deadline = time.monotonic() + seconds
     while not (found := ask()):
@@ -202,8 +203,9 @@ def test_a_drift_event_starts_training_with_its_reason_and_tells_people(team, to
         runs = await client.read_flow_runs()
         return [run for run in runs if run.parameters.get("because") == reason]
 
+    eventually(lambda: told)
+    assert told[0] == ("mlops: drift", reason)
     (run,) = eventually(lambda: team.ask(asked_for))
-    eventually(lambda: ("mlops: drift", reason) in told)
     become(team, run.id, "Cancelled")
 
 
@@ -216,7 +218,8 @@ def test_a_run_that_nobody_takes_is_told_to_people_and_so_is_one_that_fails(team
     called = team.ask(name)
     late = f"monitoring-staging, {called}: due at 20"
     eventually(
-        lambda: any(title == "mlops: late run" and body.startswith(late) for title, body in told)
+        lambda: any(title == "mlops: late run" and body.startswith(late) for title, body in told),
+        seconds=120,
     )
     become(team, run, "Failed", "no memory left")
     eventually(lambda: ("mlops: failed run", f"{called}: no memory left") in told)

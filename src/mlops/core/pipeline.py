@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from mlops.core import remote as remotes
+from mlops.core import remotes
 from mlops.core.errors import BUG, MENDABLE, UserError
 from mlops.core.stage import Ran, ran_since
 
@@ -176,15 +176,16 @@ def _made(repo: Repo, stage: str, since: float) -> How:
 
     if not repo.status([stage]):
         return "unchanged"
-    remote = repo.config["core"].get("remote")
-    asked = remote is not None and remote not in _out_of_reach
+    remote = remotes.default(repo)
+    if remote in _out_of_reach:
+        remote = None
     with _python_on_path():
         try:
-            if asked:
+            if remote:
                 remotes.require_answer(repo)
-            repo.reproduce(stage, single_item=True, pull=asked)
+            repo.reproduce(stage, single_item=True, pull=remote is not None)
         except Exception as error:
-            if not asked or isinstance(error.__cause__, StageCmdFailedError):
+            if remote is None or isinstance(error.__cause__, StageCmdFailedError):
                 raise
             _out_of_reach.add(remote)
             print(f"not asked, DVC's remote {remote!r}: {_reason(error)}", file=sys.stderr)

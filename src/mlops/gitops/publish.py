@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mlops.core import remote as remotes
+from mlops.core import remotes
 from mlops.core.errors import UserError
 
 WHY = (
@@ -25,7 +25,7 @@ def run(root: Path) -> str:
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     repo = Repo(str(root))
-    remote = repo.config["core"].get("remote")
+    remote = remotes.default(repo)
     if not remote:
         return WHY
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops.core import bundle, remote
+from mlops.core import bundle, remotes
 from mlops.core.errors import UserError
 from mlops.core.files import folder_digest, whole_folder
 from mlops.core.params import Params
@@ -86,8 +86,8 @@ def _from_dvc(part: Part, params: Params, root: Path, target: Path) -> None:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     content, repo = HashInfo("md5", part.dvc), Repo(str(root))
     cache = repo.cache.local
-    if repo.config["core"].get("remote"):
-        remote.require_answer(repo)
+    if remotes.default(repo):
+        remotes.require_answer(repo)
         repo.cloud.pull([content])
     if not Path(cache.oid_to_path(part.dvc)).exists():
         raise UserError(f"{part.dvc} is neither in the cache nor in a remote")

@@ -6,23 +6,17 @@ from mlops.gitops import publish
 
 
 @pytest.fixture
-def repo(tmp_path, monkeypatch):
-    """A DVC repository with two folders, and a remote beside it."""
-    from dvc.repo import Repo
-
+def repo(dvc_repository, tmp_path, monkeypatch):
+    """A repository with two folders, and a remote beside it."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    made = Repo.init(str(tmp_path / "repository"), no_scm=True)
+    made = dvc_repository(str(tmp_path / "store"))
     monkeypatch.chdir(made.root_dir)
-    with made.config.edit() as config:
-        config["remote"] = {"store": {"url": str(tmp_path / "store")}}
-        config["core"]["remote"] = "store"
     for name in ("data", "models"):
         folder = tmp_path / "repository" / name
         folder.mkdir()
         (folder / "file").write_text(name)
         made.add([name])
-    yield made
-    made.close()
+    return made
 
 
 def test_killed_while_it_looked_for_what_to_push_the_next_one_pushes_all(

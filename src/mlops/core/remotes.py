@@ -20,12 +20,18 @@ ANSWER_SECONDS = 30.0
 _answered: set[tuple[str, str]] = set()
 
 
+def default(repo: Repo) -> str | None:
+    """The name of the remote that is used where nobody names one; none where none is configured."""
+    name: str | None = repo.config["core"].get("remote")
+    return name
+
+
 def require_answer(repo: Repo) -> None:
     """Raise UserError when the default remote, where there is one, says nothing in good time.
 
     A refusal is an answer too: whoever asks for something is told better what is wrong with it.
     """
-    name = repo.config["core"].get("remote")
+    name = default(repo)
     if name is None or (repo.root_dir, name) in _answered:
         return
     question = Thread(target=_ask, args=(repo, name), daemon=True)

@@ -8,26 +8,9 @@ from threading import Thread
 
 import pytest
 
-from mlops.core import pipeline, remote
+from mlops.core import pipeline, remotes
 from mlops.core.errors import UserError
 from mlops.gitops import publish
-
-
-@pytest.fixture
-def repo(tmp_path):
-    """A DVC repository, to be given a default remote."""
-    from dvc.repo import Repo
-
-    made = Repo.init(str(tmp_path / "repository"), no_scm=True)
-
-    def with_remote(url):
-        with made.config.edit() as config:
-            config["remote"] = {"store": {"url": url}}
-            config["core"]["remote"] = "store"
-        return made
-
-    yield with_remote
-    made.close()
 
 
 @pytest.fixture
@@ -56,19 +39,19 @@ def refusing():
         server.shutdown()
 
 
-def test_one_that_says_nothing_is_a_line_in_good_time(repo, silent, monkeypatch):
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 1.0)
-    made = repo(silent)
+def test_one_that_says_nothing_is_a_line_in_good_time(dvc_repository, silent, monkeypatch):
+    monkeypatch.setattr(remotes, "ANSWER_SECONDS", 1.0)
+    made = dvc_repository(silent)
     start = time.monotonic()
     with pytest.raises(UserError, match="^DVC remote 'store': no answer within 1 s$"):
         publish.run(made.root_dir)
     assert time.monotonic() - start < 20
 
 
-def test_a_stage_is_made_without_one_that_says_nothing(repo, silent, monkeypatch, capsys):
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 1.0)
+def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, monkeypatch, capsys):
+    monkeypatch.setattr(remotes, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(pipeline, "_out_of_reach", set())
-    root = Path(repo(silent).root_dir)
+    root = Path(dvc_repository(silent).root_dir)
     monkeypatch.chdir(root)
     Path("dvc.yaml").write_text("stages: {ingest: {cmd: echo made > raw, outs: [raw]}}\n")
     pipeline.reproduce("ingest", root)
@@ -76,21 +59,21 @@ def test_a_stage_is_made_without_one_that_says_nothing(repo, silent, monkeypatch
     assert capsys.readouterr().err == "not asked, DVC's remote 'store': no answer within 1 s\n"
 
 
-def test_one_that_refuses_has_answered(repo, refusing, monkeypatch):
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 20.0)
-    remote.require_answer(repo(refusing))
+def test_one_that_refuses_has_answered(dvc_repository, refusing, monkeypatch):
+    monkeypatch.setattr(remotes, "ANSWER_SECONDS", 20.0)
+    remotes.require_answer(dvc_repository(refusing))
 
 
-def test_a_folder_that_is_not_there_yet_has_answered(repo, tmp_path):
-    remote.require_answer(repo(str(tmp_path / "later")))
+def test_a_folder_that_is_not_there_yet_has_answered(dvc_repository, tmp_path):
+    remotes.require_answer(dvc_repository(str(tmp_path / "later")))
 
 
-def test_what_has_answered_is_not_asked_again(repo, tmp_path, monkeypatch):
-    made = repo(str(tmp_path / "store"))
-    remote.require_answer(made)
+def test_what_has_answered_is_not_asked_again(dvc_repository, tmp_path, monkeypatch):
+    made = dvc_repository(str(tmp_path / "store"))
+    remotes.require_answer(made)
     again = []
-    monkeypatch.setattr(remote, "_ask", lambda *asked: again.append(asked))
-    remote.require_answer(made)
+    monkeypatch.setattr(remotes, "_ask", lambda *asked: again.append(asked))
+    remotes.require_answer(made)
     assert again == []
 
 
@@ -98,8 +81,8 @@ def test_without_a_remote_nothing_is_asked(tmp_path, monkeypatch):
     from dvc.repo import Repo
 
     asked = []
-    monkeypatch.setattr(remote, "_ask", lambda *question: asked.append(question))
+    monkeypatch.setattr(remotes, "_ask", lambda *question: asked.append(question))
     made = Repo.init(str(tmp_path), no_scm=True)
-    remote.require_answer(made)
+    remotes.require_answer(made)
     made.close()
     assert asked == []
