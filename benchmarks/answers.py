@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.core.files import folder_digest
-from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import manifest
-from mlops.gitops.manifest import Contents, Pin
-from mlops.gitops.store import STORE
+from mlops.base.files import folder_digest
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Contents, Pin
+from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.model import Batch, Model
 from mlops.serving.samples import Sample, lines

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from mlops.core import params, servers
-from mlops.core.pipeline import STAGES
+from mlops.contract import params
+from mlops.pipeline import servers
+from mlops.pipeline.reproduction import STAGES
 
 if __name__ == "__main__":
     # Both sides track to the same kind of server.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figure import Failed, Figure, Plan, at_least, at_most, progress
 from benchmarks.workspace import Workspace, workspace
-from mlops.core import dataset
-from mlops.core.paths import BUNDLE, FEATURES
-from mlops.core.pipeline import STAGES
+from mlops.contract import dataset
+from mlops.contract.paths import BUNDLE, FEATURES
+from mlops.pipeline.reproduction import STAGES
 
 if TYPE_CHECKING:
     import pyarrow as pa

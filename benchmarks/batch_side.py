@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.core import bundle, dataset, engine, families, params, project
-from mlops.core.paths import BUNDLE, FEATURES
+from mlops.contract import bundle, dataset, params, project
+from mlops.contract.paths import BUNDLE, FEATURES
+from mlops.data import engine
+from mlops.training import families
 
 if TYPE_CHECKING:
-    from mlops.core.engine import Engine
+    from mlops.data.engine import Engine
 
 NATIVE = Path("native.pickle")
 Score = Callable[[Path, Path], None]
@@ -82,7 +84,7 @@ def _native() -> Score:
 def _udf() -> Score:
     import mlflow
 
-    from mlops.core import tracking
+    from mlops.pipeline import tracking
 
     parameters = params.load()
     mlflow.set_tracking_uri(tracking.uri(Path()))

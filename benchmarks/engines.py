@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from benchmarks.figure import Figure, Plan, at_least, progress, ratio
 from benchmarks.workspace import Workspace, workspace
-from mlops.core import dataset
-from mlops.core.files import sha256
-from mlops.core.paths import FEATURES
+from mlops.base.files import sha256
+from mlops.contract import dataset
+from mlops.contract.paths import FEATURES
 
 ENGINES = ("duckdb", "spark")
 
@@ -20,7 +20,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
     """How many times faster DuckDB makes the table, and whether it is the same table."""
     with workspace(plan.changes) as place:
         progress("engines: ingest")
-        place.module("mlops.stages.ingest")
+        place.module("mlops.data.ingest")
         turns = [_turn(place, engine) for _ in range(plan.engine_runs) for engine in ENGINES]
     seconds = {engine: [s for e, s, _ in turns if e == engine] for engine in ENGINES}
     faster, said = ratio(seconds["spark"], seconds["duckdb"])
@@ -34,7 +34,7 @@ def _turn(place: Workspace, engine: str) -> tuple[str, float, str]:
     """The engine, its seconds, and the digest of the table that it made."""
     progress(f"engines: featurize on {engine}")
     place.change({"engine": engine})
-    seconds = place.module("mlops.stages.featurize").seconds
+    seconds = place.module("mlops.data.featurize").seconds
     folder = place.root / FEATURES
     parts = [sha256(folder / part)[:12] for part in (dataset.TRAINING, dataset.HOLDOUT)]
     return engine, seconds, "+".join(parts)

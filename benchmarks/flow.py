@@ -13,9 +13,9 @@ from typing import Literal
 
 from benchmarks.figure import Figure, Plan, at_least, at_most, progress, ratio
 from benchmarks.workspace import Workspace, serving, workspace
-from mlops.core import bundle
-from mlops.core.files import read_json
-from mlops.core.paths import BUNDLE, EVIDENCE
+from mlops.base.files import read_json
+from mlops.contract import bundle
+from mlops.contract.paths import BUNDLE, EVIDENCE
 
 GIGABYTE = 1e9
 

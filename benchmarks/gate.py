@@ -13,8 +13,8 @@ from benchmarks import process
 from benchmarks.figure import Figure, Plan, at_most, progress, ratio
 from benchmarks.process import Ended
 from benchmarks.workspace import BIN, Workspace, workspace
-from mlops.core.paths import LOG
-from mlops.core.stage import Ran
+from mlops.contract.paths import LOG
+from mlops.pipeline.stage import Ran
 
 AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
 # So that the second model is not the first: the search's winner, fitted with another seed.

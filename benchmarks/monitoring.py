@@ -17,11 +17,11 @@ from benchmarks import answers, process
 from benchmarks.answers import ENVIRONMENT, LABELS, LOGS, Answers
 from benchmarks.figure import Figure, Plan, at_most, progress
 from benchmarks.workspace import BIN, Workspace, workspace
-from mlops.core import bundle, dataset, params
-from mlops.core.paths import BUNDLE, FEATURES
-from mlops.core.pipeline import STAGES
+from mlops.contract import bundle, dataset, params
+from mlops.contract.paths import BUNDLE, FEATURES
 from mlops.monitoring import watch
 from mlops.monitoring.watch import Watched
+from mlops.pipeline.reproduction import STAGES
 
 if TYPE_CHECKING:
     import pandas as pd

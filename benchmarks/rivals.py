@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.core import bundle, dataset, families, params, project
-from mlops.core.folds import Array, Fold, rolling
-from mlops.core.params import Params
-from mlops.core.paths import BUNDLE, FEATURES, SEARCH
-from mlops.core.winner import Tuned
+from mlops.contract import bundle, dataset, params, project
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
+from mlops.contract.winner import Tuned
+from mlops.training import families
+from mlops.training.folds import Array, Fold, rolling
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, Plan, at_most, progress, ratio
 from benchmarks.workspace import Workspace, workspace
-from mlops.core.paths import RAW
+from mlops.contract.paths import RAW
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
     """Time at each size over the time at the size before; the rows' growth is the limit."""
     with workspace(plan.changes) as place:
         progress("scale: ingest")
-        place.module("mlops.stages.ingest")
+        place.module("mlops.data.ingest")
         for scale in SCALES:
             progress(f"scale: copying the tables {scale} times")
             _multiply(place.root / RAW, folder(place, scale), scale)

@@ -2,7 +2,7 @@
 
 For every seed, `tune` and `train` run as the commands they are, and FLAML is given as many
 seconds as `tune` took as a whole process. OpenMP's threads wait in the same way on all sides
-(`OMP_WAIT_POLICY`, which `mlops.core.families` sets when it is imported).
+(`OMP_WAIT_POLICY`, which `mlops.training.families` sets when it is imported).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
     """Differences of mean ROC AUC over the seeds, ours less the rival's."""
     with workspace(plan.changes) as place:
         progress("search: ingest and featurize")
-        place.module("mlops.stages.ingest")
-        place.module("mlops.stages.featurize")
+        place.module("mlops.data.ingest")
+        place.module("mlops.data.featurize")
         turns = [_turn(place, seed) for seed in plan.seeds]
     yield _lead("search less FLAML, validation ROC AUC", turns, "flaml", "validation", -MARGIN)
     yield _lead("search less FLAML, holdout ROC AUC", turns, "flaml", "holdout", 0)
@@ -36,8 +36,8 @@ def _turn(place: Workspace, seed: int) -> Scores:
     """The scores of all sides with one seed."""
     place.change({"seed": seed})
     progress(f"search: tune and train, seed {seed}")
-    seconds = place.module("mlops.stages.tune").seconds
-    place.module("mlops.stages.train")
+    seconds = place.module("mlops.training.tune").seconds
+    place.module("mlops.training.train")
     scores = {"ours": _score(place, "ours")}
     progress(f"search: FLAML for {seconds:.0f} s, then default LightGBM, seed {seed}")
     scores["flaml"] = _score(place, "flaml", f"{seconds:.0f}")

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlops.core import engine, params, project
+from mlops.contract import params, project
+from mlops.data import engine
 
 
 def main(rounds: int, folders: list[Path]) -> dict[str, list[float]]:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mlops.core import params, pipeline, servers, stage
-from mlops.core.errors import MENDABLE, UserError, nearest
+from mlops.base.errors import MENDABLE, UserError, nearest
+from mlops.contract import params
+from mlops.pipeline import reproduction, servers, stage
 
 TRAINING = "training"
 FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
@@ -43,7 +44,7 @@ def main() -> None:
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
         atexit.register(gc.freeze)
         # While Prefect is imported, which takes longer, DVC finds out what changed.
-        pipeline.ask(Path())
+        reproduction.ask(Path())
     # Prefect reads its address when it is imported.
     servers.use()
     if names[0] in SERVICES:

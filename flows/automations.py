@@ -23,7 +23,7 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from pydantic import SecretStr
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 
 # Where notices go, as Apprise writes addresses: mailtos://, slack://, json:// and many more, or
 # the address of a Slack or Teams webhook as those give it. It is kept in a block, encrypted.

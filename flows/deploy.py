@@ -15,8 +15,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows import automations
-from mlops.core.errors import UserError
-from mlops.gitops import git
+from mlops.base.errors import UserError
+from mlops.forge import git
 
 ROOT = Path()
 FILE = ROOT / "prefect.yaml"

@@ -12,7 +12,7 @@ from prefect.artifacts import (
 )
 from prefect.events import emit_event
 
-from mlops.core import params
+from mlops.contract import params
 from mlops.monitoring import watch
 from mlops.monitoring.watch import Watched
 

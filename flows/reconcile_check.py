@@ -7,8 +7,8 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
-from mlops.core import params
-from mlops.core.errors import Refused
+from mlops.base.errors import Refused
+from mlops.contract import params
 from mlops.gitops import reconcile
 
 ROOT = Path()

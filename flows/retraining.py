@@ -8,8 +8,9 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
-from mlops.core.errors import Refused
-from mlops.gitops import forge, report, retrain, verdict
+from mlops.base.errors import Refused
+from mlops.forge import forge
+from mlops.gitops import report, retrain, verdict
 from mlops.gitops.retrain import Attempt
 
 ROOT = Path()

@@ -7,12 +7,13 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
-from mlops.core import params
-from mlops.core.bundle import REFERENCE
-from mlops.core.errors import UserError
-from mlops.core.paths import BUNDLE
-from mlops.gitops import manifest, store
-from mlops.gitops.manifest import Pin
+from mlops.base.errors import UserError
+from mlops.contract import params
+from mlops.contract.bundle import REFERENCE
+from mlops.contract.paths import BUNDLE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Pin
+from mlops.registry import store
 from mlops.serving import batch
 from mlops.serving.batch.output import Receipt
 

@@ -13,20 +13,22 @@ from typing import Any
 
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from mlops.core import paths, servers, stage
-from mlops.core.errors import UserError
-from mlops.core.pipeline import Reproduced, StageFailed
-from mlops.core.winner import Tuned
-from mlops.stages.evaluate import REPORT, Evaluated
-from mlops.stages.featurize import Featurized
-from mlops.stages.ingest import Ingested
-from mlops.stages.register import Registered
-from mlops.stages.train import Trained
+from mlops.base.errors import UserError
+from mlops.contract import paths
+from mlops.contract.result import Result
+from mlops.contract.winner import Tuned
+from mlops.data.featurize import Featurized
+from mlops.data.ingest import Ingested
+from mlops.evaluation.evaluate import REPORT, Evaluated
+from mlops.pipeline import servers, stage
+from mlops.pipeline.reproduction import Reproduced, StageFailed
+from mlops.registry.register import Registered
+from mlops.training.train import Trained
 
 LOG = Path("logs/prefect.log")
 # Prefect's words for a server that it can't reach, or that did not start in time.
 UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
-RESULTS: dict[str, tuple[type[stage.Result], Path]] = {
+RESULTS: dict[str, tuple[type[Result], Path]] = {
     "ingest": (Ingested, paths.RAW),
     "featurize": (Featurized, paths.FEATURES),
     "tune": (Tuned, paths.SEARCH),

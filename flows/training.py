@@ -11,10 +11,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from flows import screen
-from mlops.core import params, pipeline
-from mlops.core.pipeline import Reproduced
-from mlops.core.stage import screen_line
-from mlops.stages.register import Registered
+from mlops.contract import params
+from mlops.pipeline import reproduction
+from mlops.pipeline.reproduction import Reproduced
+from mlops.pipeline.stage import screen_line
+from mlops.registry.register import Registered
 
 ROOT = Path()
 RETRIES = 2
@@ -31,37 +32,37 @@ def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[R
 @task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_from_outside)
 def ingest(known: tuple[str, ...]) -> Reproduced:
     """Raw tables, checked and kept as Parquet."""
-    return screen.shown(pipeline.reproduce("ingest", ROOT, known))
+    return screen.shown(reproduction.reproduce("ingest", ROOT, known))
 
 
 @task
 def featurize(known: tuple[str, ...]) -> Reproduced:
     """Features on the engine of `params.yaml`, the holdout set apart."""
-    return screen.shown(pipeline.reproduce("featurize", ROOT, known))
+    return screen.shown(reproduction.reproduce("featurize", ROOT, known))
 
 
 @task
 def tune(known: tuple[str, ...]) -> Reproduced:
     """The search over families and hyperparameters."""
-    return screen.shown(pipeline.reproduce("tune", ROOT, known))
+    return screen.shown(reproduction.reproduce("tune", ROOT, known))
 
 
 @task
 def train(known: tuple[str, ...]) -> Reproduced:
     """The winner, refitted and exported: the bundle."""
-    return screen.shown(pipeline.reproduce("train", ROOT, known))
+    return screen.shown(reproduction.reproduce("train", ROOT, known))
 
 
 @task
 def evaluate(known: tuple[str, ...]) -> Reproduced:
     """The bundle's evidence on the holdout."""
-    return screen.shown(pipeline.reproduce("evaluate", ROOT, known))
+    return screen.shown(reproduction.reproduce("evaluate", ROOT, known))
 
 
 @task(retries=RETRIES, retry_delay_seconds=REGISTRY_SECONDS)
 def register() -> Registered:
     """The bundle as a model version, with the runs that made it."""
-    from mlops.stages.register import ensure
+    from mlops.registry.register import ensure
 
     start = time.perf_counter()
     registered = ensure(params.load(ROOT), ROOT)
@@ -78,8 +79,8 @@ def training(register_model: bool = True) -> Registered | None:
     """
     # What is wrong with it is said better here than by DVC, which reads it too.
     params.load(ROOT)
-    with pipeline.alone(ROOT):
-        known = pipeline.unchanged(ROOT)
+    with reproduction.alone(ROOT):
+        known = reproduction.unchanged(ROOT)
         for stage in (ingest, featurize, tune, train, evaluate):
             stage(known)
         registered = register() if register_model else None

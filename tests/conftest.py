@@ -75,7 +75,7 @@ CARRIERS = ("EV", "UA")
 sys.path.insert(0, str(PROJECTS))
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# As `mlops.core.families` does, but before a test can import scikit-learn.
+# As `mlops.training.families` does, but before a test can import scikit-learn.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -101,7 +101,7 @@ class Workspace:
         return self
 
     def params(self) -> Any:
-        from mlops.core import params
+        from mlops.contract import params
 
         return params.load(self.root)
 
@@ -131,7 +131,7 @@ class Workspace:
         return Done(process.returncode, out, err)
 
     def digest(self, place: str) -> str:
-        from mlops.core.files import folder_digest
+        from mlops.base.files import folder_digest
 
         assert (self.root / place).is_dir()
         return folder_digest(self.root / place)
@@ -300,7 +300,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[[Workspace, str], Done]:
     """Run a stage as its command does, in this process: its exit code, what it printed."""
-    from mlops.core import stage
+    from mlops.pipeline import stage
 
     def run(workspace: Workspace, name: str) -> Done:
         monkeypatch.chdir(workspace.root)

@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from mlops.core import params
-from mlops.core.params import Section
+from mlops.contract import params
+from mlops.contract.params import Section
 
 # What only tracking reads shapes no output; `register` makes sure of what is tracked.
-TRACKING = "mlops.core.tracking"
+TRACKING = "mlops.pipeline.tracking"
 
 
 class Recorder:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from mlops.core import processes, servers
+from mlops.base import processes
+from mlops.pipeline import servers
 from tests.served import free_port
 
 PREFECT = ("prefect", "server", "start")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.core import bundle
-from mlops.core.files import read_json
+from mlops.base.files import read_json
+from mlops.contract import bundle
 
 NUMBERS = {"diabetes": 1, "wine": 3, "flights": 1}
 MAIN_METRIC = {"diabetes": "rmse", "wine": "log_loss", "flights": "roc_auc"}

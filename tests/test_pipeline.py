@@ -16,9 +16,9 @@ PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 OUTPUT = {name: stage["outs"][0] for name, stage in PIPELINE.items()}
 PROJECT = "flights"
 # Read as a file, not imported.
-TEMPLATE = "src/mlops/report/report.html.j2"
+TEMPLATE = "src/mlops/evaluation/report/report.html.j2"
 # The one that `data.source` names is imported; another setting imports the other.
-SOURCES = {"src/mlops/sources/files.py", "src/mlops/sources/package.py"}
+SOURCES = {"src/mlops/data/sources/files.py", "src/mlops/data/sources/package.py"}
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,7 @@ def test_a_stage_declares_only_parameters_that_it_reads(stage, seen):
 def test_what_a_stage_does_not_declare_does_not_change_a_byte_of_its_output(
     stage, observed, finished
 ):
-    from mlops.core.files import folder_digests
+    from mlops.base.files import folder_digests
 
     made, expected = (root / OUTPUT[stage] for root in (observed(stage), finished(PROJECT).root))
     assert folder_digests(made) == folder_digests(expected)
@@ -183,16 +183,16 @@ def stale_after(reproduced):
         ("README.md", []),
         ("flows/training.py", []),
         ("src/mlops/cli.py", []),
-        ("src/mlops/core/pipeline.py", []),
-        ("src/mlops/stages/register.py", []),
+        ("src/mlops/pipeline/reproduction.py", []),
+        ("src/mlops/registry/register.py", []),
         ("src/flights/tables.py", ["ingest"]),
-        ("src/mlops/sources/files.py", ["ingest"]),
-        ("src/mlops/core/engine.py", ["featurize", "tune"]),
+        ("src/mlops/data/sources/files.py", ["ingest"]),
+        ("src/mlops/data/engine.py", ["featurize", "tune"]),
         ("src/flights/models.py", ["tune"]),
-        ("src/mlops/core/onnx.py", ["train"]),
-        ("src/mlops/core/metrics.py", ["evaluate"]),
-        ("src/mlops/report/report.html.j2", ["evaluate"]),
-        ("src/mlops/core/params.py", list(PIPELINE)),
+        ("src/mlops/training/onnx.py", ["train"]),
+        ("src/mlops/evaluation/metrics.py", ["evaluate"]),
+        ("src/mlops/evaluation/report/report.html.j2", ["evaluate"]),
+        ("src/mlops/contract/params.py", list(PIPELINE)),
     ],
 )
 def test_a_line_of_code_makes_stale_what_is_made_with_it(stale_after, name, stages):

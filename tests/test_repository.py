@@ -130,7 +130,7 @@ def test_the_ground_floor_knows_nothing_above_it():
 def test_a_stage_knows_neither_another_stage_nor_dvc_nor_prefect(stage):
     others = [f"mlops.stages.{name}" for name in STAGES if name != stage]
     known = imports(SRC / "mlops" / "stages" / f"{stage}.py")
-    assert known & {*others, "mlops.core.pipeline"} == set()
+    assert known & {*others, "mlops.pipeline.reproduction"} == set()
     assert {name.split(".")[0] for name in known} & {"dvc", "prefect", "flows"} == set()
 
 

@@ -13,7 +13,7 @@ from benchmarks.year import picture, policies, service
 from benchmarks.year.policies import POLICIES, Played
 from benchmarks.year.service import Scored
 from benchmarks.year.source import Source
-from mlops.core import project
+from mlops.contract import project
 
 MARCH, APRIL, MAY = dt.date(2013, 3, 31), dt.date(2013, 4, 30), dt.date(2013, 5, 31)
 

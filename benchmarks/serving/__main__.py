@@ -19,9 +19,9 @@ from benchmarks.serving import figures, machine, rows
 from benchmarks.serving.contest import QUICK, Plan
 from benchmarks.serving.servers import Stand
 from benchmarks.workspace import REPOSITORY
-from mlops.core import bundle
-from mlops.core.errors import UserError
-from mlops.core.paths import BUNDLE
+from mlops.base.errors import UserError
+from mlops.contract import bundle
+from mlops.contract.paths import BUNDLE
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops.core import bundle
+from mlops.contract import bundle
 
 ROWS = 512
 WARM = 500

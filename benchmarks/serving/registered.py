@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from mlops.core import params
-from mlops.core.paths import BUNDLE
-from mlops.stages import register
+from mlops.contract import params
+from mlops.contract.paths import BUNDLE
+from mlops.registry import register
 
 
 def main(bundle: Path, folder: Path) -> str:

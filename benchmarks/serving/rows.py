@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.serving.forms import Form, Row
 from benchmarks.serving.load import Questions
-from mlops.core import bundle
+from mlops.contract import bundle
 
 SINGLE = 512
 GROUPS = 32

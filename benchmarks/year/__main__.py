@@ -25,8 +25,9 @@ from benchmarks.year.play import END, START, Game
 from benchmarks.year.policies import POLICIES, figures
 from benchmarks.year.source import Source
 from benchmarks.year.team import Team
-from mlops.core import params, servers
-from mlops.gitops import git
+from mlops.contract import params
+from mlops.forge import git
+from mlops.pipeline import servers
 
 PICTURE = REPOSITORY / "docs" / "year.png"
 LIMIT_MINUTES = 15.0

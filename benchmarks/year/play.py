@@ -15,7 +15,8 @@ from benchmarks.year.policies import POLICIES, Played, Policy, months
 from benchmarks.year.service import Scored
 from benchmarks.year.source import Source
 from benchmarks.year.team import ENVIRONMENT, Team
-from mlops.core import metrics, project
+from mlops.contract import project
+from mlops.evaluation import metrics
 from mlops.monitoring import watch
 
 START, END = dt.date(2013, 5, 31), dt.date(2013, 12, 31)

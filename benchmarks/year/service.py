@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figure import Failed
-from mlops.core import dataset
-from mlops.core.project import Features
+from mlops.contract import dataset
+from mlops.contract.project import Features
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlops.core import dataset
-from mlops.core.params import Params
-from mlops.core.paths import FEATURES, RAW
-from mlops.stages import featurize, ingest
+from mlops.contract import dataset
+from mlops.contract.params import Params
+from mlops.contract.paths import FEATURES, RAW
+from mlops.data import featurize, ingest
 
 
 @dataclass(frozen=True)

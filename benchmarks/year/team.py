@@ -10,12 +10,15 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops.core import params, pipeline
-from mlops.core.errors import Refused, UserError
-from mlops.core.params import Params
-from mlops.core.paths import BUNDLE
-from mlops.gitops import gate, git, manifest, move, retrain, store
-from mlops.stages import register
+from mlops.base.errors import Refused, UserError
+from mlops.contract import params
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE
+from mlops.deploy import manifest
+from mlops.forge import git
+from mlops.gitops import gate, promotion, retrain
+from mlops.pipeline import reproduction
+from mlops.registry import register, store
 
 ENVIRONMENT = "production"
 
@@ -82,13 +85,13 @@ class Team:
     def release(self) -> None:
         """Train, judge and register what main says, from the cache where it can be; pin it."""
         with self._logged(), chdir(self.root):
-            with pipeline.alone(Path()):
-                for stage in pipeline.STAGES:
-                    pipeline.reproduce(stage, Path())
+            with reproduction.alone(Path()):
+                for stage in reproduction.STAGES:
+                    reproduction.reproduce(stage, Path())
             knobs = params.load()
             register.ensure(knobs, Path())
             gate.run(knobs, Path(), git.base(Path()))
-            move.release(knobs, Path(), ENVIRONMENT, self.desk)
+            promotion.release(knobs, Path(), ENVIRONMENT, self.desk)
         self._merge(f"release/{ENVIRONMENT}")
 
     def _merge(self, branch: str) -> None:

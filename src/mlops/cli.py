@@ -30,7 +30,7 @@ def main() -> None:
 
 def _stage_command(name: str, text: str) -> click.Command:
     def run() -> None:
-        from mlops.core import stage
+        from mlops.pipeline import stage
 
         stage.main(name, importlib.import_module(f"mlops.stages.{name}").run)
 
@@ -42,7 +42,7 @@ for _name, _text in STAGES.items():
 
 
 def _end(command: Callable[[], None]) -> None:
-    from mlops.core import stage
+    from mlops.pipeline import stage
 
     sys.exit(stage.guarded(command))
 
@@ -50,7 +50,7 @@ def _end(command: Callable[[], None]) -> None:
 @main.command()
 def up() -> None:
     """Start the MLflow and Prefect servers on this machine's data."""
-    from mlops.core import servers
+    from mlops.pipeline import servers
 
     def start() -> None:
         for name, url in servers.up(ROOT).items():
@@ -62,7 +62,7 @@ def up() -> None:
 @main.command()
 def down() -> None:
     """Stop the servers that `up` started."""
-    from mlops.core import servers
+    from mlops.pipeline import servers
 
     def stop() -> None:
         stopped = servers.down(ROOT)
@@ -90,7 +90,7 @@ def stack(stop: bool) -> None:
 @main.command()
 def publish() -> None:
     """Push what was trained to DVC's default remote."""
-    from mlops.gitops import publish
+    from mlops.registry import publish
 
     _end(lambda: click.echo(publish.run(ROOT)))
 
@@ -102,8 +102,9 @@ _base = click.option("--base", metavar="REF", help="Where production is pinned; 
 @_base
 def gate(base: str | None) -> None:
     """Judge the bundle against the champion that Git pins; exit 1 when it is refused."""
-    from mlops.core import params
-    from mlops.gitops import gate, git
+    from mlops.contract import params
+    from mlops.forge import git
+    from mlops.gitops import gate
 
     _end(lambda: click.echo(gate.run(params.load(ROOT), ROOT, base or git.base(ROOT)).line))
 
@@ -139,10 +140,11 @@ def comment(
 @click.argument("environment")
 def release(environment: str) -> None:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
-    from mlops.core import params
-    from mlops.gitops import forge, move
+    from mlops.contract import params
+    from mlops.forge import forge
+    from mlops.gitops import promotion
 
-    _end(lambda: click.echo(move.release(params.load(ROOT), ROOT, environment, forge.here())))
+    _end(lambda: click.echo(promotion.release(params.load(ROOT), ROOT, environment, forge.here())))
 
 
 @main.command()
@@ -150,9 +152,10 @@ def release(environment: str) -> None:
 @click.argument("target")
 def promote(source: str, target: str) -> None:
     """Propose for TARGET what SOURCE runs, as a pull request."""
-    from mlops.gitops import forge, move
+    from mlops.forge import forge
+    from mlops.gitops import promotion
 
-    _end(lambda: click.echo(move.promote(ROOT, source, target, forge.here())))
+    _end(lambda: click.echo(promotion.promote(ROOT, source, target, forge.here())))
 
 
 @main.command()
@@ -160,16 +163,17 @@ def promote(source: str, target: str) -> None:
 @click.option("--to", metavar="REV", help="The commit whose pin is wanted; the one before.")
 def rollback(environment: str, to: str | None) -> None:
     """Propose for ENVIRONMENT what it pinned before, as a pull request."""
-    from mlops.gitops import forge, move
+    from mlops.forge import forge
+    from mlops.gitops import promotion
 
-    _end(lambda: click.echo(move.rollback(ROOT, environment, to, forge.here())))
+    _end(lambda: click.echo(promotion.rollback(ROOT, environment, to, forge.here())))
 
 
 @main.command()
 @click.argument("environment")
 def monitor(environment: str) -> None:
     """Judge what ENVIRONMENT answered against what its bundle knew: ok, watch or retrain."""
-    from mlops.core import params
+    from mlops.contract import params
     from mlops.monitoring import watch
 
     _end(lambda: click.echo(watch.run(params.load(ROOT), ROOT, environment).line))
@@ -180,8 +184,9 @@ def monitor(environment: str) -> None:
 @click.option("--because", metavar="TEXT", default="asked for", help="Why, for whoever reviews.")
 def retrain(until: datetime | None, because: str) -> None:
     """Train on newer data and, when the gate accepts it, propose it as a pull request."""
-    from mlops.core import servers
-    from mlops.gitops import forge, retrain
+    from mlops.forge import forge
+    from mlops.gitops import retrain
+    from mlops.pipeline import servers
 
     def act() -> None:
         servers.use(ROOT)
@@ -196,7 +201,7 @@ def retrain(until: datetime | None, because: str) -> None:
 @click.option("--check", is_flag=True, help="Only say what differs; exit 1 when anything does.")
 def reconcile(environment: str, check: bool) -> None:
     """Make the world what the manifest of ENVIRONMENT says."""
-    from mlops.core import params
+    from mlops.contract import params
     from mlops.gitops import reconcile
 
     def act() -> None:
@@ -219,9 +224,9 @@ def serve(arguments: tuple[str, ...]) -> None:
     from mlops.serving import server
 
     def fetched(uri: str) -> tuple[Path, str]:
-        from mlops.gitops import registry
+        from mlops.registry import aliases
 
-        return registry.fetch(uri, ROOT)
+        return aliases.fetch(uri, ROOT)
 
     _end(lambda: server.main(arguments, fetched))
 
@@ -238,7 +243,7 @@ def score(arguments: tuple[str, ...]) -> None:
 @main.command()
 def status() -> None:
     """Show for every environment what is pinned, what runs, and since when."""
-    from mlops.core import params
+    from mlops.contract import params
     from mlops.gitops import status
 
     _end(lambda: click.echo(status.table(status.status(params.load(ROOT), ROOT))))
@@ -262,9 +267,9 @@ def unreleased(environment: str, since: str) -> None:
     It does not after a commit that changed pins alone since SINCE, when what is pinned was made
     from these very files.
     """
-    from mlops.gitops import move
+    from mlops.gitops import promotion
 
-    _end(lambda: click.echo(json.dumps(move.unreleased(ROOT, environment, since))))
+    _end(lambda: click.echo(json.dumps(promotion.unreleased(ROOT, environment, since))))
 
 
 @main.command()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from flights.tables import TABLES
-from mlops.core import engine
+from mlops.data import engine
 
 # Long enough for the longest history to leave its first days behind.
 SAMPLE_DAYS = 32

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows import __main__ as command
-from mlops.core.errors import MENDABLE
+from mlops.base.errors import MENDABLE
 from tests.settings import change
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlops.core import pipeline
+from mlops.pipeline import reproduction
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained)
     ],
 )  # fmt: skip
 def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, number):
-    assert pipeline.ended_by(code) is number
+    assert reproduction.ended_by(code) is number
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlops.core import servers
+from mlops.pipeline import servers
 
 BIN = Path(sys.executable).parent
 STATUS = Path(".run/servers.json")

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from mlops.core import params
-from mlops.core.files import folder_digest
+from mlops.base.files import folder_digest
+from mlops.contract import params
 from mlops.gitops import reconcile
 from tests import events
 from tests.forge_server import Fault

@@ -245,7 +245,7 @@ class World:
 
     def running(self, environment: str) -> str | None:
         """The digest of the bytes that run in an environment."""
-        from mlops.core.files import folder_digest
+        from mlops.base.files import folder_digest
 
         home = self.kept(".run/local") / environment
         if not (home / "current").exists():

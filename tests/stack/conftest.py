@@ -220,7 +220,7 @@ def _pin(team: Team) -> None:
 
 def _link_environment(team: Team) -> None:
     """The environment of this lock is here already: this one."""
-    from mlops.core import checkout
+    from flows import checkout
 
     content = b"".join((team.desk / name).read_bytes() for name in checkout.LOCKS)
     place = team.desk / ".run/worker" / checkout.environment_of(content)

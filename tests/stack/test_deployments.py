@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from mlops.core import checkout
+from flows import checkout
 from tests.stack.conftest import REPOSITORY
 
 FILE = REPOSITORY / "prefect.yaml"
@@ -55,7 +55,7 @@ def test_prefect_reads_five_deployments_with_schedule_zone_tags_limit_and_pool(l
         assert one["tags"]
         assert one["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
         assert one["work_pool"]["name"] == "process"
-    assert [list(step) for step in actions["pull"]] == [["mlops.core.checkout.enter"]]
+    assert [list(step) for step in actions["pull"]] == [["flows.checkout.enter"]]
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from mlops.core.files import folder_digest
+from mlops.base.files import folder_digest
 
 pytestmark = pytest.mark.slow
 TREE = Path(".run/retrain/tree")
@@ -112,7 +112,7 @@ def test_a_killed_worker_loses_no_stage_that_was_done(team):
     wait_for(team, "featurize")
     # Its output is in the cache once the next one has begun.
     deadline = time.monotonic() + 60
-    while not team.runs("mlops.stages.tune"):
+    while not team.runs("mlops.training.tune"):
         assert time.monotonic() < deadline, team.log("worker")
         time.sleep(0.1)
     team.kill("worker")

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mlops.core.errors import Refused
-from mlops.deploy.contest import Contest, Window, since
-from mlops.deploy.judge import breach
+from mlops.base.errors import Refused
+from mlops.deploy.canary_analysis import breach
+from mlops.deploy.canary_comparison import Contest, Window, since
+from mlops.deploy.manifest import Pin, Rollout
 from mlops.deploy.target import Endpoint, Running, Target
-from mlops.gitops.manifest import Pin, Rollout
 
 UNDER_WAY = re.compile(r"^rolling out [0-9a-f]{12} beside ([0-9a-f]{12})$")
 LOOK_SECONDS = 1.0

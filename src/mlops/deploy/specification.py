@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mlops.core.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest
 
 IMAGE = "MLOPS_SERVING_IMAGE"
 SHORT = 12

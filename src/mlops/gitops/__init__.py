@@ -1,1 +1,4 @@
-"""What a pull request does: judge, report, pin, reconcile, and say so on the forge."""
+"""What a pull request and a merge do: gate, rules, release, promotion, rollback, reconcile.
+
+Imports the rooms up to `forge`. A new rule of the gate goes to `rules.py`.
+"""

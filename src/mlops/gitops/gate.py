@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops.core import bundle
-from mlops.core.errors import Refused, UserError
-from mlops.core.params import Params
-from mlops.core.paths import BUNDLE
-from mlops.gitops import comparison, contest, git, pins, rules
-from mlops.gitops.contest import Candidate, Champion
+from mlops.base.errors import Refused, UserError
+from mlops.contract import bundle
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE
+from mlops.forge import git
+from mlops.gitops import comparison, gate_inputs, pins, rules
+from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.verdict import Rule, Verdict
 
 NO_CHAMPION = "none yet: the limits alone decide"
@@ -32,9 +33,9 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
         if pins.only(root, base):
             return _of_pins(moved, git.commit(root, base))
         what = "candidate"
-        candidate = contest.candidate(params, root)
+        candidate = gate_inputs.candidate(params, root)
         what = "champion"
-        champion = contest.champion(candidate, params, root, base)
+        champion = gate_inputs.champion(candidate, params, root, base)
         what = "scores"
         return decide(params, candidate, champion, git.commit(root, base), moved)
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlops.core.metrics import ERRORS
+from mlops.evaluation.metrics import ERRORS
 from mlops.gitops.verdict import Compared
 
 HALF = 14

@@ -7,14 +7,18 @@ from typing import Any
 
 import yaml
 
-from mlops.core import bundle, tracking, versions
-from mlops.core.errors import UserError
-from mlops.core.files import folder_digest, read_json
-from mlops.core.params import Params
-from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import contest, git, manifest, verdict
-from mlops.gitops.manifest import Contents, Pin
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest, read_json
+from mlops.contract import bundle
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Contents, Pin
+from mlops.forge import git
+from mlops.gitops import gate_inputs, verdict
 from mlops.gitops.verdict import Verdict
+from mlops.pipeline import tracking
+from mlops.registry import versions
 
 LOCK = Path("dvc.lock")
 
@@ -66,7 +70,7 @@ def _require_accepted(said: Verdict, digest: str, evidence: str, root: Path) -> 
         )
     if not said.accepted:
         raise UserError(f"{file}: {said.line}")
-    pinned = manifest.load(root, contest.PRODUCTION).pin
+    pinned = manifest.load(root, gate_inputs.PRODUCTION).pin
     if said.champion != (pinned.digest if pinned else None):
         raise UserError(f"{file}: another champion now; `mlops gate` again, from main's tip")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlops.core.errors import UserError
-from mlops.gitops import git, manifest
-from mlops.gitops.manifest import Pin
+from mlops.base.errors import UserError
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Pin
+from mlops.forge import git
 from mlops.gitops.verdict import Rule
 
 LOCK = "dvc.lock"

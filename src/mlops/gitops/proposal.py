@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops.gitops import git
-from mlops.gitops.forge import GATE, Forge
+from mlops.forge import git
+from mlops.forge.forge import GATE, Forge
 
 ATTEMPTS = 3
 

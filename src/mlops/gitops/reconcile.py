@@ -7,13 +7,15 @@ from itertools import dropwhile
 from pathlib import Path
 
 from mlops import deploy
-from mlops.core.errors import Refused, UserError
-from mlops.core.files import alone
-from mlops.core.params import Params
-from mlops.core.paths import BUNDLE
+from mlops.base.errors import Refused, UserError
+from mlops.base.files import alone
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Manifest, Pin
 from mlops.deploy.target import Endpoint, Running
-from mlops.gitops import manifest, pins, registry, store
-from mlops.gitops.manifest import Manifest, Pin
+from mlops.gitops import pins
+from mlops.registry import aliases, store
 
 # Two that reconcile the same environment here wait for each other.
 TURNS = Path(".run/reconcile")
@@ -40,9 +42,9 @@ def _pinned(
     fetched = store.fetch(pin, params, root)
     yield f"{environment}: bundle {pin.digest[:12]} fetched and verified"
     yield from _deployed(root, environment, wanted, pin, fetched / BUNDLE)
-    alias = registry.alias(pin.model, root, environment)
+    alias = aliases.alias(pin.model, root, environment)
     if alias is None or alias.digest != pin.digest:
-        version = registry.point(params, root, environment, pin, fetched)
+        version = aliases.point(params, root, environment, pin, fetched)
         before = _instead_of(f"version {alias.number}" if alias else None)
         yield f"{environment}: registry alias points to version {version}{before}"
     yield f"{environment}: as environments/{environment}.yaml says"
@@ -87,7 +89,7 @@ def differences(params: Params, root: Path, environment: str) -> list[str]:
     wanted = manifest.load(root, environment)
     pinned = wanted.pin.digest if wanted.pin else None
     found = deploy.named(wanted.target).current(endpoint_of(wanted, root, environment))
-    alias = registry.alias(model_of(wanted, params), root, environment)
+    alias = aliases.alias(model_of(wanted, params), root, environment)
     lines = []
     if found.traffic != ({pinned: 100} if pinned else {}):
         note = f" ({found.note})" if found.note else ""
@@ -125,8 +127,8 @@ def _nothing(params: Params, root: Path, environment: str, wanted: Manifest) -> 
         target.remove(endpoint, digest)
     if found.traffic:
         yield f"{environment}: {wanted.target} runs nothing now, before it {shown(found)}"
-    if registry.alias(model_of(wanted, params), root, environment):
-        registry.drop(params.model, root, environment)
+    if aliases.alias(model_of(wanted, params), root, environment):
+        aliases.drop(params.model, root, environment)
         yield f"{environment}: registry alias removed"
     yield f"{environment}: pins nothing, and nothing runs"
 

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import yaml
 
-from mlops.core import bundle
-from mlops.core.errors import UserError
-from mlops.core.files import read_json
-from mlops.core.metrics import ERRORS, main_metric
-from mlops.core.params import FILE as PARAMETERS
-from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import forge, git, manifest, store, verdict
-from mlops.gitops.contest import PRODUCTION
+from mlops.base.errors import UserError
+from mlops.base.files import read_json
+from mlops.contract import bundle
+from mlops.contract.params import FILE as PARAMETERS
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy import manifest
+from mlops.evaluation.metrics import ERRORS, main_metric
+from mlops.forge import forge, git
+from mlops.gitops import verdict
+from mlops.gitops.gate_inputs import PRODUCTION
 from mlops.gitops.markdown import Row, drawing, folded, number, signed, table
 from mlops.gitops.verdict import Compared, Verdict
+from mlops.registry import store
 
 FILE = "report.md"
 KEY = "verdict"

@@ -16,13 +16,14 @@ from typing import Any
 
 import yaml
 
-from mlops.core import bundle
-from mlops.core.errors import REFUSED, Refused, UserError
-from mlops.core.files import folder_digest
-from mlops.core.params import FILE as PARAMETERS
-from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import git, proposal, report, verdict
-from mlops.gitops.forge import Forge
+from mlops.base.errors import REFUSED, Refused, UserError
+from mlops.base.files import folder_digest
+from mlops.contract import bundle
+from mlops.contract.params import FILE as PARAMETERS
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.forge import git
+from mlops.forge.forge import Forge
+from mlops.gitops import proposal, report, verdict
 from mlops.gitops.pin import LOCK
 from mlops.gitops.proposal import Proposal
 from mlops.gitops.verdict import Verdict
@@ -88,7 +89,7 @@ def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt |
 
 def newest(tree: Worktree) -> dt.date:
     """The newest complete day of the source that the tree's parameters name."""
-    return dt.date.fromisoformat(tree.said("newest day", "-m", "mlops.sources.days"))
+    return dt.date.fromisoformat(tree.said("newest day", "-m", "mlops.data.sources.days"))
 
 
 def train(attempt: Attempt) -> None:

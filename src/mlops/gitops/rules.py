@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.core import bundle, dataset
-from mlops.core.errors import UserError, nearest
-from mlops.core.metrics import ERRORS, main_metric
+from mlops.base.errors import UserError, nearest
+from mlops.contract import bundle, dataset
+from mlops.evaluation.metrics import ERRORS, main_metric
 from mlops.gitops.comparison import Case
-from mlops.gitops.contest import Array
+from mlops.gitops.gate_inputs import Array
 from mlops.gitops.markdown import signed
 from mlops.gitops.verdict import Compared, Rule
 

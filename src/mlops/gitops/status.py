@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlops import deploy
-from mlops.core.errors import UserError
-from mlops.core.params import Params
+from mlops.base.errors import UserError
+from mlops.contract.params import Params
+from mlops.deploy import manifest
 from mlops.deploy.target import Running
-from mlops.gitops import git, manifest, pins, reconcile, registry
+from mlops.forge import git
+from mlops.gitops import pins, reconcile
+from mlops.registry import aliases
 
 Row = tuple[str, ...]
 HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "")
@@ -34,7 +37,7 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     endpoint = reconcile.endpoint_of(wanted, root, environment)
     found = deploy.named(wanted.target).current(endpoint)
     try:
-        alias = registry.alias(reconcile.model_of(wanted, params), root, environment)
+        alias = aliases.alias(reconcile.model_of(wanted, params), root, environment)
         mirrored = alias.digest if alias else None
         named = f"version {alias.number}" if alias else NOTHING
     except UserError:

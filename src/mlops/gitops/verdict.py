@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlops.core.errors import UserError
-from mlops.core.files import read_json, whole_folder, write_json
+from mlops.base.errors import UserError
+from mlops.base.files import read_json, whole_folder, write_json
 
 FOLDER = Path("verdict")
 FILE = "verdict.json"

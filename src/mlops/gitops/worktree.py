@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops.core import tracking
-from mlops.core.errors import UserError
-from mlops.gitops import git
+from mlops.base.errors import UserError
+from mlops.forge import git
+from mlops.pipeline import tracking
 
 MLOPS = ("-c", "from mlops.cli import main; main()")
 

@@ -1,1 +1,4 @@
-"""Drift of what a model is asked, how well it still answers, and what follows from that."""
+"""What deployed models answered: drift, performance and the decision to retrain.
+
+Imports the rooms up to `gitops`. A new signal is a module beside `drift.py`, used by `watch.py`.
+"""

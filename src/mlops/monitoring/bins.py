@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.core.bundle import Array
-from mlops.report.wording import number
+from mlops.contract.bundle import Array
+from mlops.evaluation.report.wording import number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.core.bundle import REFERENCE, Array, Card, Input
+from mlops.contract.bundle import REFERENCE, Array, Card, Input
 from mlops.monitoring import bins
 from mlops.monitoring.places import text
 from mlops.monitoring.window import Bin, Column

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from mlops.core.bundle import Card
-from mlops.core.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest
+from mlops.contract.bundle import Card
 from mlops.monitoring import places
 
 KEY = "monitoring.labels"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
-from mlops.core.bundle import Card
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract.bundle import Card
 from mlops.monitoring import places
 
 KEY = "monitoring.logs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.core.params import Monitoring
+from mlops.contract.params import Monitoring
+from mlops.evaluation.report import page
 from mlops.monitoring.decision import breaches, drifting, ignored
 from mlops.monitoring.window import Column, Window
-from mlops.report import page
 
 if TYPE_CHECKING:
     from mlops.monitoring.watch import Watched

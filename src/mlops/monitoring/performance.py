@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops.core.bundle import Array, Card
-from mlops.core.files import read_json
-from mlops.core.metrics import Interval
-from mlops.core.paths import EVIDENCE
+from mlops.base.files import read_json
+from mlops.contract.bundle import Array, Card
+from mlops.contract.paths import EVIDENCE
+from mlops.evaluation.metrics import Interval
 from mlops.monitoring.window import Quality
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def measure(
 
     A metric that these rows, or the evidence, leave undefined is left out.
     """
-    from mlops.core import metrics
+    from mlops.evaluation import metrics
 
     names = [f"o{i}" for i in range(len(card.outputs))]
     outputs, given = ", ".join(names), " AND ".join(f"{name} IS NOT NULL" for name in names)
@@ -64,7 +64,7 @@ def measure(
 
 
 def _qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> list[Quality]:
-    from mlops.core.metrics import main_metric
+    from mlops.evaluation.metrics import main_metric
 
     name, greater_is_better = main_metric(card.task)
     missing = Interval(math.nan, math.nan, math.nan)
@@ -81,7 +81,7 @@ def _qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> li
 
 def _chance(card: Card, prediction: Array) -> float:
     """The calibration error of predictions that are all true: few rows never come out even."""
-    from mlops.core import metrics
+    from mlops.evaluation import metrics
 
     if card.task == "regression":
         return 0.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops.core.params import Monitoring
+from mlops.contract.params import Monitoring
 from mlops.gitops.markdown import table
 from mlops.monitoring.decision import breaches, drifting
 from mlops.monitoring.window import Window

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.core import bundle
-from mlops.core.bundle import Card
-from mlops.core.errors import UserError, nearest
-from mlops.core.files import whole_folder, write_json
-from mlops.core.params import Monitoring, Params
-from mlops.core.paths import BUNDLE
+from mlops.base.errors import UserError, nearest
+from mlops.base.files import whole_folder, write_json
+from mlops.contract import bundle
+from mlops.contract.bundle import Card
+from mlops.contract.params import Monitoring, Params
+from mlops.contract.paths import BUNDLE
 from mlops.monitoring.decision import State, decide
 from mlops.monitoring.window import Window, cut
 
@@ -80,8 +80,9 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
 
 
 def _watched(params: Params, root: Path, environment: str, now: datetime) -> Watched:
-    from mlops.gitops import manifest, store
+    from mlops.deploy import manifest
     from mlops.monitoring import logs, performance
+    from mlops.registry import store
 
     limits = params.monitoring
     pin = manifest.load(root, environment).pin

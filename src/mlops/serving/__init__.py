@@ -1,1 +1,5 @@
-"""The scoring service: a bundle behind HTTP. Imports ONNX Runtime, never MLflow or Prefect."""
+"""The scoring service, and `batch/` for whole tables: ONNX Runtime, never MLflow or Prefect.
+
+Imports `base` and `contract`; `batch/` also `data`. A new protocol is a file beside
+`invocations.py` and an entry in `endpoint.py`.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlops.core.errors import MENDABLE, UserError
+from mlops.base.errors import MENDABLE, UserError
 from mlops.serving import server
 
 if __name__ == "__main__":

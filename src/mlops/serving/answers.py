@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.core.bundle import Array, Card
+from mlops.contract.bundle import Array, Card
 
 
 def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:

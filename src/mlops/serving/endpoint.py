@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from mlops.serving.inference import Inference
 from mlops.serving.invocations import Invocations
 from mlops.serving.model import Model

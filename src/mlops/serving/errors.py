@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from mlops.core.errors import nearest
+from mlops.base.errors import nearest
 
 PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 NAMES = {"float": "number", "int": "number", "str": "string", "bool": "boolean", "null": "null"}

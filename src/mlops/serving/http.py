@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.model import Batch
 from mlops.serving.rows import Rows

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving.errors import BROKEN, Refusal, malformed
 from mlops.serving.literals import decoded
 from mlops.serving.model import Batch, Model

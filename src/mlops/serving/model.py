@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.core import bundle
-from mlops.core.bundle import Array, Card
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract import bundle
+from mlops.contract.bundle import Array, Card
 from mlops.serving import graph
 
 if TYPE_CHECKING:

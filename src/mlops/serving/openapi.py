@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.core.bundle import Card, Input
+from mlops.contract.bundle import Card, Input
 from mlops.serving.inference import SIZE
 from mlops.serving.model import Model
 from mlops.serving.tensors import BYTES, NUMBERS

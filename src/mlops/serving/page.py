@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 
-from mlops.core.bundle import Input
+from mlops.contract.bundle import Input
 from mlops.serving import openapi
 from mlops.serving.model import Model
 

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops.core import bundle
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract import bundle
 
 Stamp = tuple[int, int, int]
 # Bytes of the longest name.

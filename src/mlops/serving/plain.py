@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving.answers import predictions
 from mlops.serving.errors import BROKEN, malformed
 from mlops.serving.literals import decoded

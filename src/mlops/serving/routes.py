@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving import metrics, openapi, page
 from mlops.serving.errors import Refusal
 from mlops.serving.http import Answer, Question, Request

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving.errors import BROKEN, Refusal, malformed, unknown
 from mlops.serving.model import Batch, Model
 

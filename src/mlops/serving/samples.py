@@ -16,8 +16,8 @@ from logging.handlers import RotatingFileHandler
 
 import msgspec
 
-from mlops.core.bundle import Array
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract.bundle import Array
 from mlops.serving.metrics import Metrics
 from mlops.serving.model import Batch, Model, batch
 from mlops.serving.rows import Rows

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal
 from mlops.serving.model import Batch, Model, batch, joined
 from mlops.serving.rows import Rows

@@ -19,7 +19,7 @@ import msgspec
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.serving import logs
 from mlops.serving.place import Place
 from mlops.serving.settings import Settings

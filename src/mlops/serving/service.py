@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving import model
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.metrics import Metrics

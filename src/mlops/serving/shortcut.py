@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 from mlops.serving import app
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.http import Answer, Head, Question, Request

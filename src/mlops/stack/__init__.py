@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from mlops.core import processes
-from mlops.core.errors import UserError
-from mlops.core.files import alone
+from mlops.base import processes
+from mlops.base.errors import UserError
+from mlops.base.files import alone
 from mlops.stack import parts
 from mlops.stack.home import Home
 from mlops.stack.parts import Part

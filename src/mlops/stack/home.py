@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mlops.core import processes
-from mlops.core.processes import HOST
+from mlops.base import processes
+from mlops.base.processes import HOST
 
 FOLDER = Path(".run/stack")
 PORTS = {

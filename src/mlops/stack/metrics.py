@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.core import processes
-from mlops.core.processes import HOST
+from mlops.base import processes
+from mlops.base.processes import HOST
 from mlops.stack.home import Home
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mlops.core import processes, servers
-from mlops.core.errors import UserError
-from mlops.core.paths import BUNDLE
-from mlops.core.processes import HOST
+from mlops.base import processes
+from mlops.base.errors import UserError
+from mlops.base.processes import HOST
+from mlops.contract.paths import BUNDLE
+from mlops.pipeline import servers
 from mlops.stack import containers, metrics, postgres
 from mlops.stack.home import ACCOUNT, Home
 

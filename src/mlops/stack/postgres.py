@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.core.errors import UserError
-from mlops.core.processes import HOST
+from mlops.base.errors import UserError
+from mlops.base.processes import HOST
 from mlops.stack.home import Home
 
 if TYPE_CHECKING:

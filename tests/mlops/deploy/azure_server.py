@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.mlops.deploy.cloud import Answer, Call, Cloud
 
 GROUP = "/subscriptions/0/resourceGroups/group/providers/Microsoft.MachineLearningServices"

@@ -10,8 +10,8 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper
 
-from mlops.core import bundle
-from mlops.gitops.manifest import Contents, Pin
+from mlops.contract import bundle
+from mlops.deploy.manifest import Contents, Pin
 
 ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
 # Reference rows and trial rows do not come this far.

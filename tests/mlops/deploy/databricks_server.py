@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.mlops.deploy.cloud import Answer, Call, Cloud
 
 API = "/api/2.0/serving-endpoints"

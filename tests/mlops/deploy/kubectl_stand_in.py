@@ -179,7 +179,7 @@ def _raw(path: str, content: Any) -> str:
         die(f'Error from server (ServiceUnavailable): no endpoints available for service "{name}"')
     folder = HERE / "volumes" / name
     if page == "model":
-        from mlops.core.files import folder_digest
+        from mlops.base.files import folder_digest
 
         return json.dumps({"digest": folder_digest(folder), "outputs": ["probability"]})
     assert page == "invocations"

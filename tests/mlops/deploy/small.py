@@ -9,8 +9,8 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper
 
-from mlops.core import bundle
-from mlops.gitops.manifest import Contents, Pin
+from mlops.contract import bundle
+from mlops.deploy.manifest import Contents, Pin
 
 
 def made(folder: Path, slope: float) -> str:

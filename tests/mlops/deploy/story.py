@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mlops.core.errors import Refused
+from mlops.base.errors import Refused
+from mlops.deploy.manifest import Limits, Pin, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Endpoint, Running
-from mlops.gitops.manifest import Limits, Pin, Rollout
 
 Bundle = tuple[Path, Pin]
 

@@ -14,15 +14,15 @@ import pytest
 import requests
 import yaml
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.base.faults import Patience
+from mlops.base.http import Site, Token
 from mlops.deploy import azureml, specification
 from mlops.deploy.azureml import arm, bodies
 from mlops.deploy.azureml import workspace as azureml_workspace
 from mlops.deploy.azureml.arm import Arm
 from mlops.deploy.azureml.workspace import FOLDER, Workspace
 from mlops.deploy.target import Endpoint
-from mlops.gitops.faults import Patience
-from mlops.gitops.http import Site, Token
 from tests import apart
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import small

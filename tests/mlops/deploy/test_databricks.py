@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops.core.errors import UserError
-from mlops.deploy import databricks, prometheus, trial
+from mlops.base.errors import UserError
+from mlops.deploy import databricks, prometheus, smoke_test
 from mlops.deploy.databricks import endpoint as databricks_endpoint
+from mlops.deploy.manifest import Pin
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
-from mlops.gitops.manifest import Pin
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy import small, story
 from tests.mlops.deploy.cloud import Fault, Killed, killed
@@ -296,8 +296,8 @@ def test_mlflows_own_scoring_server_passes_the_test_that_a_version_must_pass(bun
     from fastapi.testclient import TestClient
     from mlflow.pyfunc import scoring_server
 
-    from mlops.core import bundle
-    from mlops.stages import register
+    from mlops.contract import bundle
+    from mlops.registry import register
 
     folder, pin = bundles[1]
     model = onnx.load(folder / bundle.MODEL)
@@ -310,7 +310,7 @@ def test_mlflows_own_scoring_server_passes_the_test_that_a_version_must_pass(bun
     def score(rows):
         return client.post("/invocations", json={"dataframe_records": rows}).json()
 
-    trial.passes(folder, pin.digest, "MLflow", score)
+    smoke_test.passes(folder, pin.digest, "MLflow", score)
 
 
 def test_a_rollout_takes_over_in_steps_and_is_undone(workspace, bundles):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.deploy import local
 from mlops.deploy.local import control
 from mlops.deploy.local.backend import MOST_FILES

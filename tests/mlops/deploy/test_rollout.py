@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops.core.errors import Refused
+from mlops.base.errors import Refused
 from mlops.deploy import local
 from mlops.deploy.local import control
+from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
-from mlops.gitops.manifest import Limits, Rollout
 from tests.mlops.deploy import bundles
 from tests.mlops.deploy.bundles import FAR, ROWS
 from tests.mlops.deploy.load import Load
@@ -373,7 +373,7 @@ def test_wherever_a_real_rollout_is_killed_the_next_one_ends_it_and_no_request_f
     code = (
         "import sys; from pathlib import Path; from mlops.deploy import local;"
         "from mlops.deploy.rollout import roll_out; from mlops.deploy.target import Endpoint;"
-        "from mlops.gitops.manifest import Pin, Rollout; root, bundle, pin, rollout = sys.argv[1:];"
+        "from mlops.deploy.manifest import Pin, Rollout; root, bundle, pin, rollout = sys.argv[1:];"
         "list(roll_out(local, Endpoint('staging', 'small', Path(root)), "
         "Pin.model_validate_json(pin), Path(bundle), Rollout.model_validate_json(rollout)))"
     )

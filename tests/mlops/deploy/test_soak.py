@@ -15,8 +15,8 @@ import pytest
 
 from mlops.deploy import local
 from mlops.deploy.local import control
+from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
-from mlops.gitops.manifest import Limits, Rollout
 from tests.mlops.deploy.bundles import ROWS
 from tests.mlops.deploy.load import Load
 from tests.mlops.deploy.place import Place

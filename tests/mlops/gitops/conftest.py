@@ -96,7 +96,7 @@ class Clone:
 
     def pin(self, environment: str, pin: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""
-        from mlops.gitops import manifest
+        from mlops.deploy import manifest
 
         file = self.root / manifest.path(environment)
         file.write_text(manifest.with_pin(file.read_text(), pin))

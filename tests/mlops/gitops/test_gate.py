@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.core import dataset
-from mlops.core.errors import Refused
-from mlops.core.params import Gate
-from mlops.gitops import contest, gate, rules
-from mlops.gitops.contest import Champion
+from mlops.base.errors import Refused
+from mlops.contract import dataset
+from mlops.contract.params import Gate
+from mlops.gitops import gate, gate_inputs, rules
+from mlops.gitops.gate_inputs import Champion
 
 LIMITS = Gate(
     limits={"roc_auc": 0.6, "calibration_error": 0.2}, margin=0.01, slice_rows=100,
@@ -29,7 +29,7 @@ def flights(finished):
     """The flights' bundle, read as a candidate; to give other scores to."""
     workspace = finished("flights")
     with chdir(workspace.root):
-        return workspace.params(), contest.candidate(workspace.params(), Path())
+        return workspace.params(), gate_inputs.candidate(workspace.params(), Path())
 
 
 class Contest:
@@ -185,7 +185,7 @@ def test_a_champion_is_compared_on_errors_the_right_way_round(finished):
     """For a regression the RMSE falls as the model gets better."""
     workspace = finished("diabetes")
     with chdir(workspace.root):
-        candidate = contest.candidate(workspace.params(), Path())
+        candidate = gate_inputs.candidate(workspace.params(), Path())
     params = workspace.params()
     params = params.model_copy(
         update={
@@ -227,7 +227,7 @@ def test_a_real_bundle_is_accepted_as_its_own_champion(released):
 
 
 def test_the_champion_is_what_git_pins_at_the_base_and_not_what_the_registry_says(released):
-    from mlops.core import tracking
+    from mlops.pipeline import tracking
 
     clone, pinned = released
     clone.retrain(seed=5)
@@ -321,7 +321,7 @@ def test_a_champion_that_has_seen_the_holdout_is_refused(released):
 def narrower(released, monkeypatch):
     """A champion that reads a column which the candidate's features no longer have."""
     clone, pinned = released
-    from mlops.core import bundle
+    from mlops.contract import bundle
 
     read = bundle.read_card
 
@@ -401,8 +401,8 @@ def test_a_branch_that_pins_what_it_has_trained_is_judged_as_any_other(clone):
 
 
 def test_without_the_remote_s_main_line_no_base_is_guessed(clone):
-    from mlops.core.errors import UserError
-    from mlops.gitops import git
+    from mlops.base.errors import UserError
+    from mlops.forge import git
 
     clone.git("update-ref", "-d", "refs/remotes/origin/main")
     with pytest.raises(UserError, match="origin/main: not here; `git fetch origin`"):

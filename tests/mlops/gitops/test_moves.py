@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlops.core.errors import UserError
-from mlops.gitops import git, manifest, move, reconcile, status
+from mlops.base.errors import UserError
+from mlops.deploy import manifest
+from mlops.forge import git
+from mlops.gitops import promotion, reconcile, status
 
 
 @pytest.fixture
@@ -19,17 +21,17 @@ def accepted(clone):
 
 def release(clone, forge):
     with chdir(clone.root):
-        return move.release(clone.params(), Path(), "staging", forge)
+        return promotion.release(clone.params(), Path(), "staging", forge)
 
 
 def promote(clone, forge):
     with chdir(clone.root):
-        return move.promote(Path(), "staging", "production", forge)
+        return promotion.promote(Path(), "staging", "production", forge)
 
 
 def rollback(clone, forge, to=None):
     with chdir(clone.root):
-        return move.rollback(Path(), "production", to, forge)
+        return promotion.rollback(Path(), "production", to, forge)
 
 
 def reconciled(clone, environment):
@@ -124,7 +126,7 @@ def test_uncommitted_changes_are_not_released(accepted, forge):
 
 
 def test_an_unregistered_bundle_is_not_released(accepted, forge):
-    from mlops.core import tracking
+    from mlops.pipeline import tracking
 
     with chdir(accepted.root):
         client, _ = tracking.connect(accepted.params(), Path())
@@ -271,7 +273,7 @@ def test_changed_names_the_environments_that_a_push_changed(twice):
 
 def unreleased(clone, since):
     with chdir(clone.root):
-        return move.unreleased(Path(), "staging", since)
+        return promotion.unreleased(Path(), "staging", since)
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops.core import tracking
-from mlops.core.errors import Refused, UserError
+from mlops.base.errors import Refused, UserError
 from mlops.deploy import local
 from mlops.deploy.local.home import HOME, Home
 from mlops.deploy.target import Endpoint
-from mlops.gitops import reconcile, registry, status
+from mlops.gitops import reconcile, status
+from mlops.pipeline import tracking
+from mlops.registry import aliases
 from tests.mlops.deploy.processes import ended, stop
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def running(clone):
 
 def alias(clone):
     with chdir(clone.root):
-        return registry.alias("wine-model", Path(), "staging")
+        return aliases.alias("wine-model", Path(), "staging")
 
 
 def everything(root):
@@ -146,7 +147,7 @@ def test_a_bundle_that_fails_its_smoke_test_leaves_what_runs(pinned, tmp_path):
 def test_a_bundle_that_scores_otherwise_than_when_it_was_made_is_not_deployed(pinned, tmp_path):
     import pandas as pd
 
-    from mlops.core import bundle
+    from mlops.contract import bundle
 
     clone, made = pinned
     run(clone)
@@ -221,7 +222,7 @@ def test_status_shows_pinned_running_alias_and_age(pinned):
 
 
 def test_a_bundle_that_the_runtime_cannot_load_is_said_in_one_line(pinned, tmp_path):
-    from mlops.core import bundle
+    from mlops.contract import bundle
 
     clone, made = pinned
     garbage = tmp_path / "garbage"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.gitops import gate, markdown, report, verdict
 from mlops.gitops.verdict import Compared
 from tests.forge_server import ForgeServer

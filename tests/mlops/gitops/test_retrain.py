@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.gitops import retrain
 from tests.forge_server import Fault, ForgeServer
 from tests.mlops.gitops.conftest import REPOSITORY, Clone
@@ -31,13 +31,13 @@ COMMAND = (sys.executable, "-c", "from mlops.cli import main; main()", "retrain"
 FLOW = """\
 import sys
 from pathlib import Path
-from mlops.core import pipeline
+from mlops.pipeline import reproduction
 
-with pipeline.alone(Path()):
-    for stage in pipeline.STAGES:
+with reproduction.alone(Path()):
+    for stage in reproduction.STAGES:
         try:
-            made = pipeline.reproduce(stage, Path())
-        except pipeline.StageFailed as failed:
+            made = reproduction.reproduce(stage, Path())
+        except reproduction.StageFailed as failed:
             sys.exit(failed.exit_code)
         print(made.stage, made.how, flush=True)
 """

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from mlops.core import bundle, dataset, metrics
-from mlops.core.files import folder_digest, write_json
-from mlops.core.paths import BUNDLE, EVIDENCE
-from mlops.gitops import manifest
-from mlops.gitops.manifest import Contents, Pin
-from mlops.gitops.store import STORE
+from mlops.base.files import folder_digest, write_json
+from mlops.contract import bundle, dataset
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Contents, Pin
+from mlops.evaluation import metrics
+from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.samples import Sample, lines
 from tests.mlops.serving import bundles
@@ -115,7 +116,7 @@ class Place:
         table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
 
     def params(self, **changes: Any) -> Any:
-        from mlops.core import params
+        from mlops.contract import params
 
         loaded = params.load(REPOSITORY)
         return loaded.model_copy(update={"monitoring": params.Monitoring(**{**LIMITS, **changes})})

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.monitoring import labels, logs
 from tests.mlops.monitoring.place import NOW
 from tests.mlops.serving import bundles

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.monitoring import logs, places
 from mlops.serving import model
 from mlops.serving.metrics import Metrics

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mlops.core import metrics
-from mlops.core.metrics import Interval
+from mlops.evaluation import metrics
+from mlops.evaluation.metrics import Interval
 from mlops.monitoring import labels, logs, performance
 from tests.mlops.monitoring.place import NOW
 from tests.mlops.serving import bundles

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops.core.params import Monitoring
+from mlops.contract.params import Monitoring
 from mlops.monitoring import page, prometheus, summary
 from mlops.monitoring.decision import decide
 from mlops.monitoring.watch import Watched

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 
-from mlops.core.errors import UserError
-from mlops.core.files import folder_digests
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digests
 from mlops.monitoring import watch
 from tests.mlops.monitoring.place import ENVIRONMENT, NOW, ROWS
 from tests.mlops.serving import bundles

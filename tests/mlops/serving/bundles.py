@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops.core import bundle, families, onnx
+from mlops.contract import bundle
+from mlops.training import families, onnx
 
 TASKS = ("binary", "multiclass", "regression")
 FAMILIES = ("lightgbm", "xgboost", "hist_gradient_boosting", "linear")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from mlops.serving.routes import OPEN, ROUTES
 from tests.mlops.serving import bundles, forms
 

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlops.core import bundle, families, onnx
-from mlops.core.errors import Refused, UserError
-from mlops.core.files import folder_digests
+from mlops.base.errors import Refused, UserError
+from mlops.base.files import folder_digests
+from mlops.contract import bundle
 from mlops.serving import batch, model
 from mlops.serving.batch import forest, source, trees
 from mlops.serving.model import Batch
+from mlops.training import families, onnx
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
 PREDICTED = {
@@ -599,7 +600,7 @@ def test_memory_does_not_grow_with_the_rows(made, tmp_path, ending):
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory):
     """Spark on this machine, on whose executors there is no pandas."""
-    from mlops.core import engine
+    from mlops.data import engine
 
     none = tmp_path_factory.mktemp("none")
     (none / "pandas.py").write_text("raise ImportError('no pandas here')")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.mlops.serving import bundles, forms
 
 

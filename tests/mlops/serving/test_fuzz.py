@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.mlops.serving import forms, mutations
 from tests.served import served
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from mlops.serving import graph, model
 from mlops.serving.model import Batch
 from tests.mlops.serving import bundles

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from mlops.serving.tensors import NUMBERS
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.forms import LENGTH, SIZE

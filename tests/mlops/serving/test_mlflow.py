@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import requests
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.mlops.serving import forms
 from tests.served import free_port, served
 

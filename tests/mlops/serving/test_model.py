@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mlops.core import bundle
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract import bundle
 from mlops.serving import graph, model
 from mlops.serving.model import Batch
 from tests.mlops.serving import bundles

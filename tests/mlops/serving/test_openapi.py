@@ -7,7 +7,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from mlops.serving import openapi
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.test_app import READ

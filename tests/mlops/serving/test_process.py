@@ -16,7 +16,7 @@ import time
 import psutil
 import pytest
 
-from mlops.core import bundle
+from mlops.contract import bundle
 from tests.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

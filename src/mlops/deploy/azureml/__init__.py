@@ -13,14 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlops.core.errors import UserError
-from mlops.deploy import specification, trial
+from mlops.base.errors import UserError
+from mlops.base.http import Doing
+from mlops.deploy import smoke_test, specification
 from mlops.deploy.azureml import answers, batch, bodies
 from mlops.deploy.azureml import workspace as assets
 from mlops.deploy.azureml.workspace import ROLE, Workspace
+from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
-from mlops.gitops.http import Doing
-from mlops.gitops.manifest import Pin
 
 NOTE = "mlops.note"
 # Characters of a tag, and the most of the traffic that is mirrored.
@@ -48,7 +48,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     fresh = _deployed(workspace, endpoint, name, bodies.deployment(spec, workspace, location))
     try:
         deployed = answers.reach(workspace, _path(workspace, endpoint), pin.digest)
-        trial.passes(bundle, pin.digest, f"{endpoint.name} in Azure ML", deployed.score)
+        smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Azure ML", deployed.score)
     except UserError:
         if fresh:
             _delete(workspace, endpoint, name)
@@ -93,7 +93,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very bundle score rows, whatever its share; Azure Monitor counts them too."""
-    answer = trial.timed(lambda: reached(endpoint, digest).score(rows))
+    answer = smoke_test.timed(lambda: reached(endpoint, digest).score(rows))
     # A key that was renewed meanwhile is read anew.
     if not answer.scores:
         reached.cache_clear()

@@ -9,11 +9,11 @@ from typing import Any
 
 import requests
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.base.http import TIMEOUT, Doing
 from mlops.deploy import specification
 from mlops.deploy.azureml.workspace import ROLE, Workspace
 from mlops.deploy.target import Health, Row
-from mlops.gitops.http import TIMEOUT, Doing
 
 METRICS = "2023-10-01"
 READER = "Monitoring Reader"

@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
-from mlops.core.errors import UserError
-from mlops.gitops import faults
-from mlops.gitops.faults import Patience
-from mlops.gitops.http import Client, Denied, Doing, Site, Token
+from mlops.base import faults
+from mlops.base.errors import UserError
+from mlops.base.faults import Patience
+from mlops.base.http import Client, Denied, Doing, Site, Token
 
 if TYPE_CHECKING:
     from azure.identity import DefaultAzureCredential

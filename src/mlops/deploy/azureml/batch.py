@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mlops.base.http import Doing
 from mlops.deploy import specification
 from mlops.deploy.azureml import bodies
 from mlops.deploy.azureml.workspace import ROLE, Workspace
 from mlops.deploy.target import Endpoint
-from mlops.gitops.http import Doing
 
 PLACE = bodies.place("batch-endpoint")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops.core.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest
 from mlops.deploy.azureml.workspace import FOLDER, Workspace
 
 Spec = Mapping[str, Any]

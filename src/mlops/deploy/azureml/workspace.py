@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.base.faults import Patience
+from mlops.base.http import Doing, Site
 from mlops.deploy import specification
 from mlops.deploy.azureml.arm import Arm, token
+from mlops.deploy.manifest import Pin
 from mlops.deploy.specification import SHORT
-from mlops.gitops.faults import Patience
-from mlops.gitops.forge import given
-from mlops.gitops.http import Doing, Site
-from mlops.gitops.manifest import Pin
+from mlops.forge.forge import given
 
 # The same variables that Azure ML's MLflow plug-in and its own jobs know.
 SUBSCRIPTION, GROUP = "AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP"

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlops.core.errors import UserError
-from mlops.core.tracking import BUNDLE_TAG
-from mlops.deploy import prometheus, specification, trial
+from mlops.base.errors import UserError
+from mlops.base.http import Doing
+from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
 from mlops.deploy.databricks.endpoint import MANAGE, Entity, Served, Workspace
+from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
-from mlops.gitops.http import Doing
-from mlops.gitops.manifest import Pin
+from mlops.pipeline.tracking import BUNDLE_TAG
 
 SPECIFICATION = Path("infra/databricks/served-entity.yaml")
 # Where an entity keeps its bundle's digest.
@@ -35,7 +35,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     _require(workspace, entity, pin.digest)
     fresh = _served(workspace, endpoint, entity)
     try:
-        trial.passes(bundle, pin.digest, f"{endpoint.name} in Databricks",
+        smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Databricks",
                      lambda rows: workspace.score(endpoint.name, entity["name"], rows))  # fmt: skip
     except UserError:
         if fresh:
@@ -83,7 +83,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very version score rows, whatever its share; Databricks counts them too."""
     workspace, name = api.here(), specification.name_of(digest)
-    return trial.timed(lambda: workspace.score(endpoint.name, name, list(rows)))
+    return smoke_test.timed(lambda: workspace.score(endpoint.name, name, list(rows)))
 
 
 def current(endpoint: Endpoint) -> Running:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mlops.core.errors import UserError
-from mlops.gitops.faults import MOST_REASON, Patience
-from mlops.gitops.forge import given
-from mlops.gitops.http import Client, Denied, Doing, Site, Token, Uncertain
+from mlops.base.errors import UserError
+from mlops.base.faults import MOST_REASON, Patience
+from mlops.base.http import Client, Denied, Doing, Site, Token, Uncertain
+from mlops.forge.forge import given
 
 if TYPE_CHECKING:
     from databricks.sdk.core import Config

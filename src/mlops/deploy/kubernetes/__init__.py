@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlops.core.errors import UserError
-from mlops.deploy import trial
+from mlops.base.errors import UserError
+from mlops.deploy import smoke_test
 from mlops.deploy.kubernetes import health as kubernetes_health
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT, Overlay
+from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
-from mlops.gitops.manifest import Pin
 
 NOTE = "mlops/note"
 WAIT = "330s"
@@ -35,7 +35,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     try:
         _wait(cluster, name)
         _require(cluster, name, pin.digest)
-        trial.passes(bundle, pin.digest, f"{endpoint.name} in Kubernetes",
+        smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Kubernetes",
                      lambda rows: _score(cluster, name, rows))  # fmt: skip
     except UserError:
         if before is None:
@@ -75,7 +75,7 @@ def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     The time it takes is kubectl's as well, for the running version as for the new one.
     """
     cluster, name = _reach(endpoint)[0], objects.name(endpoint, digest)
-    return trial.timed(lambda: _score(cluster, name, rows))
+    return smoke_test.timed(lambda: _score(cluster, name, rows))
 
 
 def current(endpoint: Endpoint) -> Running:

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.deploy import prometheus
 from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, PORT

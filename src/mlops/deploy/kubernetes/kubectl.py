@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from mlops.core.errors import UserError
-from mlops.gitops.faults import MOST_REASON, Fault, Patience
+from mlops.base.errors import UserError
+from mlops.base.faults import MOST_REASON, Fault, Patience
 
 PROGRAM = "kubectl"
 # Who owns the fields that are applied, in the cluster's own books.

@@ -13,11 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.deploy import specification
 from mlops.deploy.kubernetes import kubectl
+from mlops.deploy.manifest import Pin
 from mlops.deploy.target import Endpoint
-from mlops.gitops.manifest import Pin
 
 OVERLAYS = Path("infra/kubernetes/overlays")
 STORE = "MLOPS_BUNDLE_STORE"

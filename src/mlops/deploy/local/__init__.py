@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mlops.core.errors import UserError
-from mlops.core.files import alone, folder_digest, whole_folder
+from mlops.base.errors import UserError
+from mlops.base.files import alone, folder_digest, whole_folder
 from mlops.deploy.local import control, smoke
 from mlops.deploy.local.home import CURRENT, HOME, SAMPLES, STATE, Deployed, Home, State
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
 if TYPE_CHECKING:
-    from mlops.gitops.manifest import Pin
+    from mlops.deploy.manifest import Pin
 
 # Below what systems hand out by themselves; the same wherever an endpoint has the same name.
 FIRST_PORT, PORTS = 20_000, 10_000

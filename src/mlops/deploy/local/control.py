@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 from mlops.deploy.local.home import LOG, PROCESSES, Address, Home, State
 
 LOOPBACK = "127.0.0.1"

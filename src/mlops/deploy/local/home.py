@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlops.core.files import folder_digest
+from mlops.base.files import folder_digest
 
 HOME = Path(".run/local")
 PROCESSES = Path(".run/serving")

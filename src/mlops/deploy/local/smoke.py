@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops.core import bundle
-from mlops.core.errors import UserError
-from mlops.core.files import folder_digest
-from mlops.deploy import trial
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest
+from mlops.contract import bundle
+from mlops.deploy import smoke_test
 
 
 def test(folder: Path) -> None:
@@ -22,7 +22,7 @@ def test(folder: Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"bundle {digest}: does not run here: {reason}") from None
-    trial.require_close(off, f"bundle {digest}: ")
+    smoke_test.require_close(off, f"bundle {digest}: ")
 
 
 def _off(folder: Path) -> float:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from mlops.core.errors import MENDABLE, UserError
+from mlops.base.errors import MENDABLE, UserError
 from mlops.serving import server
 
 

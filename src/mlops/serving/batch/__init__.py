@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mlops.core.engine import Engine
+    from mlops.data.engine import Engine
     from mlops.serving.batch.output import Receipt
     from mlops.serving.batch.source import Piece, Source
     from mlops.serving.batch.work import Work

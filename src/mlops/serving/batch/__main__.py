@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlops.core import stage
+from mlops.pipeline import stage
 from mlops.serving import batch
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from mlops.core.bundle import Array
+from mlops.contract.bundle import Array
 
 # Rows of a block, so that what is made of them stays in the cache; its turns fill whole words.
 BLOCK = 4096

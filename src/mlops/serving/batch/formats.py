@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from mlops.core.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest
 
 # Rows decoded at a time, and bytes of a file read at a time.
 BATCH = 2**16

@@ -19,8 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlops.core.errors import Refused, UserError
-from mlops.core.files import read_json
+from mlops.base.errors import Refused, UserError
+from mlops.base.files import read_json
 
 
 class Job(BaseModel):

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from mlops.core.bundle import Array
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.contract.bundle import Array
 from mlops.serving.batch.formats import KINDS, Duck, Lost, Place
 
 ROWS = 2**16

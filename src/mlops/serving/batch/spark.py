@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops.core import engine
-from mlops.core.errors import UserError
+from mlops.base.errors import UserError
+from mlops.data import engine
 from mlops.serving.batch import source, table, trees
 from mlops.serving.batch.formats import KINDS, Place
 from mlops.serving.batch.output import Job, Output, Receipt

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.core.bundle import Array, Card
-from mlops.core.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest
+from mlops.contract.bundle import Array, Card
 from mlops.serving.model import Batch, Model
 
 # What a CSV file says where it has no value, as for the tables that are trained on.

@@ -14,8 +14,8 @@ import onnx
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper
 
-from mlops.core import bundle
-from mlops.core.bundle import Array
+from mlops.contract import bundle
+from mlops.contract.bundle import Array
 from mlops.serving import graph, model
 from mlops.serving.batch import table
 from mlops.serving.batch.forest import Forest, Unfit, forest

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from pydantic import ValidationError
 
-from mlops.core.errors import UserError
-from mlops.core.files import read_json, write_json
+from mlops.base.errors import UserError
+from mlops.base.files import read_json, write_json
 from mlops.serving.batch.output import Job, Output, Receipt, alone, aside, publish
 
 ORIGIN = (pa.field("file", pa.string()), pa.field("row", pa.int64()))

@@ -1,0 +1,142 @@
+"""A pinned revision of the repository, with the environment of its own lock, for a scheduled run.
+
+Who starts a run has an interpreter and libraries of another revision. Here the run's own are made
+ready in the current folder, and take the process over:
+
+    revisions/COMMIT      a clone for each revision
+    environments/LOCK     an environment for each lock, made once
+
+What outlives a revision (DVC's cache, what is deployed here) stays in the repository that the
+folder lies in; where there is none, in the folder itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from mlops.base.errors import UserError
+from mlops.base.files import alone, whole_folder
+
+REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
+LOCKS = ("requirements.lock", "pyproject.toml")
+KEPT = (".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored", "mlruns")
+# Says that this process runs a revision already, and which.
+ENTERED = "MLOPS_CHECKOUT"
+
+
+def enter(repository: str, revision: str) -> dict[str, str]:
+    """Go on as a process of `repository` at the commit `revision`; gives its `directory`.
+
+    The process is replaced by one with the revision's code and environment, in which this returns.
+    Raises UserError when the revision can't be had.
+    """
+    if Path(os.environ.get(ENTERED, "")).name != revision:
+        folder = ready(repository, revision, Path.cwd())
+        # Prefect's settings for the repository lie there too.
+        os.chdir(folder)
+        os.execve(*_process(folder))
+    return {"directory": os.environ[ENTERED]}
+
+
+def ready(repository: str, revision: str, workspace: Path) -> Path:
+    """The revision's folder, with its environment, held for as long as this process lives."""
+    folder = workspace / REVISIONS / revision
+    with alone(workspace):
+        if not folder.is_dir():
+            _clone(repository, revision, folder)
+            _link_kept(workspace, folder)
+        held = [_hold(folder), _hold(_environment(workspace, folder))]
+        _remove_unused(workspace)
+        _make_setup(folder)
+    for lock in held:
+        os.set_inheritable(lock, True)
+    return folder
+
+
+def _clone(repository: str, revision: str, folder: Path) -> None:
+    with whole_folder(folder) as aside:
+        _run(["git", "clone", "--quiet", "--no-checkout", repository, str(aside)])
+        _run(["git", "checkout", "--quiet", "--detach", revision], aside)
+
+
+def _link_kept(workspace: Path, folder: Path) -> None:
+    """What outlives the revision is one and the same for all."""
+    home = next((p for p in workspace.parents if (p / ".dvc").is_dir()), workspace)
+    for name in KEPT:
+        (home / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(home / name)
+    with (folder / ".git/info/exclude").open("a") as excluded:
+        excluded.writelines(f"/{name}\n" for name in (*KEPT, ".venv"))
+
+
+def environment_of(content: bytes) -> Path:
+    """Where the environment of a lock lies, below the workspace."""
+    return ENVIRONMENTS / hashlib.sha256(content).hexdigest()[:16]
+
+
+def _environment(workspace: Path, folder: Path) -> Path:
+    """The environment of the clone's lock, `.venv` there; empty when nobody had this lock yet."""
+    content = b"".join((folder / name).read_bytes() for name in LOCKS)
+    place = workspace / environment_of(content)
+    place.mkdir(parents=True, exist_ok=True)
+    if not (folder / ".venv").is_symlink():
+        (folder / ".venv").symlink_to(place)
+    return place
+
+
+def _make_setup(folder: Path) -> None:
+    # To make, the environment is as old as the lock that it was made from.
+    for name in LOCKS:
+        os.utime(folder / name, (0, 0))
+    interpreter = f"PYTHON={getattr(sys, '_base_executable', sys.executable)}"
+    _run(["make", "--silent", "setup", interpreter], folder)
+
+
+def _hold(place: Path) -> int:
+    """A hold on a folder for as long as this process lives, whatever it becomes."""
+    lock = os.open(place, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def _remove_unused(workspace: Path) -> None:
+    """Revisions and environments that no process holds: a disk is not endless."""
+    for place in [*workspace.glob(f"{REVISIONS}/*"), *workspace.glob(f"{ENVIRONMENTS}/*")]:
+        lock = os.open(place, os.O_RDONLY)
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(place)
+        finally:
+            os.close(lock)
+
+
+def _process(folder: Path) -> tuple[str, list[str], dict[str, str]]:
+    """Prefect's engine in the revision's environment; what a run is comes by the variables."""
+    environment = {
+        **os.environ,
+        ENTERED: str(folder),
+        "PATH": os.pathsep.join([str(folder / ".venv/bin"), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "src")]),
+        "VIRTUAL_ENV": str(folder / ".venv"),
+    }
+    interpreter = str(folder / ".venv/bin/python")
+    return interpreter, [interpreter, "-m", "prefect.engine"], environment
+
+
+def _run(command: list[str], folder: Path | None = None) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise UserError(f"{' '.join(command[:2])}: {said[-1]}")

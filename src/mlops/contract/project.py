@@ -1,0 +1,110 @@
+"""The project named in `params.yaml`, loaded by that name: its tables, features and models."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from mlops.base.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+Task = Literal["binary", "multiclass", "regression"]
+TASKS = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the project's `features.py` says of the feature table.
+
+    `features` maps each input column to its unit or meaning; `slices` are the columns by which
+    the holdout is looked at; `baseline` is the single feature that the model must beat.
+    """
+
+    build: Callable[[Mapping[str, Any]], Any]
+    key: str
+    day: str
+    target: str
+    features: dict[str, str]
+    slices: tuple[str, ...]
+    baseline: str
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of the feature table, in their order."""
+        names = [self.key, self.day, self.target, *self.features, *self.slices]
+        return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the project's `models.py` says: the task, the search space, the first trials."""
+
+    task: Task
+    space: dict[str, dict[str, Any]]
+    first: list[dict[str, Any]]
+
+
+def tables(project: str) -> dict[str, type[pa.DataFrameModel]]:
+    """The Pandera schema of each raw table, by the table's name."""
+    return cast("dict[str, type[pa.DataFrameModel]]", _constant(_part(project, "tables"), "TABLES"))
+
+
+def features(project: str) -> Features:
+    """The project's feature function and the roles of its columns."""
+    part = _part(project, "features")
+    return Features(
+        build=_constant(part, "features"),
+        key=_constant(part, "KEY"),
+        day=_constant(part, "DAY"),
+        target=_constant(part, "TARGET"),
+        features=dict(_constant(part, "FEATURES")),
+        slices=tuple(_constant(part, "SLICES")),
+        baseline=_constant(part, "BASELINE"),
+    )
+
+
+def forget(project: str) -> None:
+    """Drop the project's modules, so that the next import binds them to the engine spoken then."""
+    for name in [name for name in sys.modules if name.split(".")[0] == project]:
+        del sys.modules[name]
+
+
+def models(project: str) -> Models:
+    """The project's task and search space."""
+    part = _part(project, "models")
+    task = _constant(part, "TASK")
+    if task not in TASKS:
+        raise UserError(f"{part.__file__}: TASK: found {task!r}, expected one of {TASKS}")
+    return Models(task, dict(_constant(part, "SPACE")), list(_constant(part, "FIRST")))
+
+
+def _part(project: str, name: str) -> ModuleType:
+    if importlib.util.find_spec(project) is None:
+        raise UserError(
+            f"params.yaml: project: found {project!r}, expected a package under src/ "
+            f"with tables.py, features.py and models.py{nearest(project, _projects())}"
+        )
+    if importlib.util.find_spec(f"{project}.{name}") is None:
+        raise UserError(f"{project}/{name}.py: not found; every project has one")
+    return importlib.import_module(f"{project}.{name}")
+
+
+def _projects() -> list[str]:
+    """The packages on the path that look like a project."""
+    found = [path.parent for place in sys.path for path in Path(place).glob("*/tables.py")]
+    return [path.name for path in found if (path / "features.py").exists()]
+
+
+def _constant(part: ModuleType, name: str) -> Any:
+    try:
+        return getattr(part, name)
+    except AttributeError:
+        raise UserError(f"{part.__file__}: {name} is missing") from None

@@ -1,0 +1,37 @@
+"""What a stage says of its output, saved beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlops.base.errors import UserError
+from mlops.contract.paths import RESULT, not_found
+
+
+class Result(BaseModel):
+    """What a stage says of its output: saved beside it, so that a restored stage says the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def save(self, folder: Path) -> None:
+        """Write the result beside the output that it speaks of."""
+        (folder / RESULT).write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what an earlier run said. Raises UserError when that stage has not run."""
+        path = folder / RESULT
+        try:
+            return cls.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            raise UserError(not_found(path)) from None
+        except ValidationError as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+
+    @property
+    def line(self) -> str:
+        """What came out, for the screen."""
+        raise NotImplementedError

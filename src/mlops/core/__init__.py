@@ -1,1 +1,0 @@
-"""The ground floor: what every stage stands on, and nothing that knows a stage."""

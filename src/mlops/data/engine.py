@@ -1,0 +1,115 @@
+"""One PySpark dialect, two engines: DuckDB through SQLFrame (no JVM), or Spark itself."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlops.base.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Engine = Literal["duckdb", "spark"]
+
+
+def start(engine: Engine) -> Any:
+    """A Spark session, or DuckDB behind the same interface.
+
+    Raises UserError when Spark is asked for and there is no Java to run it.
+    """
+    return _spark() if engine == "spark" else _duckdb()
+
+
+@contextmanager
+def spoken(engine: Engine) -> Iterator[None]:
+    """While open, the engine answers to the name `pyspark.sql`: import and run the features in it.
+
+    Close it before anything else is imported: Hyperopt and MLflow need the real PySpark.
+    """
+    if engine == "spark":
+        yield
+        return
+    import sqlframe
+
+    # SQLFrame grows trees of a million small objects, which the collector would walk in vain.
+    gc.disable()
+    try:
+        with sqlframe.activate_context("duckdb"):
+            yield
+    finally:
+        gc.enable()
+
+
+def read(session: Any, folder: Path) -> Any:
+    """The Parquet files of one table's folder, as a DataFrame of the session's engine."""
+    return session.read.parquet(str(folder.resolve() / "*.parquet"))
+
+
+def collect(frame: Any) -> pa.Table:
+    """All rows of an engine's DataFrame, in no particular order."""
+    return frame.toArrow()
+
+
+def _duckdb() -> Any:
+    import duckdb
+    from sqlframe.duckdb import DuckDBSession
+
+    # Instants are UTC without a zone, so no extension has to be fetched to know any zone.
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    session = DuckDBSession.builder.config("sqlframe.conn", connection).getOrCreate()
+    # Left open, it has DuckDB print pages of "leaked" as the interpreter ends.
+    atexit.register(session._udf_conn.close)
+    return session
+
+
+def _spark() -> Any:
+    from pyspark.sql import SparkSession
+
+    # Workers must run this interpreter, whatever `python3` is on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = (
+        SparkSession.builder.appName("mlops")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+    )
+    if os.environ.get("SPARK_REMOTE"):
+        return builder.getOrCreate()
+    _require_java()
+    session = (
+        builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or _share(4))
+        # Joining to a table that is copied whole costs half of sorting both.
+        .config("spark.sql.autoBroadcastJoinThreshold", _share(96))
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        # Many, of which Spark joins the small ones: few would each outgrow the memory.
+        .config("spark.sql.shuffle.partitions", str(32 * (os.cpu_count() or 1)))
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _share(parts: int) -> str:
+    """One part of this machine's memory, in Spark's words."""
+    import psutil
+
+    return f"{psutil.virtual_memory().total // parts // 2**20}m"
+
+
+def _require_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if not (home and (Path(home) / "bin" / "java").exists()) and not shutil.which("java"):
+        raise UserError(
+            "params.yaml: engine: found 'spark', but no Java on the PATH or in JAVA_HOME; "
+            "install Java 17, set SPARK_REMOTE to a Spark Connect server, or set 'duckdb'"
+        )

@@ -1,0 +1,127 @@
+"""Featurize: run the project's PySpark code on the raw tables, and set the holdout apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.base.errors import UserError
+from mlops.base.files import whole_folder
+from mlops.contract import project
+from mlops.contract.dataset import HOLDOUT, TRAINING, typed, write
+from mlops.contract.params import Params
+from mlops.contract.paths import FEATURES, RAW, not_found
+from mlops.contract.result import Result
+from mlops.data import engine
+from mlops.pipeline import stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class Featurized(Result):
+    """Rows of each part, what was left out and why, null shares and the target's mean."""
+
+    rows: dict[str, int]
+    dropped: dict[str, int]
+    days: dict[str, tuple[dt.date, dt.date]]
+    null_share: dict[str, float]
+    target_mean: dict[str, float]
+    features: int
+
+    @property
+    def line(self) -> str:
+        left_out = ", ".join(f"{rows:,} {why}" for why, rows in self.dropped.items() if rows)
+        return (
+            f"{self.features} features, {self.rows['training']:,} rows to train on, "
+            f"{self.rows['holdout']:,} held out; left out: {left_out or 'none'}"
+        )
+
+
+def run(params: Params, root: Path) -> Featurized:
+    """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key.
+
+    Raises UserError when the features are not what the project declares.
+    """
+    spec, rows = _built(params, root)
+    table = typed(rows, spec)
+    known = table[table[spec.target].notna()]
+    _require_unique(table, spec.key)
+    _require_two_outcomes(known, spec)
+    first_held_out = params.data.until - dt.timedelta(days=params.split.holdout_days - 1)
+    held_out = known[spec.day].dt.date >= first_held_out
+    parts = {"training": known[~held_out], "holdout": known[held_out]}
+    _require_rows(parts, params, first_held_out)
+    result = _summary(parts, spec, {"without an outcome": len(table) - len(known)})
+    with whole_folder(root / FEATURES) as folder:
+        write(parts["training"], folder / TRAINING)
+        write(parts["holdout"], folder / HOLDOUT)
+        result.save(folder)
+    return result
+
+
+def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
+    """The project's features as the engine makes them of the raw tables, in no order."""
+    session = engine.start(params.engine)
+    raw = {table.name: engine.read(session, table) for table in _tables(root)}
+    project.forget(params.project)
+    with engine.spoken(params.engine):
+        spec = project.features(params.project)
+        return spec, engine.collect(spec.build(raw))
+
+
+def _tables(root: Path) -> list[Path]:
+    """The folders that ingest wrote, one for each table."""
+    folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
+    if not folders:
+        raise UserError(not_found(root / RAW))
+    return folders
+
+
+def _require_unique(table: pd.DataFrame, key: str) -> None:
+    twice = table[key][table[key].duplicated()]
+    if len(twice):
+        raise UserError(
+            f"features: {key}: {len(twice)} rows share a key, such as {twice.iloc[0]!r}"
+        )
+
+
+def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:
+    outcomes = known[spec.target].unique()
+    if len(outcomes) < 2:
+        found = f"only {outcomes[0]}" if len(outcomes) else "no outcome"
+        raise UserError(
+            f"features: {spec.target}: found {found}, expected at least two different outcomes"
+        )
+
+
+def _require_rows(parts: dict[str, pd.DataFrame], params: Params, first: dt.date) -> None:
+    for name, rows in parts.items():
+        if rows.empty:
+            raise UserError(
+                f"params.yaml: split.holdout_days: found {params.split.holdout_days}; a holdout "
+                f"from {first} to {params.data.until} leaves the {name} part without rows"
+            )
+
+
+def _summary(
+    parts: dict[str, pd.DataFrame], spec: project.Features, dropped: dict[str, int]
+) -> Featurized:
+    training = parts["training"]
+    return Featurized(
+        rows={name: len(rows) for name, rows in parts.items()},
+        dropped=dropped,
+        days={
+            name: (rows[spec.day].min().date(), rows[spec.day].max().date())
+            for name, rows in parts.items()
+        },
+        null_share={f: round(float(training[f].isna().mean()), 6) for f in spec.features},
+        target_mean={name: round(float(r[spec.target].mean()), 6) for name, r in parts.items()},
+        features=len(spec.features),
+    )
+
+
+if __name__ == "__main__":
+    stage.main("featurize", run)

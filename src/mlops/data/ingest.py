@@ -1,0 +1,107 @@
+"""Ingest: read the raw tables, check them against their schemas, keep them as Parquet."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.base.errors import UserError
+from mlops.base.files import whole_folder
+from mlops.contract import project
+from mlops.contract.params import Params
+from mlops.contract.paths import RAW
+from mlops.contract.result import Result
+from mlops.pipeline import stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Spark reads no nanoseconds.
+FORMAT: dict[str, Any] = {
+    "index": False,
+    "coerce_timestamps": "us",
+    "allow_truncated_timestamps": True,
+}
+
+
+class Ingested(Result):
+    """Rows kept of each table, and the days that they span."""
+
+    rows: dict[str, int]
+    since: dt.date
+    until: dt.date
+
+    @property
+    def line(self) -> str:
+        largest = max(self.rows, key=lambda name: self.rows[name])
+        span = f"{self.since} to {self.until}"
+        return f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {span}"
+
+
+def run(params: Params, root: Path) -> Ingested:
+    """Write one folder of Parquet files per table, one file a month where the table has days.
+
+    Raises UserError when the source or a table is not as it should be; nothing is written then.
+    """
+    from mlops.data.validation import day_column, validated
+
+    schemas = project.tables(params.project)
+    source = importlib.import_module(f"mlops.data.sources.{params.data.source}")
+    raw = validated(source.read(params.data.location, schemas), schemas)
+    days = {name: day_column(schema) for name, schema in schemas.items()}
+    tables = {name: _until(rows, days[name], params.data.until) for name, rows in raw.items()}
+    _require_every_month(tables, days, params.data.until)
+    result = _summary(tables, days, params.data.until)
+    with whole_folder(root / RAW) as folder:
+        for name, rows in tables.items():
+            _write(rows, days[name], folder / name)
+        result.save(folder)
+    return result
+
+
+def _until(rows: pd.DataFrame, day: str | None, until: dt.date) -> pd.DataFrame:
+    return rows if day is None else rows[rows[day].dt.date <= until]
+
+
+def _require_every_month(
+    tables: dict[str, pd.DataFrame], days: dict[str, str | None], until: dt.date
+) -> None:
+    import pandas as pd
+
+    for name, rows in tables.items():
+        day = days[name]
+        if day is None:
+            continue
+        if rows.empty:
+            raise UserError(f"{name}.{day}: no rows up to data.until, {until}")
+        found = set(rows[day].dt.to_period("M"))
+        lost = [str(m) for m in pd.period_range(min(found), until, freq="M") if m not in found]
+        if lost:
+            raise UserError(
+                f"{name}.{day}: no rows in {', '.join(lost)}; expected every month "
+                f"from {min(found)} to data.until, {until}"
+            )
+
+
+def _summary(
+    tables: dict[str, pd.DataFrame], days: dict[str, str | None], until: dt.date
+) -> Ingested:
+    first = [tables[name][day].min() for name, day in days.items() if day is not None]
+    since = min(first).date() if first else until
+    return Ingested(rows={n: len(t) for n, t in tables.items()}, since=since, until=until)
+
+
+def _write(rows: pd.DataFrame, day: str | None, folder: Path) -> None:
+    folder.mkdir()
+    if day is None:
+        rows.to_parquet(folder / "all.parquet", **FORMAT)
+        return
+    # A file a month: when a month arrives, the remote receives that month alone.
+    for month, part in rows.groupby(rows[day].dt.strftime("%Y-%m"), sort=True):
+        part.to_parquet(folder / f"{month}.parquet", **FORMAT)
+
+
+if __name__ == "__main__":
+    stage.main("ingest", run)

@@ -1,0 +1,40 @@
+"""Raw tables from the CSV files inside an installed Python package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mlops.base.errors import UserError, nearest
+from mlops.data.sources.files import ENDINGS, read_file
+
+
+def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Read `<name>.csv` or `<name>.csv.zip` for each name, without importing the package.
+
+    Raises UserError when the package or one of the files is not there.
+    """
+    try:
+        listed = importlib.metadata.distribution(location).files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"params.yaml: data.location: found {location!r}, expected an installed package"
+            f"{nearest(location, _installed())}"
+        ) from None
+    files = {
+        Path(str(file)).name.split(".")[0]: Path(str(file.locate()))
+        for file in listed
+        if str(file).endswith(ENDINGS)
+    }
+    missing = [name for name in names if name not in files]
+    if missing:
+        known = ", ".join(sorted(files)) or "none"
+        raise UserError(f"package {location}: no table {missing[0]!r}; it has {known}")
+    return {name: read_file(str(files[name])) for name in names}
+
+
+def _installed() -> list[str]:
+    return [str(package.name) for package in importlib.metadata.distributions()]

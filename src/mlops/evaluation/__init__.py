@@ -1,0 +1,4 @@
+"""The evidence for a bundle: evaluate, metrics, baselines and the report.
+
+Imports the rooms up to `training`. A new metric goes to `metrics.py`, a chart to `report/`.
+"""

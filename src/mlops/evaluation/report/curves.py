@@ -1,0 +1,145 @@
+"""What a prediction looks like drawn: small tables of at most 200 points, for plots and reports.
+
+Arguments are as in `mlops.evaluation.metrics`; every table depends on nothing but them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mlops.contract.project import Task
+from mlops.evaluation.weighted import CALIBRATION_BINS, Array, equal_weight_bins
+
+POINTS = 200
+HISTOGRAM_BINS = 40
+
+
+def curves(
+    task: Task, y: Array, prediction: Array, threshold: float | None
+) -> dict[str, pd.DataFrame]:
+    """Draw every table that applies to the task, by the name of the function that makes it.
+
+    binary: roc_curve, precision_recall_curve, calibration_curve, score_histogram and
+    confusion_matrix (at the threshold; needs one). multiclass: calibration_curve of the most
+    likely class and confusion_matrix. regression: predicted_vs_actual and residual_histogram.
+    """
+    if task == "regression":
+        return {
+            "predicted_vs_actual": predicted_vs_actual(y, prediction),
+            "residual_histogram": residual_histogram(y, prediction),
+        }
+    if task == "multiclass":
+        likely = prediction.argmax(axis=1)
+        return {
+            "calibration_curve": calibration_curve(likely == y, prediction.max(axis=1)),
+            "confusion_matrix": confusion_matrix(y, likely, classes=prediction.shape[1]),
+        }
+    if threshold is None:
+        raise ValueError("threshold: None, expected a probability for a binary task")
+    return {
+        "roc_curve": roc_curve(y, prediction),
+        "precision_recall_curve": precision_recall_curve(y, prediction),
+        "calibration_curve": calibration_curve(y, prediction),
+        "score_histogram": score_histogram(y, prediction),
+        "confusion_matrix": confusion_matrix(y, prediction >= threshold, classes=2),
+    }
+
+
+def roc_curve(y: Array, probability: Array) -> pd.DataFrame:
+    """Columns fpr, tpr, threshold, from (0, 0) to (1, 1); points evenly spaced along the curve."""
+    from sklearn import metrics
+
+    fpr, tpr, threshold = metrics.roc_curve(y, probability)
+    kept = _evenly_spaced(fpr + tpr)
+    # The first threshold is infinite: the point where nothing is called positive.
+    threshold = np.where(np.isfinite(threshold), threshold, 1.0)
+    return pd.DataFrame({"fpr": fpr[kept], "tpr": tpr[kept], "threshold": threshold[kept]})
+
+
+def precision_recall_curve(y: Array, probability: Array) -> pd.DataFrame:
+    """Columns recall, precision, threshold, by rising recall, evenly spaced along it."""
+    from sklearn import metrics
+
+    precision, recall, threshold = metrics.precision_recall_curve(y, probability)
+    # The last point, precision 1 at recall 0, is a convention without a threshold: left out.
+    precision, recall, threshold = precision[-2::-1], recall[-2::-1], threshold[::-1]
+    kept = _evenly_spaced(recall)
+    return pd.DataFrame(
+        {"recall": recall[kept], "precision": precision[kept], "threshold": threshold[kept]}
+    )
+
+
+def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
+    """Columns predicted (mean), observed (rate), low, high (95 %), rows; bins of equal weight.
+
+    The bounds are Wilson's score interval (1927), which stays within 0..1 for rare outcomes.
+    """
+    bins = _bins(probability, CALIBRATION_BINS)
+    groups = pd.DataFrame({"predicted": probability, "observed": outcome}).astype(float)
+    table = groups.groupby(bins).mean()
+    rows = groups.groupby(bins).size()
+    z = 1.959964
+    centre = (table["observed"] + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    variance = table["observed"] * (1 - table["observed"]) / rows + (z / (2 * rows)) ** 2
+    half = z * np.sqrt(variance) / (1 + z**2 / rows)
+    table = table.assign(low=(centre - half).clip(0), high=(centre + half).clip(upper=1), rows=rows)
+    return table.reset_index(drop=True)
+
+
+def score_histogram(y: Array, probability: Array) -> pd.DataFrame:
+    """Columns low, high (bounds of the bin), negative, positive: rows by label, over 0..1."""
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    negative, positive = (np.histogram(probability[y == label], edges)[0] for label in (0, 1))
+    return pd.DataFrame(
+        {"low": edges[:-1], "high": edges[1:], "negative": negative, "positive": positive}
+    )
+
+
+def confusion_matrix(y: Array, called: Array, *, classes: int) -> pd.DataFrame:
+    """Columns actual, predicted, rows: one line for each of classes x classes pairs."""
+    actual, predicted = np.divmod(np.arange(classes**2), classes)
+    pairs = np.asarray(y, dtype=np.intp) * classes + np.asarray(called, dtype=np.intp)
+    rows = np.bincount(pairs, minlength=classes**2)
+    return pd.DataFrame({"actual": actual, "predicted": predicted, "rows": rows})
+
+
+def predicted_vs_actual(y: Array, prediction: Array) -> pd.DataFrame:
+    """Columns predicted (mean), actual (mean), low, high (10 % and 90 % of y), rows, per bin."""
+    bins = _bins(prediction, 2 * CALIBRATION_BINS)
+    predicted = pd.Series(prediction).groupby(bins).mean()
+    actual = pd.Series(y).astype(float).groupby(bins)
+    table = pd.DataFrame(
+        {
+            "predicted": predicted,
+            "actual": actual.mean(),
+            "low": actual.quantile(0.1),
+            "high": actual.quantile(0.9),
+            "rows": actual.size(),
+        }
+    )
+    return table.reset_index(drop=True)
+
+
+def residual_histogram(y: Array, prediction: Array) -> pd.DataFrame:
+    """Columns low, high (bounds of the bin), rows, of predicted less actual.
+
+    The outermost half percent on either side is counted in the outermost bins.
+    """
+    residual = prediction - y
+    first, last = np.percentile(residual, [0.5, 99.5])
+    rows, edges = np.histogram(np.clip(residual, first, last), HISTOGRAM_BINS)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": rows})
+
+
+def _bins(values: Array, bins: int) -> Array:
+    _, group, weight = np.unique(values, return_inverse=True, return_counts=True)
+    numbers: Array = equal_weight_bins(weight, bins)[group]
+    return numbers
+
+
+def _evenly_spaced(position: Array) -> Array:
+    """Indices of at most POINTS positions (ascending), first and last included."""
+    last = len(position) - 1
+    wanted = np.linspace(position[0], position[-1], POINTS - 1)
+    return np.union1d(np.searchsorted(position, wanted).clip(max=last), [last])

@@ -1,0 +1,47 @@
+"""The evaluation report: one HTML page that needs nothing but itself.
+
+The page depends on its content alone, to the byte: no time, no host, no random id. Charts are SVG
+paths computed here and styled by the template, so that they follow light, dark and print.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from mlops.evaluation.metrics import main_metric
+from mlops.evaluation.report import charts, plane, tables, wording
+from mlops.evaluation.report.content import ReportContent
+
+
+def render(content: ReportContent) -> str:
+    """Write the page. Raises KeyError when a metric or a column it relies on is absent."""
+    name, greater_is_better = main_metric(content.task)
+    return template(Path(__file__).parent / "report.html.j2").render(
+        content=content,
+        model=content.model,
+        main=name,
+        greater_is_better=greater_is_better,
+        verdict=tables.verdict(content),
+        ladder=tables.ladder(content),
+        charts=charts.charts(content),
+        confusion=tables.confusion(content),
+        slices=tables.slices(content),
+        importance=tables.importance(content.importance),
+        search=charts.search(content.search),
+        size=(plane.WIDTH, plane.HEIGHT, plane.LEFT, plane.RIGHT, plane.TOP, plane.BOTTOM),
+    )
+
+
+def template(file: Path) -> jinja2.Template:
+    """A page's template; one that lies elsewhere may extend this folder's `report.html.j2`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([file.parent, Path(__file__).parent], encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=wording.number, metric=wording.metric_name)
+    return environment.get_template(file.name)

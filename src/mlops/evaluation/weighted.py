@@ -1,0 +1,224 @@
+"""Metrics as functions of row weights: a weight of 2 is the row given twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops.contract.project import Task
+
+Array = NDArray[Any]
+Metrics = dict[str, float]
+
+CALIBRATION_BINS = 10
+_SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
+
+
+def scorer(
+    task: Task, y: Array, prediction: Array, threshold: float | None
+) -> Callable[[Array], Metrics]:
+    """Prepare the metrics of a task, as `metrics.score` names them, to be asked of row weights.
+
+    Raises ValueError as `checked` does, and for a binary task without a threshold.
+    """
+    y, prediction = checked(task, y, prediction)
+    if task == "regression":
+        return _regression(y, prediction)
+    if task == "multiclass":
+        return _multiclass(y.astype(np.intp), prediction)
+    if threshold is None:
+        raise ValueError("threshold: None, expected a probability for a binary task")
+    return _binary(y, prediction, threshold)
+
+
+def checked(task: Task, y: Array, prediction: Array) -> tuple[Array, Array]:
+    """Turn both into floats of double precision.
+
+    Raises ValueError for shapes that disagree, values that are not finite, labels out of range.
+    """
+    y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    dimensions = 2 if task == "multiclass" else 1
+    if y.ndim != 1 or prediction.ndim != dimensions or len(y) != len(prediction) or not len(y):
+        expected = "(n,) and (n, k)" if dimensions == 2 else "(n,) and (n,)"
+        found = f"{y.shape} and {prediction.shape}"
+        raise ValueError(f"y and prediction: shapes {found}, expected {expected} with n > 0")
+    if not (np.isfinite(y).all() and np.isfinite(prediction).all()):
+        raise ValueError("y and prediction: missing or infinite values, expected finite numbers")
+    classes = {"binary": 2, "multiclass": prediction.shape[-1]}.get(task)
+    if classes and not np.isin(y, np.arange(classes)).all():
+        raise ValueError(f"y: values from {y.min():g} to {y.max():g}, expected 0..{classes - 1}")
+    return y, prediction
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Rows sorted once by score; `scores` are the distinct ones, ascending."""
+
+    scores: Array
+    order: Array
+    starts: Array
+
+    @classmethod
+    def of(cls, score: Array) -> _Ranking:
+        order = np.argsort(score, kind="stable")
+        ordered = score[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        return cls(ordered[starts], order, starts)
+
+    def totals(self, weights: Array) -> Array:
+        """Sum the weights of the rows of each distinct score."""
+        totals: Array = np.add.reduceat(weights[self.order], self.starts)
+        return totals
+
+
+def _binary(y: Array, probability: Array, threshold: float) -> Callable[[Array], Metrics]:
+    ranking = _Ranking.of(probability)
+    alarm = probability >= threshold
+    likelihood = np.where(y == 1, probability, 1 - probability)
+    losses = _log_losses(likelihood), (probability - y) ** 2, alarm == y, alarm * y, alarm
+
+    def metrics(weights: Array) -> Metrics:
+        log_loss, brier, accuracy, hits, alarms = _means(losses, weights)
+        positive = ranking.totals(weights * y)
+        total = ranking.totals(weights)
+        rate = float(positive.sum() / total.sum())
+        return {
+            "roc_auc": _roc_auc(positive, total - positive),
+            "average_precision": _average_precision(positive, total),
+            "log_loss": log_loss,
+            "brier": brier,
+            "calibration_error": _calibration_error(ranking.scores, positive, total),
+            "accuracy": accuracy,
+            "precision": _ratio(hits, alarms),
+            "recall": _ratio(hits, rate),
+            "f1": _ratio(2 * hits, alarms + rate),
+        }
+
+    return metrics
+
+
+def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
+    classes = probability.shape[1]
+    likely, confidence = probability.argmax(axis=1), probability.max(axis=1)
+    is_class = y[:, None] == np.arange(classes)
+    rankings = [_Ranking.of(column) for column in probability.T]
+    top = _Ranking.of(confidence)
+    correct = likely == y
+    squares = ((probability - is_class) ** 2).sum(axis=1)
+    losses = _log_losses(probability[np.arange(len(y)), y]), squares, correct
+
+    def metrics(weights: Array) -> Metrics:
+        log_loss, brier, accuracy = _means(losses, weights)
+        areas = [
+            _roc_auc(ranking.totals(weights * own), ranking.totals(weights * ~own))
+            for ranking, own in zip(rankings, is_class.T, strict=True)
+        ]
+        cells = np.bincount(y * classes + likely, weights=weights, minlength=classes**2)
+        return {
+            "roc_auc": _mean_of_defined(areas),
+            "log_loss": log_loss,
+            "brier": brier,
+            "calibration_error": _calibration_error(
+                top.scores, top.totals(weights * correct), top.totals(weights)
+            ),
+            "accuracy": accuracy,
+            **_macro_averages(cells.reshape(classes, classes)),
+        }
+
+    return metrics
+
+
+def _regression(y: Array, prediction: Array) -> Callable[[Array], Metrics]:
+    error = prediction - y
+    ranking = _Ranking.of(np.abs(error))
+    # Centred first: the variance is then a difference of numbers of its own size.
+    centred = y - y.mean()
+    moments = np.abs(error), error**2, error, centred, centred**2
+
+    def metrics(weights: Array) -> Metrics:
+        mae, mse, bias, mean, square = _means(moments, weights)
+        return {
+            "mae": mae,
+            "rmse": float(np.sqrt(mse)),
+            "r2": 1 - _ratio(mse, square - mean**2),
+            "bias": bias,
+            "median_absolute_error": _median(ranking.scores, ranking.totals(weights)),
+        }
+
+    return metrics
+
+
+def _means(rows: Sequence[Array], weights: Array) -> list[float]:
+    # Not a BLAS product: its rounding depends on the number of threads.
+    return [float((row * weights).sum() / weights.sum()) for row in rows]
+
+
+def _log_losses(likelihood: Array) -> Array:
+    losses: Array = -np.log(np.clip(likelihood, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY))
+    return losses
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def _roc_auc(positive: Array, negative: Array) -> float:
+    """Probability that a positive outranks a negative; totals per score, ascending."""
+    negatives_below = negative.cumsum() - negative / 2
+    return _ratio(float((positive * negatives_below).sum()), positive.sum() * negative.sum())
+
+
+def _average_precision(positive: Array, total: Array) -> float:
+    found, alarms = positive[::-1].cumsum(), total[::-1].cumsum()
+    if found[-1] in (0, alarms[-1]):
+        return float("nan")
+    precision = np.divide(found, alarms, out=np.zeros_like(found), where=alarms > 0)
+    return float((positive[::-1] * precision).sum() / found[-1])
+
+
+def _calibration_error(scores: Array, positive: Array, total: Array) -> float:
+    bins = equal_weight_bins(total, CALIBRATION_BINS)
+    gaps = np.bincount(bins, positive - total * scores)
+    return float(np.abs(gaps).sum() / total.sum())
+
+
+def equal_weight_bins(total: Array, bins: int) -> Array:
+    """Number the bin, 0..bins-1, of each distinct score, given the weight of each, ascending.
+
+    Rows of equal score share a bin, so bins are equal in weight only up to ties.
+    """
+    middle = total.cumsum() - total / 2
+    numbers: Array = np.minimum(middle / total.sum() * bins, bins - 1).astype(np.intp)
+    return numbers
+
+
+def _macro_averages(confusion: Array) -> Metrics:
+    """Average over the classes met as label or prediction; what a class leaves undefined is 0."""
+    hits, labels, alarms = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    met = labels + alarms > 0
+    ratios = {
+        "precision": (hits, alarms),
+        "recall": (hits, labels),
+        "f1": (2 * hits, labels + alarms),
+    }
+    return {
+        name: float((part[met] / np.maximum(whole[met], np.finfo(float).tiny)).mean())
+        for name, (part, whole) in ratios.items()
+    }
+
+
+def _median(values: Array, counts: Array) -> float:
+    """Median of values repeated `counts` times (whole numbers), values ascending."""
+    reached = counts.cumsum()
+    last = reached[-1] - 1
+    middle = np.searchsorted(reached, [last // 2, (last + 1) // 2], side="right")
+    return float(values[middle].mean())

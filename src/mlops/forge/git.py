@@ -1,0 +1,189 @@
+"""Git, as the other rooms need it: read any commit, write one without touching the workspace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops.base.errors import UserError
+
+REMOTE = "origin"
+BOT = "mlops"
+BOT_MAIL = "mlops@users.noreply.invalid"
+
+
+class GitError(UserError):
+    """Git said no; the message is its last line."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One commit that changed a file."""
+
+    commit: str
+    day: str
+    author: str
+    subject: str
+
+
+def git(
+    root: Path, *arguments: str, given: bytes = b"", env: Mapping[str, str] | None = None
+) -> str:
+    """What a Git command printed. Raises GitError with what it complained of."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            input=given,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(env or {})},
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise UserError("git: not found on the PATH") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        told = next((line for line in said if line.startswith(("fatal", "error", " !"))), said[-1])
+        raise GitError(f"git {arguments[0]}: {' '.join(told.split())}")
+    return done.stdout.decode()
+
+
+def commit(root: Path, ref: str) -> str:
+    """The commit a name stands for. Raises GitError where it stands for none here."""
+    try:
+        return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
+    except GitError:
+        raise GitError(f"{ref}: no such commit here") from None
+
+
+def exists(root: Path, ref: str) -> bool:
+    """Whether a name stands for a commit here."""
+    try:
+        return bool(commit(root, ref))
+    except GitError:
+        return False
+
+
+def show(root: Path, ref: str, file: Path) -> str | None:
+    """A file's text at a commit; None when it is not there. Raises GitError for no such commit."""
+    commit_id = commit(root, ref)
+    if not git(root, "ls-tree", commit_id, "--", file.as_posix()):
+        return None
+    return git(root, "show", f"{commit_id}:{file.as_posix()}")
+
+
+def changes(root: Path, ref: str, file: Path) -> list[Change]:
+    """The commits of the main line that changed a file, newest first."""
+    form = "%H%x09%cs%x09%an%x09%s"
+    log = git(root, "log", "--first-parent", f"--format={form}", ref, "--", file.as_posix())
+    return [Change(*line.split("\t", 3)) for line in log.splitlines()]
+
+
+def changed(root: Path) -> list[str]:
+    """The tracked files that differ from what is checked out."""
+    status = git(root, "status", "--porcelain", "--untracked-files=no", "-z")
+    return [entry[3:] for entry in status.split("\0") if entry]
+
+
+def is_ancestor(root: Path, older: str, newer: str) -> bool:
+    """Whether `newer` has `older` in its history."""
+    try:
+        git(root, "merge-base", "--is-ancestor", older, newer)
+    except GitError:
+        return False
+    return True
+
+
+def has_remote(root: Path) -> bool:
+    """Whether there is somewhere to push to."""
+    return REMOTE in git(root, "remote").split()
+
+
+def main_branch(root: Path) -> str:
+    """The branch that releases come from: the remote's default, else `main`."""
+    try:
+        head = git(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{REMOTE}/HEAD")
+        return head.strip().removeprefix(f"{REMOTE}/")
+    except GitError:
+        return "main"
+
+
+def base(root: Path) -> str:
+    """Where a branch is compared with: the remote's main line; without a remote, HEAD.
+
+    Raises UserError where the remote's main line is not here: a branch must not choose its own
+    champion.
+    """
+    if not has_remote(root):
+        return "HEAD"
+    main = f"{REMOTE}/{main_branch(root)}"
+    if not exists(root, main):
+        raise UserError(f"{main}: not here; `git fetch {REMOTE}`, or say --base REF")
+    return main
+
+
+def fetch(root: Path, *branches: str) -> None:
+    """Bring the remote's branches up to date here, where there is a remote."""
+    if has_remote(root):
+        wanted = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in branches]
+        git(root, "fetch", "--quiet", "--no-tags", REMOTE, *wanted)
+
+
+def tip(root: Path) -> str:
+    """The newest commit of the main line, the remote's, fetched; without a remote, HEAD."""
+    if not has_remote(root):
+        return commit(root, "HEAD")
+    branch = main_branch(root)
+    fetch(root, branch)
+    return commit(root, f"{REMOTE}/{branch}")
+
+
+def remote_head(root: Path, branch: str) -> str:
+    """The commit of the remote's branch, fetched; empty when there is no such branch."""
+    listed = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split()
+    if not listed:
+        return ""
+    git(root, "fetch", "--quiet", "--no-tags", REMOTE, listed[0])
+    return listed[0]
+
+
+def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
+    """A new commit on `parent` with these files changed; neither workspace nor index moves."""
+    with tempfile.TemporaryDirectory() as aside:
+        index = {"GIT_INDEX_FILE": str(Path(aside) / "index")}
+        git(root, "read-tree", parent, env=index)
+        for file, content in files.items():
+            blob = git(root, "hash-object", "-w", "--stdin", given=content).strip()
+            entry = f"100644,{blob},{file.as_posix()}"
+            git(root, "update-index", "--add", "--cacheinfo", entry, env=index)
+        tree = git(root, "write-tree", env=index).strip()
+    return git(
+        root, "commit-tree", tree, "-p", parent, given=message.encode(), env=_identity(root)
+    ).strip()
+
+
+def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
+    """Make the remote's branch point to a commit, if it still is where it was `expected`.
+
+    Raises GitError when somebody else moved it in between, or the push was not allowed.
+    """
+    name = f"refs/heads/{branch}"
+    lease = f"--force-with-lease={name}:{expected}"
+    git(root, "push", "--quiet", lease, REMOTE, f"{commit_id}:{name}")
+
+
+def _identity(root: Path) -> dict[str, str]:
+    """The user's own name, or the bot's on a machine that has none."""
+    try:
+        git(root, "config", "user.email")
+    except GitError:
+        return {
+            f"GIT_{role}_{part}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for part, value in (("NAME", BOT), ("EMAIL", BOT_MAIL))
+        }
+    return {}

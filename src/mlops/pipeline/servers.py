@@ -1,0 +1,119 @@
+"""The MLflow and Prefect servers of `make up`, on this machine's data, loopback only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from mlops.base import processes
+from mlops.base.errors import UserError
+from mlops.base.files import alone
+from mlops.base.processes import HOST
+from mlops.contract.paths import SERVERS
+
+HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
+VARIABLES = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
+PORTS = {"mlflow": 5000, "prefect": 4200}
+# MLflow's jobs judge the answers of language models: seven processes that wait in vain here.
+# Neither server is to tell its maker what it is used for.
+ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def up(root: Path = Path()) -> dict[str, str]:
+    """Start both servers, wait until they answer, and give their addresses.
+
+    Those already running are kept. Raises UserError with the log's place when one does not start.
+    """
+    known = running(root)
+    if known:
+        return known
+    # One may have died without the other.
+    down(root)
+    (root / SERVERS).parent.mkdir(exist_ok=True)
+    # A port is free until its server has it: two that start at once would choose the same.
+    with alone(Path(tempfile.gettempdir())):
+        urls = {n: f"http://{HOST}:{processes.free_port(port)}" for n, port in PORTS.items()}
+        pids = {name: _start(name, url, root) for name, url in urls.items()}
+        (root / SERVERS).write_text(json.dumps({"urls": urls, "pids": pids}) + "\n")
+        for name, url in urls.items():
+            _wait(name, url, pids[name], root)
+    return urls
+
+
+def down(root: Path = Path()) -> list[str]:
+    """Stop the servers that `up` started, and give the names of those that still ran."""
+    started = _started(root)
+    names = {pid: name for name, pid in started.items()}
+    processes.stop(list(names), lambda pid: _is(pid, names[pid]))
+    (root / SERVERS).unlink(missing_ok=True)
+    return list(started)
+
+
+def running(root: Path = Path()) -> dict[str, str]:
+    """The addresses of this folder's servers, when both answer."""
+    try:
+        urls: dict[str, str] = json.loads((root / SERVERS).read_text())["urls"]
+    except (FileNotFoundError, ValueError):
+        return {}
+    return urls if all(processes.answers(url + HEALTH[n]) for n, url in urls.items()) else {}
+
+
+def use(root: Path = Path()) -> dict[str, str]:
+    """Point this process at the running servers, where its environment names no others."""
+    urls = running(root)
+    for name, url in urls.items():
+        variable, path = VARIABLES[name]
+        os.environ.setdefault(variable, url + path)
+    return urls
+
+
+def _start(name: str, url: str, root: Path) -> int:
+    port = url.rsplit(":", 1)[1]
+    store = (root / "mlruns").resolve()
+    store.mkdir(exist_ok=True)
+    # Artifacts are plain files, so that a run without the servers finds them too.
+    commands = {
+        "mlflow": [
+            "-m", "mlflow", "server", "--host", HOST, "--port", port, "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}",
+            "--no-serve-artifacts", "--default-artifact-root", (store / "artifacts").as_uri(),
+        ],
+        "prefect": ["-m", "prefect", "server", "start", "--host", HOST, "--port", port],
+    }  # fmt: skip
+    command = [sys.executable, *commands[name]]
+    return processes.start(command, _log(name, root), root, ENVIRONMENT | os.environ)
+
+
+def _log(name: str, root: Path) -> Path:
+    return root / "logs" / f"{name}-server.log"
+
+
+def _wait(name: str, url: str, pid: int, root: Path) -> None:
+    if not processes.wait(lambda: processes.answers(url + HEALTH[name]), lambda: _is(pid, name)):
+        down(root)
+        raise UserError(f"{name} server did not start; see {_log(name, root)}")
+
+
+def _started(root: Path) -> dict[str, int]:
+    try:
+        pids: dict[str, int] = json.loads((root / SERVERS).read_text())["pids"]
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: pid for name, pid in pids.items() if _is(pid, name)}
+
+
+def _is(pid: int, name: str) -> bool:
+    """Whether the process is that server: after a restart its number may be another's."""
+    try:
+        return {name, "server"} <= set(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,122 @@
+"""How one stage runs as a command: parameters in, one line on the screen, a proper exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from mlops.base.errors import BUG, MENDABLE, Refused, UserError
+from mlops.contract import params
+from mlops.contract.paths import LOG, not_found
+from mlops.contract.result import Result
+
+Run = Callable[[params.Params, Path], Result]
+
+
+def screen_line(name: str, result: str, seconds: float, how: str) -> str:
+    """The one line that a stage leaves on the screen."""
+    return f"{name:<10} {how:<9} {seconds:6.1f} s   {result}"
+
+
+def main(name: str, run: Run) -> None:
+    """Run one stage in the current folder, print its line, note that it ran, and exit."""
+    start = time.time()
+    if "DVC_STAGE" in os.environ:
+        _end_with_parent()
+
+    def command() -> None:
+        result = run(params.load(), Path())
+        print(screen_line(name, result.line, time.time() - start, "run"), flush=True)
+
+    code = guarded(command)
+    note(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
+    sys.exit(code)
+
+
+def begin() -> None:
+    """What a command does first, before it imports anything heavy; `guarded` sees to it.
+
+    Imports leave no garbage to look for: a tenth of the time that they take. What libraries warn
+    their callers of is not for a user, who may ask for it (`python -W`, `PYTHONWARNINGS`).
+    """
+    gc.set_threshold(100_000)
+    if not sys.warnoptions:
+        # First of all: a library that silences its own may lose that to another thread's import.
+        warnings.simplefilter("ignore")
+
+
+def _end_with_parent() -> None:
+    """End this process when the DVC that started it is gone: nobody would keep what it makes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Ran(BaseModel):
+    """One execution of a stage, as the log keeps it: `started` in seconds since 1970."""
+
+    stage: str
+    started: float
+    seconds: float
+    exit_code: int
+
+
+def note(ran: Ran) -> None:
+    """Append an execution to the log of what really ran; what was restored is not in it."""
+    # A log that can't be written, on a full disk for one, must not hide how the stage ended.
+    with suppress(OSError):
+        LOG.parent.mkdir(exist_ok=True)
+        with LOG.open("a") as file:
+            file.write(ran.model_dump_json() + "\n")
+
+
+def ran_since(moment: float) -> list[Ran]:
+    """The executions that started at `moment` (seconds since 1970) or later, in order."""
+    if not LOG.exists():
+        return []
+    notes = [Ran.model_validate_json(line) for line in LOG.read_text().splitlines()]
+    return [ran for ran in notes if ran.started >= moment]
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command; say what went wrong in one line and give the exit code that fits."""
+    begin()
+    try:
+        command()
+    except (UserError, Refused) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; earlier outputs are untouched", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {_of_system(error)}", file=sys.stderr)
+        return MENDABLE
+    except Exception:
+        traceback.print_exc()
+        return BUG
+    return 0
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, in one line; Arrow's errors carry a number but no file."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return not_found(Path(error.filename))
+    reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    return f"{error.filename or 'writing'}: {reason}"

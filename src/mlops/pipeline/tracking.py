@@ -1,0 +1,278 @@
+"""MLflow runs, found again by what they made rather than by an id.
+
+A search, a bundle and its evidence are each tracked under the digest of their files. So a stage
+tracks as it runs, and `register` can write whatever is missing in *this* tracking server: the
+same functions do both, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.base.errors import UserError
+from mlops.base.files import alone, folder_digest, read_json
+from mlops.contract import bundle as bundles
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
+from mlops.contract.winner import TRIALS, Tuned
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+EMBEDDED = Path("mlruns")
+STORE = "mlflow.db"
+SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
+ANSWER_SECONDS = 5.0
+LONGEST_REASON = 300
+
+
+def uri(root: Path) -> str:
+    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
+    return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
+
+
+def place(root: Path) -> str:
+    """The same for people to read: without the credentials that it may carry."""
+    return re.sub(r"//[^/@]*@", "//", uri(root))
+
+
+@contextmanager
+def spoken_plainly(root: Path) -> Iterator[None]:
+    """Turn what the server refuses into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise UserError(f"{VARIABLE}: {place(root)}: {reason}") from None
+
+
+def begun(root: Path) -> bool:
+    """Whether there is anything to look into: a server is named, or something was tracked here."""
+    return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
+
+
+def begin(root: Path) -> None:
+    """Make the SQLite store, where no server is named and there is none yet.
+
+    It gets its name when it is whole: MLflow can't go on with tables that were begun and not ended.
+    """
+    store = root / EMBEDDED
+    if begun(root):
+        return
+    store.mkdir(exist_ok=True)
+    with alone(store):
+        if begun(root):
+            return
+        aside = store / f".{STORE}.part"
+        for left in store.glob(f"{aside.name}*"):
+            left.unlink()
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{aside.resolve()}").search_experiments(max_results=1)
+        aside.rename(store / STORE)
+
+
+def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
+    """A client, and the id of the experiment that bears the model's name.
+
+    Raises UserError when a tracking server is named and does not answer, or is none.
+    """
+    connected = client(root)
+    with spoken_plainly(root):
+        return connected, _experiment(connected, params.model, root)
+
+
+def client(root: Path) -> MlflowClient:
+    """A client alone; nothing is written. Raises UserError like `connect`."""
+    named = VARIABLE in os.environ
+    _require_answer(root)
+    import logging
+
+    # Links for runs and bars for files are not a stage's line.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+    from mlflow import MlflowClient
+
+    # What goes wrong is raised too, and is said there in one line instead of pages.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    begin(root)
+    mlflow.set_tracking_uri(uri(root))
+    if not named:
+        # MLflow names its store in the environment, where it would outlive this root.
+        os.environ.pop(VARIABLE, None)
+    with spoken_plainly(root):
+        return MlflowClient()
+
+
+def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -> None:
+    """Track, but never lose a stage's result to a tracking server: say it once and go on."""
+    try:
+        track(params, root)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
+
+
+def search(params: Params, root: Path) -> str:
+    """The id of the run of the search in `models/search`, written now when it is missing."""
+    client, experiment = connect(params, root)
+    digest = folder_digest(root / SEARCH)
+    known = find(client, experiment, SEARCH_TAG, digest)
+    if known:
+        return known
+    run = start_run(client, experiment, "search")
+    for number, outcome in enumerate(read_json(root / SEARCH / TRIALS)):
+        log_trial(client, experiment, run, number, outcome)
+    finish_search(client, run, root)
+    return run
+
+
+def bundle(params: Params, root: Path, knobs: bool = True) -> str:
+    """The id of the run of the bundle in `models/bundle`, written now when it is missing.
+
+    Without `knobs` the pipeline's own parameters are left out of it.
+    """
+    client, experiment = connect(params, root)
+    folder = root / BUNDLE
+    digest = bundles.digest(folder)
+    known = find(client, experiment, BUNDLE_TAG, digest)
+    if known:
+        return known
+    card = bundles.read_card(folder)
+    searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
+    run = start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
+    made_with = {"family": card.family, **card.hyperparameters}
+    _log(client, run, params={**made_with, **(_knobs(params) if knobs else {})})
+    client.log_artifacts(run, str(folder), "bundle")
+    for name, value in card.hashes.items():
+        client.set_tag(run, f"mlops.{name}", value)
+    _end(client, run, {BUNDLE_TAG: digest})
+    return run
+
+
+def evidence(params: Params, root: Path) -> str:
+    """The id of the bundle's run, with the metrics and the report in it."""
+    client, experiment = connect(params, root)
+    run = bundle(params, root)
+    digest = folder_digest(root / EVIDENCE)
+    if find(client, experiment, EVIDENCE_TAG, digest) == run:
+        return run
+    metrics = read_json(root / EVIDENCE / "metrics.json")
+    values = {name: interval["value"] for name, interval in metrics["holdout"].items()}
+    _log(client, run, metrics={f"holdout_{n}": v for n, v in values.items() if v is not None})
+    client.log_artifacts(run, str(root / EVIDENCE), "evidence")
+    client.set_tag(run, EVIDENCE_TAG, digest)
+    return run
+
+
+def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | None:
+    """The finished run that carries a tag of that value, if this server has one."""
+    wanted = f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment], wanted, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _require_answer(root: Path) -> None:
+    """MLflow itself would try for minutes before it says that nobody answers."""
+    server = uri(root)
+    if not server.startswith(("http://", "https://")):
+        return
+    import requests
+
+    try:
+        requests.get(f"{server.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise UserError(
+            f"{VARIABLE}: {place(root)} does not answer ({type(error).__name__}); nothing that was "
+            "made is lost: start the server and try again"
+        ) from None
+
+
+def _experiment(client: MlflowClient, name: str, root: Path) -> str:
+    from mlflow.exceptions import MlflowException
+
+    known = client.get_experiment_by_name(name)
+    if known:
+        return str(known.experiment_id)
+    place = None if os.environ.get(VARIABLE) else (root / EMBEDDED / "artifacts").resolve().as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException:
+        # Another run made it in between.
+        known = client.get_experiment_by_name(name)
+        if known is None:
+            raise
+        return str(known.experiment_id)
+
+
+def start_run(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
+    """Begin a run; its id."""
+    tags = {"mlflow.parentRunId": parent} if parent else {}
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+def _end(client: MlflowClient, run: str, tags: dict[str, str]) -> None:
+    """Tags last: a run that is found by its digest is a run that is whole."""
+    for name, value in tags.items():
+        client.set_tag(run, name, value)
+    client.set_terminated(run)
+
+
+def log_trial(
+    client: MlflowClient, experiment: str, parent: str, number: int, outcome: dict[str, Any]
+) -> None:
+    """Write one trial of a search as a child run of its own."""
+    run = start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
+    metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"]}
+    folds = enumerate(outcome.get("fold_losses", ()))
+    metrics.update({f"loss_fold_{fold}": loss for fold, loss in folds})
+    _log(client, run, {"family": outcome["family"], **outcome["hyperparameters"]}, metrics)
+    _end(client, run, {"given_up": str(outcome["given_up"])})
+
+
+def finish_search(client: MlflowClient, run: str, root: Path) -> None:
+    """Close a search\'s run under the digest of its files."""
+    tuned = Tuned.load(root / SEARCH)
+    _log(client, run, {"family": tuned.family, **tuned.hyperparameters}, {"loss": tuned.loss})
+    client.log_artifacts(run, str(root / SEARCH), "search")
+    _end(client, run, {SEARCH_TAG: folder_digest(root / SEARCH)})
+
+
+def _log(
+    client: MlflowClient,
+    run: str,
+    params: dict[str, Any] | None = None,
+    metrics: dict[str, float] | None = None,
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run,
+        params=[Param(name, str(value)) for name, value in (params or {}).items()],
+        metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+    )
+
+
+def _knobs(params: Params) -> dict[str, str]:
+    """The pipeline's own parameters that shape a bundle, under dotted names."""
+    content = params.model_dump(mode="json", include={"project", "seed", "data", "split"})
+    flat = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": str(inner) for key, inner in value.items()})
+        else:
+            flat[name] = str(value)
+    return flat

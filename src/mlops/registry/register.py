@@ -1,0 +1,207 @@
+"""Register: make the bundle a model version in MLflow, once, with where it comes from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.base.files import alone, folder_digest
+from mlops.contract import bundle, dataset
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
+from mlops.contract.result import Result
+from mlops.pipeline import stage, tracking
+from mlops.pipeline.tracking import EVIDENCE_TAG
+from mlops.registry import versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+ALIAS = "challenger"
+# Said, not inferred: inferring starts a process and takes ten seconds.
+REQUIREMENTS = ("onnx", "onnxruntime", "pandas")
+# As many characters of a dataset's digest as MLflow keeps.
+DATASET_DIGEST = 36
+
+
+class Registered(Result):
+    """The model version that holds the bundle; `new` unless these bytes were registered before."""
+
+    model: str
+    version: int
+    digest: str
+    run: str
+    new: bool
+
+    @property
+    def line(self) -> str:
+        how = "registered" if self.new else "registered before"
+        return f"{self.model} version {self.version} ({how}), alias {ALIAS}"
+
+
+def run(params: Params, root: Path) -> Registered:
+    """Register the bundle under `params.model` and give it the alias `challenger`.
+
+    Writes the runs that made it first, when this tracking server does not have them.
+    Raises UserError when the server can't be reached; nothing that was trained is lost.
+    """
+    # Two at once would each find no version and make one.
+    with alone(root / BUNDLE):
+        return _registered(params, root)
+
+
+def adopt(params: Params, root: Path, fetched: Path, commit: str) -> int:
+    """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version."""
+    with alone(fetched):
+        (root / tracking.EMBEDDED).mkdir(exist_ok=True)
+        store = fetched / tracking.EMBEDDED
+        if not store.exists():
+            store.symlink_to((root / tracking.EMBEDDED).resolve())
+        client, _ = tracking.connect(params, fetched)
+        # Today's parameters are not those that made it.
+        run = tracking.bundle(params, fetched, knobs=False)
+        if (fetched / EVIDENCE).exists():
+            tracking.evidence(params, fetched)
+        card, digest = bundle.read_card(fetched / BUNDLE), bundle.digest(fetched / BUNDLE)
+        known = versions.by_digest(fetched, card.name, digest)
+        return known.number if known else _create(client, card, digest, run, fetched, commit)
+
+
+def _registered(params: Params, root: Path) -> Registered:
+    digest = bundle.digest(root / BUNDLE)
+    card = bundle.read_card(root / BUNDLE)
+    client, _ = tracking.connect(params, root)
+    tracking.search(params, root)
+    evidence = tracking.evidence(params, root)
+    known = versions.by_digest(root, card.name, digest)
+    version = (
+        known.number if known else _create(client, card, digest, evidence, root, git_commit(root))
+    )
+    client.set_model_version_tag(
+        card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE)
+    )
+    client.set_registered_model_alias(card.name, ALIAS, str(version))
+    return Registered(
+        model=card.name, version=version, digest=digest, run=evidence, new=known is None
+    )
+
+
+def ensure(params: Params, root: Path) -> Registered:
+    """What `run` does, asking first whether anything is left to do.
+
+    Importing MLflow takes longer than that question, which a server answers without it.
+    """
+    return _already(params, root) or run(params, root)
+
+
+def _already(params: Params, root: Path) -> Registered | None:
+    """The challenger in the registry, when it is this very bundle with this very evidence."""
+    found = versions.by_alias(root, params.model, ALIAS)
+    digest = bundle.digest(root / BUNDLE)
+    wanted = {tracking.BUNDLE_TAG: digest, EVIDENCE_TAG: folder_digest(root / EVIDENCE)}
+    if found is None or not wanted.items() <= found.tags.items():
+        return None
+    return Registered(
+        model=params.model, version=found.number, digest=digest, run=found.run, new=False
+    )
+
+
+def _create(
+    client: MlflowClient, card: bundle.Card, digest: str, run: str, root: Path, commit: str
+) -> int:
+    from mlflow.exceptions import MlflowException
+
+    _log_datasets(client, run, card)
+    source = _log_model(run, card, root)
+    try:
+        client.create_registered_model(card.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    tags = {
+        "mlops.bundle": digest,
+        "mlops.git_commit": commit,
+        **{f"mlops.{name}": value for name, value in card.hashes.items()},
+    }
+    # With its tags from the start: a version that has no digest could be made twice.
+    made = client.create_model_version(card.name, source.model_uri, run, tags=tags,
+                                       model_id=source.model_id)  # fmt: skip
+    return int(made.version)
+
+
+def _log_model(run: str, card: bundle.Card, root: Path) -> Any:
+    import importlib.metadata
+
+    import mlflow
+    import onnx
+
+    model = onnx.load(root / BUNDLE / bundle.MODEL)
+    example = _example(card, root)
+    with mlflow.start_run(run_id=run):
+        return mlflow.onnx.log_model(
+            model,
+            name="model",
+            onnx_execution_providers=["CPUExecutionProvider"],
+            signature=_signature(card),
+            input_example=example,
+            pip_requirements=[f"{n}=={importlib.metadata.version(n)}" for n in REQUIREMENTS],
+        )
+
+
+def _example(card: bundle.Card, root: Path) -> pd.DataFrame:
+    """Five rows of the reference, input columns only."""
+    import pandas as pd
+
+    return pd.read_parquet(
+        root / BUNDLE / bundle.REFERENCE, columns=[column.name for column in card.inputs]
+    ).head(5)
+
+
+def _signature(card: bundle.Card) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = [ColSpec(column.type, column.name) for column in card.inputs]
+    outputs = [ColSpec("float", name) for name in card.outputs]
+    return ModelSignature(Schema([*inputs]), Schema([*outputs]))
+
+
+def _log_datasets(client: MlflowClient, run: str, card: bundle.Card) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            # MLflow keeps 36 characters of a dataset's digest.
+            Dataset(
+                name, card.hashes[key][:36], "local", json.dumps({"uri": str(FEATURES / file)})
+            ),
+            [InputTag("mlflow.data.context", name)],
+        )
+        for name, key, file in [
+            ("training", "data", dataset.TRAINING),
+            ("holdout", "holdout", dataset.HOLDOUT),
+        ]
+    ]
+    client.log_inputs(run, inputs)
+
+
+def git_commit(root: Path) -> str:
+    """The commit checked out at `root`, with `-dirty` when tracked files differ from it."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+if __name__ == "__main__":
+    stage.main("register", run)

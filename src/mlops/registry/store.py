@@ -1,0 +1,117 @@
+"""Bundles by digest: fetched from wherever they are kept, and verified to the byte.
+
+A fetched bundle lies in `.run/bundles/<digest>/`, laid out as a workspace is: `models/bundle`
+and, where it could be had, `reports`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest, whole_folder
+from mlops.contract import bundle
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy.manifest import Pin
+from mlops.pipeline import remotes
+
+STORE = Path(".run/bundles")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder that a pin speaks of, by the name that each store knows it by."""
+
+    path: Path
+    digest: str
+    dvc: str
+    artifact: str
+
+
+def fetch(pin: Pin, params: Params, root: Path) -> Path:
+    """The pinned bundle, and its evidence where it could be had, in a folder of its own.
+
+    Raises UserError when no store has the bundle, or every copy has other bytes than pinned.
+    """
+    kept = root / STORE / pin.digest
+    wanted = (
+        Part(BUNDLE, pin.digest, pin.dvc.bundle, "bundle"),
+        Part(EVIDENCE, pin.evidence, pin.dvc.evidence, "evidence"),
+    )
+    if all(_is_whole(part, kept) for part in wanted):
+        return kept
+    with whole_folder(kept) as folder:
+        for part in wanted:
+            why_not = _copy(part, params, root, folder)
+            if why_not and part.path == BUNDLE:
+                raise UserError(f"bundle {pin.digest[:12]}: {why_not}")
+    bundle.read_card(kept / BUNDLE)
+    return kept
+
+
+def _is_whole(part: Part, kept: Path) -> bool:
+    place = kept / part.path
+    return place.is_dir() and folder_digest(place) == part.digest
+
+
+def _copy(part: Part, params: Params, root: Path, folder: Path) -> str:
+    """Copy a part from the first store that has its very bytes; else why none could give it."""
+    reasons, target = [], folder / part.path
+    for name, source in SOURCES.items():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source(part, params, root, target)
+            found = folder_digest(target)
+        # Whatever keeps one store from giving it, another may.
+        except Exception as error:
+            reasons.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
+        else:
+            if found == part.digest:
+                return ""
+            reasons.append(f"{name}: found digest {found[:12]}, expected {part.digest[:12]}")
+        shutil.rmtree(target, ignore_errors=True)
+    return "; ".join(reasons)
+
+
+def _from_dvc(part: Part, params: Params, root: Path, target: Path) -> None:
+    """DVC's cache, here or in the default remote, by the name of the content itself."""
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    content, repo = HashInfo("md5", part.dvc), Repo(str(root))
+    cache = repo.cache.local
+    if remotes.default(repo):
+        remotes.require_answer(repo)
+        repo.cloud.pull([content])
+    if not Path(cache.oid_to_path(part.dvc)).exists():
+        raise UserError(f"{part.dvc} is neither in the cache nor in a remote")
+    for key, _, file in Tree.load(cache, content):
+        place = target.joinpath(*key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cache.oid_to_path(file.value), place)
+
+
+def _from_mlflow(part: Part, params: Params, root: Path, target: Path) -> None:
+    """The artifacts of the run that made it, in the tracking server."""
+    from mlops.pipeline import tracking
+
+    client, experiment = tracking.connect(params, root)
+    tag = tracking.BUNDLE_TAG if part.path == BUNDLE else tracking.EVIDENCE_TAG
+    run = tracking.find(client, experiment, tag, part.digest)
+    if run is None:
+        raise UserError(f"no run of it in {tracking.place(root)}")
+    found = client.download_artifacts(run, part.artifact, str(target.parent))
+    Path(found).rename(target)
+
+
+SOURCES: dict[str, Callable[[Part, Params, Path, Path], None]] = {
+    "DVC": _from_dvc,
+    "MLflow": _from_mlflow,
+}

@@ -1,0 +1,42 @@
+"""What made a bundle, as hashes: code, data, parameters and the holdout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
+from mlops.base.files import digest_of, sha256
+from mlops.contract import dataset
+from mlops.contract.params import Params
+from mlops.contract.paths import FEATURES
+
+PIPELINE = Path("dvc.yaml")
+PARAMETERS = ("project", "model", "seed", "threads", "data", "split", "tune", "train")
+
+
+def hashes(params: Params, root: Path) -> dict[str, str]:
+    """SHA-256 of the training code and lock, the training rows, the parameters, the holdout.
+
+    The code is what `dvc.yaml` says `train` depends on, which a test keeps complete.
+    """
+    return {
+        "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
+        "data": sha256(root / FEATURES / dataset.TRAINING),
+        "parameters": _hash_of_parameters(params),
+        "holdout": sha256(root / FEATURES / dataset.HOLDOUT),
+    }
+
+
+def code(params: Params, root: Path) -> list[str]:
+    """The source files and the lock that `dvc.yaml` names for training."""
+    deps = yaml.safe_load((root / PIPELINE).read_text())["stages"]["train"]["deps"]
+    paths = [path.replace("${project}", params.project) for path in deps]
+    return [path for path in paths if path.endswith((".py", ".lock"))]
+
+
+def _hash_of_parameters(params: Params) -> str:
+    content = params.model_dump(mode="json", include=set(PARAMETERS))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,227 @@
+"""Export a fitted model to one ONNX graph of named columns, and prove that it says the same."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from mlops.base.errors import UserError
+from mlops.contract import bundle
+from mlops.contract.dataset import categories
+from mlops.contract.project import Task
+from mlops.training import families
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OPSET = {"": 18, "ai.onnx.ml": 3}
+UNSEEN = "\N{SNOWMAN} never seen"
+EXTREME = 1e6
+
+
+def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classes: int) -> bytes:
+    """The graph's bytes: one input of the shape (rows,) for each column of `frame`, categories
+    as strings.
+
+    Outputs, each of the shape (rows,): `probability`, `probability_<class>` or `prediction`.
+    Raises UserError for a column's name that ONNX's converter would change.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.pipeline import Pipeline
+
+    _require_plain_names(frame)
+    _register_converters()
+    words = categories(frame)
+    types = [
+        (name, StringTensorType([None, 1]) if name in words else FloatTensorType([None, 1]))
+        for name in frame
+    ]
+    pipeline = Pipeline([("encode", encoder), ("model", estimator)])
+    options = {} if task == "regression" else {id(estimator): {"zipmap": False}}
+    graph = to_onnx(
+        pipeline, initial_types=types, options=options, target_opset=OPSET, name="model"
+    )
+    _take_columns(graph)
+    _give_columns(graph, task, classes)
+    _order_opsets(graph)
+    onnx.checker.check_model(graph)
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def output_names(task: Task, classes: int) -> list[str]:
+    """The graph's outputs, in order."""
+    if task == "regression":
+        return ["prediction"]
+    if task == "binary":
+        return ["probability"]
+    return [f"probability_{number}" for number in range(classes)]
+
+
+def require_parity(
+    model: bytes,
+    encoder: Any,
+    estimator: Any,
+    frame: pd.DataFrame,
+    task: Task,
+    tolerance: float,
+) -> float:
+    """The largest difference between the graph and the native model on `frame` and on edge rows.
+
+    Raises UserError when it exceeds `tolerance`: such a model must not be registered. For a
+    regression the difference is relative to the spread of the predictions, or to the prediction
+    itself where that is larger: float32 has seven digits, however extreme the row.
+    """
+    session = bundle.session(model)
+    worst = 0.0
+    spread = 1.0
+    for rows in (frame, edge_rows(frame)):
+        native = families.predict(estimator, task, encoder.transform(rows).astype(np.float32))
+        exported = bundle.predict(session, rows, task)
+        if task == "regression" and rows is frame:
+            spread = float(np.std(native)) or 1.0
+        scale = np.maximum(spread, np.abs(native)) if task == "regression" else 1.0
+        gap = np.abs(native - exported) / scale
+        worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max()))
+        if worst > tolerance:
+            row = int(np.argmax(gap if gap.ndim == 1 else gap.max(axis=1)))
+            kind = "holdout" if rows is frame else "edge"
+            raise UserError(
+                f"ONNX export of {type(estimator).__name__}: found a difference of {worst:.2g} "
+                f"({kind} row {row}), expected at most {tolerance:g} (params.yaml: train.parity)"
+            )
+    return worst
+
+
+def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that break careless exports: all missing, unseen, empty, zero and extreme values,
+    and a typical row with one column at a time missing or unseen."""
+    import pandas as pd
+
+    words = categories(frame)
+    typical = frame.iloc[[0]]
+    rows = []
+    for number, word in [
+        (np.nan, ""), (np.nan, UNSEEN), (0.0, UNSEEN), (EXTREME, ""), (-EXTREME, UNSEEN)
+    ]:  # fmt: skip
+        rows.append(pd.DataFrame({n: [word if n in words else number] for n in frame}))
+    for name in map(str, frame):
+        rows.append(typical.assign(**{name: UNSEEN if name in words else np.nan}))
+        if name in words:
+            rows.append(typical.assign(**{name: ""}))
+    edges = pd.concat(rows, ignore_index=True)
+    return edges.astype({name: frame[name].dtype for name in frame})
+
+
+def _require_plain_names(frame: pd.DataFrame) -> None:
+    """The converter gives other names to columns that have anything else in theirs."""
+    for name in map(str, frame):
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            raise UserError(
+                f"features: found column {name!r}, expected letters, digits and underscores"
+            )
+
+
+def _register_converters() -> None:
+    """Teach skl2onnx the two families that live outside scikit-learn."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes as classes,
+    )
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_regressor_output_shapes as value,
+    )
+    from xgboost import XGBClassifier, XGBRegressor
+
+    options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+    for kind, name, shape, convert in [
+        (LGBMClassifier, "LightGbmLGBMClassifier", classes, _convert_lightgbm),
+        (XGBClassifier, "XGBoostXGBClassifier", classes, convert_xgboost),
+    ]:
+        update_registered_converter(kind, name, shape, convert, options=options)
+    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", value, _convert_lightgbm)
+    update_registered_converter(XGBRegressor, "XGBoostXGBRegressor", value, convert_xgboost)
+
+
+def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
+    """LightGBM's own converter, on a model whose thresholds are float32 already.
+
+    LightGBM asks `x <= threshold` in double. The converter rounds to the nearest float32, and
+    where that is upwards, a row whose value is just there takes the other branch.
+    """
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    operator.raw_operator = _with_float32_thresholds(operator.raw_operator)
+    convert_lightgbm(scope, operator, container)
+
+
+def _with_float32_thresholds(model: Any) -> Any:
+    """The model with every threshold rounded down: for float32 rows, the very same model."""
+    import lightgbm
+
+    text = model.booster_.model_to_string().split("\n")
+    # The sizes, in bytes, of trees as they were: without them, LightGBM counts for itself.
+    lines = [line for line in text if not line.startswith("tree_sizes=")]
+    for number, line in enumerate(lines):
+        if line.startswith("threshold="):
+            values = [
+                repr(_rounded_down(float(t))) for t in line.removeprefix("threshold=").split()
+            ]
+            lines[number] = "threshold=" + " ".join(values)
+    rounded = copy.copy(model)
+    rounded._Booster = lightgbm.Booster(model_str="\n".join(lines))
+    return rounded
+
+
+def _rounded_down(value: float) -> float:
+    """The largest float32 that is not above `value`."""
+    nearest = np.float32(value)
+    # As a Python float: NumPy would round `value` itself before it compared the two.
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest) if float(nearest) <= value else float(below)
+
+
+def _order_opsets(graph: Any) -> None:
+    """The converter lists them in the order of a set: another one in every other process."""
+    opsets = sorted(graph.opset_import, key=lambda opset: str(opset.domain))
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
+
+
+def _take_columns(graph: Any) -> None:
+    """Let each input be a plain column of the shape (rows,), as MLflow's ONNX flavour feeds it."""
+    body = graph.graph
+    axis = helper.make_tensor("column_axis", TensorProto.INT64, [1], [1])
+    body.initializer.append(axis)
+    for position, column in enumerate(body.input):
+        matrix = f"{column.name}_column"
+        for node in body.node:
+            for place, name in enumerate(node.input):
+                if name == column.name:
+                    node.input[place] = matrix
+        body.node.insert(
+            position, helper.make_node("Unsqueeze", [column.name, axis.name], [matrix])
+        )
+        kind = column.type.tensor_type.elem_type
+        column.CopyFrom(helper.make_tensor_value_info(column.name, kind, ["rows"]))
+
+
+def _give_columns(graph: Any, task: Task, classes: int) -> None:
+    """Replace the converter's outputs by one column for each number that a caller wants."""
+    body = graph.graph
+    source = body.output[-1].name
+    columns = {"binary": [1], "regression": [0], "multiclass": list(range(classes))}[task]
+    del body.output[:]
+    for name, column in zip(output_names(task, classes), columns, strict=True):
+        # A scalar index drops the axis: (rows, k) becomes (rows,).
+        index = helper.make_tensor(f"{name}_index", TensorProto.INT64, [], [column])
+        body.initializer.append(index)
+        body.node.append(helper.make_node("Gather", [source, index.name], [name], axis=1))
+        body.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]))

@@ -1,0 +1,150 @@
+"""Train: refit the winner on training and validation rows, export it to ONNX, write the bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mlops.base.files import whole_folder
+from mlops.contract import bundle, dataset, project
+from mlops.contract.params import Params
+from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
+from mlops.contract.result import Result
+from mlops.contract.winner import Tuned
+from mlops.pipeline import stage
+from mlops.training import families, lineage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Trained(Result):
+    """The bundle's digest, and how far its ONNX graph is from the native model at most.
+
+    It is read off the bundle: a file of its own in there would change the digest.
+    """
+
+    digest: str
+    family: str
+    rows: int
+    parity: float
+    bytes: int
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        card = bundle.read_card(folder)
+        return cls(
+            digest=bundle.digest(folder),
+            family=card.family,
+            rows=card.trained_on["rows"],
+            parity=card.parity,
+            bytes=(folder / bundle.MODEL).stat().st_size,
+        )
+
+    @property
+    def line(self) -> str:
+        return (
+            f"bundle {self.digest[:12]}: {self.family} on {self.rows:,} rows, "
+            f"{self.bytes / 1e6:.1f} MB, ONNX within {self.parity:.0e} of the native model"
+        )
+
+
+def run(params: Params, root: Path) -> Trained:
+    """Write the bundle; equal code, data, parameters and seed give equal bytes.
+
+    Raises UserError when the ONNX graph does not say what the native model says.
+    """
+    from mlops.pipeline import tracking
+    from mlops.training import onnx
+
+    spec, tuned = project.features(params.project), Tuned.load(root / SEARCH)
+    table = dataset.read(root / FEATURES / dataset.TRAINING)
+    frame = dataset.inputs(table, spec)
+    outcome = dataset.target(table, spec, tuned.task).to_numpy()
+    classes = len(np.unique(outcome)) if tuned.task != "regression" else 1
+    encoder, estimator = _fitted(frame, outcome, tuned, params)
+    model = onnx.export(encoder, estimator, frame, tuned.task, classes)
+    holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
+    parity = onnx.require_parity(
+        model, encoder, estimator, holdout, tuned.task, params.train.parity
+    )
+    reference = _reference(frame, model, tuned.task, params)
+    card = {
+        "name": params.model,
+        "task": tuned.task,
+        "target": spec.target,
+        "classes": classes,
+        "inputs": _inputs(frame, spec),
+        "example": _example(reference, spec),
+        "outputs": onnx.output_names(tuned.task, classes),
+        "threshold": tuned.threshold,
+        "family": tuned.family,
+        "hyperparameters": tuned.hyperparameters,
+        "trained_on": _training_days(table, spec),
+        "parity": parity,
+        "hashes": lineage.hashes(params, root),
+    }
+    with whole_folder(root / BUNDLE) as folder:
+        (folder / bundle.MODEL).write_bytes(model)
+        reference.to_parquet(folder / bundle.REFERENCE)
+        bundle.write_card(folder, card)
+    tracking.tolerant(tracking.bundle, params, root)
+    return Trained.load(root / BUNDLE)
+
+
+def _fitted(
+    frame: pd.DataFrame, outcome: bundle.Array, tuned: Tuned, params: Params
+) -> tuple[Any, Any]:
+    """The winner's encoder and estimator, fitted on all the rows."""
+    from threadpoolctl import threadpool_limits
+
+    family = families.family(tuned.family)
+    encoder = families.encoder(family.encoding, frame)
+    estimator = family.build(tuned.task, tuned.hyperparameters, params.seed, params.threads)
+    with threadpool_limits(params.threads):
+        matrix = encoder.fit_transform(frame).astype(np.float32)
+        family.fit(estimator, (matrix, outcome), None)
+    return encoder, estimator
+
+
+def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:
+    words = dataset.categories(frame)
+    return [
+        {
+            "name": name,
+            "type": "string" if name in words else "float",
+            "unit": unit,
+            "categories": sorted(set(frame[name])) if name in words else (),
+        }
+        for name, unit in spec.features.items()
+    ]
+
+
+def _example(reference: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
+    """A real row, as complete as any, for whoever wants to try the model."""
+    rows = reference[list(spec.features)]
+    row = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
+    example: dict[str, Any] = json.loads(row.to_json(orient="records", double_precision=15))[0]
+    return example
+
+
+def _training_days(table: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
+    days = table[spec.day].dt.date
+    return {"rows": len(table), "since": str(days.min()), "until": str(days.max())}
+
+
+def _reference(
+    frame: pd.DataFrame, model: bytes, task: project.Task, params: Params
+) -> pd.DataFrame:
+    """A sample of the training rows with what the model says of them, to measure drift against."""
+    rows = min(params.train.reference_rows, len(frame))
+    sample = frame.sample(rows, random_state=params.seed).sort_index()
+    scores = bundle.predict(bundle.session(model), sample, task)
+    return dataset.with_prediction(sample, scores).reset_index(drop=True)
+
+
+if __name__ == "__main__":
+    stage.main("train", run)

@@ -1,0 +1,56 @@
+"""What is missing from a project is named with its file."""
+
+import importlib
+import sys
+
+import pytest
+
+from mlops.base.errors import UserError
+from mlops.contract import project
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A project that lacks everything; files can be written into it."""
+    folder = tmp_path / "unfinished"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    project.forget("unfinished")
+
+
+def test_a_project_that_is_not_there_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"found 'fligths', .*; did you mean 'flights'\?"):
+        project.tables("fligths")
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(project.tables, "tables"), (project.features, "features"), (project.models, "models")],
+)
+def test_a_file_that_is_not_there_is_named(package, read, name):
+    with pytest.raises(UserError, match=f"^unfinished/{name}.py: not found"):
+        read("unfinished")
+
+
+def test_a_constant_that_is_not_there_is_named(package):
+    (package / "models.py").write_text("TASK = 'binary'\nSPACE = {}\n")
+    with pytest.raises(UserError, match=r"unfinished/models\.py: FIRST is missing"):
+        project.models("unfinished")
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones(package):
+    (package / "models.py").write_text("TASK = 'ranking'\nSPACE = {}\nFIRST = []\n")
+    with pytest.raises(UserError, match="TASK: found 'ranking', expected one of"):
+        project.models("unfinished")
+
+
+def test_a_forgotten_project_is_read_again(package):
+    (package / "models.py").write_text("TASK = 'binary'\nSPACE = {}\nFIRST = []\n")
+    assert project.models("unfinished").task == "binary"
+    (package / "models.py").write_text("TASK = 'regression'\nSPACE = {'linear': {}}\nFIRST = []\n")
+    project.forget("unfinished")
+    importlib.invalidate_caches()
+    assert project.models("unfinished").task == "regression"
+    assert "unfinished.models" in sys.modules

@@ -1,0 +1,41 @@
+"""How far a source goes: the last day that all its dated tables have, and that is over."""
+
+import datetime as dt
+
+import pytest
+
+from mlops.base.errors import UserError
+from mlops.data.sources import days
+
+
+@pytest.fixture
+def wine(repository, tmp_path, monkeypatch):
+    made = repository("wine", tmp_path / "wine")
+    monkeypatch.chdir(made.root)
+    return made
+
+
+def test_it_is_the_last_day_of_a_source_that_ends(wine):
+    assert days.newest(wine.params()) == dt.date(2021, 5, 28)
+
+
+def test_today_is_not_over(wine):
+    assert days.newest(wine.params(), today=dt.date(2021, 5, 10)) == dt.date(2021, 5, 9)
+
+
+def test_the_table_that_lags_behind_decides(repository, tmp_path, monkeypatch):
+    flights = repository("flights", tmp_path / "flights")
+    monkeypatch.chdir(flights.root)
+    flights.edit_table("weather", lambda rows: rows[(rows["month"] < 4) | (rows["day"] < 9)])
+    assert days.newest(flights.params()) == dt.date(2013, 4, 8)
+
+
+def test_rows_that_are_not_as_they_should_be_are_no_news(wine):
+    wine.edit_table("wines", lambda rows: rows.drop(columns="alcohol"))
+    with pytest.raises(UserError, match=r"wines: .* failed"):
+        days.newest(wine.params())
+
+
+def test_the_command_prints_the_day_alone(wine, capsys):
+    assert days.main() == 0
+    assert capsys.readouterr().out == "2021-05-28\n"

@@ -1,0 +1,51 @@
+"""One PySpark dialect: features speak it to DuckDB, and the rest still has the real one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mlops.base.errors import UserError
+from mlops.data import engine
+
+
+def test_the_engine_answers_to_pyspark_only_while_it_is_spoken():
+    with engine.spoken("duckdb"):
+        from pyspark.sql import functions
+
+        assert functions.col.__module__.startswith("sqlframe")
+    from pyspark.sql import functions
+
+    assert functions.col.__module__.startswith("pyspark")
+
+
+def test_a_failure_while_it_is_spoken_gives_the_real_one_back():
+    with pytest.raises(ValueError, match="here"), engine.spoken("duckdb"):
+        raise ValueError("here")
+    import pyspark
+
+    assert pyspark.__version__[0].isdigit()
+
+
+def test_functions_bound_to_duckdb_work_after_it_is_no_longer_spoken(tmp_path):
+    session = engine.start("duckdb")
+    with engine.spoken("duckdb"):
+        from pyspark.sql import functions
+    frame = session.range(3).select((functions.col("id") * 2).alias("twice"))
+    assert sorted(engine.collect(frame)["twice"].to_pylist()) == [0, 2, 4]
+
+
+def test_the_interpreter_ends_without_a_word_about_leaks():
+    code = "from mlops.core import engine; engine.start('duckdb').range(3).collect()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("home", [None, "/nowhere"])
+def test_spark_without_java_is_refused(monkeypatch, home):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("JAVA_HOME", home)
+    with pytest.raises(UserError, match="no Java on the PATH or in JAVA_HOME"):
+        engine.start("spark")

@@ -1,0 +1,80 @@
+"""The feature table is the same bytes whatever the order of rows, its holdout set apart by day."""
+
+import pandas as pd
+import pytest
+
+from mlops.data import featurize
+
+DAYS = {"wine": "day", "diabetes": "day", "flights": "date"}
+PROJECTS = ["wine", "diabetes", pytest.param("flights", marks=pytest.mark.slow)]
+
+
+def parts(workspace):
+    folder = workspace.root / "data/features"
+    return pd.read_parquet(folder / "training.parquet"), pd.read_parquet(folder / "holdout.parquet")
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_the_order_of_raw_rows_does_not_change_a_byte(repository, tmp_path, project):
+    workspace = repository(project, tmp_path / project)
+    workspace.run("ingest", "featurize")
+    before = workspace.digest("data/features")
+    for path in workspace.tables().iterdir():
+        workspace.edit_table(path.stem, lambda rows: rows.sample(frac=1, random_state=3))
+    workspace.run("ingest", "featurize")
+    assert workspace.digest("data/features") == before
+
+
+@pytest.fixture
+def workspace(repository, tmp_path):
+    return repository("diabetes", tmp_path / "diabetes")
+
+
+def test_the_holdout_is_the_last_days_and_training_all_the_days_before(workspace):
+    workspace.run("ingest", "featurize")
+    training, holdout = parts(workspace)
+    assert holdout["day"].max() - holdout["day"].min() == pd.Timedelta(days=29)
+    assert training["day"].max() < holdout["day"].min()
+
+
+def test_rows_without_an_outcome_are_counted_and_left_out(workspace):
+    result = workspace.run("ingest", "featurize")
+    training, holdout = parts(workspace)
+    assert result.dropped == {"without an outcome": 12}
+    assert len(training) + len(holdout) == 442 - 12
+    assert training["progression"].notna().all()
+
+
+def test_they_still_count_as_history(workspace):
+    workspace.run("ingest", "featurize")
+    training, _ = parts(workspace)
+    second = training[training["patient"] == "1"]
+    assert second["patients_before"].tolist() == [1.0]
+
+
+def test_the_result_says_null_shares_and_means_and_reads_back(workspace):
+    result = workspace.run("ingest", "featurize")
+    training, _ = parts(workspace)
+    assert result.null_share["bp"] == pytest.approx(training["bp"].isna().mean(), abs=1e-6)
+    assert result.target_mean["training"] == pytest.approx(training["progression"].mean(), abs=1e-6)
+    assert featurize.Featurized.load(workspace.root / "data/features") == result
+
+
+def test_moving_the_last_day_moves_the_holdout_and_no_earlier_feature(workspace):
+    workspace.change({"data.until": "2020-04-30"}).run("ingest", "featurize")
+    early = pd.concat(parts(workspace), ignore_index=True)
+    workspace.change({"data.until": "2020-05-27"}).run("ingest", "featurize")
+    late = pd.concat(parts(workspace), ignore_index=True)
+    pd.testing.assert_frame_equal(late.head(len(early)), early, check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_spark_and_duckdb_give_the_same_bytes_on_real_rows(repository, tmp_path):
+    workspace = repository("flights", tmp_path / "flights")
+    workspace.run("ingest", "featurize")
+    expected = parts(workspace)
+    done = workspace.change({"engine": "spark"}).command("featurize")
+    assert done.code == 0, done.err
+    for found, wanted in zip(parts(workspace), expected, strict=True):
+        pd.testing.assert_frame_equal(found, wanted, check_exact=True)

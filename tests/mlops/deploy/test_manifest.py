@@ -1,0 +1,124 @@
+"""Manifests: checked to the key, kept to the byte above the pin."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops.base.errors import UserError
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Pin
+
+REPOSITORY = Path(__file__).parents[3]
+PIN = Pin(
+    model="flights-late",
+    version=3,
+    digest="a" * 64,
+    evidence="b" * 64,
+    run="0f3c",
+    commit="c" * 40,
+    data="d" * 64,
+    dvc=manifest.Contents(bundle="e" * 32 + ".dir", evidence="f" * 32 + ".dir"),
+    metrics={"roc_auc": 0.74},
+)
+TEXT = "# Ours.\ntarget: local\nendpoint: flights-late\npin: null\n"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_repositorys_manifests_are_valid(environment):
+    assert manifest.load(REPOSITORY, environment).target == "local"
+
+
+def test_environments_come_in_the_order_that_a_model_moves_through_them():
+    assert manifest.names(REPOSITORY) == ["staging", "production"]
+
+
+def test_the_schema_that_editors_use_is_the_one_that_is_enforced():
+    assert (REPOSITORY / manifest.SCHEMA).read_text() == manifest.schema()
+    assert json.loads(manifest.schema())["additionalProperties"] is False
+
+
+def test_a_pin_that_is_written_is_the_pin_that_is_read():
+    assert manifest.parse(manifest.with_pin(TEXT, PIN), "here").pin == PIN
+
+
+def test_a_manifest_of_before_there_were_rollouts_has_the_defaults():
+    found = manifest.parse(TEXT, "here").rollout
+    assert found.steps == (10, 50)
+    assert (found.bake_seconds, found.requests, found.shadow) == (60, 100, False)
+    assert found.limits == manifest.Limits(errors=0.01, latency=2.0, drift=0.2)
+
+
+def test_a_rollout_is_kept_when_a_pin_is_written():
+    text = TEXT.replace("pin:", "rollout: {steps: [], shadow: true}  # Ours.\npin:")
+    found = manifest.parse(manifest.with_pin(text, PIN), "here")
+    assert (found.rollout.steps, found.rollout.shadow, found.pin) == ((), True, PIN)
+
+
+def test_a_pin_that_is_written_twice_is_written_once():
+    once = manifest.with_pin(TEXT, PIN)
+    assert manifest.with_pin(once, PIN) == once
+    assert manifest.with_pin(once, None) == TEXT
+
+
+@given(st.text(alphabet="abc #:-'\"", max_size=40))
+def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
+    text = f"# {words}\n{TEXT}"
+    assert manifest.with_pin(text, PIN).startswith(text.removesuffix("pin: null\n"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"traget": "local"}, "traget: unknown key; did you mean 'target'?"),
+        ({"target": "mars"}, "target: found 'mars', expected 'local'"),
+        (
+            {"target": "mars"},
+            "target: found 'mars', expected 'local', 'azureml', 'databricks' or 'kubernetes'",
+        ),
+        ({"rollout": {"stesp": []}}, "rollout.stesp: unknown key; did you mean 'steps'?"),
+        (
+            {"rollout": {"limits": {"drfit": 1}}},
+            "rollout.limits.drfit: unknown key; did you mean 'drift'?",
+        ),
+        ({"rollout": {"steps": [50, 10]}}, "rollout: found {'steps': [50, 10]}, expected steps "),
+        ({"rollout": {"steps": [100]}}, "rollout.steps.0: found 100, expected less than"),
+        ({"rollout": {"bake_seconds": -1}}, "rollout.bake_seconds: found -1, expected greater"),
+        ({"endpoint": "No!"}, "endpoint: found 'No!', expected"),
+        ({"pin": {"model": "m"}}, "pin.version: missing"),
+        ({"pin": {**PIN.model_dump(), "digest": "xyz"}}, "pin.digest: found 'xyz'"),
+        (
+            {"pin": {**PIN.model_dump(), "dgest": "x"}},
+            "pin.dgest: unknown key; did you mean 'digest'?",
+        ),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_was_found(change, said):
+    content = {**yaml.safe_load(TEXT), **change}
+    pin = content.pop("pin")
+    with pytest.raises(UserError) as error:
+        manifest.parse(
+            yaml.safe_dump({**content, "pin": pin}, sort_keys=False), "environments/x.yaml"
+        )
+    assert str(error.value).startswith(f"environments/x.yaml: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "found None, expected keys and values"),
+        ("a: [", "not YAML"),
+        ("pin: null\ntarget: local\nendpoint: flights-late\n", "pin: found above 'endpoint'"),
+    ],
+)
+def test_what_is_no_manifest_is_said_to_be_none(text, said):
+    with pytest.raises(UserError, match=said):
+        manifest.parse(text, "here")
+
+
+def test_an_environment_that_is_not_there_gets_the_nearest_name():
+    with pytest.raises(UserError, match="did you mean 'production'"):
+        manifest.load(REPOSITORY, "produktion")

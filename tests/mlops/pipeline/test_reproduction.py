@@ -1,0 +1,70 @@
+"""DVC's own lock file holds nothing for processes that are no more."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from mlops.pipeline import reproduction
+
+
+@pytest.fixture
+def lock(tmp_path):
+    path = tmp_path / reproduction.DVCS_LOCK
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def held_by(pid):
+    info = {"pid": pid, "cmd": "dvc repro"}
+    return {"write": {"/outputs": info}, "read": {"/inputs": [info]}}
+
+
+def left(tmp_path, lock):
+    with reproduction.alone(tmp_path):
+        return json.loads(lock.read_text())
+
+
+def test_what_a_living_process_holds_is_kept(tmp_path, lock):
+    lock.write_text(json.dumps(held_by(os.getpid())))
+    assert left(tmp_path, lock) == held_by(os.getpid())
+
+
+def test_what_a_killed_process_that_nobody_buried_holds_is_dropped(tmp_path, lock):
+    process = subprocess.Popen(["true"])
+    while not _is_zombie(process.pid):
+        time.sleep(0.01)
+    lock.write_text(json.dumps(held_by(process.pid)))
+    assert left(tmp_path, lock) == {"write": {}, "read": {}}
+    process.wait()
+
+
+def _is_zombie(pid):
+    import psutil
+
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_process_held_whose_number_another_has_now_is_dropped(tmp_path, lock):
+    lock.write_text(json.dumps(held_by(os.getpid())))
+    os.utime(lock, (0, 0))
+    assert left(tmp_path, lock) == {"write": {}, "read": {}}
+
+
+def test_a_file_that_was_cut_short_is_forgotten(tmp_path, lock):
+    lock.write_text('{"write": {"/out')
+    with reproduction.alone(tmp_path):
+        assert not lock.exists()
+
+
+def test_a_file_that_holds_nothing_is_kept(tmp_path, lock):
+    lock.write_text("{}")
+    with reproduction.alone(tmp_path):
+        assert lock.exists()
+
+
+def test_without_the_file_there_is_nothing_to_forget(tmp_path):
+    with reproduction.alone(tmp_path):
+        assert not (tmp_path / reproduction.DVCS_LOCK).exists()

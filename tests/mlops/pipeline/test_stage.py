@@ -1,0 +1,85 @@
+"""A stage ends with one line and the exit code that fits."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from mlops.base.errors import Refused, UserError
+from mlops.contract.result import Result
+from mlops.pipeline import stage
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("params.yaml: seed: missing"), 2, "error: params.yaml: seed: missing"),
+        (Refused("AUC 0.6, expected 0.7"), 1, "error: AUC 0.6, expected 0.7"),
+        (KeyboardInterrupt(), 130, "interrupted; earlier outputs are untouched"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "data/raw/x.parquet"), 2,
+         "error: data/raw/x.parquet: not found; ingest writes it"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/repo/models/search/trials.json"), 2,
+         "error: /repo/models/search/trials.json: not found; tune writes it"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "notes.txt"), 2,
+         "error: notes.txt: not found"),
+        (PermissionError(errno.EACCES, "Permission denied", "data/raw"), 2,
+         "error: data/raw: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2,
+         "error: writing: No space left on device"),
+        (OSError(errno.ENOSPC, "Arrow's own\nwords"), 2,
+         "error: writing: No space left on device"),
+        (OSError("two\nlines"), 2, "error: writing: two lines"),
+    ],
+)  # fmt: skip
+def test_what_the_user_can_mend_is_one_line(capsys, error, code, line):
+    assert stage.guarded(raising(error)) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_bug_shows_where_it_is(capsys):
+    assert stage.guarded(raising(ZeroDivisionError("here"))) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_command_that_ends_well_says_nothing_here(capsys):
+    assert stage.guarded(lambda: None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+class Counted(Result):
+    rows: int
+
+
+def test_a_result_reads_back_as_it_was_saved(tmp_path):
+    Counted(rows=3).save(tmp_path)
+    assert Counted.load(tmp_path) == Counted(rows=3)
+
+
+def test_a_result_of_another_kind_is_refused_in_one_line(tmp_path):
+    (tmp_path / "result.json").write_text('{"rows": "many"}')
+    with pytest.raises(UserError, match="rows") as error:
+        Counted.load(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("asked", "said"), [((), ""), (("-W", "default"), "PySocks")])
+def test_what_libraries_warn_of_is_said_only_to_who_asks(asked, said):
+    program = (
+        "from mlops.core import stage\n"
+        "def command():\n"
+        "    try: import urllib3.contrib.socks\n"
+        "    except ImportError: pass\n"
+        "stage.guarded(command)"
+    )
+    done = subprocess.run(
+        [sys.executable, *asked, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said in done.stderr if said else not done.stderr

@@ -1,0 +1,46 @@
+"""What was made here is in the remote, whatever happened to an earlier attempt."""
+
+import pytest
+
+from mlops.registry import publish
+
+
+@pytest.fixture
+def repo(dvc_repository, tmp_path, monkeypatch):
+    """A repository with two folders, and a remote beside it."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    made = dvc_repository(str(tmp_path / "store"))
+    monkeypatch.chdir(made.root_dir)
+    for name in ("data", "models"):
+        folder = tmp_path / "repository" / name
+        folder.mkdir()
+        (folder / "file").write_text(name)
+        made.add([name])
+    return made
+
+
+def test_killed_while_it_looked_for_what_to_push_the_next_one_pushes_all(
+    repo, tmp_path, monkeypatch
+):
+    from dvc_data.index import collect
+
+    real, asked = collect._collect_from_index, []
+
+    def killed_at_the_second(*arguments, **options):
+        asked.append(arguments)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        real(*arguments, **options)
+
+    with monkeypatch.context() as power:
+        power.setattr(collect, "_collect_from_index", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            publish.run(repo.root_dir)
+    publish.run(repo.root_dir)
+    pushed = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(pushed) == 4
+
+
+def test_what_is_there_is_not_pushed_again(repo):
+    assert publish.run(repo.root_dir) == "4 files pushed to DVC's remote 'store'"
+    assert publish.run(repo.root_dir) == "0 files pushed to DVC's remote 'store'"

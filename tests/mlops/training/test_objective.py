@@ -1,0 +1,68 @@
+"""The threshold is the best there is, and rounding does not undo it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from mlops.training.objective import threshold
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    grades=st.lists(st.integers(0, 20), min_size=2, max_size=40),
+    seed=st.integers(0, 100),
+)
+def test_the_threshold_maximises_f1_as_brute_force_does(grades: list[int], seed: int) -> None:
+    probability = np.array(grades) / 20
+    y = np.random.default_rng(seed).integers(0, 2, len(grades))
+    y[0] = 1
+    chosen = threshold(y, probability)
+    best = max(sk.f1_score(y, probability >= candidate) for candidate in probability)
+    assert sk.f1_score(y, probability >= chosen) == pytest.approx(best)
+
+
+def test_rounding_to_float32_moves_no_row_across_the_threshold() -> None:
+    generator = np.random.default_rng(0)
+    probability = generator.beta(2, 4, 2000).round(2)
+    y = (generator.random(2000) < probability).astype(int)
+    chosen = threshold(y, probability)
+    single = probability.astype(np.float32).astype(np.float64)
+    assert ((probability >= chosen) == (single >= chosen)).all()
+
+
+def test_the_threshold_needs_a_positive_row() -> None:
+    with pytest.raises(ValueError, match="no positive row"):
+        threshold(np.zeros(3), np.array([0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "probability", "message"),
+    [
+        ([0, 1], [0.5], "shapes"),
+        ([0, 2], [0.5, 0.5], "other values than 0 and 1"),
+        ([0, 1], [0.5, np.nan], "missing or infinite"),
+    ],
+)
+def test_wrong_input_is_refused_with_what_was_found(
+    outcome: list[int], probability: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        threshold(np.array(outcome), np.array(probability))
+
+
+def test_a_change_in_the_metrics_cannot_reach_the_search() -> None:
+    metrics = "{'mlops.evaluation.metrics', 'mlops.evaluation.weighted'}"
+    check = (
+        f"import sys, mlops.training.objective; sys.exit(str({metrics} & set(sys.modules) or ''))"
+    )
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=path)
+    assert done.stderr.strip() == ""

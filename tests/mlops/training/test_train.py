@@ -1,0 +1,101 @@
+"""Equal inputs are an equal bundle, and nothing of the holdout is in it."""
+
+import shutil
+
+import msgspec
+import pandas as pd
+import pytest
+
+from mlops.base.files import sha256
+from mlops.contract import bundle
+
+PROJECTS = ["wine", "diabetes", pytest.param("flights", marks=pytest.mark.slow)]
+BUNDLE, HOLDOUT = "models/bundle", "data/features/holdout.parquet"
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return lambda project: finished(project).copy(tmp_path / project)
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_another_folder_gives_the_same_digest(copy, project):
+    workspace = copy(project)
+    before = bundle.digest(workspace.root / BUNDLE)
+    assert workspace.run("tune", "train").digest == before
+
+
+@pytest.mark.slow
+def test_fresh_processes_from_shuffled_raw_rows_give_the_same_digest(copy):
+    workspace = copy("flights")
+    before = bundle.digest(workspace.root / BUNDLE)
+    workspace.edit_table("flights", lambda rows: rows.sample(frac=1, random_state=5))
+    for number, stage in enumerate(("ingest", "featurize", "tune", "train")):
+        done = workspace.command(stage, PYTHONHASHSEED=str(number + 1))
+        assert done.code == 0, done.err
+    assert bundle.digest(workspace.root / BUNDLE) == before
+
+
+def shuffled_outcomes(workspace):
+    path = workspace.root / HOLDOUT
+    rows = pd.read_parquet(path)
+    outcome = rows["late"].sample(frac=1, random_state=1).to_numpy()
+    rows.assign(late=outcome, carrier="ZZ").to_parquet(path, index=False)
+
+
+@pytest.mark.slow
+def test_nothing_of_the_holdout_is_in_the_model_its_threshold_or_its_reference(copy):
+    workspace = copy("flights")
+    before = bundle.read_card(workspace.root / BUNDLE)
+    shuffled_outcomes(workspace)
+    workspace.run("tune", "train")
+    after = bundle.read_card(workspace.root / BUNDLE)
+    other = {"holdout": after.hashes["holdout"]}
+    assert other["holdout"] != before.hashes["holdout"]
+    hashes = before.hashes | other
+    expected = msgspec.structs.replace(before, hashes=hashes, parity=after.parity)
+    assert after == expected
+
+
+def test_training_takes_every_row_before_the_holdout(copy):
+    workspace = copy("diabetes")
+    training = pd.read_parquet(workspace.root / "data/features/training.parquet")
+    card = bundle.read_card(workspace.root / BUNDLE)
+    assert card.trained_on == {"rows": len(training), "since": "2020-01-01", "until": "2020-04-27"}
+
+
+@pytest.mark.parametrize(
+    ("change", "hashed"),
+    [
+        ({"seed": 7}, {"parameters"}),
+        ({"train.reference_rows": 50}, {"parameters"}),
+        ({"evaluate.draws": 30}, set()),
+    ],
+)
+def test_the_card_hashes_what_made_it_and_nothing_else(copy, change, hashed):
+    workspace = copy("wine")
+    before = bundle.read_card(workspace.root / BUNDLE).hashes
+    workspace.change(change).run("train")
+    after = bundle.read_card(workspace.root / BUNDLE).hashes
+    assert {name for name in after if after[name] != before[name]} == hashed
+
+
+def test_the_card_hashes_the_very_files_it_was_trained_and_judged_on(copy):
+    workspace = copy("wine")
+    hashes = bundle.read_card(workspace.root / BUNDLE).hashes
+    features = workspace.root / "data/features"
+    assert hashes["data"] == sha256(features / "training.parquet")
+    assert hashes["holdout"] == sha256(features / "holdout.parquet")
+
+
+def test_a_changed_line_of_code_is_another_code_hash(copy):
+    workspace = copy("wine")
+    before = bundle.read_card(workspace.root / BUNDLE).hashes["code"]
+    linked = workspace.root / "src/wine"
+    source = linked.resolve()
+    linked.unlink()
+    shutil.copytree(source, linked)
+    with (linked / "features.py").open("a") as features:
+        features.write("\n# Another line.\n")
+    workspace.run("train")
+    assert bundle.read_card(workspace.root / BUNDLE).hashes["code"] != before

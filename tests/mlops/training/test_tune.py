@@ -1,0 +1,92 @@
+"""The search is repeatable, never worse than the hand-set model, and blind to the holdout."""
+
+import pytest
+
+from mlops.base.errors import UserError
+from mlops.base.files import read_json
+from mlops.contract.winner import Tuned
+from mlops.training import tune
+
+
+@pytest.fixture
+def wines(finished, tmp_path):
+    return finished("wine").copy(tmp_path)
+
+
+def trials(workspace):
+    return read_json(workspace.root / "models/search/trials.json")
+
+
+def test_the_same_seed_finds_the_same_bytes(wines):
+    before = wines.digest("models/search")
+    wines.run("tune")
+    assert wines.digest("models/search") == before
+
+
+def test_another_seed_searches_elsewhere(wines):
+    before = [trial["hyperparameters"] for trial in trials(wines)]
+    wines.change({"seed": 1}).run("tune")
+    assert [trial["hyperparameters"] for trial in trials(wines)] != before
+
+
+def test_the_hand_set_candidates_come_first_and_the_winner_is_never_worse(wines):
+    from wine.models import FIRST
+
+    result = wines.run("tune")
+    first = trials(wines)[: len(FIRST)]
+    assert [trial["family"] for trial in first] == [candidate["family"] for candidate in FIRST]
+    assert all(result.loss <= trial["loss"] for trial in first if not trial["given_up"])
+
+
+def test_one_trial_alone_is_the_hand_set_candidate(wines):
+    from wine.models import FIRST
+
+    result = wines.change({"tune.max_evals": 1}).run("tune")
+    assert result.trials == 1
+    assert FIRST[0].items() - {"family": 0}.items() <= {
+        "family": result.family, **result.hyperparameters
+    }.items()  # fmt: skip
+
+
+def test_a_hopeless_trial_is_judged_on_one_look_only(wines):
+    wines.change({"tune.give_up": 0.0, "tune.max_evals": 8}).run("tune")
+    given_up = [trial for trial in trials(wines) if trial["given_up"]]
+    finished = [trial for trial in trials(wines) if not trial["given_up"]]
+    assert given_up
+    assert finished
+    assert not [trial for trial in given_up if "fold_losses" in trial]
+    assert min(t["first_look"] for t in given_up) > max(t["first_look"] for t in finished)
+
+
+def test_with_patience_every_trial_sees_every_period(wines):
+    wines.change({"tune.give_up": 1000.0}).run("tune")
+    assert [len(trial["fold_losses"]) for trial in trials(wines)] == [2, 2, 2, 2]
+
+
+def test_a_trials_loss_is_the_mean_over_its_periods(wines):
+    for trial in [trial for trial in trials(wines) if not trial["given_up"]]:
+        assert trial["loss"] == pytest.approx(sum(trial["fold_losses"]) / 2)
+
+
+def test_only_the_wanted_families_are_tried(wines):
+    wines.change({"tune.families": ["xgboost"], "tune.max_evals": 2}).run("tune")
+    assert {trial["family"] for trial in trials(wines)} == {"xgboost"}
+
+
+def test_the_result_reads_back(wines):
+    assert Tuned.load(wines.root / "models/search") == wines.run("tune")
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
+    done = wines.change({"engine": "spark", "tune.parallelism": 2}).command("tune")
+    assert done.code == 0, done.err
+    assert len(trials(wines)) == 4
+    winner = Tuned.load(wines.root / "models/search")
+    assert winner.loss <= trials(wines)[0]["loss"]
+
+
+def test_a_family_that_the_project_does_not_describe_is_refused():
+    with pytest.raises(UserError, match="expected one of the project's models.py: linear"):
+        tune.searched({"linear": {}}, ("lightgbm",))
