@@ -50,6 +50,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@rooms=$$(PYTHONPATH=src lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
 	@shellcheck .ci/run
 	@hadolint infra/*/Dockerfile
 	@actionlint

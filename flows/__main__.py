@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _check() -> None:
-    params.load(Path())
+    params.load_all(Path())
 
 
 def _flow(name: str) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from mlops.base.errors import BUG, MENDABLE, UserError
-from mlops.contract.stages import MODULES
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import Ran, ran_since
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 How = Literal["run", "restored", "unchanged"]
-STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
 STOP_SECONDS = 20
@@ -131,7 +130,7 @@ def unchanged(root: Path) -> tuple[str, ...]:
 
 def _before_first(changed: Container[str]) -> tuple[str, ...]:
     """What follows a changed stage may change with it, whatever the status says of it now."""
-    return tuple(itertools.takewhile(lambda stage: stage not in changed, STAGES))
+    return tuple(itertools.takewhile(lambda stage: stage not in changed, MADE_BY_DVC))
 
 
 def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:

@@ -13,15 +13,19 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from mlops.base.errors import BUG, MENDABLE, Refused, UserError
 from mlops.contract import params
+from mlops.contract.params import Params
 from mlops.contract.paths import LOG, not_found
 from mlops.contract.result import Result
+from mlops.contract.stages import MADE_BY_DVC
+from mlops.pipeline import dependencies
 
-Run = Callable[[params.Params, Path], Result]
+P = TypeVar("P", bound=Params)
 
 
 def screen_line(name: str, result: str, seconds: float, how: str) -> str:
@@ -29,14 +33,21 @@ def screen_line(name: str, result: str, seconds: float, how: str) -> str:
     return f"{name:<10} {how:<9} {seconds:6.1f} s   {result}"
 
 
-def main(name: str, run: Run) -> None:
-    """Run one stage in the current folder, print its line, note that it ran, and exit."""
+def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
+    """Run one stage in the current folder, print its line, log that it ran, and exit.
+
+    `kind` is the part of the parameters that the stage reads.
+    """
     start = time.time()
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
 
     def command() -> None:
-        result = run(params.load(), Path())
+        settings, root = params.load(kind), Path()
+        dependencies.require_own_code(root)
+        result = run(settings, root)
+        if name in MADE_BY_DVC:
+            dependencies.require_declared(name, settings.project, root)
         print(screen_line(name, result.line, time.time() - start, "run"), flush=True)
 
     code = guarded(command)

@@ -11,8 +11,8 @@ import numpy as np
 
 from mlops.base.errors import UserError
 from mlops.contract.dataset import inputs, target, validation_starts
-from mlops.contract.params import Split
 from mlops.contract.project import Features, Task
+from mlops.data.params import Split
 from mlops.training import families, objective
 
 if TYPE_CHECKING:

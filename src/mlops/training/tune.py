@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder, write_json
 from mlops.contract import dataset, project
-from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, SEARCH
 from mlops.contract.winner import TRIALS, Tuned
 from mlops.data import engine
 from mlops.pipeline import stage
 from mlops.training import families, objective, search
+from mlops.training.params import Params
 
 if TYPE_CHECKING:
     from mlops.training.folds import Fold
@@ -64,7 +64,7 @@ def run(params: Params, root: Path) -> Tuned:
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
     judge = _judge(folds, models.task, first, params)
-    with SearchLog(params, root) as tracked, bar("tune", params.tune.max_evals) as progress:
+    with SearchLog(params.model, root) as tracked, bar("tune", params.tune.max_evals) as progress:
         outcomes = search.minimize(
             judge,
             space,
@@ -162,4 +162,4 @@ def _both(
 
 
 if __name__ == "__main__":
-    stage.main("tune", run)
+    stage.main("tune", run, Params)

@@ -36,7 +36,7 @@ def test_functions_bound_to_duckdb_work_after_it_is_no_longer_spoken(tmp_path):
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():
-    code = "from mlops.core import engine; engine.start('duckdb').range(3).collect()"
+    code = "from mlops.data import engine; engine.start('duckdb').range(3).collect()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -87,7 +87,7 @@ def test_an_alias_for_a_version_that_is_not_there_is_refused_in_a_line(root):
 def test_a_server_that_answers_is_asked_without_importing_mlflow(server, tmp_path, monkeypatch):
     monkeypatch.setenv(tracking.VARIABLE, server)
     code = (
-        "import sys; from pathlib import Path; from mlops.core import versions\n"
+        "import sys; from pathlib import Path; from mlops.registry import versions\n"
         f"versions.set_alias(Path(), {MODEL!r}, 'production', 1)\n"
         f"print(versions.by_alias(Path(), {MODEL!r}, 'production').number)\n"
         f"print(versions.by_digest(Path(), {MODEL!r}, 'bb').number, 'mlflow' in sys.modules)\n"

@@ -19,9 +19,9 @@ from mlops.base.http import Doing
 from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
 from mlops.deploy.databricks.endpoint import MANAGE, Entity, Served, Workspace
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.pipeline.tracking import BUNDLE_TAG
+from mlops.registry.pin import Pin
 
 SPECIFICATION = Path("infra/databricks/served-entity.yaml")
 # Where an entity keeps its bundle's digest.
