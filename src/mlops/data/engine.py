@@ -29,7 +29,7 @@ def start(engine: Engine) -> Any:
 
 
 @contextmanager
-def spoken(engine: Engine) -> Iterator[None]:
+def engine_as_pyspark(engine: Engine) -> Iterator[None]:
     """While open, the engine answers to the name `pyspark.sql`: import and run the features in it.
 
     Close it before anything else is imported: Hyperopt and MLflow need the real PySpark.
