@@ -45,7 +45,7 @@ def main() -> None:
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
         atexit.register(gc.freeze)
         # While Prefect is imported, which takes longer, DVC finds out what changed.
-        reproduction.ask(Path())
+        reproduction.start_status(Path())
     # Prefect reads its address when it is imported.
     servers.use()
     if names[0] == CHECK:

@@ -56,7 +56,7 @@ def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, m
     Path("dvc.yaml").write_text("stages: {ingest: {cmd: echo made > raw, outs: [raw]}}\n")
     reproduction.reproduce("ingest", root)
     assert Path("raw").read_text() == "made\n"
-    assert capsys.readouterr().err == "not asked, DVC's remote 'store': no answer within 1 s\n"
+    assert capsys.readouterr().err == "DVC's remote 'store' is not used: no answer within 1 s\n"
 
 
 def test_one_that_refuses_has_answered(dvc_repository, refusing, monkeypatch):
