@@ -71,7 +71,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff format --check .
 	@mypy
 	@rooms=$$(PYTHONPATH=src lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
-	@shellcheck .ci/run
+	@shellcheck .ci/run examples/*.sh
 	@hadolint infra/*/Dockerfile
 	@actionlint
 	@zizmor --offline --quiet --no-progress .github
