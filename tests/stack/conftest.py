@@ -221,9 +221,12 @@ def _release(team: Team) -> None:
     team.git("push", "--quiet", "origin", "main")
     # The service writes its samples here; there are none yet.
     (team.desk / ".run/local/production/samples").mkdir(parents=True)
-    # This environment is the one that the worker would create from the lock.
+    # The environment that the worker would create from the lock, as links to this one.
     content = b"".join((team.desk / name).read_bytes() for name in checkout.LOCKS)
     environment = team.desk / ".run/worker" / checkout.environment_of(content)
-    environment.parent.mkdir(parents=True)
-    environment.symlink_to(Path(sys.prefix))
+    environment.mkdir(parents=True)
+    for path in Path(sys.prefix).iterdir():
+        (environment / path.name).symlink_to(path)
+    (environment / ".stamp").unlink(missing_ok=True)
+    (environment / ".stamp").write_text(f"{environment.resolve()}\n")
     team.succeed("-m", "flows", "deploy")

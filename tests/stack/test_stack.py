@@ -25,10 +25,11 @@ def error_line(done):
 
 
 def test_the_worker_finishes_a_due_run_of_each_deployment(team):
+    rows = str(team.desk / "data/features/holdout.parquet")
     runs = {
         "training": team.schedule("retraining/training", until="2020-05-07", because="a test"),
         "monitoring": team.schedule("monitoring/monitoring"),
-        "scoring": team.schedule("scoring/scoring"),
+        "scoring": team.schedule("scoring/scoring", source=rows),
         "reconcile-check": team.schedule("reconcile-check/reconcile-check"),
     }
     states = {name: team.final_state(run) for name, run in runs.items()}
