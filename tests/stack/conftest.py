@@ -155,8 +155,8 @@ def team(repository: Any) -> Iterator[Team]:
     try:
         team = Team(base, Servers(base))
         _create_repository(team, repository)
-        command = [sys.executable, "-m", "flows", "worker"]
-        worker = Server(command, variables=team.env, folder=team.desk)
+        command = f"{sys.executable} -m flows worker"
+        worker = Server(command, variables=team.env, options={"cwd": team.desk})
         try:
             team.servers.start_all()
             _release(team)
@@ -164,7 +164,7 @@ def team(repository: Any) -> Iterator[Team]:
             team.servers.start("worker")
             yield team
         finally:
-            team.servers.kill_all()
+            team.servers.kill(*reversed(team.servers.servers))
     finally:
         shutil.rmtree(base, ignore_errors=True)
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,10 +21,11 @@ import psutil
 
 from mlops.base import processes
 from mlops.base.processes import HOST
-from mlops.pipeline import servers
+from mlops.pipeline.servers import ENVIRONMENT
+from tests.conftest import REPOSITORY
 from tests.programs import program
 
-LOCAL = Path(__file__).parents[2] / "infra/local"
+LOCAL = REPOSITORY / "infra/local"
 NAMES = ("postgres", "azurite", "mlflow", "prefect", "gateway", "prometheus")
 # PostgreSQL refuses to run as root; Debian's package creates this user.
 USER: dict[str, Any] = (
@@ -37,10 +38,9 @@ PROMETHEUS = "apt-get install prometheus prometheus-pushgateway"
 class Server:
     """One process: how it is started, and whether it accepts requests."""
 
-    command: list[str]
+    command: str
     ready: Callable[[], bool] = lambda: True
     variables: dict[str, str] = field(default_factory=dict)
-    folder: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
@@ -49,15 +49,15 @@ class Server:
 
 
 class Servers:
-    """All of them, with their ports, data and logs in `folder`; PostgreSQL's user can read it."""
+    """All of them. Their data and logs are in `folder`, which every user can read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        sockets = [socket.create_server((HOST, 0)) for _ in NAMES]
-        self.ports = {name: s.getsockname()[1] for name, s in zip(NAMES, sockets, strict=True)}
-        for each in sockets:
-            each.close()
         self.key = b64encode(secrets.token_bytes(64)).decode()
+        sockets = {name: socket.create_server((HOST, 0)) for name in NAMES}
+        self.ports = {name: each.getsockname()[1] for name, each in sockets.items()}
+        for each in sockets.values():
+            each.close()
         self.servers = {name: getattr(self, f"_{name}")() for name in NAMES}
 
     def start(self, *names: str) -> None:
@@ -67,19 +67,20 @@ class Servers:
             if not server.running():
                 with (self.folder / f"{name}.log").open("ab") as log:
                     server.process = subprocess.Popen(
-                        server.command, env={**os.environ, **self.environment, **server.variables},
-                        cwd=server.folder or self.folder, stdin=subprocess.DEVNULL,
-                        stdout=log, stderr=log, **server.options,
+                        server.command.split(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        env={**os.environ, **self.environment, **server.variables},
+                        **{"cwd": self.folder, **server.options},
                     )  # fmt: skip
         for name in names:
             server = self.servers[name]
             assert processes.wait(server.ready, server.running), self.log(name)
 
     def start_all(self) -> None:
-        """Start everything, the data stores first and created if they are new."""
+        """Start everything for the first time, the stores before the servers that use them."""
         self.start("postgres", "azurite")
-        _create_databases(self.database("postgres"), ("mlflow", "prefect"))
-        _run([sys.executable, str(LOCAL / "containers.py")], env={**os.environ, **self.environment})
+        for name in ("mlflow", "prefect"):
+            self.query(f"CREATE DATABASE {name}")
+        _run([sys.executable, LOCAL / "containers.py"], env={**os.environ, **self.environment})
         self.start(*NAMES)
 
     def kill(self, *names: str) -> None:
@@ -94,23 +95,30 @@ class Servers:
                         each.kill()
                 process.wait()
 
-    def kill_all(self) -> None:
-        self.kill(*reversed(self.servers))
-
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()[-6000:]
 
     def url(self, name: str) -> str:
         return f"http://{HOST}:{self.ports[name]}"
 
-    def database(self, name: str, scheme: str = "postgresql") -> str:
-        return f"{scheme}://mlops@{HOST}:{self.ports['postgres']}/{name}"
+    def query(self, statement: str) -> bool:
+        """Execute a statement; false if PostgreSQL does not accept connections."""
+        import psycopg2
+
+        try:
+            connection = psycopg2.connect(self._database("postgres"), connect_timeout=2)
+        except psycopg2.OperationalError:
+            return False
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+        connection.close()
+        return True
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables that point a program at these servers."""
         return {
-            **servers.ENVIRONMENT,
+            **ENVIRONMENT,
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "PREFECT_API_URL": f"{self.url('prefect')}/api",
             "PROMETHEUS_PUSHGATEWAY": self.url("gateway"),
@@ -120,98 +128,82 @@ class Servers:
             ),
         }
 
-    def _postgres(self) -> Server:
-        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-        install = "apt-get install postgresql"
-        data = self.folder / "postgres"
-        data.mkdir(mode=0o700)
-        if USER:
-            shutil.chown(data, USER["user"], USER["group"])
-        initdb = [program("initdb", install, *folders), "--pgdata", str(data), "--auth=trust",
-                  "--username=mlops", "--encoding=UTF8", "--no-locale", "--no-sync"]  # fmt: skip
-        _run(initdb, cwd="/", **USER)
-        # No socket file: its path has a small limit.
-        command = [program("postgres", install, *folders), "-D", str(data), "-h", HOST,
-                   "-p", str(self.ports["postgres"]), "-k", "",
-                   "-c", "max_connections=200"]  # fmt: skip
-        return Server(command, partial(_connects, self.database("postgres")), options=USER)
-
-    def _azurite(self) -> Server:
-        azurite = program(
-            "azurite-blob", "npm ci --prefix infra/local", LOCAL / "node_modules/.bin"
-        )
-        command = [azurite, "--blobHost", HOST, "--blobPort", str(self.ports["azurite"]),
-                   "--location", str(self.folder / "azurite"), "--skipApiVersionCheck",
-                   "--disableTelemetry", "--silent"]  # fmt: skip
-        accounts = {"AZURITE_ACCOUNTS": f"mlops:{self.key}"}
-        return Server(command, partial(_accepts, self.ports["azurite"]), accounts)
-
-    def _mlflow(self) -> Server:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1",
-                   "--port", str(self.ports["mlflow"]), "--serve-artifacts"]  # fmt: skip
-        variables = {
-            "MLFLOW_BACKEND_STORE_URI": self.database("mlflow"),
-            "MLFLOW_ARTIFACTS_DESTINATION": "wasbs://mlflow@mlops.blob.core.windows.net/",
-        }
-        return Server(command, self._answers("mlflow", "/health"), variables)
-
-    def _prefect(self) -> Server:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST,
-                   "--port", str(self.ports["prefect"])]  # fmt: skip
-        database = self.database("prefect", "postgresql+asyncpg")
-        variables = {
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
-            "PREFECT_HOME": str(self.folder / "prefect"),
-        }
-        return Server(command, self._answers("prefect", "/api/health"), variables)
-
-    def _gateway(self) -> Server:
-        gateway = program("prometheus-pushgateway", PROMETHEUS)
-        command = [gateway, f"--web.listen-address={HOST}:{self.ports['gateway']}"]
-        return Server(command, self._answers("gateway", "/-/ready"))
-
-    def _prometheus(self) -> Server:
-        """Prometheus with the repository's configuration, only the address is this gateway's."""
-        folder = self.folder / "prometheus"
-        shutil.copytree(LOCAL / "prometheus", folder)
-        gateway = [f"{HOST}:{self.ports['gateway']}"]
-        targets = [{"targets": gateway, "labels": {"job": "gateway"}}]
-        (folder / "targets.json").write_text(json.dumps(targets))
-        command = [program("prometheus", PROMETHEUS), f"--config.file={folder / 'prometheus.yml'}",
-                   f"--storage.tsdb.path={folder / 'data'}",
-                   f"--web.listen-address={HOST}:{self.ports['prometheus']}"]  # fmt: skip
-        return Server(command, self._answers("prometheus", "/-/ready"))
+    def _database(self, name: str) -> str:
+        return f"postgresql://mlops@{HOST}:{self.ports['postgres']}/{name}"
 
     def _answers(self, name: str, path: str) -> Callable[[], bool]:
         return partial(processes.answers, self.url(name) + path)
 
+    def _postgres(self) -> Server:
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        initdb, postgres = (
+            program(name, "apt-get install postgresql", *folders) for name in ("initdb", "postgres")
+        )
+        data = self.folder / "postgres"
+        data.mkdir(mode=0o700)
+        if USER:
+            shutil.chown(data, USER["user"], USER["group"])
+        options = "--auth=trust --username=mlops --encoding=UTF8 --no-locale --no-sync"
+        _run([initdb, f"--pgdata={data}", *options.split()], cwd="/", **USER)
+        # No socket file: its path would be too long.
+        command = (
+            f"{postgres} -D {data} -h {HOST} -p {self.ports['postgres']} -c max_connections=200"
+        )
+        command += " -c unix_socket_directories="
+        return Server(command, partial(self.query, "SELECT 1"), options=USER)
 
-def _run(command: list[str], **options: Any) -> None:
+    def _azurite(self) -> Server:
+        folder = LOCAL / "node_modules/.bin"
+        command = (
+            f"{program('azurite-blob', 'npm ci --prefix infra/local', folder)} --blobHost {HOST}"
+            f" --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
+            " --skipApiVersionCheck --disableTelemetry --silent"
+        )
+
+        def ready() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex((HOST, self.ports["azurite"])) == 0
+
+        return Server(command, ready, {"AZURITE_ACCOUNTS": f"mlops:{self.key}"})
+
+    def _mlflow(self) -> Server:
+        command = (
+            f"{sys.executable} -m mlflow server --host {HOST} --port {self.ports['mlflow']}"
+            f" --workers 1 --backend-store-uri {self._database('mlflow')} --serve-artifacts"
+            " --artifacts-destination wasbs://mlflow@mlops.blob.core.windows.net/"
+        )
+        return Server(command, self._answers("mlflow", "/health"))
+
+    def _prefect(self) -> Server:
+        options = f"--host {HOST} --port {self.ports['prefect']}"
+        variables = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
+                self._database("prefect").replace("postgresql", "postgresql+asyncpg")
+            ),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+        }
+        command = f"{sys.executable} -m prefect server start {options}"
+        return Server(command, self._answers("prefect", "/api/health"), variables)
+
+    def _gateway(self) -> Server:
+        gateway = program("prometheus-pushgateway", PROMETHEUS)
+        command = f"{gateway} --web.listen-address={HOST}:{self.ports['gateway']}"
+        return Server(command, self._answers("gateway", "/-/ready"))
+
+    def _prometheus(self) -> Server:
+        """Prometheus as it is configured for Compose, except for the gateway's address."""
+        folder = self.folder / "prometheus"
+        shutil.copytree(LOCAL / "prometheus", folder)
+        gateway = {"targets": [f"{HOST}:{self.ports['gateway']}"], "labels": {"job": "gateway"}}
+        (folder / "targets.json").write_text(json.dumps([gateway]))
+        command = (
+            f"{program('prometheus', PROMETHEUS)} --config.file={folder / 'prometheus.yml'}"
+            f" --storage.tsdb.path={folder / 'data'}"
+            f" --web.listen-address={HOST}:{self.ports['prometheus']}"
+        )
+        return Server(command, self._answers("prometheus", "/-/ready"))
+
+
+def _run(command: list[Any], **options: Any) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def _connects(url: str) -> bool:
-    import psycopg2
-
-    try:
-        psycopg2.connect(url, connect_timeout=2).close()
-    except psycopg2.OperationalError:
-        return False
-    return True
-
-
-def _create_databases(url: str, names: Iterable[str]) -> None:
-    import psycopg2
-
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for name in names:
-            cursor.execute(f'CREATE DATABASE "{name}"')
-    connection.close()
