@@ -36,11 +36,10 @@ pin: null
 """
 PIN = """
 from pathlib import Path
-from mlops.contract import params
 from mlops.deploy import manifest
 from mlops.gitops import pin
-root, file = Path(), Path("environments/production.yaml")
-file.write_text(manifest.with_pin(file.read_text(), pin.of_workspace(params.load(root), root)))
+file = Path("environments/production.yaml")
+file.write_text(manifest.with_pin(file.read_text(), pin.of_workspace(Path())))
 """
 
 
