@@ -14,11 +14,8 @@ import pathspec
 
 # The first slash of an absolute path in a command.
 ABSOLUTE = re.compile(r"(?<![\w./@%$}-])/(?=\w)")
-NOBODY = 65534
-# Root's tests do not run the steps as root: a path that was missed can damage nothing.
-UNPRIVILEGED = (
-    {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-)  # fmt: skip
+# Even root's tests run the steps as this user: a path that ABSOLUTE misses can damage nothing.
+UNPRIVILEGED = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def steps(file: Path) -> list[tuple[str, str]]:
@@ -64,14 +61,13 @@ class Build:
                 name, _, value = pair.partition("=")
                 self.environment[name] = self.below(value).replace("${PATH}", self.path)
 
-    def run(
-        self, command: list[str], environment: dict[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command with this environment and no other."""
+    def run(self, command: list[str], environment: dict[str, str]) -> str:
+        """Run a command with this environment and no other; its output."""
+        folder = self.root / self.folder.lstrip("/")
         return subprocess.run(
-            command, env=environment, cwd=self.root / self.folder.lstrip("/"), check=True,
-            capture_output=True, text=True, **UNPRIVILEGED,
-        )  # fmt: skip
+            command, env=environment, cwd=folder, check=True, capture_output=True, text=True,
+            **UNPRIVILEGED,
+        ).stdout  # fmt: skip
 
     def below(self, text: str) -> str:
         """The same text with every absolute path below the root."""
@@ -94,5 +90,5 @@ class Build:
         place = self.root / folder.lstrip("/")
         place.mkdir(parents=True, exist_ok=True)
         if UNPRIVILEGED:
-            subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", self.root], check=True)
+            subprocess.run(["chown", "-R", "65534:65534", self.root], check=True)
         return place

@@ -173,7 +173,7 @@ def test_the_health_check_follows_the_service(image, running):
 @pytest.mark.nightly
 def test_all_that_the_service_imports_is_in_the_image(image):
     command = ["python", "-c", IMPORTS, *NOT_INCLUDED]
-    files, absent = json.loads(image.run(command, image.environment).stdout)
+    files, absent = json.loads(image.run(command, image.environment))
     places = (str(image.root / "service"), str(image.root / LIBRARY))
     assert [file for file in files if not file.startswith(places)] == []
     assert absent == NOT_INCLUDED
@@ -182,7 +182,7 @@ def test_all_that_the_service_imports_is_in_the_image(image):
 @pytest.mark.nightly
 def test_the_image_has_the_libraries_of_its_lock_and_no_other(image):
     code = "from importlib.metadata import distributions as d; print(*{i.name for i in d()})"
-    names = image.run(["python", "-c", code], image.environment).stdout.split()
+    names = image.run(["python", "-c", code], image.environment).split()
     lock = (FOLDER / "requirements.lock").read_text()
     pinned = re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE)
     assert {name.lower().replace("_", "-") for name in names} == {*pinned, "mlops"}
