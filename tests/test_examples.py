@@ -37,10 +37,11 @@ def service(finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 
 
 @pytest.fixture(scope="module")
-def expected(service: Served) -> dict[str, Any]:
-    """The service's answer to the row that every client sends."""
-    answer: dict[str, Any] = service.post("/predict", service.get("/model").json["example"]).json
-    return answer
+def prediction(service: Served) -> Any:
+    """The service's prediction for the row that every client sends."""
+    answer = service.post("/predict", service.get("/model").json["example"]).json
+    # Alone and among others a row's prediction may differ in the last bits.
+    return pytest.approx(answer["predictions"][0], rel=1e-6)
 
 
 @pytest.fixture
@@ -61,9 +62,9 @@ def last_line(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 @pytest.mark.nightly
-def test_curl_predicts(run, expected):
+def test_curl_predicts(run, prediction):
     program("curl", "apt-get install curl")
-    assert last_line(run("./predict.sh")) | {"id": ""} == expected | {"id": ""}
+    assert last_line(run("./predict.sh"))["predictions"] == [prediction]
 
 
 @pytest.mark.nightly
@@ -75,42 +76,41 @@ def test_the_shell_script_fails_where_the_service_refuses(run):
 
 
 @pytest.mark.slow
-def test_python_predicts(run, expected):
-    assert last_line(run(sys.executable, "predict.py")) == expected["predictions"][0]
+def test_python_predicts(run, prediction):
+    assert last_line(run(sys.executable, "predict.py")) == prediction
 
 
 @pytest.mark.nightly
-def test_the_triton_client_predicts(run, expected, tmp_path):
+def test_the_triton_client_predicts(run, prediction, tmp_path):
     apart.environment(EXAMPLES / "triton.lock", tmp_path / "venv")
     answer = last_line(run(tmp_path / "venv" / "bin" / "python", "predict_v2.py"))
-    assert answer == {name: [value] * 3 for name, value in expected["predictions"][0].items()}
+    rows = [dict(zip(answer, values, strict=True)) for values in zip(*answer.values(), strict=True)]
+    assert rows == [prediction] * 3
 
 
 @pytest.mark.nightly
-def test_r_predicts(run, expected):
+def test_r_predicts(run, prediction):
     script = program("Rscript", "apt-get install r-cran-httr2")
     if run(script, "-e", "library(httr2)").returncode:
         missing("R has no httr2; apt-get install r-cran-httr2")
-    assert last_line(run(script, "predict.R")) == pytest.approx(
-        expected["predictions"][0], rel=1e-12
-    )
+    assert last_line(run(script, "predict.R")) == prediction
 
 
 @pytest.mark.nightly
 @pytest.mark.spark
-def test_scala_predicts(run, expected):
+def test_scala_predicts(run, prediction):
     import pyspark
 
     java = program("java", "apt-get install openjdk-17-jre-headless")
     jars = [str(jar) for jar in (Path(pyspark.__file__).parent / "jars").glob("scala-*.jar")]
     done = run(java, "-cp", os.pathsep.join(jars), SCALA, "-usejavacp", "Predict.scala")
-    assert last_line(done)["predictions"] == expected["predictions"] * 2
+    assert last_line(done)["predictions"] == [prediction] * 2
 
 
 @pytest.mark.nightly
-def test_javascript_predicts(run, expected):
+def test_javascript_predicts(run, prediction):
     node = program("node", "apt-get install nodejs")
-    assert last_line(run(node, "predict.mjs")) == expected["predictions"][0]
+    assert last_line(run(node, "predict.mjs")) == prediction
 
 
 def table(start: str) -> set[str]:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,7 +74,10 @@ class Servers:
                     )  # fmt: skip
         for name in names:
             server = self.servers[name]
-            assert processes.wait(server.ready, server.running), self.log(name)
+            # pytest's own timeout ends the wait.
+            while not server.ready():
+                assert server.running(), self.log(name)
+                time.sleep(0.2)
 
     def start_all(self) -> None:
         """Start everything for the first time, the stores before the servers that use them."""

@@ -14,7 +14,7 @@ import pytest
 
 from mlops.base.files import folder_digest
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
 def error_line(done):
