@@ -79,22 +79,6 @@ def down() -> None:
 
 
 @main.command()
-@click.option("--stop", is_flag=True, help="Stop what runs of it.")
-def stack(stop: bool) -> None:
-    """Start the team's servers on this machine, without Docker."""
-    from mlops import stack
-
-    def act() -> None:
-        if stop:
-            click.echo(f"stopped: {', '.join(stack.down(ROOT)) or 'nothing ran'}")
-            return
-        for line in stack.up(ROOT):
-            click.echo(line)
-
-    _end(act)
-
-
-@main.command()
 def publish() -> None:
     """Push what was trained to DVC's default remote."""
     from mlops.registry import publish
