@@ -1,0 +1,3 @@
+"""The tables of `trips`."""
+
+from trips.tables import TABLES as TABLES
