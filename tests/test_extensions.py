@@ -78,9 +78,7 @@ def test_a_target_is_checked_in_a_manifest_and_not_in_old_commits(tmp_path):
     (tmp_path / "environments").mkdir()
     text = MANIFEST.replace("target: local", "target: lokal")
     (tmp_path / "environments/staging.yaml").write_text(text)
-    with pytest.raises(
-        UserError, match=r"staging.yaml: target: found 'lokal'; did you mean 'local'"
-    ):
+    with pytest.raises(UserError, match="target: found 'lokal'; did you mean 'local'"):
         manifest.load(tmp_path, "staging")
     assert manifest.parse(text, "an old commit").target == "lokal"
 

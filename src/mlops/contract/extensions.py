@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sysconfig
 import traceback
 from collections.abc import Collection
 from contextlib import suppress
@@ -82,5 +83,6 @@ def explain(error: Exception) -> str:
 
 
 def _is_own(file: str) -> bool:
-    """Whether a file is neither a library's nor the import system's."""
-    return not file.startswith("<") and "site-packages" not in Path(file).parts
+    """Whether a file is neither a library's, nor Python's own."""
+    library = "site-packages" in Path(file).parts
+    return not (library or file.startswith(("<", sysconfig.get_path("stdlib"))))

@@ -53,10 +53,8 @@ def test_a_release_is_one_commit_with_the_pin_and_the_lock_and_touches_nothing_h
     assert set(changed) <= {"dvc.lock", "environments/staging.yaml"}
     assert line.endswith("forge/release/staging")
     [(_, base, title, body)] = forge.opened
-    assert (base, title) == (
-        "main",
-        f"Release to staging: trips-model {pin.digest[:12]}, the first",
-    )
+    assert base == "main"
+    assert title == f"Release to staging: trips-model {pin.digest[:12]}, the first"
     assert "Accepted:" in body
     assert pin.digest in body
     assert accepted.git("log", "-1", "--format=%s", "FETCH_HEAD") == title

@@ -207,10 +207,8 @@ def test_what_the_gate_accepts_is_proposed_once_and_nothing_here_is_touched(quic
 @slow
 def test_nothing_newer_is_a_line(team):
     team.main(data__until=NEWEST)
-    for words, why in (
-        ((), f"the source has {NEWEST}"),
-        (("--until", BEFORE), f"asked for {BEFORE}"),
-    ):
+    asked = ("--until", BEFORE)
+    for words, why in (((), f"the source has {NEWEST}"), (asked, f"asked for {BEFORE}")):
         code, out, err = team.run(*words)
         assert (code, err) == (0, "")
         assert out == f"nothing newer: main has data until {NEWEST}, {why}\n"
