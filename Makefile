@@ -59,7 +59,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@check-jsonschema -q --builtin-schema vendor.azure-pipelines --data-transform azure-pipelines \
 		--regex-variant nonunicode azure-pipelines.yml .azure/*.yml
-	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '(^tests/fixtures/|\.lock|package-lock\.json)$$'
+	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '^tests/fixtures/|(\.lock|package-lock\.json)$$'
 
 format: setup ## rewrite the code in the house style
 	@ruff check --fix .

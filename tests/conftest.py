@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from mlops.contract.stages import MODULES
 from tests.settings import change
@@ -46,6 +47,9 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
 FIXTURES = Path(__file__).parent / "fixtures"
 
 sys.path.insert(0, str(PROJECTS))
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # As `mlops.training.families` does, but before a test can import scikit-learn.
@@ -54,7 +58,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: its exit code and what it said."""
+    """How a command ended: its exit code and what it printed."""
 
     code: int
     out: str
@@ -172,9 +176,9 @@ class Shared:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins with a training is slow."""
+    """What begins with a trained repository is slow: a registration or a training comes first."""
     for item in items:
-        if "trained" in getattr(item, "fixturenames", ()):
+        if {"finished", "trained"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -39,9 +39,9 @@ def test_the_bundle_scores_the_holdout_with_one_number_or_one_per_class(
     assert np.isfinite(prediction).all()
 
 
-def test_probabilities_of_the_classes_add_up_to_one(finished):
-    wines = pd.read_parquet(finished("wine").root / "data/features/holdout.parquet")
-    prediction = bundle.Scorer(finished("wine").root / "models/bundle").predict(wines)
+def test_probabilities_of_the_classes_add_up_to_one(trained):
+    wines = pd.read_parquet(trained("wine").root / "data/features/holdout.parquet")
+    prediction = bundle.Scorer(trained("wine").root / "models/bundle").predict(wines)
     assert prediction.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
@@ -85,9 +85,8 @@ def test_only_binary_models_carry_a_threshold(workspace, project):
     assert (threshold is not None) == (project == "trips")
 
 
-@pytest.mark.slow
 def test_each_stages_command_says_one_line_and_nothing_else(finished, tmp_path):
-    copy = finished("wine").copy(tmp_path)
+    copy = finished("wine").copy(tmp_path).change({"tune.max_evals": 1})
     for stage in ("ingest", "featurize", "tune", "train", "evaluate", "register"):
         done = copy.command(stage)
         assert (done.code, done.err) == (0, "")
