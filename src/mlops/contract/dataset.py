@@ -71,8 +71,8 @@ def target(table: pd.DataFrame, spec: Features, task: Task) -> pd.Series[int] | 
 def inputs(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
     """A model's input columns, missing categories as empty strings."""
     frame = table[list(spec.features)].copy()
-    words = categories(frame)
-    frame[words] = frame[words].fillna("").astype(str).astype(object)
+    categorical = categories(frame)
+    frame[categorical] = frame[categorical].fillna("").astype(str).astype(object)
     return frame
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract import bundle, extensions
@@ -87,11 +88,15 @@ def _answers(case: Case) -> list[Rule]:
     return [answer for name in case.params.gate.rules for answer in _answers_of(name, case)]
 
 
+def rule(name: str) -> ModuleType:
+    """The module of a rule: a built-in name, or a module's path. Raises UserError."""
+    return extensions.resolve("params.yaml: gate.rules", name, "mlops.gitops.rules", ("judge",))
+
+
 def _answers_of(name: str, case: Case) -> list[Rule]:
     """One rule's answers; a rule that raises an error or answers nothing counts as failed."""
     try:
-        rule = extensions.resolve("params.yaml: gate.rules", name, "mlops.gitops.rules", ("judge",))
-        answers = list(rule.judge(case))
+        answers = list(rule(name).judge(case))
         if not answers:
             raise UserError("it has judged nothing")
         return answers

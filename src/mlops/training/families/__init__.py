@@ -70,13 +70,13 @@ def encoder(encoding: Encoding, frame: pd.DataFrame) -> Any:
         ranks = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32
         )
-        steps = [("numbers", "passthrough", numeric), ("words", ranks, categorical)]
+        steps = [("numeric", "passthrough", numeric), ("categorical", ranks, categorical)]
     else:
         # A column without any value is kept: the export counts on every column.
         median = SimpleImputer(strategy="median", keep_empty_features=True)
         fill = make_pipeline(median, StandardScaler())
         columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        steps = [("numbers", fill, numeric), ("words", columns, categorical)]
+        steps = [("numeric", fill, numeric), ("categorical", columns, categorical)]
     return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)
 
 
