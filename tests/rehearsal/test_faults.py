@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -20,10 +19,9 @@ from mlops.contract import params
 from mlops.gitops import reconcile
 from tests import events
 from tests.forge_server import Fault
-from tests.rehearsal.verbs import Bench, Notes, killed_after
-from tests.rehearsal.world import say
+from tests.rehearsal.verbs import Bench, killed_after
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 RELEASE = ("retrain.yml", "release", "mlops release staging")
 PUBLISH = ("retrain.yml", "release", "mlops publish")
 GATE = ("retrain.yml", "release", "mlops gate")
@@ -31,7 +29,6 @@ REPORT = ("retrain.yml", "release", "mlops report")
 TRAIN = ("retrain.yml", "release", "make train")
 PROMOTE = ("promote.yml", "promote", "mlops promote staging production")
 RECONCILE = ("deploy.yml", "reconcile", "mlops reconcile")
-CHECK = ("drift.yml", "drift", "mlops reconcile staging")
 COMMENT = ("comment.yml", "comment", "mlops comment")
 # When the power goes, as a share of the time that the verb takes undisturbed.
 MOMENT = 0.55
@@ -39,7 +36,7 @@ MOMENT = 0.55
 
 @pytest.fixture(scope="module")
 def model():
-    return "flights-late-and-broken"
+    return "trips-and-faults"
 
 
 @pytest.fixture
@@ -50,13 +47,6 @@ def undeployed(registry, model):
         registry.delete_registered_model_alias(model, "staging")
 
     return forget
-
-
-@pytest.fixture(scope="module")
-def notes():
-    kept = Notes([])
-    yield kept
-    say(f"{len(kept.lines)} faults:\n" + "\n".join(kept.lines))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +160,7 @@ def leftovers(world):
 # Kills. Every verb is killed at two moments; the next run of it must end as if nothing had been.
 
 
-def killed_then_run(bench, verb, notes, undisturbed, prepare=lambda: None, **env):
+def killed_then_run(bench, verb, undisturbed, prepare=lambda: None, **env):
     for earlier in (1.0, 0.7, 0.4):
         prepare()
         seconds = earlier * MOMENT * undisturbed
@@ -178,7 +168,6 @@ def killed_then_run(bench, verb, notes, undisturbed, prepare=lambda: None, **env
         if ended.code == -9:
             break
     assert ended.code == -9, f"it always ended before: {ended}"
-    notes(f"power lost in the middle of `{verb[2]}`", ended)
     again = bench.verb(*verb, **env)
     assert again.code == 0, again.out
     return again
@@ -194,16 +183,16 @@ def undisturbed(durations, bench, verb, **env):
 
 
 def test_power_lost_while_training_costs_only_the_stage_it_hit(
-    world, untrained, trained, notes, durations
+    world, untrained, trained, durations
 ):
     whole = folder_digest(trained.kept / "models" / "bundle")
     seconds = undisturbed(durations, untrained, TRAIN)
-    killed_then_run(untrained, TRAIN, notes, seconds)
+    killed_then_run(untrained, TRAIN, seconds)
     assert digest(world) == whole
     assert leftovers(world) == []
 
 
-def test_power_lost_while_publishing(world, trained, notes, durations):
+def test_power_lost_while_publishing(world, trained, durations):
     remote = world.base / "remote"
 
     def empty():
@@ -211,7 +200,7 @@ def test_power_lost_while_publishing(world, trained, notes, durations):
 
     empty()
     seconds = undisturbed(durations, trained, PUBLISH)
-    killed_then_run(trained, PUBLISH, notes, seconds, empty)
+    killed_then_run(trained, PUBLISH, seconds, empty)
     shutil.rmtree(world.runner / ".dvc" / "cache")
     shutil.rmtree(world.runner / "models")
     pulled = subprocess.run(
@@ -225,46 +214,46 @@ def test_power_lost_while_publishing(world, trained, notes, durations):
 
 
 @pytest.mark.parametrize("verb", [GATE, REPORT])
-def test_power_lost_while_judging_or_reporting(world, trained, notes, durations, verb):
+def test_power_lost_while_judging_or_reporting(world, trained, durations, verb):
     seconds = undisturbed(durations, trained, verb)
-    killed_then_run(trained, verb, notes, seconds)
+    killed_then_run(trained, verb, seconds)
     said = json.loads((world.runner / "verdict" / "verdict.json").read_text())
     assert said["accepted"]
     assert leftovers(world) == []
 
 
-def killed_while_proposing(name, bench, verb, notes, durations):
+def killed_while_proposing(name, bench, verb, durations):
     """One branch with one commit and one open pull request, whenever the power went."""
     world, prepare = bench.world, partial(forget, bench.world, name)
     prepare()
     seconds = undisturbed(durations, bench, verb)
-    killed_then_run(bench, verb, notes, seconds, prepare)
+    killed_then_run(bench, verb, seconds, prepare)
     commits, pin = branch(world, name)
     assert (commits, pin["digest"]) == (1, digest(world))
     assert len(open_on(world, name)) == 1
 
 
-def test_power_lost_while_releasing_leaves_one_proposal(world, trained, notes, durations):
-    killed_while_proposing("release/staging", trained, RELEASE, notes, durations)
+def test_power_lost_while_releasing_leaves_one_proposal(world, trained, durations):
+    killed_while_proposing("release/staging", trained, RELEASE, durations)
 
 
-def test_power_lost_while_deploying(world, released, notes, durations, undeployed):
+def test_power_lost_while_deploying(world, released, durations, undeployed):
     seconds = undisturbed(durations, released, RECONCILE, ENVIRONMENT="staging")
-    killed_then_run(released, RECONCILE, notes, seconds, undeployed, ENVIRONMENT="staging")
+    killed_then_run(released, RECONCILE, seconds, undeployed, ENVIRONMENT="staging")
     assert differences(world) == []
     assert leftovers(world) == []
 
 
-def test_power_lost_while_promoting_leaves_one_proposal(world, staged, notes, durations):
+def test_power_lost_while_promoting_leaves_one_proposal(world, staged, durations):
     _main_is(world, staged)
-    killed_while_proposing("promote/production", staged, PROMOTE, notes, durations)
+    killed_while_proposing("promote/production", staged, PROMOTE, durations)
 
 
-def test_power_lost_while_commenting_leaves_one_comment(world, trained, notes, durations):
+def test_power_lost_while_commenting_leaves_one_comment(world, trained, durations):
     number = world.forge.open("feature").number
     env = _about(world, trained, "feature")
     seconds = undisturbed(durations, trained, COMMENT, **env)
-    killed_then_run(trained, COMMENT, notes, seconds, **env)
+    killed_then_run(trained, COMMENT, seconds, **env)
     assert len(world.forge.on(number)) == 1
 
 
@@ -300,7 +289,7 @@ STUMBLES = {
 }
 
 
-def test_a_forge_that_stumbles_ends_with_one_pull_request(world, trained, notes):
+def test_a_forge_that_stumbles_ends_with_one_pull_request(world, trained):
     """Two runs: in the first it stumbles time and again, in the second an answer is lost."""
     first, second = list(STUMBLES.items())[:2], list(STUMBLES.items())[2:]
     for faults in (first, second):
@@ -308,47 +297,30 @@ def test_a_forge_that_stumbles_ends_with_one_pull_request(world, trained, notes)
         for _, fault in faults:
             world.forge.fail(fault)
         ended = trained.fresh().verb(*RELEASE)
-        for name, _ in faults:
-            notes(name, ended)
         assert ended.code == 0, ended.out
         assert len(open_on(world, "release/staging")) == 1
         assert not world.forge.to_fail
 
 
-def test_a_permission_that_is_missing_is_named_and_the_next_run_completes(world, trained, notes):
+def test_a_permission_that_is_missing_is_named_and_the_next_run_completes(world, trained):
     forget(world, "release/staging")
     trained.fresh()
     for permission in ("pull-requests", "statuses"):
         world.forge.permissions.discard(permission)
         ended = trained.verb(*RELEASE)
         world.forge.permissions.add(permission)
-        notes(f"the token may not write {permission}", ended)
         assert ended.code == 2
         assert f"permissions: {permission}: write" in ended.last
     assert trained.verb(*RELEASE).code == 0
     assert len(open_on(world, "release/staging")) == 1
 
 
-def test_a_protected_branch_is_said_and_opens_nothing(world, trained, notes):
-    forget(world, "release/staging")
-    hook = world.origin / "hooks" / "pre-receive"
-    hook.write_text("#!/bin/sh\necho 'protected' >&2\nexit 1\n")
-    hook.chmod(0o755)
-    ended = trained.fresh().verb(*RELEASE)
-    hook.unlink()
-    notes("the branch is protected against the bot", ended)
-    assert ended.code == 2
-    assert ended.last.startswith("error: git push")
-    assert open_on(world, "release/staging") == []
-
-
-def test_a_git_server_that_is_away_is_said_and_the_next_run_completes(world, trained, notes):
+def test_a_git_server_that_is_away_is_said_and_the_next_run_completes(world, trained):
     forget(world, "release/staging")
     away = world.origin.with_name("away.git")
     world.origin.rename(away)
     ended = trained.fresh().verb(*RELEASE)
     away.rename(world.origin)
-    notes("the Git server is away", ended)
     assert ended.code == 2
     assert ended.last.startswith("error: git ")
     assert trained.verb(*RELEASE).code == 0
@@ -357,16 +329,15 @@ def test_a_git_server_that_is_away_is_said_and_the_next_run_completes(world, tra
 # The stores are away, or have been tampered with.
 
 
-def test_a_tracking_server_that_is_away_releases_nothing(world, trained, notes):
+def test_a_tracking_server_that_is_away_releases_nothing(world, trained):
     forget(world, "release/staging")
     ended = trained.fresh().verb(*RELEASE, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    notes("the tracking server is away", ended)
     assert ended.code == 2
     assert ended.last.startswith("error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer")
     assert open_on(world, "release/staging") == []
 
 
-def test_a_remote_that_is_away_stops_publishing_with_a_line(world, trained, notes):
+def test_a_remote_that_is_away_stops_publishing_with_a_line(world, trained):
     trained.fresh()
     remote = world.base / "remote"
     remote.rename(remote.with_name("remote-away"))
@@ -374,7 +345,6 @@ def test_a_remote_that_is_away_stops_publishing_with_a_line(world, trained, note
     ended = trained.verb(*PUBLISH)
     remote.unlink()
     remote.with_name("remote-away").rename(remote)
-    notes("DVC's remote is away", ended)
     assert ended.code == 2
     assert ended.last.startswith("error: DVC remote 'remote'")
     assert trained.verb(*PUBLISH).code == 0
@@ -401,85 +371,26 @@ def artifacts(mlflow, registry, model):
     return mlflow / "artifacts" / registry.get_experiment_by_name(model).experiment_id
 
 
-def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, notes, artifacts):
+def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, artifacts):
     released.fresh()
     shutil.rmtree(world.base / "remote", ignore_errors=True)
     with tampered_with(world, world.runner / ".dvc", artifacts):
         ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
-    notes("the model was tampered with in cache and registry", ended)
     assert ended.code == 2
     assert "expected" in ended.last
     assert not (world.runner / ".run" / "local" / "staging" / "current").exists()
 
 
-def test_a_model_tampered_with_in_one_store_comes_from_the_other(world, released, notes):
+def test_a_model_tampered_with_in_one_store_comes_from_the_other(world, released):
     released.fresh()
     shutil.rmtree(world.base / "remote", ignore_errors=True)
     with tampered_with(world, world.runner / ".dvc"):
         ended = released.verb(*RECONCILE, ENVIRONMENT="staging")
-    notes("the model was tampered with in DVC's cache", ended)
     assert ended.code == 0, ended.out
     assert differences(world) == []
 
 
-def test_running_bytes_that_are_changed_are_found_and_replaced(world, staged, notes):
-    staged.fresh()
-    model = next((world.runner / ".run" / "local" / "staging").rglob("model.onnx"))
-    model.write_bytes(model.read_bytes() + b"!")
-    ended = staged.verb(*CHECK)
-    notes("the running model was changed in its place", ended)
-    assert ended.code == 1
-    assert "staging: local runs" in ended.last
-    assert staged.verb(*RECONCILE, ENVIRONMENT="staging").code == 0
-    assert differences(world) == []
-
-
-def test_a_holdout_that_is_changed_before_the_gate_is_refused(world, trained, notes):
-    trained.fresh()
-    path = world.runner / "data" / "features" / "holdout.parquet"
-    rows = pd.read_parquet(path)
-    path.unlink()
-    rows.head(1000).to_parquet(path, index=False)
-    ended = trained.verb(*GATE)
-    notes("the holdout was changed", ended)
-    assert ended.code == 1
-    assert "holdout.parquet: found digest" in ended.last
-
-
-def test_a_model_that_is_changed_after_the_gate_is_not_released(world, trained, notes):
-    trained.fresh()
-    forget(world, "release/staging")
-    model = world.runner / "models" / "bundle" / "model.onnx"
-    text = model.read_bytes()
-    model.unlink()
-    model.write_bytes(text + b"!")
-    ended = trained.verb(*RELEASE)
-    notes("the model was changed after the gate", ended)
-    assert ended.code == 2
-    assert open_on(world, "release/staging") == []
-
-
-def test_a_verdict_that_is_cut_short_releases_nothing(world, trained, notes):
-    trained.fresh()
-    path = world.runner / "verdict" / "verdict.json"
-    path.write_text(path.read_text()[:100])
-    ended = trained.verb(*RELEASE)
-    notes("the verdict was cut short", ended)
-    assert ended.code == 2
-    assert "verdict.json" in ended.last
-
-
-def test_a_manifest_that_is_broken_deploys_nothing_and_says_where(world, staged, notes):
-    staged.fresh()
-    path = world.runner / "environments" / "staging.yaml"
-    path.write_text(path.read_text().replace("target:", "traget:"))
-    ended = staged.verb(*RECONCILE, ENVIRONMENT="staging")
-    notes("the manifest is misspelt", ended)
-    assert ended.code == 2
-    assert "environments/staging.yaml: traget: unknown key; did you mean 'target'?" in ended.last
-
-
-def test_a_disk_that_is_full_leaves_what_runs(world, staged, notes):
+def test_a_disk_that_is_full_leaves_what_runs(world, staged):
     """No file may grow beyond a block: the bundle can't be written whole."""
     staged.fresh()
     shutil.rmtree(world.runner / ".run" / "bundles")
@@ -490,7 +401,6 @@ def test_a_disk_that_is_full_leaves_what_runs(world, staged, notes):
     limit = Path(world.base) / "limit.sh"
     limit.write_text("trap '' XFSZ\nulimit -f 8\n")
     ended = staged.verb(*RECONCILE, ENVIRONMENT="staging", BASH_ENV=str(limit))
-    notes("the disk is full", ended)
     assert ended.code != 0
     assert (home / "current").read_text() == before
     assert staged.verb(*RECONCILE, ENVIRONMENT="staging").code == 0
@@ -514,39 +424,29 @@ def _together(*calls):
     return ended
 
 
-def test_two_releases_at_once_end_in_one_proposal(world, trained, notes):
+def test_two_releases_at_once_end_in_one_proposal(world, trained):
     forget(world, "release/staging")
     trained.fresh()
     both = _together(*[lambda: trained.verb(*RELEASE)] * 2)
-    for ended in both:
-        notes("two releases at once", ended)
     assert [ended.code for ended in both] == [0, 0], [ended.out for ended in both]
     commits, pin = branch(world, "release/staging")
     assert (commits, pin["digest"]) == (1, digest(world))
     assert len(open_on(world, "release/staging")) == 1
 
 
-def test_two_comments_at_once_end_as_one(world, trained, notes):
+def test_two_comments_at_once_end_as_one(world, trained):
     number = world.forge.open("racing").number
     env = _about(world, trained, "racing")
     trained.fresh()
     both = _together(*[lambda: trained.verb(*COMMENT, **env)] * 2)
-    for ended in both:
-        notes("two comments at once", ended)
     assert [ended.code for ended in both] == [0, 0], [ended.out for ended in both]
     assert len(world.forge.on(number)) == 1
 
 
-def test_two_deployments_at_once_end_as_pinned(world, released, notes, undeployed):
+def test_two_deployments_at_once_end_as_pinned(world, released, undeployed):
     undeployed()
     released.fresh()
     both = _together(*[lambda: released.verb(*RECONCILE, ENVIRONMENT="staging")] * 2)
-    for ended in both:
-        notes("two deployments at once", ended)
     assert [ended.code for ended in both] == [0, 0], [ended.out for ended in both]
     assert differences(world) == []
     assert leftovers(world) == []
-
-
-def test_at_least_twenty_five_faults_were_injected(notes):
-    assert len(notes.lines) >= 25

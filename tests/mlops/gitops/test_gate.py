@@ -101,7 +101,7 @@ def test_an_equal_candidate_is_accepted(contest):
 
 
 def test_better_on_average_but_a_slice_collapses_is_refused(contest):
-    ours, theirs = contest.scores(0.9), contest.scores(0.6)
+    ours, theirs = contest.scores(2.0), contest.scores(0.3)
     name, inside = contest.smallest_slice()
     ours[inside] = 1 - ours[inside]
     verdict = contest.decide(ours, theirs, slice_limit=None)
