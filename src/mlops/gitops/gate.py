@@ -33,7 +33,8 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
     try:
         pin_rules = tuple(pin_history.rules(root, base, _digest(root)))
         if pin_history.only_pins_changed(root, base):
-            return _verdict_on_pins(pin_rules, git.commit(root, base))
+            by = "not asked: only pins change"
+            return _verdict(git.commit(root, base), pin_rules, champion_by=by)
         subject = "candidate"
         candidate = gate_inputs.candidate(params, root)
         subject = "champion"
@@ -43,15 +44,8 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
     except Exception as error:
         failure = _failure(subject, "not usable", "usable", error)
         digest = candidate.digest if candidate else _digest(root)
-        return Verdict(
-            accepted=False,
-            candidate=digest,
-            evidence="",
-            champion=champion.digest if champion else None,
-            champion_by=champion.by if champion else "not known",
-            base=base,
-            rules=(failure,),
-        )
+        by = champion.by if champion else "not known"
+        return _verdict(base, (failure,), digest, champion=champion, champion_by=by)
 
 
 def decide(
@@ -66,17 +60,33 @@ def decide(
     Raises ValueError for scores that are not numbers.
     """
     case = comparison.compare(params, candidate, champion)
-    rules = (*_answers(case), *pin_rules)
+    verdict = _verdict(
+        base,
+        (*_answers(case), *pin_rules),
+        candidate.digest,
+        candidate.evidence,
+        champion,
+        champion.by if champion else NO_CHAMPION,
+    )
+    return verdict.model_copy(update={"metrics": case.metrics, "slices": case.slices})
+
+
+def _verdict(
+    base: str,
+    rules: tuple[Rule, ...],
+    candidate: str = "",
+    evidence: str = "",
+    champion: Champion | None = None,
+    champion_by: str = "",
+) -> Verdict:
     return Verdict(
         accepted=all(rule.passed for rule in rules),
-        candidate=candidate.digest,
-        evidence=candidate.evidence,
+        candidate=candidate,
+        evidence=evidence,
         champion=champion.digest if champion else None,
-        champion_by=champion.by if champion else NO_CHAMPION,
+        champion_by=champion_by,
         base=base,
         rules=rules,
-        metrics=case.metrics,
-        slices=case.slices,
     )
 
 
@@ -109,19 +119,6 @@ def _failure(name: str, found: str, limit: str, error: Exception) -> Rule:
     if not isinstance(error, UserError):
         reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     return Rule(name=name, found=found, limit=limit, passed=False, why=reason)
-
-
-def _verdict_on_pins(pin_rules: tuple[Rule, ...], base: str) -> Verdict:
-    """The verdict on a branch that only moves pins: a promotion, or a way back."""
-    return Verdict(
-        accepted=all(rule.passed for rule in pin_rules),
-        candidate="",
-        evidence="",
-        champion=None,
-        champion_by="not asked: only pins change",
-        base=base,
-        rules=pin_rules,
-    )
 
 
 def _digest(root: Path) -> str:
