@@ -150,6 +150,13 @@ class Clone:
         return copied
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What copies a whole repository is slow."""
+    for item in items:
+        if "clone" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def original(finished: Any, shared: Any) -> Clone:
     """A committed repository with a bundle, another one on the branch `challenger`; to copy."""

@@ -166,7 +166,6 @@ def staged(accepted, forge):
     return accepted
 
 
-@pytest.mark.slow
 def test_a_promotion_copies_the_pin_of_what_runs_and_once_merged_does_nothing(staged, forge):
     with pytest.raises(UserError, match="staging: runs nothing, pinned is .* `mlops reconcile"):
         promote(staged, forge)

@@ -23,7 +23,6 @@ from mlops.gitops import reconcile, status
 from mlops.registry import aliases
 from tests.mlops.deploy.processes import ended, stop
 
-pytestmark = pytest.mark.slow
 ENDPOINT = Endpoint("staging", "trips", Path())
 AS_PINNED = "staging: as environments/staging.yaml says"
 

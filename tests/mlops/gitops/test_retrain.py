@@ -175,10 +175,9 @@ def noticeable(team):
     )  # fmt: skip
 
 
-slow, nightly = pytest.mark.slow, pytest.mark.nightly
+nightly = pytest.mark.nightly
 
 
-@slow
 def test_what_the_gate_accepts_is_proposed_once_and_nothing_here_is_touched(quick):
     before = noticeable(quick)
     code, _, err = quick.run("--because", "drift in staging")
@@ -204,7 +203,6 @@ def test_what_the_gate_accepts_is_proposed_once_and_nothing_here_is_touched(quic
     assert not quick.forge.asked("PATCH .*/pulls")
 
 
-@slow
 def test_nothing_newer_is_a_line(team):
     team.main(data__until=NEWEST)
     asked = ("--until", BEFORE)
@@ -215,7 +213,6 @@ def test_nothing_newer_is_a_line(team):
     assert team.head() == ""
 
 
-@slow
 def test_a_refused_candidate_is_reported_and_not_proposed(quick):
     quick.main(gate__limits={"accuracy": 1.1})
     code, _, err = quick.run()
@@ -227,7 +224,6 @@ def test_a_refused_candidate_is_reported_and_not_proposed(quick):
     assert "❌ Refused" in (quick.tree / "verdict" / "report.md").read_text()
 
 
-@slow
 def test_an_older_proposal_is_updated_a_newer_one_stays_and_both_follow_main(quick):
     assert quick.run("--until", BETWEEN)[0] == 0
     assert quick.until() == BETWEEN
@@ -242,7 +238,6 @@ def test_an_older_proposal_is_updated_a_newer_one_stays_and_both_follow_main(qui
     assert pull.title.endswith(f"until {NEWEST}")
 
 
-@slow
 def test_a_push_or_a_forge_that_fails_is_a_line_and_the_next_run_completes(quick):
     hook = quick.clone.remote / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'protected branch' >&2\nexit 1\n")
@@ -265,7 +260,6 @@ def test_a_push_or_a_forge_that_fails_is_a_line_and_the_next_run_completes(quick
     assert (quick.head(), len(quick.forge.pulls)) == (commit, 1)
 
 
-@slow
 def test_a_training_that_fails_ends_with_its_own_exit_code(team):
     team.main(split__holdout_days=5000)
     code, _, err = team.run()
@@ -275,7 +269,6 @@ def test_a_training_that_fails_ends_with_its_own_exit_code(team):
     assert team.head() == ""
 
 
-@slow
 @nightly
 def test_of_two_at_once_in_one_clone_the_second_waits_and_finds_it_done(team):
     both = [team.start(), team.start()]
@@ -285,7 +278,6 @@ def test_of_two_at_once_in_one_clone_the_second_waits_and_finds_it_done(team):
     assert len(team.forge.pulls) == 1
 
 
-@slow
 @nightly
 def test_two_at_once_on_two_machines_end_with_one_proposal(quick, tmp_path):
     other = tmp_path / "other-machine"
@@ -298,7 +290,6 @@ def test_two_at_once_on_two_machines_end_with_one_proposal(quick, tmp_path):
     assert quick.until() == NEWEST
 
 
-@slow
 @nightly
 @pytest.mark.parametrize("whom", ["it alone", "all that it started"])
 def test_killed_while_training_the_next_run_goes_on_from_dvcs_cache(team, whom):
@@ -318,7 +309,6 @@ def test_killed_while_training_the_next_run_goes_on_from_dvcs_cache(team, whom):
     assert len(team.open()) == 1
 
 
-@slow
 @nightly
 def test_a_store_that_is_away_proposes_nothing_and_the_next_run_completes(quick, tmp_path):
     (tmp_path / "remote").write_text("no folder")
@@ -336,7 +326,6 @@ def test_a_store_that_is_away_proposes_nothing_and_the_next_run_completes(quick,
     assert len(list((tmp_path / "remote" / "files").rglob("*.dir"))) >= 5
 
 
-@slow
 @nightly
 def test_a_tree_that_is_broken_is_made_anew(quick):
     assert quick.run("--until", BETWEEN)[0] == 0
@@ -349,7 +338,6 @@ def test_a_tree_that_is_broken_is_made_anew(quick):
     assert noticeable(quick) == before
 
 
-@slow
 @nightly
 def test_without_a_remote_the_branch_is_made_here(quick):
     quick.clone.git("stash")
@@ -360,7 +348,6 @@ def test_without_a_remote_the_branch_is_made_here(quick):
     assert quick.clone.git("rev-parse", f"{BRANCH}^") == quick.clone.git("rev-parse", "HEAD")
 
 
-@slow
 @nightly
 def test_the_real_flow_trains_there(team):
     team.clone.git("switch", "--quiet", "--force", "main")
