@@ -1,3 +1,0 @@
-"""The tables of `trips`."""
-
-from trips.tables import TABLES as TABLES
