@@ -255,7 +255,13 @@ class World:
             os.utime(self.runner / name, (0, 0))
 
     def _venv(self, call: Call) -> None:
-        (self.runner / ".venv").symlink_to(REPOSITORY / ".venv")
+        """An environment of links: what `make setup` would clear is these, not this one's files."""
+        venv = self.runner / ".venv"
+        venv.mkdir()
+        for entry in (REPOSITORY / ".venv").resolve().iterdir():
+            if entry.name != ".stamp":
+                (venv / entry.name).symlink_to(entry)
+        (venv / ".stamp").write_text(f"{venv.resolve()}\n")
 
     def _restore(self, call: Call, scope: str) -> None:
         """As GitHub does: the very key, else the newest that begins like one.
