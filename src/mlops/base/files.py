@@ -54,14 +54,17 @@ def _swap(aside: Path, target: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is alone in the folder; the lock dies with its process."""
+def alone(folder: Path) -> Iterator[int]:
+    """Wait until no other process is alone in the folder; the lock dies with its process.
+
+    Yields the lock's file descriptor: a process that inherits it holds the lock too.
+    """
     place = os.open(folder, os.O_RDONLY)
     try:
         # Some network file systems know no locks: better to write there than to refuse.
         with suppress(OSError):
             fcntl.flock(place, fcntl.LOCK_EX)
-        yield
+        yield place
     finally:
         os.close(place)
 

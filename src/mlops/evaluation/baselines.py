@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mlops.contract import dataset
 from mlops.contract.project import Features, Task
 from mlops.evaluation import metrics
+from mlops.evaluation.own_metrics import OwnMetric
 from mlops.training import families
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def score(
     spec: Features,
     task: Task,
     threshold: float | None,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, metrics.Metrics]:
     """The holdout's metrics for each baseline, fitted on the training rows."""
     outcome = dataset.target(training, spec, task).to_numpy()
@@ -31,7 +34,9 @@ def score(
         "mean" if task == "regression" else "majority class": _constant(outcome, len(actual), task),
         f"one feature: {spec.baseline}": _one_feature(training, holdout, outcome, spec, task),
     }
-    return {name: metrics.score(task, actual, guess, threshold) for name, guess in guesses.items()}
+    return {
+        name: metrics.score(task, actual, guess, threshold, own) for name, guess in guesses.items()
+    }
 
 
 def _constant(outcome: Any, rows: int, task: Task) -> Any:

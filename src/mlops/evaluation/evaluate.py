@@ -80,8 +80,9 @@ def run(params: Params, root: Path) -> Evaluated:
 
 
 def _judged(scorer: bundle.Scorer, spec: project.Features, params: Params, root: Path) -> Judgement:
-    from mlops.evaluation import baselines, metrics
+    from mlops.evaluation import baselines, metrics, own_metrics
 
+    own = own_metrics.load(params.evaluate.metrics, "params.yaml: evaluate.metrics")
     task, threshold = scorer.card.task, scorer.card.threshold
     training = dataset.read(root / FEATURES / dataset.TRAINING)
     holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
@@ -93,9 +94,15 @@ def _judged(scorer: bundle.Scorer, spec: project.Features, params: Params, root:
         outcome,
         prediction,
         metrics.intervals(
-            task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
+            task,
+            outcome,
+            prediction,
+            threshold,
+            draws=params.evaluate.draws,
+            seed=params.seed,
+            own=own,
         ),
-        baselines.score(training, holdout, spec, task, threshold),
+        baselines.score(training, holdout, spec, task, threshold, own),
         _importance(scorer, frame, outcome, params),
     )
 

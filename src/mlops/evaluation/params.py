@@ -9,11 +9,12 @@ from mlops.contract.params import Section
 
 
 class Evaluate(Section):
-    """How precisely the holdout is measured."""
+    """How precisely the holdout is measured, and the modules of the project's own metrics."""
 
     draws: int = Field(ge=20)
     importance_rows: int = Field(ge=100)
     importance_repeats: int = Field(ge=1)
+    metrics: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class Params(params.Params):

@@ -155,7 +155,7 @@ def test_the_calibration_interval_of_a_calibrated_model_is_not_biased_upwards() 
 
 
 @pytest.mark.parametrize("task", CASES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_weight_is_the_row_repeated(task: Task, data: st.DataObject) -> None:
     y, prediction = (values[:40] for values in CASES[task])
@@ -167,7 +167,7 @@ def test_a_weight_is_the_row_repeated(task: Task, data: st.DataObject) -> None:
     assert repeated == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     grades=st.lists(st.integers(0, 50), min_size=4, max_size=60),
     power=st.sampled_from([0.5, 2.0, 3.0]),
