@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops.base import processes
 from mlops.base.errors import UserError
+from mlops.base.processes import CommandFailed
 from mlops.forge import git
 from mlops.pipeline import tracking
 
@@ -37,32 +38,22 @@ class Worktree:
 
     def watched(self, what: str, *words: str) -> None:
         """Run Python on the tree's own code, its output on this screen; raises Ended."""
-        self._require(what, self._run(words, capture=False), "see the lines above")
+        self._run(what, words, capture_output=False)
 
     def said(self, what: str, *words: str) -> str:
         """What Python printed, run on the tree's own code; raises Ended with its last line."""
-        done = self._run(words, capture=True)
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        self._require(what, done, lines[-1].removeprefix("error: "))
-        return done.stdout.strip()
+        return self._run(what, words, capture_output=True).strip()
 
-    def _run(self, words: Sequence[str], capture: bool) -> subprocess.CompletedProcess[str]:
+    def _run(self, what: str, words: Sequence[str], capture_output: bool) -> str:
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=self.path,
-            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
-            stdin=subprocess.DEVNULL,
-            capture_output=capture,
-            text=True,
-            check=False,
-            pass_fds=(self.lock,),
-        )
-
-    def _require(self, what: str, done: subprocess.CompletedProcess[str], reason: str) -> None:
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        if code:
-            raise Ended(f"{what}: {reason}", code)
+        env = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+        try:
+            return processes.run(
+                [sys.executable, *words], what, cwd=self.path, env=env,
+                capture_output=capture_output, pass_fds=(self.lock,),
+            )  # fmt: skip
+        except CommandFailed as error:
+            raise Ended(str(error), error.code if error.code > 0 else 128 - error.code) from None
 
 
 @contextmanager

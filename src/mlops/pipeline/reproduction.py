@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
+from mlops.base import processes
 from mlops.base.errors import BUG, MENDABLE, UserError
+from mlops.base.files import write_json
 from mlops.contract.stages import MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import Ran, ran_since
@@ -31,7 +33,6 @@ How = Literal["run", "restored", "unchanged"]
 STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
-STOP_SECONDS = 20
 _asked: dict[Path, subprocess.Popen[bytes]] = {}
 _out_of_reach: set[str] = set()
 
@@ -76,8 +77,8 @@ def alone(root: Path) -> Iterator[None]:
 def _forget_the_dead(root: Path) -> None:
     """Drop what killed processes still hold in DVC's own lock file.
 
-    DVC asks only whether a process of that number exists: one that nobody has buried yet, as in a
-    container, or another one since, would hold its outputs for ever.
+    DVC asks only whether a process of that number exists: a zombie process, as in a container, or
+    a later process of the same number would hold its outputs for ever.
     """
     path = root / DVCS_LOCK
     try:
@@ -96,16 +97,13 @@ def _forget_the_dead(root: Path) -> None:
     }
     living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
     if living != held:
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(living))
-        aside.replace(path)
+        write_json(path, living)
 
 
 def _lives(pid: int, since: float) -> bool:
     """Whether the process that had this number at that time still runs."""
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + 1
+        return processes.runs(pid) and psutil.Process(pid).create_time() <= since + 1
     except psutil.NoSuchProcess:
         return False
 
@@ -154,7 +152,7 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
         raise _failed(stage, start, error) from error
     except BaseException:
         # Nobody else ends what DVC started: it would go on writing.
-        _end_children(MODULES[stage])
+        processes.stop_children(MODULES[stage])
         _put_back(repo, stage)
         raise
     return Reproduced(stage, how, time.time() - start)
@@ -212,23 +210,6 @@ def _put_back(repo: Repo, stage: str) -> None:
     # What went wrong before is what the user has to hear of.
     with suppress(DvcException):
         repo.checkout([stage], force=True, allow_missing=True)
-
-
-def _end_children(name: str) -> None:
-    """End the processes below this one whose command has `name` in it, and wait for their end."""
-    children = [p for p in psutil.Process().children(recursive=True) if _runs(p, name)]
-    for child in children:
-        child.terminate()
-    _, left = psutil.wait_procs(children, timeout=STOP_SECONDS)
-    for child in left:
-        child.kill()
-
-
-def _runs(process: psutil.Process, name: str) -> bool:
-    try:
-        return name in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _ran(stage: str, since: float) -> Ran | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.base.files import alone, folder_digest, read_json
+from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
 from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
@@ -64,7 +64,7 @@ def begun(root: Path) -> bool:
 def begin(root: Path) -> None:
     """Make the SQLite store, where no server is named and there is none yet.
 
-    It gets its name when it is whole: MLflow can't go on with tables that were begun and not ended.
+    It gets its name when it is whole: MLflow can't continue a schema that was partly created.
     """
     store = root / EMBEDDED
     if begun(root):
@@ -73,13 +73,10 @@ def begin(root: Path) -> None:
     with alone(store):
         if begun(root):
             return
-        aside = store / f".{STORE}.part"
-        for left in store.glob(f"{aside.name}*"):
-            left.unlink()
         from mlflow import MlflowClient
 
-        MlflowClient(f"sqlite:///{aside.resolve()}").search_experiments(max_results=1)
-        aside.rename(store / STORE)
+        with whole_file(store / STORE) as partial:
+            MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
 
 
 def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
