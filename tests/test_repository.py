@@ -13,7 +13,7 @@ SRC = REPOSITORY / "src"
 # Two screens of code, and the words that explain it.
 MOST_LINES = 300
 HEAVY = {
-    "dvc", "duckdb", "fairlearn", "hyperopt", "lightgbm", "matplotlib", "mlflow", "onnx",
+    "dvc", "duckdb", "hyperopt", "lightgbm", "matplotlib", "mlflow", "onnx",
     "onnxruntime", "pandas", "pandera", "prefect", "pyarrow", "pyspark", "scipy", "sklearn",
     "sqlframe", "xgboost",
 }  # fmt: skip
