@@ -321,7 +321,7 @@ def test_a_model_tampered_with_in_one_store_comes_from_the_other_and_in_both_fro
         ended = released.verb(*RECONCILE, **STAGING)
     assert ended.code == 2
     assert "expected" in ended.last
-    assert not (world.runner / ".run/local/staging/current").exists()
+    assert not (world.runner / ".run/local/staging/state.json").exists()
     released.fresh()
     with tampered_with(world, world.runner / ".dvc"):
         ended = released.verb(*RECONCILE, **STAGING)
@@ -334,13 +334,13 @@ def test_a_disk_that_is_full_leaves_what_runs(world, staged):
     staged.fresh()
     shutil.rmtree(world.runner / ".run/bundles")
     home = world.runner / ".run/local/staging"
-    before = (home / "current").read_text()
+    before = (home / "state.json").read_text()
     next(home.rglob("model.onnx")).write_bytes(b"changed, so that it must be deployed again")
     limit = world.base / "limit.sh"
     limit.write_text("trap '' XFSZ\nulimit -f 8\n")
     ended = staged.verb(*RECONCILE, **STAGING, BASH_ENV=str(limit))
     assert ended.code != 0
-    assert (home / "current").read_text() == before
+    assert (home / "state.json").read_text() == before
     assert staged.verb(*RECONCILE, **STAGING).code == 0
     assert_tidy(world)
 

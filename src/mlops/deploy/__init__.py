@@ -1,7 +1,7 @@
-"""Where bundles run: a folder for each kind of target, imported when it is used.
+"""Where bundles run: a folder for each kind of target, and the rollout that all share.
 
-A new kind of target is a folder here, or a module of the project's own, with the functions of
-`target.Target`.
+It imports the rooms before it in a model's life, and nothing of Git or a forge. A new target is a
+folder here, or a module of the project's own, with the functions of `target.Target`.
 """
 
 from __future__ import annotations

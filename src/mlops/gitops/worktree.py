@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.base.files import alone
 from mlops.forge import git
@@ -37,30 +37,23 @@ class Worktree:
 
     def show(self, name: str, *arguments: str) -> None:
         """Run Python on the tree's own code, its output on this screen; raises CommandFailed."""
-        self._run(name, arguments, capture=False)
+        self._run(name, arguments, capture_output=False)
 
     def read(self, name: str, *arguments: str) -> str:
         """What Python printed, run on the tree's own code; raises CommandFailed."""
-        return self._run(name, arguments, capture=True).strip()
+        return self._run(name, arguments, capture_output=True).strip()
 
-    def _run(self, name: str, arguments: tuple[str, ...], capture: bool) -> str:
+    def _run(self, name: str, arguments: tuple[str, ...], capture_output: bool) -> str:
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.path,
-            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
-            stdin=subprocess.DEVNULL,
-            capture_output=capture,
-            text=True,
-            check=False,
-            # As long as it runs, nobody else may use the tree, even when this process is killed.
-            pass_fds=(self.lock,),
-        )
-        if done.returncode:
-            lines = (done.stderr or "").strip().splitlines() or ["see the lines above"]
-            code = done.returncode if done.returncode > 0 else 128 - done.returncode
-            raise CommandFailed(f"{name}: {lines[-1].removeprefix('error: ')}", code)
-        return done.stdout or ""
+        # While it runs, nobody else may use the tree, even when this process is killed.
+        try:
+            return processes.run(
+                [sys.executable, *arguments], name, cwd=self.path, capture_output=capture_output,
+                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, pass_fds=(self.lock,),
+            )  # fmt: skip
+        except processes.CommandFailed as error:
+            code = error.code if error.code > 0 else 128 - error.code
+            raise CommandFailed(str(error), code) from None
 
 
 @contextmanager

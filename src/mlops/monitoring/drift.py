@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.contract.bundle import REFERENCE, Array, Card, Input
+from mlops.evaluation.stability import SIGMAS, index_beyond_chance
 from mlops.monitoring import bins
 from mlops.monitoring.places import text
 from mlops.monitoring.window import Bin, Column
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 # Rows of a window that drift is measured on, drawn evenly; what is missing is counted on all.
 SAMPLE = 20_000
-# How far above its mean chance alone may carry a measure, in standard deviations.
-SIGMAS = 3.0
-# Fewest values of a window, and of the reference, to measure drift by: an empty bin, which the
-# index takes hard, is then no accident.
+# Fewest values of a window, and of the reference, to measure drift by.
 VALUES, REFERENCE_VALUES = 200, 50
 
 
@@ -67,32 +64,6 @@ def measure(
         _compared(f"o{i}", name, sample, known) for i, name in enumerate(known.card.outputs)
     )
     return features, scores
-
-
-def stability_index(before: Array, now: Array) -> float:
-    """Evidently's population stability index of two samples of bins' numbers."""
-    import pandas as pd
-
-    # Nothing that is judged here is reported to anybody.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from evidently.legacy.calculations.stattests import psi_stat_test
-    from evidently.legacy.core import ColumnType
-
-    result = psi_stat_test(
-        reference_data=pd.Series(before), current_data=pd.Series(now),
-        feature_type=ColumnType.Categorical, threshold=None,
-    )  # fmt: skip
-    return float(result.drift_score)
-
-
-def beyond_chance(before: Array, now: Array) -> float:
-    """The index less what chance makes of so few values.
-
-    Of one population it is about (1/n + 1/m) times a chi-squared variable (Yurdakul 2018).
-    """
-    free = max(len(np.union1d(before, now)) - 1, 1)
-    chance = (free + SIGMAS * np.sqrt(2 * free)) * (1 / len(before) + 1 / len(now))
-    return float(max(stability_index(before, now) - chance, 0.0))
 
 
 def _column(table: pd.DataFrame, put: Input) -> pd.Series[Any]:
@@ -152,10 +123,11 @@ def _feature(
 def _compared(column: str, name: str, sample: pd.DataFrame, known: Reference) -> Column:
     cut, before = known.cuts[column], known.codes[column]
     now = cut.codes(sample[column])
+    counts = [np.bincount(codes, minlength=len(cut.labels)) for codes in (before, now)]
     shares = zip(cut.labels, cut.shares(before), cut.shares(now), strict=True)
     drawn = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
     enough = len(now) >= VALUES and len(before) >= REFERENCE_VALUES
-    return Column(name, beyond_chance(before, now) if enough else None, bins=drawn)
+    return Column(name, index_beyond_chance(*counts) if enough else None, bins=drawn)
 
 
 def _variance(share: float, rows: int) -> float:

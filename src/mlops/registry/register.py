@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops.base import processes
+from mlops.base.errors import UserError
 from mlops.base.files import alone, folder_digest
 from mlops.contract import bundle, dataset
 from mlops.contract.params import Params
@@ -194,16 +195,10 @@ def _log_datasets(client: MlflowClient, run: str, card: bundle.Card) -> None:
 def git_commit(root: Path) -> str:
     """The commit checked out at `root`, with `-dirty` when tracked files differ from it."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return processes.run(command, cwd=root).strip()
+    except UserError:
         return "unknown"
-    return described.stdout.strip()
 
 
 if __name__ == "__main__":

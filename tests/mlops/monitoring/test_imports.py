@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SRC = Path(__file__).parents[3] / "src" / "mlops"
-HEAVY = {"duckdb", "evidently", "jinja2", "mlflow", "onnxruntime", "pandas", "scipy", "sklearn"}
+HEAVY = {"duckdb", "jinja2", "mlflow", "onnxruntime", "pandas", "scipy", "sklearn"}
 # The rooms that monitoring stands on.
 FLOORS = ("core", "gitops", "report", "monitoring")
 
