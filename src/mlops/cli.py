@@ -180,8 +180,9 @@ def monitor(environment: str) -> None:
     """Judge what ENVIRONMENT answered against what its bundle knew: ok, watch or retrain."""
     from mlops.contract import params
     from mlops.monitoring import watch
+    from mlops.monitoring.params import Params
 
-    _end(lambda: click.echo(watch.run(params.load_all(ROOT), ROOT, environment).line))
+    _end(lambda: click.echo(watch.run(params.load(Params, ROOT), ROOT, environment).line))
 
 
 @main.command()

@@ -49,7 +49,7 @@ def test_two_samples_of_one_population_have_no_drift_however_small():
 
 def test_a_shift_of_one_deviation_is_far_beyond_any_limit():
     random = np.random.default_rng(2)
-    cut = bins.numbers(pd.Series(random.normal(size=5000)))
+    cut = bins.numeric(pd.Series(random.normal(size=5000)))
     sides = [cut.codes(pd.Series(random.normal(at, size=500))) for at in (0, 1)]
     assert drift.beyond_chance(*sides) > 0.5
 
