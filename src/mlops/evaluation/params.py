@@ -9,7 +9,7 @@ from mlops.contract.params import Section
 
 
 class Evaluate(Section):
-    """How precisely the holdout is measured."""
+    """The numbers of bootstrap draws, and of rows and repeats for permutation importance."""
 
     draws: int = Field(ge=20)
     importance_rows: int = Field(ge=100)
@@ -17,6 +17,6 @@ class Evaluate(Section):
 
 
 class Params(params.Params):
-    """What evaluate reads."""
+    """The parameters that evaluate reads."""
 
     evaluate: Evaluate
