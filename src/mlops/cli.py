@@ -24,6 +24,7 @@ STAGES = {
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlops", message="%(package)s %(version)s")
 def main() -> None:
     """From tables to a registered model, one verb at a time; `make train` runs them all."""
 
@@ -262,6 +263,18 @@ def history(environment: str) -> None:
     from mlops.gitops import status
 
     _end(lambda: click.echo(status.table(status.history(ROOT, "HEAD", environment))))
+
+
+@main.command()
+def check() -> None:
+    """Check that this project is whole: its files, declarations, tests, and a small training."""
+    from mlops.gitops import check
+
+    def act() -> None:
+        for line in check.run(ROOT):
+            click.echo(line)
+
+    _end(act)
 
 
 @main.command()

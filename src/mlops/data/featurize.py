@@ -67,7 +67,7 @@ def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
     session = engine.start(params.engine)
     raw = {table.name: engine.read(session, table) for table in _tables(root)}
     project.forget(params.project)
-    with engine.spoken(params.engine):
+    with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
         return spec, engine.collect(spec.build(raw))
 

@@ -111,13 +111,13 @@ def _fitted(
 
 
 def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:
-    words = dataset.categories(frame)
+    categorical = dataset.categories(frame)
     return [
         {
             "name": name,
-            "type": "string" if name in words else "float",
+            "type": "string" if name in categorical else "float",
             "unit": unit,
-            "categories": sorted(set(frame[name])) if name in words else (),
+            "categories": sorted(set(frame[name])) if name in categorical else (),
         }
         for name, unit in spec.features.items()
     ]
