@@ -176,8 +176,9 @@ def monitor(environment: str) -> None:
     """Compare ENVIRONMENT's requests with its bundle's training: ok, watch or retrain."""
     from mlops.contract import params
     from mlops.monitoring import watch
+    from mlops.monitoring.params import Params
 
-    _print(lambda: watch.run(params.load_all(ROOT), ROOT, environment).line)
+    _print(lambda: watch.run(params.load(Params, ROOT), ROOT, environment).line)
 
 
 @main.command()

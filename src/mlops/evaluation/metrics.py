@@ -1,4 +1,4 @@
-"""How good a prediction is: point metrics, bootstrap intervals, slices, importance.
+"""Quality of predictions: point metrics, bootstrap intervals, slices, importance.
 
 By task, a prediction is: binary, the probability of the positive class, shape (n,); multiclass,
 probabilities of shape (n, k) for labels 0..k-1; regression, the value, shape (n,). A metric that
@@ -16,7 +16,7 @@ import numpy as np
 from mlops.contract.project import Task
 from mlops.evaluation.own_metrics import OwnMetric
 
-# The types of the signatures below are this module's to give.
+# Re-exported: the types of the signatures below.
 from mlops.evaluation.weighted import Array as Array
 from mlops.evaluation.weighted import Metrics as Metrics
 from mlops.evaluation.weighted import checked, scorer
@@ -36,7 +36,7 @@ _MAIN_METRIC: dict[Task, tuple[str, bool]] = {
 }
 
 
-# Of these, less is better; of `bias`, less in either direction.
+# Metrics of which less is better; of `bias`, less in absolute value.
 ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absolute_error", "bias")
 
 
@@ -108,7 +108,7 @@ def intervals(
 ) -> dict[str, Interval]:
     """Bound every metric of `score` by a 95 % percentile bootstrap over the rows.
 
-    A draw is a vector of row counts, used as weights: the rows are sorted once for all draws.
+    A draw is a vector of row counts, used as weights, so that the rows are sorted only once.
     """
     metrics = _scorer(task, y, prediction, threshold, own)
     resampled = [metrics(counts) for counts in _row_counts(len(y), draws, seed)]
@@ -129,11 +129,13 @@ def paired_intervals(
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    ours, theirs = (_scorer(task, y, *side, own) for side in (challenger, champion))
+    score_challenger, score_champion = (
+        _scorer(task, y, *side, own) for side in (challenger, champion)
+    )
 
     def difference(weights: Array) -> Metrics:
-        reference = theirs(weights)
-        return {name: value - reference[name] for name, value in ours(weights).items()}
+        reference = score_champion(weights)
+        return {name: value - reference[name] for name, value in score_challenger(weights).items()}
 
     resampled = [difference(counts) for counts in _row_counts(len(y), draws, seed)]
     point = difference(np.ones(len(y)))
@@ -151,10 +153,10 @@ def by_slice(
     *,
     draws: int = 100,
 ) -> pd.DataFrame:
-    """Score every value of every column apart.
+    """Score the rows of each value of each column.
 
     One row per (slice, value): slice is the column's name, value its value as text (missing
-    values together, last); rows; label_rate (binary) or label_mean (regression); then
+    values as one group, last); rows; label_rate (binary) or label_mean (regression); then
     SLICE_METRICS[task]; low and high, the 95 % interval of the main metric (of `draws` draws).
     Sorted by slice, then by value in its own order.
     """
@@ -250,7 +252,7 @@ def _row_counts(rows: int, draws: int, seed: int) -> Iterator[Array]:
 def _summarise(point: Metrics, resampled: Sequence[Metrics]) -> dict[str, Interval]:
     draws = {name: np.array([draw[name] for draw in resampled]) for name in point}
     # Resampling adds its own noise to a sum of absolute gaps, so the raw percentiles of a well
-    # calibrated model lie above its value: take off that bias.
+    # calibrated model lie above its value: subtract that bias.
     gaps = draws.get("calibration_error")
     if gaps is not None and len(gaps):
         draws["calibration_error"] = np.maximum(gaps + point["calibration_error"] - gaps.mean(), 0)

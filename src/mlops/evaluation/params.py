@@ -9,7 +9,11 @@ from mlops.contract.params import Section
 
 
 class Evaluate(Section):
-    """How precisely the holdout is measured, and the modules of the project's own metrics."""
+    """How precisely the holdout is measured, and the project's own metrics.
+
+    `draws` are of the bootstrap; `importance_rows` and `importance_repeats` are of the
+    permutation importance; `metrics` are paths of modules.
+    """
 
     draws: int = Field(ge=20)
     importance_rows: int = Field(ge=100)
@@ -18,6 +22,6 @@ class Evaluate(Section):
 
 
 class Params(params.Params):
-    """What evaluate reads."""
+    """The parameters that evaluate reads."""
 
     evaluate: Evaluate

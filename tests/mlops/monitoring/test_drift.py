@@ -11,7 +11,7 @@ from mlops.monitoring import bins
 @pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.0, 0.0), (1.0, 0.5, 10.0)])
 def test_a_shift_of_one_deviation_is_far_beyond_any_limit_and_none_is_none(shift, least, most):
     random = np.random.default_rng(2)
-    cut = bins.numbers(pd.Series(random.normal(size=5000)))
+    cut = bins.numeric(pd.Series(random.normal(size=5000)))
     counts = [
         np.bincount(cut.codes(pd.Series(random.normal(at, size=500))), minlength=len(cut.labels))
         for at in (0, shift)
