@@ -192,21 +192,16 @@ def _score_column(
     column: pd.Series[Any], y: Array, score_rows: Callable[[Array, Array], Metrics]
 ) -> pd.DataFrame:
     import pandas as pd
-    from fairlearn.metrics import MetricFrame
 
     codes, values = pd.factorize(column, sort=True)
-    # Fairlearn takes one prediction per row: row positions let it group (n, k) probabilities too.
-    scored = MetricFrame(
-        metrics=score_rows,
-        y_true=y,
-        y_pred=np.arange(len(y)),
-        sensitive_features=np.where(codes < 0, len(values), codes),
-    ).by_group
     texts = [*map(_text, values), "(missing)"]
-    table = pd.DataFrame(list(scored))
-    table.insert(0, "slice", str(column.name))
-    table.insert(1, "value", [texts[code] for code in scored.index])
-    return table
+    # Missing values, whose code is -1, come last.
+    codes = np.where(codes < 0, len(values), codes)
+    groups = [(texts[code], np.flatnonzero(codes == code)) for code in np.unique(codes)]
+    return pd.DataFrame(
+        {"slice": str(column.name), "value": value, **score_rows(y[rows], rows)}
+        for value, rows in groups
+    )
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.contract.bundle import REFERENCE, Array, Card, Input
+from mlops.evaluation.stability import SIGMAS, index_beyond_chance
 from mlops.monitoring.bins import Bins, categorical, numeric
 from mlops.monitoring.places import literal
 from mlops.monitoring.window import Bin, Column
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 # Rows of a window that drift is measured on, sampled evenly; missing values are counted on all.
 SAMPLE = 20_000
-# How far above its mean chance alone may carry a measure, in standard deviations.
-SIGMAS = 3.0
-# Fewest values of a window, and of the reference, to measure drift by: with fewer, an empty bin,
-# which raises the index a lot, may be chance.
+# Fewest values of a window, and of the reference, to measure drift by.
 VALUES, REFERENCE_VALUES = 200, 50
 
 
@@ -32,14 +29,14 @@ VALUES, REFERENCE_VALUES = 200, 50
 class Reference:
     """The bundle's sample of its training rows.
 
-    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and in `codes` the bin
-    of each value that is not missing.
+    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and the counts of the
+    values in them.
     """
 
     card: Card
     rows: int
     bins: Mapping[str, Bins]
-    codes: Mapping[str, Array]
+    counts: Mapping[str, Array]
 
 
 def reference(folder: Path, card: Card) -> Reference:
@@ -59,8 +56,8 @@ def reference(folder: Path, card: Card) -> Reference:
     names = _prediction_names(card)
     columns |= {f"o{index}": table[name] for index, name in enumerate(names)}
     cut |= {f"o{index}": numeric(table[name]) for index, name in enumerate(names)}
-    codes = {name: cut[name].codes(column) for name, column in columns.items()}
-    return Reference(card, len(table), cut, codes)
+    counts = {name: cut[name].counts(column) for name, column in columns.items()}
+    return Reference(card, len(table), cut, counts)
 
 
 def measure(
@@ -73,7 +70,7 @@ def measure(
     features = tuple(
         _with_counts(
             _compare(f"i{i}", feature.name, sample, reference),
-            (1 - len(reference.codes[f"i{i}"]) / reference.rows, reference.rows),
+            (1 - reference.counts[f"i{i}"].sum() / reference.rows, reference.rows),
             (1 - present[i] / rows, rows),
             _unseen(database, where, i, feature) / rows,
         )
@@ -83,32 +80,6 @@ def measure(
         _compare(f"o{i}", name, sample, reference) for i, name in enumerate(card.outputs)
     )
     return features, scores
-
-
-def stability_index(before: Array, now: Array) -> float:
-    """Evidently's population stability index of two samples of bins' numbers."""
-    import pandas as pd
-
-    # Nothing that is judged here is reported to anybody.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from evidently.legacy.calculations.stattests import psi_stat_test
-    from evidently.legacy.core import ColumnType
-
-    result = psi_stat_test(
-        reference_data=pd.Series(before), current_data=pd.Series(now),
-        feature_type=ColumnType.Categorical, threshold=None,
-    )  # fmt: skip
-    return float(result.drift_score)
-
-
-def beyond_chance(before: Array, now: Array) -> float:
-    """The index less what chance makes of so few values.
-
-    Of one population it is about (1/n + 1/m) times a chi-squared variable (Yurdakul 2018).
-    """
-    free = max(len(np.union1d(before, now)) - 1, 1)
-    chance = (free + SIGMAS * np.sqrt(2 * free)) * (1 / len(before) + 1 / len(now))
-    return float(max(stability_index(before, now) - chance, 0.0))
 
 
 def _prediction_names(card: Card) -> Sequence[str]:
@@ -142,12 +113,18 @@ def _unseen(database: duckdb.DuckDBPyConnection, where: str, index: int, feature
 
 
 def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference) -> Column:
-    cut, before = reference.bins[column], reference.codes[column]
-    now = cut.codes(sample[column])
-    shares = zip(cut.labels, cut.shares(before), cut.shares(now), strict=True)
-    bins = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
-    enough = len(now) >= VALUES and len(before) >= REFERENCE_VALUES
-    return Column(name, beyond_chance(before, now) if enough else None, bins=bins)
+    bins, before = reference.bins[column], reference.counts[column]
+    now = bins.counts(sample[column])
+    values, reference_values = int(now.sum()), int(before.sum())
+    enough = values >= VALUES and reference_values >= REFERENCE_VALUES
+    return Column(
+        name,
+        index_beyond_chance(before, now) if enough else None,
+        bins=tuple(
+            Bin(label, float(old) / max(reference_values, 1), float(new) / max(values, 1))
+            for label, old, new in zip(bins.labels, before, now, strict=True)
+        ),
+    )
 
 
 def _with_counts(
@@ -157,8 +134,8 @@ def _with_counts(
     noise = np.sqrt(_variance(*before) + _variance(*now))
     return replace(
         column,
-        missing=now[0],
-        missing_before=before[0],
+        missing=float(now[0]),
+        missing_before=float(before[0]),
         missing_rise=float(now[0] - before[0] - SIGMAS * noise),
         unseen=float(unseen - SIGMAS * np.sqrt(_variance(unseen, now[1]))),
     )
