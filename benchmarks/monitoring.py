@@ -62,7 +62,9 @@ class Monitor:
         self.answers.write(rows, NOW, self.settings.monitoring.hours, list(labels))
         return watch.run(self.settings, self.place.root, ENVIRONMENT, NOW)
 
-    def draw(self, rows: pd.DataFrame, seed: int, weights: bundle.Array | None = None) -> pd.DataFrame:
+    def draw(
+        self, rows: pd.DataFrame, seed: int, weights: bundle.Array | None = None
+    ) -> pd.DataFrame:
         """Draw a window's rows, with replacement."""
         drawn = rows.sample(self.rows, replace=True, random_state=seed, weights=weights)
         return drawn.reset_index(drop=True)

@@ -16,12 +16,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base import processes
 from mlops.base.files import alone, whole_folder
 
 REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
@@ -133,10 +132,4 @@ def _process(folder: Path) -> tuple[str, list[str], dict[str, str]]:
 
 
 def _run(command: list[str], folder: Path | None = None) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        output = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UserError(f"{' '.join(command[:2])}: {output[-1]}")
+    processes.run(command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})

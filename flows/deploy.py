@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows import automations
-from mlops.base import documents
+from mlops.base import documents, processes
 from mlops.base.errors import UserError
 from mlops.forge import git
 
@@ -67,12 +66,7 @@ async def _pool(client: Any, name: str) -> str:
 
 def _deploy() -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        output = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UserError(f"{FILE}: {output[-1].strip()}")
+    processes.run(command, str(FILE), cwd=ROOT)
 
 
 async def _automations() -> list[str]:

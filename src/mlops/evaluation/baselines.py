@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mlops.contract import dataset
 from mlops.contract.project import Features, Task
 from mlops.evaluation import metrics
+from mlops.evaluation.own_metrics import OwnMetric
 from mlops.training import families
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def score(
     spec: Features,
     task: Task,
     threshold: float | None,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, metrics.Metrics]:
     """Score each baseline, fitted on the training rows, on the holdout."""
     labels = dataset.target(training, spec, task).to_numpy()
@@ -32,7 +35,7 @@ def score(
         f"one feature: {spec.baseline}": _one_feature(training, holdout, labels, spec, task),
     }
     return {
-        name: metrics.score(task, actual, prediction, threshold)
+        name: metrics.score(task, actual, prediction, threshold, own)
         for name, prediction in predictions.items()
     }
 

@@ -90,8 +90,9 @@ def write_metrics(
 def _evaluate(
     scorer: bundle.Scorer, spec: project.Features, params: Params, root: Path
 ) -> Evaluation:
-    from mlops.evaluation import baselines, metrics
+    from mlops.evaluation import baselines, metrics, own_metrics
 
+    own = own_metrics.load(params.evaluate.metrics, "params.yaml: evaluate.metrics")
     task, threshold = scorer.card.task, scorer.card.threshold
     training = dataset.read(root / FEATURES / dataset.TRAINING)
     holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
@@ -103,9 +104,15 @@ def _evaluate(
         outcome,
         prediction,
         metrics.intervals(
-            task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
+            task,
+            outcome,
+            prediction,
+            threshold,
+            draws=params.evaluate.draws,
+            seed=params.seed,
+            own=own,
         ),
-        baselines.score(training, holdout, spec, task, threshold),
+        baselines.score(training, holdout, spec, task, threshold, own),
         _importance(scorer, frame, outcome, params),
     )
 

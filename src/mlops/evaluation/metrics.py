@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.contract.project import Task
+from mlops.evaluation.own_metrics import OwnMetric
 
 # Re-exported: the types of the signatures below.
 from mlops.evaluation.weighted import Array as Array
@@ -53,8 +54,19 @@ def main_metric(task: Task) -> tuple[str, bool]:
     return _MAIN_METRIC[task]
 
 
-def score(task: Task, y: Array, prediction: Array, threshold: float | None) -> Metrics:
-    """Compute the point metrics of a task; they equal scikit-learn's of the same name.
+def less_is_better(name: str, own: Sequence[OwnMetric] = ()) -> bool:
+    """Whether a metric is an error: less is better; of `bias`, less in either direction."""
+    return name in ERRORS or any(m.name == name and not m.greater_is_better for m in own)
+
+
+def score(
+    task: Task,
+    y: Array,
+    prediction: Array,
+    threshold: float | None,
+    own: Sequence[OwnMetric] = (),
+) -> Metrics:
+    """Compute the point metrics of a task, and the project's own; they equal scikit-learn's.
 
     binary: roc_auc, average_precision, log_loss, brier, calibration_error, accuracy, precision,
     recall, f1 (positive where probability >= threshold). multiclass: the same without
@@ -65,7 +77,23 @@ def score(task: Task, y: Array, prediction: Array, threshold: float | None) -> M
 
     Raises ValueError for shapes that disagree, values that are not finite, labels out of range.
     """
-    return scorer(task, y, prediction, threshold)(np.ones(len(y)))
+    return _scorer(task, y, prediction, threshold, own)(np.ones(len(y)))
+
+
+def _scorer(
+    task: Task, y: Array, prediction: Array, threshold: float | None, own: Sequence[OwnMetric]
+) -> Callable[[Array], Metrics]:
+    """All metrics as a function of row weights, the project's own after the task's."""
+    metrics = scorer(task, y, prediction, threshold)
+    if not own:
+        return metrics
+    labels, scores = checked(task, y, prediction)
+
+    def with_own(weights: Array) -> Metrics:
+        added = {m.name: float(m.score(labels, scores, threshold, weights)) for m in own}
+        return metrics(weights) | added
+
+    return with_own
 
 
 def intervals(
@@ -76,12 +104,13 @@ def intervals(
     *,
     draws: int = 200,
     seed: int = 0,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
     """Bound every metric of `score` by a 95 % percentile bootstrap over the rows.
 
     A draw is a vector of row counts, used as weights, so that the rows are sorted only once.
     """
-    metrics = scorer(task, y, prediction, threshold)
+    metrics = _scorer(task, y, prediction, threshold, own)
     resampled = [metrics(counts) for counts in _row_counts(len(y), draws, seed)]
     return _summarise(metrics(np.ones(len(y))), resampled)
 
@@ -94,12 +123,15 @@ def paired_intervals(
     *,
     draws: int = 200,
     seed: int = 0,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
     """Bound challenger less champion, for every metric, by a bootstrap that draws rows for both.
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    score_challenger, score_champion = (scorer(task, y, *side) for side in (challenger, champion))
+    score_challenger, score_champion = (
+        _scorer(task, y, *side, own) for side in (challenger, champion)
+    )
 
     def difference(weights: Array) -> Metrics:
         reference = score_champion(weights)

@@ -9,11 +9,16 @@ from mlops.contract.params import Section
 
 
 class Evaluate(Section):
-    """The numbers of bootstrap draws, and of rows and repeats for permutation importance."""
+    """How precisely the holdout is measured, and the project's own metrics.
+
+    `draws` are of the bootstrap; `importance_rows` and `importance_repeats` are of the
+    permutation importance; `metrics` are paths of modules.
+    """
 
     draws: int = Field(ge=20)
     importance_rows: int = Field(ge=100)
     importance_repeats: int = Field(ge=1)
+    metrics: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class Params(params.Params):

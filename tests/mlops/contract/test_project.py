@@ -21,8 +21,8 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_project_that_is_not_there_is_named_with_the_nearest():
-    with pytest.raises(UserError, match=r"found 'fligths', .*; did you mean 'flights'\?"):
-        project.tables("fligths")
+    with pytest.raises(UserError, match=r"found 'tirps', .*; did you mean 'trips'\?"):
+        project.tables("tirps")
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,13 @@ import pytest
 
 from mlops.data import featurize
 
-DAYS = {"wine": "day", "diabetes": "day", "flights": "date"}
-PROJECTS = ["wine", "diabetes", pytest.param("flights", marks=pytest.mark.slow)]
-
 
 def parts(workspace):
     folder = workspace.root / "data/features"
     return pd.read_parquet(folder / "training.parquet"), pd.read_parquet(folder / "holdout.parquet")
 
 
-@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("project", ["wine", "diabetes", "trips"])
 def test_the_order_of_raw_rows_does_not_change_a_byte(repository, tmp_path, project):
     workspace = repository(project, tmp_path / project)
     workspace.run("ingest", "featurize")
@@ -69,9 +66,10 @@ def test_moving_the_last_day_moves_the_holdout_and_no_earlier_feature(workspace)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.spark
-def test_spark_and_duckdb_give_the_same_bytes_on_real_rows(repository, tmp_path):
-    workspace = repository("flights", tmp_path / "flights")
+def test_spark_and_duckdb_give_the_same_bytes(repository, tmp_path):
+    workspace = repository("trips", tmp_path / "trips")
     workspace.run("ingest", "featurize")
     expected = parts(workspace)
     done = workspace.change({"engine": "spark"}).command("featurize")

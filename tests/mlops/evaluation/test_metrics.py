@@ -119,7 +119,7 @@ def test_the_calibration_interval_of_a_calibrated_model_is_not_biased_upwards():
 
 
 @every_task
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_weight_equals_repeating_the_row(task, data):
     y, prediction = (values[:40] for values in CASES[task])

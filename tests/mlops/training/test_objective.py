@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from mlops.training.objective import threshold
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     grades=st.lists(st.integers(0, 20), min_size=2, max_size=40),
     seed=st.integers(0, 100),

@@ -17,7 +17,8 @@ def trials(workspace):
     return read_json(workspace.root / "models/search/trials.json")
 
 
-def test_the_same_seed_finds_the_same_bytes(wines):
+def test_the_same_seed_finds_the_same_bytes(trained, tmp_path):
+    wines = trained("wine").copy(tmp_path)
     before = wines.digest("models/search")
     wines.run("tune")
     assert wines.digest("models/search") == before
@@ -77,7 +78,7 @@ def test_the_result_reads_back(wines):
     assert Tuned.load(wines.root / "models/search") == wines.run("tune")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     done = wines.change({"engine": "spark", "tune.parallelism": 2}).command("tune")

