@@ -22,6 +22,7 @@ def pids(checkout):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_up_again_keeps_the_servers_that_run(served):
     before = pids(served.checkout)
     again = served.checkout.run(BIN / "mlops", "up")
@@ -44,6 +45,7 @@ def revived(checkout, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_when_one_server_has_died_up_starts_both_anew(revived):
     _, before, again = revived
     assert again.code == 0
@@ -52,6 +54,7 @@ def test_when_one_server_has_died_up_starts_both_anew(revived):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_down_stops_both_with_all_their_processes_and_can_be_repeated(revived):
     checkout, _, _ = revived
     groups = set(pids(checkout).values())
@@ -115,6 +118,7 @@ def test_down_where_nothing_was_ever_started_is_no_error(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
     made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
     try:
