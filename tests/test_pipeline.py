@@ -276,8 +276,8 @@ def dvc(root, *words, **environment):
     """DVC's command with this environment's programs; what it printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, check=False,
-        env={**os.environ, "PATH": path, **environment},
+        [sys.executable, "-m", "dvc", *words], cwd=root, check=False,
+        env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

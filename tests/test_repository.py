@@ -117,7 +117,7 @@ def test_the_flows_know_no_model():
 
 
 def test_the_pipeline_has_all_that_the_tests_own_copy_of_it_has():
-    """A project may add stages and files; the tests judge their copy, so it must not fall behind."""
+    """The tests judge their copy, which must not fall behind; a project may add to its own."""
     own, tested = (
         yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
         for folder in (REPOSITORY, PROJECTS)

@@ -1,4 +1,4 @@
-"""The real tables, and the features of a small part of them on DuckDB."""
+"""The example's own: the real tables, and the features of a small part of them on DuckDB."""
 
 import importlib
 import sys
