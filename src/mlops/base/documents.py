@@ -1,4 +1,4 @@
-"""YAML that people write: read safely, and what is wrong with it said in one line."""
+"""YAML that people write: read safely, and its errors explained in one line."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{key}: found {shown(first['input'])}, expected {_expected(first)}{more}"
 
 
-# Pydantic speaks of Python's types.
+# Pydantic's messages name Python's types.
 EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",

@@ -38,18 +38,18 @@ SETTINGS = ("project", "seed", "data", "split")
 
 
 def uri(root: Path) -> str:
-    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
+    """The tracking URI: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
     return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
 
 
 def place(root: Path) -> str:
-    """The same for people to read: without the credentials that it may carry."""
+    """The tracking URI without credentials, for messages."""
     return re.sub(r"//[^/@]*@", "//", uri(root))
 
 
 @contextmanager
 def spoken_plainly(root: Path) -> Iterator[None]:
-    """Turn what the server refuses into one line."""
+    """Turn MLflow's errors into a UserError of one line."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -60,14 +60,14 @@ def spoken_plainly(root: Path) -> Iterator[None]:
 
 
 def begun(root: Path) -> bool:
-    """Whether there is anything to look into: a server is named, or something was tracked here."""
+    """Whether there is a store: a server is configured, or something was tracked here."""
     return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
 
 
 def begin(root: Path) -> None:
-    """Make the SQLite store, where no server is named and there is none yet.
+    """Create the SQLite store, where no server is configured and there is none yet.
 
-    It gets its name when it is whole: MLflow can't go on with tables that were begun and not ended.
+    It is renamed into place when it is complete: MLflow can't use half-created tables.
     """
     store = root / EMBEDDED
     if begun(root):
@@ -101,13 +101,13 @@ def client(root: Path) -> MlflowClient:
     _require_answer(root)
     import logging
 
-    # Links for runs and bars for files are not a stage's line.
+    # A stage prints one line: no links to runs and no progress bars.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from mlflow import MlflowClient
 
-    # What goes wrong is raised too, and is said there in one line instead of pages.
+    # Their errors are raised too, and printed there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     begin(root)
@@ -120,7 +120,7 @@ def client(root: Path) -> MlflowClient:
 
 
 def tolerant(track: Callable[[str, Path], Any], model: str, root: Path) -> None:
-    """Track, but never lose a stage's result to a tracking server: say it once and go on."""
+    """Track; a tracking server that fails is reported in one line and does not fail the stage."""
     try:
         track(model, root)
     except Exception as error:
@@ -188,7 +188,7 @@ def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | N
 
 
 def _require_answer(root: Path) -> None:
-    """MLflow itself would try for minutes before it says that nobody answers."""
+    """Raise UserError when a server does not answer; MLflow itself would retry for minutes."""
     server = uri(root)
     if not server.startswith(("http://", "https://")):
         return
