@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Every stage and every test's worker is a process: what one has compiled, the others find.
 unexport PYTHONDONTWRITEBYTECODE
+STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
 
@@ -73,7 +74,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff format --check .
 	@mypy
 	@rooms=$$(PYTHONPATH=src lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
-	@shellcheck .ci/*
+	@shellcheck .ci/* examples/*.sh
 	@hadolint infra/*/Dockerfile
 	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \
 		&& check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml \
@@ -82,6 +83,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 		--data-transform azure-pipelines --regex-variant nonunicode azure-pipelines.yml .azure/*.yml; fi
 	@test -d .github -o -e azure-pipelines.yml \
 		|| { echo "error: no CI: expected .github/ or azure-pipelines.yml" >&2; exit 2; }
+	@check-jsonschema -q --builtin-schema vendor.compose-spec infra/local/compose.yaml
 	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '^tests/fixtures/|(\.lock|package-lock\.json)$$'
 
 format: setup ## rewrite the code in the house style
@@ -100,11 +102,16 @@ deploy-flows: setup ## register what prefect.yaml says on the Prefect server: sc
 worker: setup ## run what is due there, as processes of this machine, until Ctrl-C
 	@python -m flows worker
 
-stack: setup ## the team's servers as processes of this machine: PostgreSQL, Azurite, MLflow, Prefect, Prometheus
-	@mlops stack
+stack: .run/stack.env ## start the team's servers in Docker: PostgreSQL, Azurite, MLflow, Prefect, Prometheus, Grafana
+	@$(STACK) $(if $(wildcard models/bundle/bundle.json),--profile scoring) up --build --detach --wait
+	@echo "to use them from a shell: set -a; . .run/stack.env"
 
-stack-down: setup ## stop them; what they keep stays below .run/stack
-	@mlops stack --stop
+stack-down: .run/stack.env ## stop them; their volumes stay
+	@$(STACK) --profile scoring down
+
+# Compose reads the passwords; a shell reads the addresses of the servers too.
+.run/stack.env:
+	@mkdir -p $(@D) && umask 077 && $(PYTHON) infra/local/environment.py > $@.part && mv $@.part $@
 
 serve: setup ## answer requests with the bundle in the workspace, on port 8080
 	@mlops serve models/bundle

@@ -1,4 +1,4 @@
-"""The gate on the whole holdout: two real models and all rules, against the search before it.
+"""The gate's time on the whole holdout, with two real models and all rules.
 
 The first model becomes the champion by the project's own verbs; the second is trained with another
 seed. The gate is a whole process, the fetch of the champion from the registry included.
@@ -18,7 +18,7 @@ from mlops.contract.stages import MODULES
 from mlops.pipeline.stage import Ran
 
 AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-# So that the second model is not the first: the search's winner, fitted with another seed.
+# The second model is the search's winner, fitted with this seed.
 SEED = 7
 
 
@@ -29,7 +29,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
         place.module("flows", "training")
         tuned = [ran.seconds for ran in _executed(place) if ran.stage == "tune"]
         progress("gate: the first model becomes the champion")
-        _crown(place)
+        _release_to_production(place)
         progress("gate: training the challenger")
         place.change({"seed": SEED})
         for stage in ("train", "evaluate"):
@@ -37,8 +37,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
         progress("gate: judging")
         turns = [_mlops(place, "gate").seconds for _ in range(plan.gate_runs)]
     yield at_most("gate, both models, whole holdout, s", median(turns), 15, f"{len(turns)} runs")
-    share, said = ratio(turns, tuned)
-    yield at_most("gate / tune", share, 0.25, said)
+    share, spread = ratio(turns, tuned)
+    yield at_most("gate / tune", share, 0.25, spread)
 
 
 def _executed(place: Workspace) -> list[Ran]:
@@ -47,7 +47,7 @@ def _executed(place: Workspace) -> list[Ran]:
     return [Ran.model_validate_json(line) for line in lines]
 
 
-def _crown(place: Workspace) -> None:
+def _release_to_production(place: Workspace) -> None:
     """Release, deploy to staging, promote: every pull request merged at once."""
     _mlops(place, "gate")
     _mlops(place, "release", "staging")

@@ -1,12 +1,12 @@
-// Ask the service from Scala, with Java's own client.
-// MLOPS_SERVING_URL says where it is, MLOPS_SERVING_TOKEN its token.
+// Score rows from Scala with Java's HTTP client.
+// MLOPS_SERVING_URL is the service's address, MLOPS_SERVING_TOKEN its bearer token.
 import java.net.URI
 import java.net.http.{HttpClient, HttpRequest, HttpResponse}
 import java.time.Duration
 
 object Predict {
   private val url = sys.env.getOrElse("MLOPS_SERVING_URL", "http://127.0.0.1:8080")
-  // Unless told otherwise, Java first asks whether HTTP/2 is spoken.
+  // By default Java first tries to upgrade to HTTP/2, which costs a round trip.
   private val client = HttpClient
     .newBuilder()
     .version(HttpClient.Version.HTTP_1_1)
@@ -14,23 +14,23 @@ object Predict {
     .build()
 
   private def request(path: String): HttpRequest.Builder = {
-    val made = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofSeconds(30))
-    sys.env.get("MLOPS_SERVING_TOKEN").foreach(token => made.header("authorization", s"Bearer $token"))
-    made.header("content-type", "application/json")
+    val builder = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofSeconds(30))
+    sys.env.get("MLOPS_SERVING_TOKEN").foreach(token => builder.header("authorization", s"Bearer $token"))
+    builder.header("content-type", "application/json")
   }
 
-  /** The answer's body; what a refusal says is the error's text. */
-  private def answer(request: HttpRequest): String = {
-    val found = client.send(request, HttpResponse.BodyHandlers.ofString())
-    if (found.statusCode() >= 400) throw new RuntimeException(s"${found.statusCode()}: ${found.body()}")
-    found.body()
+  /** The response's body; throws with the service's error message. */
+  private def body(request: HttpRequest): String = {
+    val response = client.send(request, HttpResponse.BodyHandlers.ofString())
+    if (response.statusCode() >= 400) throw new RuntimeException(s"${response.statusCode()}: ${response.body()}")
+    response.body()
   }
 
   def main(arguments: Array[String]): Unit = {
-    // A real row of the training data, which every bundle carries: an object without another in it.
-    val card = answer(request("/model").GET().build())
+    // A row of the training data: an object without nested ones.
+    val card = body(request("/model").GET().build())
     val row = """"example":(\{[^{}]*\})""".r.findFirstMatchIn(card).get.group(1)
-    val body = HttpRequest.BodyPublishers.ofString(s"[$row,$row]")
-    println(answer(request("/predict").POST(body).build()))
+    val rows = HttpRequest.BodyPublishers.ofString(s"[$row,$row]")
+    println(body(request("/predict").POST(rows).build()))
   }
 }

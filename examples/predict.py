@@ -1,6 +1,6 @@
-"""Ask the service from Python, with requests.
+"""Score rows from Python with requests.
 
-MLOPS_SERVING_URL says where it is, MLOPS_SERVING_TOKEN its token.
+MLOPS_SERVING_URL is the service's address, MLOPS_SERVING_TOKEN its bearer token.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ URL = os.environ.get("MLOPS_SERVING_URL", "http://127.0.0.1:8080")
 TOKEN = os.environ.get("MLOPS_SERVING_TOKEN")
 
 
-def session() -> requests.Session:
-    """Connections that are kept, and requests that come back when the service is busy."""
-    made = requests.Session()
+def connect() -> requests.Session:
+    """Return a session that reuses connections and repeats requests while the service is busy."""
+    session = requests.Session()
     if TOKEN:
-        made.headers["authorization"] = f"Bearer {TOKEN}"
-    # A score changes nothing, so it may be asked for again. Retry-After is obeyed.
+        session.headers["authorization"] = f"Bearer {TOKEN}"
+    # Scoring changes nothing, so a request can be repeated; Retry-After is respected.
     retry = Retry(total=5, status_forcelist=[429, 503], allowed_methods=None, backoff_factor=0.5)
-    made.mount(URL, HTTPAdapter(max_retries=retry))
-    return made
+    session.mount(URL, HTTPAdapter(max_retries=retry))
+    return session
 
 
-def ask(service: requests.Session, path: str, body: object) -> requests.Response:
-    """The answer; raises ValueError with the service's own words when it refuses."""
-    answer = service.post(URL + path, json=body, timeout=30)
-    if not answer.ok:
-        raise ValueError(f"{answer.status_code}: {answer.json()['error']}")
-    return answer
+def post(service: requests.Session, path: str, body: object) -> requests.Response:
+    """Return the response; raises ValueError with the service's error message."""
+    response = service.post(URL + path, json=body, timeout=30)
+    if not response.ok:
+        raise ValueError(f"{response.status_code}: {response.json()['error']}")
+    return response
 
 
 def main() -> None:
-    service = session()
-    # A real row of the training data, which every bundle carries.
+    service = connect()
+    # A row of the training data; every bundle has one.
     row = service.get(f"{URL}/model", timeout=30).json()["example"]
 
     try:
-        ask(service, "/predict", {**row, "colour": "green"})
+        post(service, "/predict", {**row, "colour": "green"})
     except ValueError as error:
         print(error)
 
-    answer = ask(service, "/predict", [row, row]).json()
+    answer = post(service, "/predict", [row, row]).json()
     print(f"bundle {answer['digest'][:12]}: {len(answer['predictions'])} rows")
     print(json.dumps(answer["predictions"][0]))
 

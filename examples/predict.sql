@@ -1,6 +1,6 @@
--- Score rows where they lie, in Databricks SQL: the endpoint is one that `mlops reconcile` has made
--- on Databricks, the table holds features as `mlops featurize` makes them. It is what MLflow knows
--- as the model's signature that says which columns are wanted, and in which type.
+-- Score a table in Databricks SQL with an endpoint that `mlops reconcile` has created. The table has
+-- the features as `mlops featurize` writes them; the model's MLflow signature names the columns and
+-- their types.
 SELECT
   flight_id,
   ai_query(

@@ -1,8 +1,8 @@
-"""Ask the service in version 2 of the Open Inference Protocol, with Triton's own client.
+"""Score rows over the Open Inference Protocol, version 2, with Triton's client.
 
     pip install --require-hashes -r examples/triton.lock
 
-MLOPS_SERVING_URL says where the service is, MLOPS_SERVING_TOKEN its token.
+MLOPS_SERVING_URL is the service's address, MLOPS_SERVING_TOKEN its bearer token.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 URL = os.environ.get("MLOPS_SERVING_URL", "http://127.0.0.1:8080")
 TOKEN = os.environ.get("MLOPS_SERVING_TOKEN")
 HEADERS = {"authorization": f"Bearer {TOKEN}"} if TOKEN else {}
-# A missing value: numbers may be NaN, words empty.
+# By data type: NumPy's type, and the value that stands for a missing one.
 KINDS = {"FP32": (np.float32, np.nan), "BYTES": (np.object_, "")}
 
 
 def card() -> dict[str, object]:
-    """What the bundle says of itself: its name, and a real row of the training data."""
+    """Return the bundle's description: its name, a row of the training data, and more."""
     with urlopen(Request(f"{URL}/model", headers=HEADERS), timeout=30) as answer:
         return dict(json.load(answer))
 
 
-def tensor(name: str, datatype: str, values: list[object]) -> InferInput:
-    """One column, (rows,), in binary."""
+def column_tensor(name: str, datatype: str, values: list[object]) -> InferInput:
+    """Return one column, shape (rows,), in the binary format."""
     kind, missing = KINDS[datatype]
     column = np.array([missing if value is None else value for value in values], dtype=kind)
-    made = InferInput(name, [len(column)], datatype)
-    made.set_data_from_numpy(column)
-    return made
+    tensor = InferInput(name, [len(column)], datatype)
+    tensor.set_data_from_numpy(column)
+    return tensor
 
 
 def main() -> None:
@@ -42,12 +42,14 @@ def main() -> None:
     client = InferenceServerClient(URL.split("//")[1])
     metadata = client.get_model_metadata(name, headers=HEADERS)
     inputs = [
-        tensor(column["name"], column["datatype"], [row[column["name"]] for row in rows])
+        column_tensor(column["name"], column["datatype"], [row[column["name"]] for row in rows])
         for column in metadata["inputs"]
     ]
     outputs = [InferRequestedOutput(column["name"]) for column in metadata["outputs"]]
-    found = client.infer(name, inputs, headers=HEADERS, outputs=outputs)
-    scores = {one["name"]: found.as_numpy(one["name"]).tolist() for one in metadata["outputs"]}
+    result = client.infer(name, inputs, headers=HEADERS, outputs=outputs)
+    scores = {
+        column["name"]: result.as_numpy(column["name"]).tolist() for column in metadata["outputs"]
+    }
     print(json.dumps(scores))
 
 

@@ -1,6 +1,9 @@
-"""When and where: thin Prefect flows over the machinery in `mlops`."""
+"""Prefect flows: when and where the code in `mlops` runs. The only place that imports Prefect.
+
+A new flow is a file here; `prefect.yaml` schedules it.
+"""
 
 import os
 
-# Prefect's library tells its maker what it is used for, unless it is told not to.
+# Prefect's library sends usage data to its vendor unless this is set.
 os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,6 +1,7 @@
 """`python -m flows NAME [--no-register] [KEY=VALUE …]`: run one flow as a command.
 
-`deploy` registers what `prefect.yaml` says on the Prefect server, `worker` runs what is due there.
+`deploy` registers the deployments of `prefect.yaml` on the Prefect server, `worker` runs them when
+they are due, `check` validates `prefect.yaml`.
 """
 
 from __future__ import annotations
@@ -20,31 +21,30 @@ from mlops.pipeline import reproduction, servers, stage
 
 TRAINING = "training"
 FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
-# What needs a server that stays.
+# Commands that need a permanent server.
 SERVICES = ("deploy", "worker")
 CHECK = "check"
-# A trial on a branch ends with its evidence.
-TRIAL = "--no-register"
+# Of a trial on a branch only the evidence is needed.
+NO_REGISTER = "--no-register"
 
 
 def main() -> None:
     """Run the named flow against this folder's servers, or a temporary Prefect server."""
-    names = [word for word in sys.argv[1:] if word != TRIAL and "=" not in word]
-    known = (*FLOWS, *SERVICES, CHECK)
-    if len(names) != 1 or names[0] not in known:
-        found = " ".join(names)
-        hint = nearest(found, known) or f"; known: {', '.join(known)}"
-        print(f"error: flow: found {found!r}, expected one name{hint}", file=sys.stderr)
+    names = [word for word in sys.argv[1:] if word != NO_REGISTER and "=" not in word]
+    commands = (*FLOWS, *SERVICES, CHECK)
+    if len(names) != 1 or names[0] not in commands:
+        given = " ".join(names)
+        hint = nearest(given, commands) or f"; known: {', '.join(commands)}"
+        print(f"error: flow: found {given!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
-    # Prefect is imported before any command is.
     stage.begin()
     if names[0] == TRAINING:
-        # What is misspelt is said before a server has been started for it.
-        if code := stage.guarded(_check):
+        # A misspelt parameter is reported before a server is started.
+        if code := stage.guarded(_check_params):
             sys.exit(code)
-        # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
+        # Skip the garbage collection at exit, which costs time and can crash DuckDB.
         atexit.register(gc.freeze)
-        # While Prefect is imported, which takes longer, DVC finds out what changed.
+        # `dvc status` runs while Prefect is imported, which takes longer.
         reproduction.start_status(Path())
     # Prefect reads its address when it is imported.
     servers.use()
@@ -55,7 +55,7 @@ def main() -> None:
     _flow(names[0])
 
 
-def _check() -> None:
+def _check_params() -> None:
     params.load_all(Path())
 
 
@@ -71,7 +71,7 @@ def _flow(name: str) -> None:
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     parameters = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
     if name == TRAINING:
-        screen.run(partial(flow, register_model=False) if TRIAL in sys.argv else flow)
+        screen.run(partial(flow, register_model=False) if NO_REGISTER in sys.argv else flow)
     else:
         screen.run(partial(flow, **parameters), summarized=False)
 

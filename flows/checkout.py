@@ -1,13 +1,13 @@
-"""A pinned revision of the repository, with the environment of its own lock, for a scheduled run.
+"""Check out a revision, with the environment of its own lock, for a scheduled run.
 
-Who starts a run has an interpreter and libraries of another revision. Here the run's own are made
-ready in the current folder, and take the process over:
+The worker has the interpreter and libraries of another revision. The run's own are prepared in the
+current folder, and replace the process:
 
     revisions/COMMIT      a clone for each revision
     environments/LOCK     an environment for each lock, made once
 
-What outlives a revision (DVC's cache, what is deployed here) stays in the repository that the
-folder lies in; where there is none, in the folder itself.
+State that all revisions share (DVC's cache, local deployments) stays in the repository that has
+the folder, or in the folder itself where there is none.
 """
 
 from __future__ import annotations
@@ -16,46 +16,45 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base import processes
 from mlops.base.files import alone, whole_folder
 
 REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
 LOCKS = ("requirements.lock", "pyproject.toml")
 KEPT = (".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored", "mlruns")
-# Says that this process runs a revision already, and which.
+# Set in a process that runs a revision: the folder of its clone.
 ENTERED = "MLOPS_CHECKOUT"
 
 
 def enter(repository: str, revision: str) -> dict[str, str]:
-    """Go on as a process of `repository` at the commit `revision`; gives its `directory`.
+    """Continue with the code of `repository` at the commit `revision`; gives its `directory`.
 
-    The process is replaced by one with the revision's code and environment, in which this returns.
-    Raises UserError when the revision can't be had.
+    The process is replaced by one with the revision's code and environment, where this returns.
+    Raises UserError when the revision or its environment is unavailable.
     """
     if Path(os.environ.get(ENTERED, "")).name != revision:
         folder = ready(repository, revision, Path.cwd())
-        # Prefect's settings for the repository lie there too.
+        # Prefect reads the repository's settings from there.
         os.chdir(folder)
         os.execve(*_process(folder))
     return {"directory": os.environ[ENTERED]}
 
 
 def ready(repository: str, revision: str, workspace: Path) -> Path:
-    """The revision's folder, with its environment, held for as long as this process lives."""
+    """Prepare the revision's folder and environment, locked for as long as this process lives."""
     folder = workspace / REVISIONS / revision
     with alone(workspace):
         if not folder.is_dir():
             _clone(repository, revision, folder)
             _link_kept(workspace, folder)
-        held = [_hold(folder), _hold(_environment(workspace, folder))]
+        locks = [_lock(folder), _lock(_environment(workspace, folder))]
         _remove_unused(workspace)
         _make_setup(folder)
-    for lock in held:
+    for lock in locks:
         os.set_inheritable(lock, True)
     return folder
 
@@ -67,7 +66,7 @@ def _clone(repository: str, revision: str, folder: Path) -> None:
 
 
 def _link_kept(workspace: Path, folder: Path) -> None:
-    """What outlives the revision is one and the same for all."""
+    """Link the folders that all revisions share."""
     home = next((p for p in workspace.parents if (p / ".dvc").is_dir()), workspace)
     for name in KEPT:
         (home / name).mkdir(parents=True, exist_ok=True)
@@ -78,12 +77,12 @@ def _link_kept(workspace: Path, folder: Path) -> None:
 
 
 def environment_of(content: bytes) -> Path:
-    """Where the environment of a lock lies, below the workspace."""
+    """The folder of a lock's environment, below the workspace."""
     return ENVIRONMENTS / hashlib.sha256(content).hexdigest()[:16]
 
 
 def _environment(workspace: Path, folder: Path) -> Path:
-    """The environment of the clone's lock, `.venv` there; empty when nobody had this lock yet."""
+    """Link the environment of the clone's lock as its `.venv`; empty when the lock is new."""
     content = b"".join((folder / name).read_bytes() for name in LOCKS)
     place = workspace / environment_of(content)
     place.mkdir(parents=True, exist_ok=True)
@@ -93,22 +92,22 @@ def _environment(workspace: Path, folder: Path) -> Path:
 
 
 def _make_setup(folder: Path) -> None:
-    # To make, the environment is as old as the lock that it was made from.
+    # So that make finds the shared environment newer than the clone's lock.
     for name in LOCKS:
         os.utime(folder / name, (0, 0))
     interpreter = f"PYTHON={getattr(sys, '_base_executable', sys.executable)}"
     _run(["make", "--silent", "setup", interpreter], folder)
 
 
-def _hold(place: Path) -> int:
-    """A hold on a folder for as long as this process lives, whatever it becomes."""
+def _lock(place: Path) -> int:
+    """Lock a folder for as long as this process lives, also after `execve`."""
     lock = os.open(place, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_SH)
     return lock
 
 
 def _remove_unused(workspace: Path) -> None:
-    """Revisions and environments that no process holds: a disk is not endless."""
+    """Remove the revisions and environments that no process has locked."""
     for place in [*workspace.glob(f"{REVISIONS}/*"), *workspace.glob(f"{ENVIRONMENTS}/*")]:
         lock = os.open(place, os.O_RDONLY)
         try:
@@ -120,7 +119,7 @@ def _remove_unused(workspace: Path) -> None:
 
 
 def _process(folder: Path) -> tuple[str, list[str], dict[str, str]]:
-    """Prefect's engine in the revision's environment; what a run is comes by the variables."""
+    """Prefect's engine in the revision's environment; variables tell it which run to execute."""
     environment = {
         **os.environ,
         ENTERED: str(folder),
@@ -133,10 +132,4 @@ def _process(folder: Path) -> tuple[str, list[str], dict[str, str]]:
 
 
 def _run(command: list[str], folder: Path | None = None) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UserError(f"{' '.join(command[:2])}: {said[-1]}")
+    processes.run(command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})

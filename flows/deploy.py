@@ -1,20 +1,19 @@
-"""Registers what `prefect.yaml` and `flows/automations.py` say; safe to repeat."""
+"""Register the deployments of `prefect.yaml` and the automations; safe to repeat."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows import automations
+from mlops.base import documents, processes
 from mlops.base.errors import UserError
 from mlops.forge import git
 
@@ -23,20 +22,21 @@ FILE = ROOT / "prefect.yaml"
 
 
 def run() -> None:
-    """Work pools, deployments, automations. Raises UserError when nobody could run them."""
-    deployments = yaml.safe_load(FILE.read_text())["deployments"]
+    """Register work pools, deployments and automations. Raises UserError when runs would fail."""
+    deployments = documents.read(FILE, "the deployments of the flows")["deployments"]
     _require_commit()
-    for line in asyncio.run(_pools({one["work_pool"]["name"] for one in deployments})):
+    pools = {deployment["work_pool"]["name"] for deployment in deployments}
+    for line in asyncio.run(_pools(pools)):
         print(line)
     _deploy()
-    for one in deployments:
-        print(f"deployment {one['name']}")
+    for deployment in deployments:
+        print(f"deployment {deployment['name']}")
     for line in asyncio.run(_automations()):
         print(line)
 
 
 def _require_commit() -> None:
-    """A run clones the commit: where it is cloned from must have it."""
+    """Require that the remote has the commit, since each run clones it."""
     head = git.commit(ROOT, "HEAD")
     if git.has_remote(ROOT):
         git.git(ROOT, "fetch", "--quiet", git.REMOTE)
@@ -50,7 +50,7 @@ async def _pools(names: set[str]) -> list[str]:
 
 
 async def _pool(client: Any, name: str) -> str:
-    """A pool is named for its type."""
+    """Create a work pool where it is missing; its name is its type."""
     try:
         await client.read_work_pool(name)
     except ObjectNotFound:
@@ -66,12 +66,7 @@ async def _pool(client: Any, name: str) -> str:
 
 def _deploy() -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UserError(f"{FILE}: {said[-1].strip()}")
+    processes.run(command, str(FILE), cwd=ROOT)
 
 
 async def _automations() -> list[str]:

@@ -1,4 +1,4 @@
-"""Watches what an environment answered; says when that calls for another model."""
+"""The monitoring flow: assess an environment, and emit an event when it needs retraining."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from prefect.events import emit_event
 
 from mlops.contract import params
 from mlops.monitoring import watch
-from mlops.monitoring.watch import Watched
+from mlops.monitoring.assessment import Assessment
+from mlops.monitoring.params import Params
 
 ROOT = Path()
 DRIFT = "mlops.drift"
 
 
 @task(retries=2, retry_delay_seconds=[5, 30])
-def judge(environment: str) -> Watched:
-    """The newest windows of requests against the pinned bundle's reference."""
-    return watch.run(params.load_all(ROOT), ROOT, environment)
+def assess(environment: str) -> Assessment:
+    """Compare the newest windows of requests with the pinned bundle's reference."""
+    return watch.run(params.load(Params, ROOT), ROOT, environment)
 
 
 @task
-def show(watched: Watched) -> None:
-    """The judgement as artifacts: a table of its reasons, its summary, a link to its report."""
-    key = f"monitoring-{watched.environment}"
+def show(assessment: Assessment) -> None:
+    """Create artifacts: a table of the reasons, the summary, a link to the report."""
+    key = f"monitoring-{assessment.environment}"
     create_table_artifact(
-        [{"environment": watched.environment, "state": watched.state, "reason": reason}
-         for reason in watched.reasons or ("none",)],
-        key=f"{key}-reasons", description=watched.line,
+        [{"environment": assessment.environment, "state": assessment.state, "reason": reason}
+         for reason in assessment.reasons or ("none",)],
+        key=f"{key}-reasons", description=assessment.line,
     )  # fmt: skip
-    for path in (watched.folder / "summary.md",):
-        if path.exists():
-            create_markdown_artifact(path.read_text(), key=f"{key}-summary")
-    report = (watched.folder / "report.html").resolve()
-    create_link_artifact(report.as_uri(), link_text=watched.state, key=f"{key}-report")
+    summary = (assessment.folder / watch.SUMMARY).read_text(encoding="utf-8")
+    create_markdown_artifact(summary, key=f"{key}-summary")
+    report = (assessment.folder / watch.REPORT).resolve()
+    create_link_artifact(report.as_uri(), link_text=assessment.state, key=f"{key}-report")
 
 
 @task
-def ask(watched: Watched) -> None:
-    """Say that the model is to be retrained, and why: an automation starts it."""
+def request_retraining(assessment: Assessment) -> None:
+    """Emit the event that an automation answers with a retraining."""
     emit_event(
         DRIFT,
-        resource={"prefect.resource.id": f"mlops.environment.{watched.environment}"},
+        resource={"prefect.resource.id": f"mlops.environment.{assessment.environment}"},
         payload={
-            "digest": watched.digest,
-            "reason": f"{watched.environment}: {'; '.join(watched.reasons)}",
+            "digest": assessment.digest,
+            "reason": f"{assessment.environment}: {'; '.join(assessment.reasons)}",
         },
     )
 
 
 @flow
 def monitoring(environment: str = "production") -> str:
-    """Judge one environment; what it says to do is `ok`, `watch` or `retrain`."""
-    watched = judge(environment)
-    print(watched.line)
-    show(watched)
-    if watched.state == "retrain":
-        ask(watched)
-    return watched.state
+    """Assess one environment; gives its state: `ok`, `watch` or `retrain`."""
+    assessment = assess(environment)
+    print(assessment.line)
+    show(assessment)
+    if assessment.state == "retrain":
+        request_retraining(assessment)
+    return assessment.state

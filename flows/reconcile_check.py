@@ -1,4 +1,4 @@
-"""Says how the world differs from what Git pins; changes nothing."""
+"""Report where deployments differ from what Git pins; changes nothing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ ROOT = Path()
 
 @task(retries=2, retry_delay_seconds=[5, 30])
 def differences(environment: str) -> list[str]:
-    """How one environment differs, a line each."""
+    """The differences of one environment, a line each."""
     return reconcile.differences(params.load_all(ROOT), ROOT, environment)
 
 
 @flow
 def reconcile_check(environments: tuple[str, ...] = ("staging", "production")) -> None:
-    """Check every environment; raises Refused with all that differs, as `--check` does."""
-    found = {environment: differences(environment) for environment in environments}
+    """Check every environment; raises Refused with all differences, as `--check` does."""
+    lines = {environment: differences(environment) for environment in environments}
     create_table_artifact(
-        [{"environment": name, "difference": "; ".join(lines) or "none"}
-         for name, lines in found.items()],
+        [{"environment": name, "difference": "; ".join(differing) or "none"}
+         for name, differing in lines.items()],
         key="reconcile-check",
     )  # fmt: skip
-    differing = [line for lines in found.values() for line in lines]
-    if differing:
-        raise Refused("; ".join(differing))
+    if any(lines.values()):
+        raise Refused("; ".join(line for differing in lines.values() for line in differing))
     print("\n".join(f"{name}: as environments/{name}.yaml says" for name in environments))

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from mlops.base.errors import Refused
 from mlops.forge import forge
-from mlops.gitops import report, retrain, verdict
+from mlops.gitops import report, retrain
 from mlops.gitops.retrain import Attempt
 
 ROOT = Path()
@@ -18,46 +18,46 @@ ROOT = Path()
 
 @task
 def train(attempt: Attempt) -> None:
-    """The training flow on the newer data, in a working tree of its own."""
+    """Run the training flow on the newer data, in a working tree of its own."""
     retrain.train(attempt)
 
 
 @task
 def judge(attempt: Attempt) -> None:
-    """The gate; its report becomes an artifact whether it accepts or refuses."""
+    """Run the gate; its report becomes an artifact whether it accepts or refuses."""
     try:
         retrain.judge(attempt)
     finally:
-        page = attempt.tree.path / verdict.FOLDER / report.FILE
+        page = attempt.tree.path / report.FILE
         if page.exists():
             create_markdown_artifact(page.read_text(encoding="utf-8"), key="retraining-report")
 
 
 @task
 def propose(attempt: Attempt) -> str:
-    """One branch, one pull request, opened or updated."""
+    """Open or update the pull request."""
     return retrain.propose(attempt, forge.here())
 
 
 @flow
 def retraining(until: dt.date | None = None, because: str = "on schedule") -> str:
-    """Retrain on data until a day, the newest that the source has, and propose what is good.
+    """Retrain on data until a day (by default the newest) and propose an accepted candidate.
 
-    What came of it is an artifact. A refused candidate fails the run, with the gate's reasons.
+    The outcome is an artifact. A refused candidate fails the run, with the gate's reasons.
     """
-    said = "ended early; see the run's log"
+    outcome = "ended early; see the run's log"
     try:
         with retrain.begun(ROOT, until, because) as attempt:
             if isinstance(attempt, str):
-                said = attempt
+                outcome = attempt
             else:
                 train(attempt)
                 judge(attempt)
-                said = propose(attempt)
+                outcome = propose(attempt)
     except Refused as refused:
-        said = str(refused)
+        outcome = str(refused)
         raise
     finally:
-        create_markdown_artifact(said, key="retraining")
-    print(said)
-    return said
+        create_markdown_artifact(outcome, key="retraining")
+    print(outcome)
+    return outcome

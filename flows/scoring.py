@@ -1,4 +1,4 @@
-"""Scores a table with the bundle that an environment pins, whatever a registry says."""
+"""Score a table with the bundle that an environment pins."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROOT = Path()
 
 @task(retries=2, retry_delay_seconds=[5, 30])
 def fetch(pin: Pin) -> Path:
-    """The pinned bundle, verified."""
+    """Fetch the pinned bundle, verified."""
     return store.fetch(pin, ROOT) / BUNDLE
 
 
 @task
 def score(bundle: Path, source: str, output: Path) -> Receipt:
-    """Every row of the table; what was scored before it was interrupted is kept."""
+    """Score every row of the table; an interrupted run continues where it ended."""
     return batch.run(bundle, source, output)
 
 
@@ -37,7 +37,7 @@ def scoring(
     source: str | None = None,
     output: Path = Path(".run/scored/production"),
 ) -> str:
-    """Score what `source` names, the bundle's own reference rows if nothing, into `output`.
+    """Score the table `source`, by default the bundle's own reference rows, into `output`.
 
     Raises UserError when the environment pins nothing.
     """

@@ -1,4 +1,4 @@
-"""What a flow leaves on the screen: one line per stage, a closing table, where to look next."""
+"""Screen output of a flow: one line per stage, a closing table, where to look next."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mlops.registry.register import Registered
 from mlops.training.train import Trained
 
 LOG = Path("logs/prefect.log")
-# Prefect's words for a server that it can't reach, or that did not start in time.
+# How Prefect's errors begin when its server can't be reached or did not start in time.
 UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
 RESULTS: dict[str, tuple[type[Result], Path]] = {
     "ingest": (Ingested, paths.RAW),
@@ -47,7 +47,7 @@ def shown(reproduced: Reproduced) -> Reproduced:
 
 
 def summary(registered: Registered | None) -> str:
-    """The run's outcome as a Markdown table: for the screen, and as Prefect's artifact."""
+    """The run's outcome as a Markdown table, for the screen and for a Prefect artifact."""
     evaluated = Evaluated.load(paths.EVIDENCE)
     trained = Trained.load(paths.BUNDLE)
     version = f"{registered.model}, version {registered.version}" if registered else "none"
@@ -74,27 +74,27 @@ def _markdown(rows: dict[str, str]) -> str:
 def run(flow: Callable[[], Any], summarized: bool = True) -> None:
     """Run a flow as a command: its own lines on the screen, Prefect's in the log, an exit code.
 
-    What is `summarized` ends with the run's outcome as a table.
+    With `summarized` it ends with the run's outcome as a table.
     """
     start = time.perf_counter()
     _log_to_file()
 
     def command() -> None:
-        # Heartbeats tell a far server that a run still lives; here they cost a second of waiting.
+        # Heartbeats are for a remote server; here they cost a second of waiting.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            registered = _ended_well(flow)
+            registered = _run(flow)
         if not summarized:
             return
         print(f"\n{summary(registered)}\n")
         print(_where_next(time.perf_counter() - start))
 
-    # Asked to end, a flow ends its stage and puts back what that was writing, as on Ctrl-C.
+    # On SIGTERM a flow stops its stage and cleans up after it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(stage.guarded(command))
 
 
-def _ended_well(flow: Callable[[], Any]) -> Any:
-    """What the flow returns; a stage that failed has said why, so its exit code is all there is."""
+def _run(flow: Callable[[], Any]) -> Any:
+    """Run the flow; exit with the code of a failed stage, which has printed the reason."""
     try:
         return flow()
     except StageFailed as failure:
@@ -106,7 +106,7 @@ def _ended_well(flow: Callable[[], Any]) -> Any:
 
 
 def _log_to_file() -> None:
-    """Prefect's chatter goes to a file; the screen is for the stages."""
+    """Send Prefect's log lines to a file; the screen is for the stages."""
     LOG.parent.mkdir(exist_ok=True)
     handler = logging.FileHandler(LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""The training flow: one task per stage; DVC decides which of them really has to run."""
+"""The training flow: one task per stage; DVC decides which stages have to run."""
 
 from __future__ import annotations
 
@@ -20,49 +20,51 @@ from mlops.registry.register import Registered
 
 ROOT = Path()
 RETRIES = 2
-# A source may be away for a while; a registry that is away can be asked again by hand.
+# Seconds between the tries: longer for a data source; registering can be repeated by hand.
 SOURCE_SECONDS: list[float] = [5, 30]
 REGISTRY_SECONDS: list[float] = [1, 5]
 
 
-def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[Reproduced]) -> bool:
-    """A local source fails the same way twice; one behind a URL may answer the next time."""
+def reads_remote_source(
+    task: Task[..., Reproduced], run: TaskRun, state: State[Reproduced]
+) -> bool:
+    """Retry only a source behind a URL: a local one would fail in the same way."""
     return "://" in params.load(Params, ROOT).data.location
 
 
-@task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_from_outside)
-def ingest(known: tuple[str, ...]) -> Reproduced:
-    """Raw tables, checked and kept as Parquet."""
-    return screen.shown(reproduction.reproduce("ingest", ROOT, known))
+@task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_remote_source)
+def ingest(unchanged: tuple[str, ...]) -> Reproduced:
+    """Read and validate the raw tables, and store them as Parquet."""
+    return screen.shown(reproduction.reproduce("ingest", ROOT, unchanged))
 
 
 @task
-def featurize(known: tuple[str, ...]) -> Reproduced:
-    """Features on the engine of `params.yaml`, the holdout set apart."""
-    return screen.shown(reproduction.reproduce("featurize", ROOT, known))
+def featurize(unchanged: tuple[str, ...]) -> Reproduced:
+    """Compute features on the engine of `params.yaml`, and split off the holdout."""
+    return screen.shown(reproduction.reproduce("featurize", ROOT, unchanged))
 
 
 @task
-def tune(known: tuple[str, ...]) -> Reproduced:
-    """The search over families and hyperparameters."""
-    return screen.shown(reproduction.reproduce("tune", ROOT, known))
+def tune(unchanged: tuple[str, ...]) -> Reproduced:
+    """Search over families and hyperparameters."""
+    return screen.shown(reproduction.reproduce("tune", ROOT, unchanged))
 
 
 @task
-def train(known: tuple[str, ...]) -> Reproduced:
-    """The winner, refitted and exported: the bundle."""
-    return screen.shown(reproduction.reproduce("train", ROOT, known))
+def train(unchanged: tuple[str, ...]) -> Reproduced:
+    """Refit the winner and export it as the bundle."""
+    return screen.shown(reproduction.reproduce("train", ROOT, unchanged))
 
 
 @task
-def evaluate(known: tuple[str, ...]) -> Reproduced:
-    """The bundle's evidence on the holdout."""
-    return screen.shown(reproduction.reproduce("evaluate", ROOT, known))
+def evaluate(unchanged: tuple[str, ...]) -> Reproduced:
+    """Measure the bundle on the holdout: its evidence."""
+    return screen.shown(reproduction.reproduce("evaluate", ROOT, unchanged))
 
 
 @task(retries=RETRIES, retry_delay_seconds=REGISTRY_SECONDS)
 def register() -> Registered:
-    """The bundle as a model version, with the runs that made it."""
+    """Register the bundle as a model version, with the runs that made it."""
     from mlops.registry.register import ensure
 
     start = time.perf_counter()
@@ -78,12 +80,12 @@ def training(register_model: bool = True) -> Registered | None:
 
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
     """
-    # What is wrong with it is said better here than by DVC, which reads it too.
+    # DVC reads the file too, with less helpful errors.
     params.load_all(ROOT)
     with reproduction.alone(ROOT):
-        known = reproduction.unchanged(ROOT)
+        unchanged = reproduction.unchanged(ROOT)
         for stage in (ingest, featurize, tune, train, evaluate):
-            stage(known)
+            stage(unchanged)
         registered = register() if register_model else None
         create_markdown_artifact(screen.summary(registered), key="training")
     return registered

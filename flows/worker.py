@@ -1,7 +1,8 @@
-"""Runs what is due, as processes of this machine, until it is told to stop."""
+"""Prefect worker of the `process` pool, restarted when it ends by itself."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,22 +13,25 @@ from types import FrameType
 POOL = "process"
 WORKSPACE = Path(".run/worker")
 COMMAND = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", POOL, "--name", POOL)
-# Prefect's worker gives up when its server was away for a while; what it had started runs on.
-AGAIN_SECONDS = 5.0
+# Prefect's worker exits when its server is away for a while; the runs that it started go on.
+RESTART_SECONDS = 5.0
 
 
 def run() -> None:
-    """Keep Prefect's worker of the pool `process` running."""
+    """Run the worker until SIGTERM or Ctrl-C."""
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    while _once():
-        print(f"the worker ended; it starts again in {AGAIN_SECONDS:.0f} s", file=sys.stderr)
-        time.sleep(AGAIN_SECONDS)
+    while _run_once():
+        print(f"the worker ended; it is restarted in {RESTART_SECONDS:.0f} s", file=sys.stderr)
+        time.sleep(RESTART_SECONDS)
 
 
-def _once() -> bool:
-    """One worker until its end; whether it ended by itself."""
-    worker = subprocess.Popen([sys.executable, *COMMAND], process_group=0)
+def _run_once() -> bool:
+    """Run one worker until it ends; True when it ended by itself."""
+    # A run begins in WORKSPACE, where it has to find flows/checkout.py.
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    worker = subprocess.Popen([sys.executable, *COMMAND], env=env, process_group=0)
     try:
         worker.wait()
     except KeyboardInterrupt:

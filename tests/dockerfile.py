@@ -1,121 +1,94 @@
-"""A Dockerfile's steps without Docker: what it copies, runs and starts, below a folder."""
+"""Carry out the steps of a Dockerfile without Docker, in a folder instead of a container."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-# An absolute path's first slash, wherever in a command it stands.
+import pathspec
+
+# The first slash of an absolute path in a command.
 ABSOLUTE = re.compile(r"(?<![\w./@%$}-])/(?=\w)")
-# Whoever runs the tests as root does not run the image's steps as root.
-NOBODY = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+# Even root's tests run the steps as this user: a path that ABSOLUTE misses can damage nothing.
+UNPRIVILEGED = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One instruction: its word and what follows."""
-
-    word: str
-    rest: str
-
-
-def steps(file: Path) -> list[Step]:
-    """The instructions of a Dockerfile."""
+def steps(file: Path) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile, each with its arguments."""
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-    joined = re.sub(r"\\\n", "", "\n".join(lines))
-    return [Step(*line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+    joined = "\n".join(lines).replace("\\\n", "").splitlines()
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined if line]
 
 
-def context(repository: Path, names: list[str]) -> set[str]:
-    """Those of `names` that .dockerignore lets through."""
-    rules = (repository / ".dockerignore").read_text().splitlines()
-    rules = [rule for rule in rules if rule and not rule.startswith("#")]
-    return {name for name in names if _sent(name, rules)}
-
-
-def _sent(name: str, rules: list[str]) -> bool:
-    sent = True
-    for rule in rules:
-        pattern = rule.removeprefix("!")
-        same_depth = pattern.count("/") == name.count("/")
-        if pattern == "*" or (same_depth and fnmatchcase(name, pattern)):
-            sent = rule.startswith("!")
-    return sent
+def context(repository: Path) -> set[str]:
+    """The repository's files that .dockerignore lets into a build."""
+    ignored = pathspec.PathSpec.from_lines(
+        "gitwildmatch", (repository / ".dockerignore").read_text().splitlines()
+    )
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    names = [*listed.stdout.splitlines(), "models/bundle/model.onnx", ".env", ".git/config"]
+    return {name for name in names if not ignored.match_file(name)}
 
 
 @dataclass
 class Build:
-    """The steps of a Dockerfile, done below `root` as if that were the file system."""
+    """Steps carried out below `root`, with the files that `repository` sends to a build."""
 
     repository: Path
     root: Path
-    sent: set[str]
     folder: str = "/"
     environment: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, str] = field(default_factory=dict)
 
-    def do(self, step: Step) -> None:
-        """One step; raises CalledProcessError when a command of it fails."""
-        if step.word == "RUN":
-            self.run(["sh", "-c", self.below(step.rest)], {**self.arguments, "PATH": self.path})
-        elif step.word == "COPY" and "--from=" not in step.rest:
-            self._copy(*shlex.split(step.rest))
-        elif step.word == "WORKDIR":
-            self.folder = step.rest
-            self.own(self.place(step.rest))
-        elif step.word == "ENV":
-            for pair in shlex.split(step.rest):
+    def do(self, instruction: str, rest: str) -> None:
+        """Carry out one step; raises CalledProcessError when its command fails."""
+        if instruction == "RUN":
+            self.run(["sh", "-c", self.below(rest)], {**self.arguments, "PATH": self.path})
+        elif instruction == "COPY" and "--from=" not in rest:
+            *sources, target = shlex.split(rest)
+            self._copy(sources, self._make(os.path.join(self.folder, target)))
+        elif instruction == "WORKDIR":
+            self.folder = rest
+            self._make(rest)
+        elif instruction == "ENV":
+            for pair in shlex.split(rest):
                 name, _, value = pair.partition("=")
                 self.environment[name] = self.below(value).replace("${PATH}", self.path)
 
-    def run(
-        self, command: list[str], environment: dict[str, str], **options: object
-    ) -> subprocess.CompletedProcess[str]:
-        """A command with this environment and no other, not as root."""
+    def run(self, command: list[str], environment: dict[str, str]) -> str:
+        """Run a command with this environment and no other; its output."""
+        folder = self.root / self.folder.lstrip("/")
         return subprocess.run(
-            command, env=environment, cwd=self.place(self.folder), capture_output=True, text=True,
-            check=True, **NOBODY, **options,
-        )  # fmt: skip
+            command, env=environment, cwd=folder, check=True, capture_output=True, text=True,
+            **UNPRIVILEGED,
+        ).stdout  # fmt: skip
 
     def below(self, text: str) -> str:
-        """The same words, every absolute path below the root."""
+        """The same text with every absolute path below the root."""
         return ABSOLUTE.sub(f"{self.root}/", text)
 
     @property
     def path(self) -> str:
-        """The base's own search path, and the few programs of the system that a shell needs."""
+        """The base image's PATH, and this machine's for what a shell needs."""
         return f"{self.root}/usr/local/bin:/usr/bin:/bin"
 
-    def place(self, path: str) -> Path:
-        return self.root / path.lstrip("/")
-
-    def _copy(self, *words: str) -> None:
-        *sources, target = words
-        to = self.place(os.path.join(self.folder, target))
-        self.own(to)
+    def _copy(self, sources: list[str], target: Path) -> None:
         for source in sources:
-            names = [name for name in self.sent if name == source or name.startswith(source)]
-            assert names, f"COPY {source}: nothing of that name is sent"
+            names = [name for name in context(self.repository) if name.startswith(source)]
+            assert names, f"COPY {source}: .dockerignore leaves out all of it"
             for name in names:
-                shutil.copy(self.repository / name, to)
+                shutil.copy(self.repository / name, target)
 
-    def own(self, folder: Path) -> None:
-        """Make a folder that whoever runs the steps may write in."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if NOBODY:
-            for made in (folder, *folder.parents):
-                if made.is_relative_to(self.root):
-                    os.chown(made, 65534, 65534)
-
-
-def listed(rest: str) -> list[str]:
-    """The words of an instruction in the form that no shell reads."""
-    words: list[str] = json.loads(rest)
-    return words
+    def _make(self, folder: str) -> Path:
+        """Create a folder in which the steps can write."""
+        place = self.root / folder.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        if UNPRIVILEGED:
+            subprocess.run(["chown", "-R", "65534:65534", self.root], check=True)
+        return place

@@ -6,8 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-import psutil
-
 from mlops.base import processes
 from mlops.pipeline import servers
 from tests.served import free_port
@@ -40,7 +38,7 @@ def answering(folder: Path, program: str) -> str:
     """Where the server is, once it answers."""
     place, pid = url(folder), int((folder / "pid").read_text())
     health = place + servers.HEALTH[program]
-    answers = processes.wait(lambda: processes.answers(health), lambda: _runs(pid))
+    answers = processes.wait(lambda: processes.answers(health), lambda: processes.runs(pid))
     assert answers, (folder / "log").read_text()
     return place
 
@@ -48,11 +46,4 @@ def answering(folder: Path, program: str) -> str:
 def stop(*folders: Path) -> None:
     """End servers with all their processes."""
     pids = [int((folder / "pid").read_text()) for folder in folders]
-    processes.stop(pids, _runs)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    processes.stop(pids)

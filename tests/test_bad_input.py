@@ -52,8 +52,8 @@ def refused(command):
         ("tune", {"tune.families": ["lightgbm", "xgbost"]},
          "error: params.yaml: tune.families: found 'xgbost'; did you mean 'xgboost'?\n"),
         ("tune", {"tune.families": ["neural"]},
-         "error: params.yaml: tune.families: found 'neural'; known: lightgbm, xgboost, "
-         "hist_gradient_boosting, linear\n"),
+         "error: params.yaml: tune.families: found 'neural'; known: "
+         "hist_gradient_boosting, lightgbm, linear, xgboost\n"),
         ("tune", {"engine": "sparc"},
          "error: params.yaml: engine: found 'sparc', expected 'duckdb' or 'spark'; did you mean "
          "'spark'?\n"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -16,248 +15,183 @@ from pathlib import Path
 
 import pytest
 
-from tests.dockerfile import NOBODY, Build, Step, context, listed, steps
+from tests.conftest import REPOSITORY
+from tests.dockerfile import UNPRIVILEGED, Build, context, steps
 from tests.served import Served, free_port
 
-REPOSITORY = Path(__file__).parents[1]
-DOCKERFILE = REPOSITORY / "infra" / "serving" / "Dockerfile"
-LOCK = REPOSITORY / "infra" / "serving" / "requirements.lock"
-SERVICE = "mlops.serving.__main__"
-# What Docker too hands to a build without being told, and what says where packages come from.
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-PASSED = (*PROXIES, "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT")
-# What pip says when nobody answers.
+FOLDER = REPOSITORY / "infra" / "serving"
+# The last instruction of a kind is the one that holds.
+DOCKERFILE = dict(steps(FOLDER / "Dockerfile"))
+LIBRARY = Path("usr/local/lib/python3.11")
+# Docker too passes these to a build, and pip has to know its package index.
+PASSED = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
+          "PIP_FIND_LINKS", "PIP_CERT")  # fmt: skip
 OFFLINE = ("Failed to establish a new connection", "Temporary failure in name resolution")
-
-# Import what the first line names, say where each module lies and which of the second are absent.
+NOT_INCLUDED = ["mlflow", "pandas", "pyarrow", "sklearn", "prefect", "pyspark", "dvc", "pip"]
+# Import the whole service; print the files of all modules, and which of the names are not found.
 IMPORTS = """
-import importlib, importlib.util, json, sys
-for name in sys.argv[1].split():
-    importlib.import_module(name)
+import importlib, importlib.util, json, pkgutil, sys
+import mlops.serving, onnx, onnxruntime
+for module in pkgutil.iter_modules(mlops.serving.__path__, "mlops.serving."):
+    importlib.import_module(module.name)
 files = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", 0)]
-absent = [name for name in sys.argv[2].split() if importlib.util.find_spec(name) is None]
+absent = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
 print(json.dumps([files, absent]))
 """
-ELSEWHERE = [
-    "mlflow",
-    "pandas",
-    "pyarrow",
-    "sklearn",
-    "prefect",
-    "pyspark",
-    "dvc",
-    "pip",
-    "flights",
-]
 
 
-def tracked() -> list[str]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return [name for name in listing.stdout.splitlines() if (REPOSITORY / name).exists()]
+def test_the_image_copies_every_room_that_the_service_imports():
+    copied = " ".join(
+        rest for instruction, rest in steps(FOLDER / "Dockerfile") if instruction == "COPY"
+    )
+    code = "".join(file.read_text() for file in (REPOSITORY / "src/mlops/serving").glob("*.py"))
+    rooms = set(re.findall(r"(?:from|import) mlops\.(\w+)", code))
+    assert rooms
+    assert {room for room in rooms if f"src/mlops/{room}/" not in copied} == set()
 
 
-def closure(name: str, seen: dict[str, Path]) -> dict[str, Path]:
-    """The files below src/mlops that a module imports, with theirs."""
-    base = REPOSITORY / "src" / name.replace(".", "/")
-    found = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()]
-    if name in seen or not found or not name.startswith("mlops"):
-        return seen
-    seen[name] = found[0]
-    closure(name.rpartition(".")[0], seen)
-    for node in ast.walk(ast.parse(found[0].read_text())):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                closure(alias.name, seen)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for each in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                closure(each, seen)
-    return seen
-
-
-def instruction(word: str) -> Step:
-    """The last instruction of that word: it is the one that holds."""
-    return [step for step in steps(DOCKERFILE) if step.word == word][-1]
-
-
-def test_the_image_has_the_service_and_of_the_ground_floor_what_it_imports():
-    needed = {str(path.relative_to(REPOSITORY)) for path in closure(SERVICE, {}).values()}
-    copied = [s.rest.split()[:-1] for s in steps(DOCKERFILE) if s.word == "COPY"]
-    sources = tuple(word for words in copied for word in words if word.startswith("src/"))
-    held = {name for name in context(REPOSITORY, tracked()) if name.startswith(sources)}
-    assert held - needed == {name for name in held - needed if "/serving/" in name}
-    assert needed - held == set()
-
-
-def test_only_code_and_the_lock_are_sent_to_whoever_builds():
-    sent = context(REPOSITORY, [*tracked(), "models/bundle/model.onnx", ".env", ".git/config"])
-    outside = {name for name in sent if not name.startswith("src/mlops/")}
+def test_only_code_and_the_lock_are_sent_to_a_build():
+    outside = {name for name in context(REPOSITORY) if not name.startswith("src/mlops/")}
     assert outside == {"pyproject.toml", "infra/serving/requirements.lock"}
 
 
-def test_a_base_without_a_digest_is_not_built_on():
-    default = next(s.rest for s in steps(DOCKERFILE) if s.word == "ARG")
+def test_nothing_is_built_on_a_base_without_a_digest():
+    instructions = steps(FOLDER / "Dockerfile")
+    default = next(rest for instruction, rest in instructions if instruction == "ARG")
     assert re.fullmatch(r"BASE=python:3\.11-slim[a-z-]*@sha256:([0-9a-f]{64})?", default)
-    assert {s.rest.split()[0] for s in steps(DOCKERFILE) if s.word == "FROM"} == {"${BASE}"}
-    check = next(s.rest for s in steps(DOCKERFILE) if s.word == "RUN")
-    floating = subprocess.run(["sh", "-c", check], env={"BASE": "python:3.11"}, capture_output=True)
-    assert floating.returncode == 2
-    pinned = subprocess.run(["sh", "-c", check], env={"BASE": "python@sha256:12"})
-    assert pinned.returncode == 0
+    assert {r.split()[0] for instruction, r in instructions if instruction == "FROM"} == {"${BASE}"}
+    check = next(rest for instruction, rest in instructions if instruction == "RUN")
+    for base, code in {"python:3.11": 2, "python@sha256:12": 0}.items():
+        done = subprocess.run(["sh", "-c", check], env={"BASE": base}, capture_output=True)
+        assert done.returncode == code
 
 
-def test_signals_reach_the_service_and_nobody_is_root():
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", instruction("USER").rest)
-    assert instruction("STOPSIGNAL").rest == "SIGTERM"
-    assert listed(instruction("ENTRYPOINT").rest)[:3] == ["python", "-m", "mlops.serving"]
-    assert listed(instruction("CMD").rest) == ["/bundle"]
+def test_signals_reach_the_service_which_is_not_root():
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", DOCKERFILE["USER"])
+    assert DOCKERFILE["STOPSIGNAL"] == "SIGTERM"
+    assert json.loads(DOCKERFILE["ENTRYPOINT"])[:3] == ["python", "-m", "mlops.serving"]
 
 
 @pytest.fixture(scope="module")
 def image(finished) -> Iterator[Build]:
-    """The image's file system below a folder that whoever runs the service can't write."""
+    """The image's file system in a folder that the service's user can't write to."""
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        _stand_in(root / "usr" / "local")
-        build = Build(REPOSITORY, root, context(REPOSITORY, tracked()))
-        build.environment = _loader(root / "usr" / "local")
-        build.arguments = build.environment | {"BASE": "here@sha256:", "PIP_RETRIES": "1"}
+        loader = _install_base(root / "usr" / "local")
+        build = Build(REPOSITORY, root, environment=dict(loader))
+        build.arguments = {**loader, "BASE": "here@sha256:", "PIP_RETRIES": "1"}
         build.arguments |= {k: v for k, v in os.environ.items() if k.upper() in PASSED}
-        _do_all(build)
+        for instruction, rest in steps(FOLDER / "Dockerfile"):
+            try:
+                build.do(instruction, rest)
+            except subprocess.CalledProcessError as error:
+                if any(sign in error.stderr for sign in OFFLINE) and not os.environ.get("CI"):
+                    pytest.skip("no network: the image's libraries can't be installed")
+                pytest.fail(f"{instruction} {rest}\n{error.stdout}{error.stderr}")
+        build.folder = "/"
         shutil.copytree(finished("wine").root / "models" / "bundle", root / "bundle")
-        _own(root, 0)
+        if UNPRIVILEGED:
+            subprocess.run(["chown", "-R", "0:0", root], check=True)
         subprocess.run(["chmod", "-R", "a-w,a+rX", folder], check=True)
         yield build
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)
 
 
-def _stand_in(place: Path) -> None:
-    """This Python and its pip where the official image has them."""
-    library = place / "lib" / "python3.11"
+def _install_base(place: Path) -> dict[str, str]:
+    """Put this Python and its pip where the base image has them; the variables it needs."""
+    library, base = place / "lib" / "python3.11", Path(sys.base_prefix)
     unneeded = shutil.ignore_patterns("__pycache__", "test", "tests", "config-*", "site-packages")
-    shutil.copytree(Path(sys.base_prefix) / "lib" / "python3.11", library, ignore=unneeded)
+    shutil.copytree(base / "lib" / "python3.11", library, ignore=unneeded)
     (library / "site-packages").mkdir()
-    for shared in (Path(sys.base_prefix) / "lib").glob("libpython3.11.so*"):
+    for shared in (base / "lib").glob("libpython3.11.so*"):
         shutil.copy(shared, place / "lib")
     (place / "bin").mkdir()
-    shutil.copy(Path(sys.base_prefix) / "bin" / "python3.11", place / "bin")
+    shutil.copy(base / "bin" / "python3.11", place / "bin")
     for name in ("python", "python3"):
         (place / "bin" / name).symlink_to("python3.11")
+    # A Python that was built as a shared library.
+    loader = {"LD_LIBRARY_PATH": str(place / "lib")}
     pip = [place / "bin" / "python3", "-m", "ensurepip"]
-    subprocess.run(pip, env=_loader(place), check=True, capture_output=True)
-
-
-def _loader(place: Path) -> dict[str, str]:
-    """Where a Python that was built as a shared library finds itself."""
-    return {"LD_LIBRARY_PATH": str(place / "lib")}
-
-
-def _own(root: Path, user: int) -> None:
-    if NOBODY:
-        subprocess.run(["chown", "-R", f"{user}:{user}", root], check=True)
-
-
-def _do_all(build: Build) -> None:
-    _own(build.root, 65534)
-    for step in steps(DOCKERFILE):
-        try:
-            build.do(step)
-        except subprocess.CalledProcessError as error:
-            if any(sign in error.stderr for sign in OFFLINE):
-                pytest.skip("no network: the image's libraries can't be installed")
-            pytest.fail(f"{step.word} {step.rest}\n{error.stdout}{error.stderr}")
-    build.folder = "/"
+    subprocess.run(pip, env=loader, check=True, capture_output=True)
+    return loader
 
 
 @pytest.fixture(scope="module")
 def running(image: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """What the image starts, as another user, with nothing but the image on its path."""
+    """The service that the image starts, once the image's own health check passes."""
     port, log = free_port(), tmp_path_factory.mktemp("image") / "service.log"
-    words = listed(instruction("ENTRYPOINT").rest) + listed(instruction("CMD").rest)
-    program = shutil.which(words[0], path=image.environment["PATH"])
-    assert program
-    assert Path(program).is_relative_to(image.root)
-    command = [program, *map(image.below, words[1:]), "--host=127.0.0.1", f"--port={port}"]
+    words = json.loads(DOCKERFILE["ENTRYPOINT"]) + json.loads(DOCKERFILE["CMD"])
+    command = [*map(image.below, words), "--host=127.0.0.1", f"--port={port}"]
+    command[0] = shutil.which(words[0], path=image.environment["PATH"]) or ""
+    assert Path(command[0]).is_relative_to(image.root)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=image.environment, cwd=image.root, stdout=file, stderr=file, **NOBODY
+            command, env=image.environment, cwd=image.root, stdout=file, stderr=file, **UNPRIVILEGED
         )
-    service = Served(process, port, log)
     try:
-        _await_health(image, service)
-        yield service
+        deadline = time.monotonic() + 60
+        while not healthy(image, port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+        yield Served(process, port, log)
     finally:
         process.kill()
         process.wait()
 
 
-def _await_health(image: Build, service: Served) -> None:
-    deadline = time.monotonic() + 60
-    while not healthy(image, service.port):
-        assert service.process.poll() is None, service.log.read_text()
-        assert time.monotonic() < deadline, service.log.read_text()
-
-
 def healthy(image: Build, port: int) -> bool:
-    """What the image's own health check says."""
-    words = listed(re.sub(r"^.*?CMD ", "", instruction("HEALTHCHECK").rest))
+    """Whether the image's own health check passes."""
+    command = json.loads(re.sub(r"^.*?CMD ", "", DOCKERFILE["HEALTHCHECK"]))
     try:
-        image.run([word.replace("8080", str(port)) for word in words], image.environment)
+        image.run([word.replace("8080", str(port)) for word in command], image.environment)
     except subprocess.CalledProcessError:
         return False
     return True
 
 
-def _everything(root: Path) -> dict[str, float]:
-    return {str(path): path.lstat().st_mtime for path in root.rglob("*")}
+@pytest.mark.nightly
+def test_the_image_answers_without_writing_a_file(image, running):
+    def files():
+        return {path: path.lstat().st_mtime for path in image.root.rglob("*")}
 
-
-@pytest.mark.slow
-def test_the_image_answers_where_it_can_write_nothing(image, running):
-    before = _everything(image.root)
-    card = json.loads((image.root / "bundle" / "bundle.json").read_text())
-    answer = running.post("/predict", card["example"])
+    before = files()
+    example = json.loads((image.root / "bundle" / "bundle.json").read_text())["example"]
+    answer = running.post("/predict", example)
     assert (answer.status, len(answer.json["predictions"])) == (200, 1)
     assert running.get("/v2").json["name"] == "mlops"
     assert running.get("/docs").status == 200
-    assert _everything(image.root) == before
+    assert files() == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_health_check_follows_the_service(image, running):
     assert healthy(image, running.port)
     assert not healthy(image, free_port())
 
 
-@pytest.mark.slow
-def test_all_that_the_service_imports_was_installed_from_its_lock(image):
-    names = " ".join([*closure(SERVICE, {}), "onnx", "onnxruntime"])
-    command = ["python", "-c", IMPORTS, names, " ".join(ELSEWHERE)]
-    said = image.run(command, image.environment).stdout
-    files, absent = json.loads(said)
-    library = image.root / "usr" / "local" / "lib" / "python3.11"
-    places = (str(image.root / "service"), str(library))
-    strangers = [file for file in files if not file.startswith(places)]
-    assert strangers == []
-    assert absent == ELSEWHERE
+@pytest.mark.nightly
+def test_all_that_the_service_imports_is_in_the_image(image):
+    command = ["python", "-c", IMPORTS, *NOT_INCLUDED]
+    files, absent = json.loads(image.run(command, image.environment))
+    places = (str(image.root / "service"), str(image.root / LIBRARY))
+    assert [file for file in files if not file.startswith(places)] == []
+    assert absent == NOT_INCLUDED
 
 
-@pytest.mark.slow
-def test_the_image_has_the_lock_and_no_other_library(image):
-    listing = "from importlib.metadata import distributions as d; print(*{i.name for i in d()})"
-    names = image.run(["python", "-c", listing], image.environment).stdout.split()
-    pins = re.findall(r"^([a-z0-9-]+)==", LOCK.read_text(), flags=re.MULTILINE)
-    assert {name.lower().replace("_", "-") for name in names} == {*pins, "mlops"}
+@pytest.mark.nightly
+def test_the_image_has_the_libraries_of_its_lock_and_no_other(image):
+    code = "from importlib.metadata import distributions as d; print(*{i.name for i in d()})"
+    names = image.run(["python", "-c", code], image.environment).split()
+    lock = (FOLDER / "requirements.lock").read_text()
+    pinned = re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE)
+    assert {name.lower().replace("_", "-") for name in names} == {*pinned, "mlops"}
 
 
-@pytest.mark.slow
-def test_a_request_under_way_is_answered_when_the_container_is_told_to_stop(image, running):
-    card = json.loads((image.root / "bundle" / "bundle.json").read_text())
-    assert running.post("/predict", [card["example"]] * 5000).status == 200
+@pytest.mark.nightly
+def test_sigterm_ends_the_service_without_an_error(image, running):
     running.process.terminate()
     assert running.process.wait(30) in (0, -15)
-    said = running.log.read_text()
-    assert "Application shutdown complete." in said
-    assert "Traceback" not in said
-    assert "telemetry" not in said
+    log = running.log.read_text()
+    assert "Traceback" not in log
+    assert "telemetry" not in log

@@ -1,1 +1,1 @@
-"""A year in the life of a model: the real year of flights, month by month, under three policies."""
+"""A simulated year: the real flights of a year, month by month, under three retraining policies."""

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.year`: play the year, print each figure beside its goal, draw it.
+"""`python -m benchmarks.year`: simulate the year, print each figure beside its goal, draw it.
 
-Three teams begin with the same model, trained on data until May. Each month their services are
-asked about that month's flights; labels arrive at its end. One never retrains, one does every
-month, one when monitoring says so. Everything is the project's own: service, monitoring, training,
-gate, proposals, release. Exits 1 when a figure falls short of its goal.
+Three teams begin with the same model, trained on data until May. Each month their services score
+that month's flights; labels arrive at its end. One team never retrains, one every month, one when
+monitoring says so. All parts are the project's own: service, monitoring, training, gate, proposals,
+release. Exits 1 when a figure misses its goal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.figure import progress
 from benchmarks.workspace import REPOSITORY, Workspace, workspace
 from benchmarks.year import picture
-from benchmarks.year.play import END, START, Game
+from benchmarks.year.play import END, START, Simulation
 from benchmarks.year.policies import POLICIES, figures
 from benchmarks.year.source import Source
 from benchmarks.year.team import Team
@@ -31,7 +31,7 @@ from mlops.pipeline import servers
 
 PICTURE = REPOSITORY / "docs" / "year.png"
 LIMIT_MINUTES = 15.0
-# A month is held out instead of a third of a year, and a short search finds what a long one does.
+# A holdout of a month instead of a third of a year, and a short search, so that the year is fast.
 CHANGES: dict[str, Any] = {
     "data.until": START.isoformat(),
     "split.holdout_days": 28,
@@ -42,32 +42,31 @@ CHANGES: dict[str, Any] = {
     "evaluate.draws": 50,
     "evaluate.importance_rows": 1000,
     "evaluate.importance_repeats": 1,
-    # What a third of a year is asked for is too much for a month; the champion stays the measure.
+    # Limits that a month's holdout can meet; the champion remains the measure.
     "gate.limits": {"roc_auc": 0.65, "calibration_error": 0.1},
-    # Other work on this machine shall not refuse a model.
+    # So that other work on this machine makes no model fail the gate.
     "gate.latency_ms": 100.0,
 }
 
 
 def main() -> int:
-    """Play, print, draw; the exit code."""
+    """Simulate, print, draw; gives the exit code."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     start = time.monotonic()
     with workspace({}) as place, _environment(place):
-        game = _set_up(place)
-        played = list(game.play())
-    picture.draw(pd.DataFrame([vars(one) for one in played]), PICTURE)
-    found = figures(played, time.monotonic() - start, LIMIT_MINUTES)
-    for figure in found:
+        months = list(_set_up(place).run())
+    picture.draw(pd.DataFrame([vars(month) for month in months]), PICTURE)
+    measured = figures(months, time.monotonic() - start, LIMIT_MINUTES)
+    for figure in measured:
         print(figure.line)
     progress(f"drawn: {PICTURE.relative_to(REPOSITORY)}")
-    return 0 if all(figure.reached is not False for figure in found) else 1
+    return 0 if all(figure.reached is not False for figure in measured) else 1
 
 
-def _set_up(place: Workspace) -> Game:
-    """One team with a first model in production, and two more that begin where it is."""
+def _set_up(place: Workspace) -> Simulation:
+    """One team with a first model in production, and two copies of it."""
     base = place.root.parent
-    source = Source(base / "whole", base / "known")
+    source = Source(base / "whole", base / "arrived")
     progress("reading the year")
     source.fill(params.load_all(place.root), END)
     source.arrive(START)
@@ -75,23 +74,23 @@ def _set_up(place: Workspace) -> Game:
         CHANGES
         | {
             "data.source": "files",
-            "data.location": str(source.known),
+            "data.location": str(source.arrived),
             "monitoring.logs": str(base / "logs"),
             "monitoring.labels": str(base / "labels"),
         }
     )
     first = Team(base / POLICIES[0])
-    _found(place, first)
+    _make_team(place, first)
     progress("training the first model")
     first.release()
     teams = {
         policy: first if policy == "never" else first.copy(base / policy) for policy in POLICIES
     }
-    return Game(base, source, teams)
+    return Simulation(base, source, teams)
 
 
-def _found(place: Workspace, team: Team) -> None:
-    """Let the copy be a clone of a bare remote, with a DVC cache that all teams share."""
+def _make_team(place: Workspace, team: Team) -> None:
+    """Make the copy a clone of a bare remote, with a DVC cache that all teams share."""
     team.base.mkdir()
     place.root.rename(team.root)
     cache = f"[cache]\n    dir = {place.root.parent / 'cache'}\n"
@@ -108,7 +107,7 @@ def _found(place: Workspace, team: Team) -> None:
 
 @contextmanager
 def _environment(place: Workspace) -> Iterator[None]:
-    """This process's variables point into the copy; a Prefect server there is for all trainings."""
+    """Point this process's variables into the copy, and start a Prefect server for trainings."""
     before, own = dict(os.environ), place.environment
     folder = place.root.parent / "servers"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""A repository and its bare remote, in which proposals are merged as soon as the gate allows."""
+"""A repository and its bare remote, where proposals are merged as soon as the gate accepts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ENVIRONMENT = "production"
 
 
 @dataclass
-class Desk:
-    """Where pull requests arrive: a forge that only notes them."""
+class RecordingForge:
+    """A forge that only records which pull requests are opened."""
 
     opened: list[str] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Desk:
         return branch
 
     def status(self, commit: str, state: str, context: str, text: str) -> None:
-        """Nobody looks at it here: who merges asks the gate's own answer."""
+        """Not needed: `Team.retrain` uses the gate's own result."""
 
     def comment(self, pull_request: int, body: str, key: str) -> str:
         raise NotImplementedError
@@ -46,37 +46,37 @@ class Desk:
 
 @dataclass
 class Team:
-    """A clone in `base`, its remote beside it; what its children print goes to a log there."""
+    """A clone in `base`, with its remote and the log of its stages."""
 
     base: Path
-    desk: Desk = field(default_factory=Desk)
+    forge: RecordingForge = field(default_factory=RecordingForge)
 
     @property
     def root(self) -> Path:
         return self.base / "repository"
 
     def params(self) -> Any:
-        """The parameters of main."""
+        """The parameters in the clone."""
         return params.load_all(self.root)
 
     def copy(self, base: Path) -> Team:
-        """Another team that begins where this one is."""
+        """A copy of this team."""
         shutil.copytree(self.base, base, symlinks=True)
         git.git(base / "repository", "remote", "set-url", "origin", str(base / "origin.git"))
         return Team(base)
 
     def bundle(self) -> tuple[str, Path]:
-        """The digest of what production pins, and the folder with its verified bytes."""
+        """The digest that production pins, and the folder of the verified bundle."""
         pin = manifest.load(self.root, ENVIRONMENT).pin
         if pin is None:
             raise UserError(f"{manifest.path(ENVIRONMENT)}: pins nothing")
         return pin.digest, store.fetch(pin, self.root) / BUNDLE
 
     def retrain(self, until: dt.date, because: str) -> bool:
-        """Train on data until a day; merge and release what the gate accepts. Whether it did."""
+        """Train on data until a day; merge and release if the gate accepts. Whether it did."""
         with self._logged():
             try:
-                retrain.run(self.root, until, because, self.desk)
+                retrain.run(self.root, until, because, self.forge)
             except Refused:
                 return False
             self._merge(retrain.BRANCH)
@@ -84,22 +84,22 @@ class Team:
         return True
 
     def release(self) -> None:
-        """Train, judge and register what main says, from the cache where it can be; pin it."""
+        """Train (from the cache if possible), judge, register and pin what main says."""
         with self._logged(), chdir(self.root):
             with reproduction.alone(Path()):
                 for stage in MADE_BY_DVC:
                     reproduction.reproduce(stage, Path())
-            knobs = params.load_all()
-            register.ensure(knobs, Path())
-            gate.run(knobs, Path(), git.base(Path()))
-            promotion.release(Path(), ENVIRONMENT, self.desk)
+            settings = params.load_all()
+            register.ensure(settings, Path())
+            gate.run(settings, Path(), git.base(Path()))
+            promotion.release(Path(), ENVIRONMENT, self.forge)
         self._merge(f"release/{ENVIRONMENT}")
 
     def _merge(self, branch: str) -> None:
-        """What a click on the pull request does; its one commit stands on main's tip."""
-        if branch not in self.desk.opened:
+        """Merge a pull request as a forge would; its one commit is on top of main."""
+        if branch not in self.forge.opened:
             return
-        self.desk.opened.remove(branch)
+        self.forge.opened.remove(branch)
         main = git.main_branch(self.root)
         git.git(self.root, "fetch", "--quiet", git.REMOTE, branch)
         git.git(self.root, "push", "--quiet", git.REMOTE, f"FETCH_HEAD:{main}", f":{branch}")
@@ -107,14 +107,14 @@ class Team:
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
-        """Keep what stages print, in this process and in others, off the screen."""
-        kept = {number: os.dup(number) for number in (1, 2)}
+        """Send the output of stages, in this process and its children, to the log."""
+        saved = {number: os.dup(number) for number in (1, 2)}
         with (self.base / "log").open("ab") as log:
-            for number in kept:
+            for number in saved:
                 os.dup2(log.fileno(), number)
             try:
                 yield
             finally:
-                for number, copy in kept.items():
+                for number, copy in saved.items():
                     os.dup2(copy, number)
                     os.close(copy)

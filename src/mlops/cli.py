@@ -49,9 +49,18 @@ for _name, _text in STAGES.items():
 
 
 def _end(command: Callable[[], None]) -> None:
+    """Run a command and exit with its code; a user's error is one line."""
     from mlops.pipeline import stage
 
     sys.exit(stage.guarded(command))
+
+
+def _print(command: Callable[[], object]) -> None:
+    """Run a command, print what it returns, and exit with its code."""
+    _end(lambda: click.echo(command()))
+
+
+_environment = click.argument("environment")
 
 
 @main.command()
@@ -79,30 +88,16 @@ def down() -> None:
 
 
 @main.command()
-@click.option("--stop", is_flag=True, help="Stop what runs of it.")
-def stack(stop: bool) -> None:
-    """Start the team's servers on this machine, without Docker."""
-    from mlops import stack
-
-    def act() -> None:
-        if stop:
-            click.echo(f"stopped: {', '.join(stack.down(ROOT)) or 'nothing ran'}")
-            return
-        for line in stack.up(ROOT):
-            click.echo(line)
-
-    _end(act)
-
-
-@main.command()
 def publish() -> None:
     """Push what was trained to DVC's default remote."""
     from mlops.registry import publish
 
-    _end(lambda: click.echo(publish.run(ROOT)))
+    _print(lambda: publish.run(ROOT))
 
 
-_base = click.option("--base", metavar="REF", help="Where production is pinned; the main branch.")
+_base = click.option(
+    "--base", metavar="REF", help="The commit whose pin is the champion; the main branch."
+)
 
 
 @main.command()
@@ -113,7 +108,7 @@ def gate(base: str | None) -> None:
     from mlops.forge import git
     from mlops.gitops import gate
 
-    _end(lambda: click.echo(gate.run(params.load_all(ROOT), ROOT, base or git.base(ROOT)).line))
+    _print(lambda: gate.run(params.load_all(ROOT), ROOT, base or git.base(ROOT)).line)
 
 
 @main.command()
@@ -121,18 +116,18 @@ def report() -> None:
     """Write the pull request's comment from the gate's verdict."""
     from mlops.gitops import report
 
-    _end(lambda: click.echo(report.run(ROOT)))
+    _print(lambda: report.run(ROOT))
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--head", metavar="OWNER:BRANCH", help="Whose pull request; this CI run's.")
+@click.option("--head", metavar="OWNER:BRANCH", help="The pull request's branch; this CI run's.")
 @click.option("--commit", metavar="SHA", help="Also mark this commit as judged.")
 @click.option("--state", type=click.Choice(["success", "failure"]), default="failure")
 def comment(
     file: Path, head: str | None, commit: str | None, state: Literal["success", "failure"]
 ) -> None:
-    """Put a file on the pull request as its one comment, or update it there."""
+    """Write a file as the pull request's one comment, or update that comment."""
     from mlops.gitops import report
 
     def act() -> None:
@@ -144,13 +139,13 @@ def comment(
 
 
 @main.command()
-@click.argument("environment")
+@_environment
 def release(environment: str) -> None:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
     from mlops.forge import forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.release(ROOT, environment, forge.here())))
+    _print(lambda: promotion.release(ROOT, environment, forge.here()))
 
 
 @main.command()
@@ -161,52 +156,54 @@ def promote(source: str, target: str) -> None:
     from mlops.forge import forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.promote(ROOT, source, target, forge.here())))
+    _print(lambda: promotion.promote(ROOT, source, target, forge.here()))
 
 
 @main.command()
-@click.argument("environment")
-@click.option("--to", metavar="REV", help="The commit whose pin is wanted; the one before.")
+@_environment
+@click.option("--to", metavar="REV", help="The commit whose pin to restore; the one before.")
 def rollback(environment: str, to: str | None) -> None:
     """Propose for ENVIRONMENT what it pinned before, as a pull request."""
     from mlops.forge import forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.rollback(ROOT, environment, to, forge.here())))
+    _print(lambda: promotion.rollback(ROOT, environment, to, forge.here()))
 
 
 @main.command()
-@click.argument("environment")
+@_environment
 def monitor(environment: str) -> None:
-    """Judge what ENVIRONMENT answered against what its bundle knew: ok, watch or retrain."""
+    """Compare ENVIRONMENT's requests with its bundle's training: ok, watch or retrain."""
     from mlops.contract import params
     from mlops.monitoring import watch
+    from mlops.monitoring.params import Params
 
-    _end(lambda: click.echo(watch.run(params.load_all(ROOT), ROOT, environment).line))
+    _print(lambda: watch.run(params.load(Params, ROOT), ROOT, environment).line)
 
 
 @main.command()
 @click.option("--until", metavar="DAY", type=click.DateTime(["%Y-%m-%d"]), help="The newest day.")
-@click.option("--because", metavar="TEXT", default="asked for", help="Why, for whoever reviews.")
+@click.option(
+    "--because", metavar="TEXT", default="asked for", help="The reason, for the reviewer."
+)
 def retrain(until: datetime | None, because: str) -> None:
     """Train on newer data and, when the gate accepts it, propose it as a pull request."""
     from mlops.forge import forge
     from mlops.gitops import retrain
     from mlops.pipeline import servers
 
-    def act() -> None:
+    def act() -> str:
         servers.use(ROOT)
-        day = until.date() if until else None
-        click.echo(retrain.run(ROOT, day, because, forge.here()))
+        return retrain.run(ROOT, until.date() if until else None, because, forge.here())
 
-    _end(act)
+    _print(act)
 
 
 @main.command()
-@click.argument("environment")
-@click.option("--check", is_flag=True, help="Only say what differs; exit 1 when anything does.")
+@_environment
+@click.option("--check", is_flag=True, help="Only print what differs; exit 1 when anything does.")
 def reconcile(environment: str, check: bool) -> None:
-    """Make the world what the manifest of ENVIRONMENT says."""
+    """Deploy what the manifest of ENVIRONMENT pins, step by step, and move its alias."""
     from mlops.contract import params
     from mlops.gitops import reconcile
 
@@ -252,16 +249,16 @@ def status() -> None:
     from mlops.contract import params
     from mlops.gitops import status
 
-    _end(lambda: click.echo(status.table(status.status(params.load_all(ROOT), ROOT))))
+    _print(lambda: status.table(status.status(params.load_all(ROOT), ROOT)))
 
 
 @main.command()
-@click.argument("environment")
+@_environment
 def history(environment: str) -> None:
-    """Show what ENVIRONMENT ran when, from Git alone."""
+    """Show what ENVIRONMENT has pinned since when, from Git alone."""
     from mlops.gitops import status
 
-    _end(lambda: click.echo(status.table(status.history(ROOT, "HEAD", environment))))
+    _print(lambda: status.table(status.history(ROOT, "HEAD", environment)))
 
 
 @main.command()
@@ -277,17 +274,16 @@ def check() -> None:
 
 
 @main.command()
-@click.argument("environment")
+@_environment
 @click.argument("since")
 def unreleased(environment: str, since: str) -> None:
-    """Print whether main may make what ENVIRONMENT does not pin: `true` or `false`.
+    """Print `true` unless ENVIRONMENT pins the bundle of these very files.
 
-    It does not after a commit that changed pins alone since SINCE, when what is pinned was made
-    from these very files.
+    It is `true` as well when anything but pins has changed since the commit SINCE.
     """
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(json.dumps(promotion.unreleased(ROOT, environment, since))))
+    _print(lambda: json.dumps(promotion.unreleased(ROOT, environment, since)))
 
 
 @main.command()
@@ -296,4 +292,4 @@ def changed(since: str) -> None:
     """Print, as JSON, the environments whose manifest changed since the commit SINCE."""
     from mlops.gitops import status
 
-    _end(lambda: click.echo(json.dumps(status.changed(ROOT, since))))
+    _print(lambda: json.dumps(status.changed(ROOT, since)))

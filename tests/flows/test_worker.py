@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 CODE = """
 from flows import worker
-worker.COMMAND, worker.AGAIN_SECONDS = ("-c", {code!r}), 0.1
+worker.COMMAND, worker.RESTART_SECONDS = ("-c", {code!r}), 0.1
 worker.run()
 """
 

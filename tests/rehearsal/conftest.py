@@ -48,7 +48,7 @@ def registry(mlflow: Path) -> MlflowClient:
 @pytest.fixture(scope="module")
 def model() -> str:
     """The name of a module's model, which the server tells from others."""
-    return "flights-late"
+    return "trips-model"
 
 
 def _start(folder: Path) -> None:
@@ -64,7 +64,7 @@ def _stop(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
     """Raw tables: one place for all worlds, so that all make the same of them."""
-    return shared.folder("world", lambda root: repository("flights", root)) / "csv"
+    return shared.folder("world", lambda root: repository("trips", root)) / "csv"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def world(
             "MLFLOW_TRACKING_URI": standing.url(mlflow),
         }
         made = World(base, forge, prefect, variables)
-        yield made.found(tables, model)
+        yield made.create(tables, model)
         made.end()
         made.leave(shared.base / "trained")
 

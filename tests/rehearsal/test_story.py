@@ -6,6 +6,8 @@ The tests follow each other: each begins with the world that the one before has 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -13,23 +15,23 @@ from tests import events
 from tests.rehearsal.world import change, say
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+nightly = pytest.mark.nightly
 STAGES = ["ingest", "featurize", "tune", "train", "evaluate"]
 MARKER = "<!-- mlops:verdict -->"
 
 
 @pytest.fixture(scope="module")
-def known():
+def seen():
     """What earlier tests saw, for later ones to compare with."""
     return {}
 
 
-def release_and_deploy(world, message="Release"):
-    """Merge the release, which deploys to staging; promote; merge that, which deploys."""
-    runs = world.merge("release/staging", message)
+def promote(world):
+    """Start the promotion by hand, and merge its pull request, which deploys."""
     commit = world.git("rev-parse", "origin/main")
     promoted = world.happens(events.dispatch(sha=commit), commit)
-    deployed = world.merge("promote/production", "Promote")
-    return runs, promoted, deployed
+    assert promoted.results == {"promote": "success"}, promoted.out
+    return world.merge("promote/production", "Promote")
 
 
 def worked(job):
@@ -41,7 +43,12 @@ def open_pulls(world):
     return [pull.branch for pull in world.forge.pulls if pull.state == "open"]
 
 
-def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, known):
+def up_to_date(world):
+    world.git("fetch", "--quiet", "origin", "main")
+    world.git("switch", "--quiet", "--force-create", "main", "origin/main")
+
+
+def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, seen):
     commit = world.git("rev-parse", "HEAD")
     runs = world.happens(events.push(events.NOWHERE, commit), commit)
     assert runs.results == {"release": "success"}, runs.out
@@ -49,143 +56,133 @@ def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, kn
     assert "champion none yet: the limits alone decide" in runs.out
     assert open_pulls(world) == ["release/staging"]
     assert [(s.state, s.context) for s in world.forge.statuses] == [("success", "mlops/gate")]
-    known["first"] = re.search(r"accepted: ([0-9a-f]{12})", runs.out)[1]
+    seen["first"] = re.search(r"accepted: ([0-9a-f]{12})", runs.out)[1]
 
 
-def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, known):
+def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, seen):
     runs = world.merge("release/staging", "Release")
     assert runs.results == {"release": "success", "changed": "success", "reconcile": "success"}
     assert runs["reconcile"].environment == "staging"
     assert world.executed() == []
     assert "make train" not in worked(runs["release"])
-    assert world.running("staging")[:12] == known["first"]
+    assert world.running("staging")[:12] == seen["first"]
     assert open_pulls(world) == []
 
 
-def test_promoting_deploys_the_same_bytes_to_production(world, known, registry):
-    commit = world.git("rev-parse", "origin/main")
-    promoted = world.happens(events.dispatch(sha=commit), commit)
-    assert promoted.results == {"promote": "success"}, promoted.out
-    runs = world.merge("promote/production", "Promote")
+def test_promoting_deploys_the_same_bytes_to_production(world, seen, registry):
+    runs = promote(world)
     assert runs["reconcile"].environment == "production", runs.results
     assert world.pinned("production") == world.pinned("staging")
     assert world.running("production") == world.pinned("production")["digest"]
-    version = registry.get_model_version_by_alias("flights-late", "production")
-    assert version.tags["mlops.bundle"][:12] == known["first"]
+    version = registry.get_model_version_by_alias("trips-model", "production")
+    assert version.tags["mlops.bundle"][:12] == seen["first"]
 
 
-def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_commented(world, known):
-    number, runs = world.propose("march", {"data.until": "2013-03-31"}, "March has arrived")
+def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_commented(world, seen):
+    number, runs = world.propose("march", {"data.until": "2023-03-31"}, "March has arrived")
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
-    known["pull"], known["branch commit"] = number, world.git("rev-parse", "HEAD")
-    comments = world.forge.on(number)
-    assert len(comments) == 1
-    body = comments[0].body
-    assert body.startswith(MARKER)
-    known["march"] = re.search(r"Accepted: bundle `([0-9a-f]{12})`", body)[1]
-    assert known["march"] != known["first"]
-    assert known["first"] in body
-    assert "| `data.until` | 2013-02-28 | 2013-03-31 |" in body
-    say(f"the comment:\n{body}")
+    seen["pull"] = number
+    [comment] = world.forge.on(number)
+    assert comment.body.startswith(MARKER)
+    seen["march"] = re.search(r"Accepted: bundle `([0-9a-f]{12})`", comment.body)[1]
+    assert seen["march"] != seen["first"]
+    assert seen["first"] in comment.body
+    assert "| `data.until` | 2023-02-28 | 2023-03-31 |" in comment.body
+    say(f"the comment:\n{comment.body}")
 
 
-def test_pushing_to_it_again_updates_the_comment_and_trains_nothing(world, known):
+@nightly
+def test_pushing_to_it_again_updates_the_comment(world, seen):
     world.git("switch", "--quiet", "march")
-    world.git("commit", "--quiet", "--allow-empty", "--message", "A word")
-    commit = world.git("rev-parse", "HEAD")
+    commit = world.commit("A word")
     world.git("push", "--quiet", "origin", "march")
-    runs = world.judge(known["pull"], "march", commit)
+    runs = world.judge(seen["pull"], "march", commit)
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
-    assert len(world.forge.on(known["pull"])) == 1
+    assert len(world.forge.on(seen["pull"])) == 1
 
 
-def test_merging_it_trains_nothing_and_proposes_the_judged_bytes(world, known):
+def test_merging_it_trains_nothing_and_the_judged_bytes_go_to_production(world, seen):
     runs = world.merge("march", "March has arrived (#1)")
     assert runs.results == {"release": "success"}, runs.out
     assert world.executed() == []
-    assert known["march"] in runs.out
+    assert seen["march"] in runs.out
     assert open_pulls(world) == ["release/staging"]
-
-
-def test_the_bytes_judged_on_the_pull_request_are_those_in_production(world, known):
-    _, _, deployed = release_and_deploy(world)
+    world.merge("release/staging", "Release")
+    deployed = promote(world)
     assert deployed["reconcile"].result == "success", deployed.out
-    assert world.running("staging")[:12] == known["march"]
-    assert world.running("production")[:12] == known["march"]
-    known["good commit"] = world.git("rev-parse", "origin/main")
+    assert world.running("staging")[:12] == seen["march"]
+    assert world.running("production")[:12] == seen["march"]
+
+
+def test_git_revert_brings_the_old_bytes_back_and_history_is_in_git_alone(world, seen, registry):
+    up_to_date(world)
+    world.git("revert", "--no-edit", "HEAD")
+    runs = world.push()
+    assert runs["reconcile"].environment == "production", runs.results
+    assert world.running("production")[:12] == seen["first"]
+    version = registry.get_model_version_by_alias("trips-model", "production")
+    assert version.tags["mlops.bundle"][:12] == seen["first"]
+    up_to_date(world)
+    done = subprocess.run(
+        [sys.executable, "-c", "from mlops.cli import main; main()", "history", "production"],
+        cwd=world.desk, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    pinned = [line.split()[1] for line in done.stdout.splitlines()[1:]]
+    assert pinned == [seen["first"], seen["march"], seen["first"], "-"]
+    say(f"\n{done.stdout}")
 
 
 def weaken(world):
     """A model that has learnt next to nothing."""
-    path = world.desk / "src" / "flights" / "models.py"
-    text = path.read_text().replace('"n_estimators": 1000', '"n_estimators": 1')
-    path.write_text(text.replace('"num_leaves": 15', '"num_leaves": 2'))
+    path = world.desk / "src/trips/models.py"
+    text = path.read_text().replace('"n_estimators": 60', '"n_estimators": 1')
+    path.write_text(text.replace('"num_leaves": 7', '"num_leaves": 2'))
 
 
-def test_a_worse_model_is_refused_with_its_reasons_in_the_comment(world, known):
+def pull_request(world, branch, commit):
+    """A pull request of a branch that was committed before."""
+    world.git("push", "--quiet", "origin", branch)
+    number = world.forge.open(branch).number
+    return number, world.judge(number, branch, commit)
+
+
+@nightly
+def test_a_worse_model_is_refused_and_merged_all_the_same_it_is_not_released(world, seen):
     world.git("switch", "--quiet", "--create", "worse", "origin/main")
     weaken(world)
-    commit = world.commit("One tree is enough")
-    world.git("push", "--quiet", "origin", "worse")
-    known["worse"] = world.forge.open("worse").number
-    runs = world.judge(known["worse"], "worse", commit)
+    number, runs = pull_request(world, "worse", world.commit("One tree is enough"))
     assert runs.results == {"judge": "failure", "comment": "success"}, runs.out
-    body = world.forge.on(known["worse"])[0].body
+    body = world.forge.on(number)[0].body
     assert "❌ Refused" in body
     assert "roc_auc against the champion" in body
     say(f"the refusal:\n{body}")
-
-
-def test_a_refused_model_that_is_merged_all_the_same_is_not_released(world):
-    """Nobody has to read the comment: what main refuses goes no further."""
+    # Nobody has to read the comment: what main refuses goes no further.
     runs = world.merge("worse", "Merged in spite of it")
     assert runs.results == {"release": "failure"}, runs.out
     assert open_pulls(world) == []
 
 
-def test_a_bad_release_gets_through_when_people_open_the_gate_on_purpose(world, known):
+@nightly
+def test_a_bad_release_passes_when_people_open_the_gate_and_a_revert_undoes_it(world, seen):
     world.git("switch", "--quiet", "--create", "open-gate", "origin/main")
     change(world.desk, {"gate.limits": {}, "gate.margin": 1.0, "gate.slice_margin": 1.0})
-    commit = world.commit("Anything goes")
-    world.git("push", "--quiet", "origin", "open-gate")
-    runs = world.judge(world.forge.open("open-gate").number, "open-gate", commit)
+    _, runs = pull_request(world, "open-gate", world.commit("Anything goes"))
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
     world.merge("open-gate")
-    release_and_deploy(world)
-    known["bad"] = world.running("production")[:12]
-    assert known["bad"] not in (known["first"], known["march"])
-
-
-def test_git_revert_brings_the_old_bytes_back(world, known, registry):
-    world.git("fetch", "--quiet", "origin", "main")
-    world.git("switch", "--quiet", "--force-create", "main", "origin/main")
+    world.merge("release/staging", "Release")
+    promote(world)
+    assert world.running("production")[:12] not in (seen["first"], seen["march"])
+    up_to_date(world)
     world.git("revert", "--no-edit", "HEAD")
-    runs = world.push()
-    assert runs["reconcile"].environment == "production", runs.results
-    assert world.running("production")[:12] == known["march"]
-    version = registry.get_model_version_by_alias("flights-late", "production")
-    assert version.tags["mlops.bundle"][:12] == known["march"]
+    world.push()
+    assert world.running("production")[:12] == seen["first"]
 
 
+@nightly
 def test_an_alias_that_somebody_moves_by_hand_is_found_by_the_drift_run(world, registry):
     commit = world.git("rev-parse", "origin/main")
     assert world.happens(events.schedule(commit), commit).results == {"drift": "success"}
-    registry.set_registered_model_alias("flights-late", "production", "1")
+    registry.set_registered_model_alias("trips-model", "production", "2")
     runs = world.happens(events.schedule(commit), commit)
     assert runs.results == {"drift": "failure"}
     assert "error: production: registry alias" in runs.out
-
-
-def test_production_s_history_is_in_git_alone(world, known):
-    import subprocess
-    import sys
-
-    world.git("fetch", "--quiet", "origin", "main")
-    world.git("switch", "--quiet", "--force-create", "main", "origin/main")
-    said = subprocess.run(
-        [sys.executable, "-c", "from mlops.cli import main; main()", "history", "production"],
-        cwd=world.desk, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    pinned = [line.split()[1] for line in said.stdout.splitlines()[1:]]
-    assert pinned == [known["march"], known["bad"], known["march"], known["first"], "-"]
-    say(f"\n{said.stdout}")

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests import jobs
 from tests.events import Event
-from tests.rehearsal.world import World, say
+from tests.rehearsal.world import World
 from tests.steps import Command, Watch, run, unwatched
 
 SHELL = ("bash", "-e", "{0}")
@@ -94,17 +93,3 @@ def killed_after(seconds: float) -> Watch:
             os.killpg(process.pid, signal.SIGKILL)
 
     return watch
-
-
-@dataclass
-class Notes:
-    """What was injected, and what was said of it."""
-
-    lines: list[str]
-
-    def __call__(self, fault: str, ended: Ended) -> None:
-        self.lines.append(f"{fault}: exit {ended.code}: {ended.last}")
-        say(self.lines[-1])
-
-
-Check = Callable[[], None]

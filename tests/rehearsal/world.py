@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from tests import events, workflows
+from tests.conftest import PROJECTS
 from tests.events import Event
 from tests.forge_server import ForgeServer
 from tests.mlops.deploy.processes import stop
@@ -32,32 +32,24 @@ REPOSITORY = Path(__file__).parents[2]
 WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.yml")
 # Enough to find a model; the loop has to be quick here, not good.
 FEW: dict[str, Any] = {
-    "data.source": "files",
-    "data.until": "2013-02-28",
-    "split.holdout_days": 21,
-    "split.validation_days": 14,
+    "data.until": "2023-02-28",
     "split.folds": 1,
     "tune.max_evals": 1,
     "tune.families": ["lightgbm"],
-    "train.reference_rows": 200,
-    "evaluate.draws": 50,
-    "evaluate.importance_rows": 100,
-    "evaluate.importance_repeats": 1,
-    "gate.limits": {"roc_auc": 0.6},
-    "gate.margin": 0.03,
-    "gate.slice_rows": 500,
-    "gate.slice_limit": None,
-    "gate.slice_margin": 0.1,
-    "gate.latency_ms": 100.0,
-    "gate.draws": 50,
+    "gate.limits": {"roc_auc": 0.55},
+    "gate.margin": 0.12,
 }
 # A canary takes over as everywhere, only sooner; what people release here differs on purpose.
-ROLLOUT = """\
+MANIFEST = """\
+# Written by people.
+target: local
+endpoint: trips
 rollout:
   steps: [50]
   bake_seconds: 1
   requests: 20
   limits: {errors: 0.0, latency: 100.0, drift: 100.0}
+pin: null
 """
 
 
@@ -90,17 +82,16 @@ class World:
         """The folder in which every job begins anew; a forge's runners have one path too."""
         return self.base / "runner"
 
-    def found(self, tables: Path, model: str) -> World:
-        """A repository like this one, on little data, pushed for the first time."""
+    def create(self, tables: Path, model: str) -> World:
+        """This repository with the tests' project and configuration, pushed for the first time."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         _copy_of_this(self.desk)
+        shutil.copytree(PROJECTS / "trips", self.desk / "src/trips")
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(PROJECTS / name, self.desk)
         change(self.desk, {**FEW, "model": model, "data.location": str(tables)})
-        for manifest in (self.desk / "environments").glob("*.yaml"):
-            quick = re.sub(
-                r"^rollout:.*(?=^pin:)", ROLLOUT, manifest.read_text(), flags=re.M | re.S
-            )
-            manifest.write_text(quick)
-        (self.desk / "dvc.lock").unlink(missing_ok=True)
+        for name in ("staging", "production"):
+            (self.desk / f"environments/{name}.yaml").write_text(MANIFEST)
         self.git("init", "--quiet", "--initial-branch=main")
         for name, value in {"user.name": "Maria", "user.email": "maria@team.invalid"}.items():
             self.git("config", name, value)
@@ -248,9 +239,10 @@ class World:
         from mlops.base.files import folder_digest
 
         home = self.kept(".run/local") / environment
-        if not (home / "current").exists():
+        if not (home / "state.json").exists():
             return None
-        return folder_digest(home / (home / "current").read_text().strip())
+        bundles = json.loads((home / "state.json").read_text())["bundles"]
+        return folder_digest(home / max(bundles, key=lambda name: bundles[name]["percent"]))
 
     def _checkout(self, call: Call, commit: str) -> None:
         wanted = call.inputs.get("ref") or commit
@@ -264,7 +256,13 @@ class World:
             os.utime(self.runner / name, (0, 0))
 
     def _venv(self, call: Call) -> None:
-        (self.runner / ".venv").symlink_to(REPOSITORY / ".venv")
+        """An environment of links: what `make setup` would clear is these, not this one's files."""
+        venv = self.runner / ".venv"
+        venv.mkdir()
+        for entry in (REPOSITORY / ".venv").resolve().iterdir():
+            if entry.name != ".stamp":
+                (venv / entry.name).symlink_to(entry)
+        (venv / ".stamp").write_text(f"{venv.resolve()}\n")
 
     def _restore(self, call: Call, scope: str) -> None:
         """As GitHub does: the very key, else the newest that begins like one.
@@ -304,7 +302,7 @@ class Runs(dict[str, JobDone]):
 
 
 def _copy_of_this(target: Path) -> None:
-    """The files of this repository as they are here, those not yet committed too."""
+    """The machinery's files as they are here, those not yet committed too; nothing of a project."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -313,6 +311,8 @@ def _copy_of_this(target: Path) -> None:
         check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file() and not name.startswith("tests/"):
+        place = REPOSITORY / name
+        others = name.startswith("src/") and not name.startswith("src/mlops/")
+        if place.is_file() and not others and not name.startswith(("tests/", "dvc.")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
+            shutil.copy2(place, target / name)

@@ -1,9 +1,8 @@
-"""The team's servers, real ones, and a repository whose deployments they run."""
+"""A team's repository with a small project, deployed on real servers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -11,218 +10,222 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.conftest import Shared
-from tests.rehearsal.world import World
+from tests.conftest import PROJECTS, REPOSITORY
+from tests.settings import change
+from tests.stack.servers import NAMES, Server, Servers
 
-REPOSITORY = Path(__file__).parents[2]
-STORE = REPOSITORY / "infra/local/node_modules/.bin"
-NEEDED = {
-    "initdb": "PostgreSQL", "azurite-blob": "Azurite", "prometheus": "Prometheus",
-    "promtool": "promtool", "prometheus-pushgateway": "Prometheus' gateway",
-}  # fmt: skip
-# What is asked for as soon as it is due, where people wait some seconds.
-SOON = {"PREFECT_WORKER_QUERY_SECONDS": "3"}
-
-
-def require(*programs: str) -> None:
-    """Skip where a program is missing, and say which."""
-    path = os.pathsep.join([str(STORE), os.environ["PATH"], *_debians()])
-    missing = [NEEDED[name] for name in programs if shutil.which(name, path=path) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-
-
-def _debians() -> list[str]:
-    return [str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin")]
+OWN = Path(__file__).parent / "repository"
+PROJECT = "diabetes"
+NOT_COPIED = ("tests/", "docs/", "environments/", "src/flights/", "dvc.lock")
+MANIFEST = """\
+target: local
+endpoint: diabetes
+rollout:
+  steps: []
+  bake_seconds: 1
+  requests: 20
+  limits: {errors: 0.0, latency: 100.0, drift: 100.0}
+  shadow: false
+pin: null
+"""
+PIN = """
+from pathlib import Path
+from mlops.deploy import manifest
+from mlops.gitops import pin
+file = Path("environments/production.yaml")
+file.write_text(manifest.with_pin(file.read_text(), pin.of_workspace(Path())))
+"""
 
 
 @dataclass
 class Team:
-    """A repository, its bare origin, the stack that it is deployed on."""
+    """A clone, its bare origin, the servers, and a worker that runs what is due."""
 
-    world: World
-    home: Any
-    env: dict[str, str]
+    base: Path
+    servers: Servers
 
     @property
     def desk(self) -> Path:
-        return self.world.desk
+        """The clone that people work in; the worker runs in its .run/worker."""
+        return self.base / "desk"
 
     @property
-    def clone(self) -> Path:
-        """The revision that the worker runs."""
-        (found,) = (self.desk / ".run/worker/revisions").iterdir()
-        return found
+    def origin(self) -> Path:
+        return self.base / "origin.git"
 
-    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def env(self) -> dict[str, str]:
+        path = [Path(sys.executable).parent, os.environ["PATH"]]
+        return {
+            **{name: value for name, value in os.environ.items() if "PREFECT" not in name},
+            **self.servers.environment,
+            "PREFECT_WORKER_QUERY_SECONDS": "3",
+            "PYTHONPATH": str(self.desk / "src"),
+            "PATH": os.pathsep.join(map(str, path)),
+            "DVC_SITE_CACHE_DIR": str(self.base / "dvc"),
+        }
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the clone."""
         return subprocess.run(
-            [sys.executable, *command], cwd=self.desk, env={**self.env, **env},
+            [sys.executable, *arguments], cwd=self.desk, env={**self.env, **env},
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
 
-    def mlops(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-c", "from mlops.cli import main; main()", *words, **env)
+    def mlops(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("-c", "from mlops.cli import main; main()", *arguments, **env)
 
-    def ask(self, question: Callable[[Any], Any]) -> Any:
-        """What Prefect's server says to a question put to its client."""
+    def succeed(self, *arguments: str, **env: str) -> str:
+        """Run Python in the clone; its output. The test fails where it does."""
+        done = self.run(*arguments, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-        async def asked() -> Any:
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.desk, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def prefect(self, query: Callable[[Any], Any]) -> Any:
+        """The result of a coroutine function that is given a client of Prefect's server."""
+
+        async def call() -> Any:
             from prefect.client.orchestration import get_client
             from prefect.settings import PREFECT_API_URL, temporary_settings
 
             with temporary_settings({PREFECT_API_URL: self.env["PREFECT_API_URL"]}):
                 async with get_client() as client:
-                    return await question(client)
+                    return await query(client)
 
-        return asyncio.run(asked())
+        return asyncio.run(call())
 
-    def due(self, deployment: str, **parameters: Any) -> Any:
-        """Let a deployment's run be due now, as its schedule does; its id."""
+    def schedule(self, deployment: str, **parameters: Any) -> Any:
+        """Make a run of a deployment due now, as its schedule does; the run's id."""
         from prefect.states import Scheduled
 
-        async def schedule(client: Any) -> Any:
+        async def create(client: Any) -> Any:
             found = await client.read_deployment_by_name(deployment)
             run = await client.create_flow_run_from_deployment(
                 found.id, parameters=parameters or None, state=Scheduled()
             )
             return run.id
 
-        return self.ask(schedule)
+        return self.prefect(create)
 
-    def ended(self, run: Any, seconds: float = 180) -> Any:
+    def final_state(self, run: Any) -> Any:
         """The state in which a run has ended."""
+
+        def state() -> Any:
+            current = self.prefect(lambda client: client.read_flow_run(run)).state
+            return current if current.is_final() else None
+
+        return self.eventually(state)
+
+    def set_state(self, run: Any, state: Any) -> None:
+        self.prefect(lambda client: client.set_flow_run_state(run, state))
+
+    def eventually(self, value: Callable[[], Any], seconds: float = 300) -> Any:
+        """The first true value of a function; the test fails with the worker's log without one."""
         deadline = time.monotonic() + seconds
-        while True:
-            state = self.state(run)
-            if state.is_final():
-                return state
-            assert time.monotonic() < deadline, (state, self.log("worker"))
-            time.sleep(0.5)
-
-    def state(self, run: Any) -> Any:
-        async def read(client: Any) -> Any:
-            return (await client.read_flow_run(run)).state
-
-        return self.ask(read)
-
-    def log(self, name: str) -> str:
-        return (self.home.folder / "logs" / f"{name}.log").read_text()[-6000:]
-
-    def runs(self, module: str) -> bool:
-        """Whether a process of the worker's runs a module."""
-        return any(
-            process.info["cmdline"][-1:] == [module]
-            and (process.info["cwd"] or "").startswith(str(self.desk))
-            for process in psutil.process_iter(["cmdline", "cwd"])
-            if process.info["cmdline"]
-        )
-
-    def kill(self, name: str) -> None:
-        """End one of the stack's processes and all that it started, as lost power does."""
-        pid = json.loads((self.home.folder / "processes.json").read_text())[name]["pid"]
-        known = psutil.Process(pid)
-        # First who would start the others again.
-        for process in [known, *known.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs([known], timeout=10)
-
-    def revive(self) -> None:
-        """Start what does not run."""
-        done = self.run("-c", f"from mlops import stack; from pathlib import Path; "
-                        f"list(stack.up(Path(), Path({str(self.home.folder)!r})))")  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        while not (current := value()):
+            assert time.monotonic() < deadline, self.servers.log("worker")
+            time.sleep(0.2)
+        return current
 
 
 @pytest.fixture(scope="session")
-def team(shared: Shared, repository: Any) -> Iterator[Team]:
-    """Everything running, a model trained, released and pushed, the deployments registered."""
-    require(*NEEDED)
-    from mlops import stack
-    from mlops.stack.home import Home
-
-    # PostgreSQL has a user of its own, who can't look into pytest's folders.
+def team(repository: Any) -> Iterator[Team]:
+    """All servers running, a model trained, published and pinned, the deployments registered."""
+    # Not below pytest's folders, which PostgreSQL's user can't read.
     base = Path(tempfile.mkdtemp(prefix="mlops-stack-"))
     base.chmod(0o755)
-    tables = shared.folder("world", lambda root: repository("flights", root)) / "csv"
-    world = World(base, None, "").found(tables, "flights-late")
-    home = Home.at(world.desk, base / "stack")
-    env = {
-        **{name: value for name, value in os.environ.items() if "PREFECT" not in name},
-        **home.environment(), **SOON,
-        "PYTHONPATH": str(world.desk / "src"),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(STORE), os.environ["PATH"]]),
-        "DVC_SITE_CACHE_DIR": str(base / "dvc"),
-        "SHELL": "/bin/sh",
-    }  # fmt: skip
-    made = Team(world, home, env)
     try:
-        made.revive()
-        _set_up(made, shared.base / "trained")
-        yield made
+        team = Team(base, Servers(base))
+        _create_repository(team, repository)
+        command = f"{sys.executable} -m flows worker"
+        worker = Server(command, variables=team.env, options={"cwd": team.desk})
+        try:
+            team.servers.start_all()
+            _release(team)
+            team.servers.servers["worker"] = worker
+            team.servers.start("worker")
+            yield team
+        finally:
+            team.servers.kill(*reversed(team.servers.servers))
     finally:
-        stack.down(world.desk, home.folder)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _set_up(team: Team, trained: Path) -> None:
-    _remote(team)
-    if trained.exists():
-        # Another world has trained this; here it is a cache hit.
-        shutil.copytree(trained / ".dvc", team.desk / ".dvc", symlinks=True, dirs_exist_ok=True)
-    done = team.run("-m", "flows", "training")
-    assert done.returncode == 0, done.stderr
-    team.world.commit("Trained")
-    for verb in ("publish", "gate"):
-        said = team.mlops(verb)
-        assert said.returncode == 0, said.stderr
-    _pin(team)
-    team.world.git("push", "--quiet", "origin", "main")
-    _link_environment(team)
+@pytest.fixture
+def stopped(team: Team) -> Iterator[Callable[..., None]]:
+    """Kill servers by name; they are started again after the test."""
+    yield team.servers.kill
+    team.servers.start(*NAMES, "worker")
+
+
+def _create_repository(team: Team, workspace: Any) -> None:
+    """The template with the small project in place of the example, pushed to its origin."""
+    project = workspace(PROJECT, team.base / "project").root
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).is_file() and not name.startswith(NOT_COPIED):
+            (team.desk / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, team.desk / name)
+    shutil.copytree(PROJECTS / PROJECT, team.desk / "src" / PROJECT)
+    shutil.copytree(OWN, team.desk, dirs_exist_ok=True)
+    shutil.copy(project / "params.yaml", team.desk)
+    few = {"data.location": str(project / "csv"), "data.until": "2020-05-07",
+           "tune.families": ["lightgbm"], "tune.max_evals": 1}  # fmt: skip
+    change(team.desk, few)
+    (team.desk / "environments").mkdir()
     for environment in ("staging", "production"):
-        # Where the service keeps what it was asked; nobody asked yet.
-        (team.desk / ".run/local" / environment / "samples").mkdir(parents=True)
-    said = team.run("-m", "flows", "deploy")
-    assert said.returncode == 0, said.stderr
+        (team.desk / f"environments/{environment}.yaml").write_text(MANIFEST)
+    remote = "[core]\n    remote = store\n['remote \"store\"']\n    url = azure://dvc/models\n"
+    (team.desk / ".dvc/config").write_text(remote)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", team.origin], check=True)
+    team.git("init", "--quiet", "--initial-branch=main")
+    team.git("config", "user.name", "Maria")
+    team.git("config", "user.email", "maria@team.invalid")
+    team.git("remote", "add", "origin", str(team.origin))
+    team.commit("Start")
+    team.git("push", "--quiet", "origin", "main")
 
 
-def _remote(team: Team) -> None:
-    """DVC's remote is the stack's store; the key is in the environment alone."""
-    config = team.desk / ".dvc/config"
-    config.write_text(
-        config.read_text()
-        + "    remote = store\n['remote \"store\"']\n    url = azure://dvc/flights\n"
-    )
-    team.world.commit("A remote")
-
-
-def _pin(team: Team) -> None:
-    code = (
-        "from pathlib import Path; from mlops.contract import params;"
-        "from mlops.gitops import manifest;"
-        "from mlops.gitops.pin import of_workspace; root = Path();"
-        "pin = of_workspace(root);"
-        "[f.write_text(manifest.with_pin(f.read_text(), pin)) "
-        "for f in map(manifest.path, ('staging', 'production'))]"
-    )
-    done = team.run("-c", code)
-    assert done.returncode == 0, done.stderr
-    team.world.commit("Pinned")
-
-
-def _link_environment(team: Team) -> None:
-    """The environment of this lock is here already: this one."""
+def _release(team: Team) -> None:
+    """Train, publish and pin a model; register the deployments of the commit that pins it."""
     from flows import checkout
 
+    team.succeed("-m", "flows", "training")
+    team.commit("Train")
+    for verb in ("publish", "gate"):
+        done = team.mlops(verb)
+        assert done.returncode == 0, done.stderr
+    team.succeed("-c", PIN)
+    team.commit("Pin")
+    team.git("push", "--quiet", "origin", "main")
+    # The service writes its samples here; there are none yet.
+    (team.desk / ".run/local/production/samples").mkdir(parents=True)
+    # The environment that the worker would create from the lock, as links to this one.
     content = b"".join((team.desk / name).read_bytes() for name in checkout.LOCKS)
-    place = team.desk / ".run/worker" / checkout.environment_of(content)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(Path(sys.prefix))
+    environment = team.desk / ".run/worker" / checkout.environment_of(content)
+    environment.mkdir(parents=True)
+    for path in Path(sys.prefix).iterdir():
+        (environment / path.name).symlink_to(path)
+    (environment / ".stamp").unlink(missing_ok=True)
+    (environment / ".stamp").write_text(f"{environment.resolve()}\n")
+    team.succeed("-m", "flows", "deploy")

@@ -1,3 +1,3 @@
--- A database for each server, at the first start.
+-- One database for each server; PostgreSQL runs this file at its first start.
 CREATE DATABASE mlflow;
 CREATE DATABASE prefect;

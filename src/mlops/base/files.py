@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and their digests."""
+"""Write files and folders whole or not at all, and compute their digests."""
 
 from __future__ import annotations
 
@@ -16,59 +16,79 @@ from typing import Any
 
 
 @contextmanager
+def whole_file(target: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a path to write to; it takes the place of `target` only when the block ends well.
+
+    A block that raises, or a process that is killed, leaves `target` as it was. Two processes that
+    may write the same file at once must hold a lock, such as `alone`.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, mode))
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield a folder to write in; it takes the place of `target` only when the block ends well.
 
-    A block that raises, or a process that is stopped, leaves `target` as it was. Of two that
-    write at once, one waits for the other.
+    A block that raises, or a process that is stopped, leaves `target` as it was. Of two processes
+    that write at once, one waits for the other.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with alone(target.parent), _stop_raises():
-        aside = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-        aside.chmod(0o755)
+    with alone(target.parent), _exit_on_sigterm():
+        partial = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        partial.chmod(0o755)
         try:
-            yield aside
-            _swap(aside, target)
+            yield partial
+            _swap(partial, target)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _prefix(target: Path) -> str:
     return f".{target.name}.part-"
 
 
-def _swap(aside: Path, target: Path) -> None:
-    """Rename twice: the old folder goes only once the new one has its name."""
-    old = aside.with_name(aside.name + "-old")
+def _swap(partial: Path, target: Path) -> None:
+    """Rename twice: the old folder is deleted only once the new one has its name."""
+    old = partial.with_name(partial.name + "-old")
     try:
         if target.exists():
             target.rename(old)
-        aside.rename(target)
+        partial.rename(target)
     except BaseException:  # A signal too may arrive between the two.
         if old.exists() and not target.exists():
             old.rename(target)
         raise
-    # The old folder, and what killed runs left behind: nobody else writes here now.
-    for left in target.parent.glob(_prefix(target) + "*"):
-        shutil.rmtree(left, ignore_errors=True)
+    # The old folder, and what killed processes left: the lock excludes other writers.
+    for leftover in target.parent.glob(_prefix(target) + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is alone in the folder; the lock dies with its process."""
-    place = os.open(folder, os.O_RDONLY)
+def alone(folder: Path) -> Iterator[int]:
+    """Hold the folder's lock, waiting for it; the lock ends with its process.
+
+    Yields the lock's file descriptor: a process that inherits it holds the lock too.
+    """
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems know no locks: better to write there than to refuse.
+        # Some network file systems have no locks: better to write there than to refuse.
         with suppress(OSError):
-            fcntl.flock(place, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
     finally:
-        os.close(place)
+        os.close(lock)
 
 
 @contextmanager
-def _stop_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a stopped process tidies up behind itself."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that a stopped process removes its partial folder."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -85,8 +105,10 @@ def _stop_raises() -> Iterator[None]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys, so that equal content is equal bytes."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write a whole file of JSON with sorted keys, so that equal content is equal bytes."""
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with whole_file(path) as partial:
+        partial.write_text(text)
 
 
 def read_json(path: Path) -> Any:

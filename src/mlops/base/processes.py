@@ -1,4 +1,4 @@
-"""Servers as processes of this machine: started apart, waited for, stopped with their groups."""
+"""Run commands, and start, await and stop servers as processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,68 +12,150 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from mlops.base.errors import UserError
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.1
+
+
+class CommandFailed(UserError):
+    """A command ended with another code than 0; `stderr` is all that it printed there."""
+
+    def __init__(self, message: str, code: int, stderr: str = "") -> None:
+        super().__init__(message)
+        self.code, self.stderr = code, stderr
+
+
+def run(command: Sequence[str], what: str = "", **options: Any) -> str:
+    """Run a command to its end and return its standard output.
+
+    `options` are those of `subprocess.run`; unless they say otherwise, the command reads nothing
+    and its output is captured. Raises CommandFailed, in one line that begins with `what` (by
+    default the command's first two words) and ends with the command's last one, and UserError when
+    the program is not on the PATH or needs longer than `timeout` seconds.
+    """
+    what = what or " ".join(command[:2])
+    if options.get("input") is None:
+        options["stdin"] = subprocess.DEVNULL
+    options = {"capture_output": True, "text": True} | options
+    try:
+        done = subprocess.run(command, check=False, **options)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: not found on the PATH") from None
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{what}: not finished after {error.timeout:g} s") from None
+    if done.returncode:
+        reason = _last_line(done.stderr) or _last_line(done.stdout) or "see the lines above"
+        raise CommandFailed(f"{what}: {reason}", done.returncode, done.stderr or "")
+    return done.stdout or ""
 
 
 def start(
     command: Sequence[str], log: Path, folder: Path, env: Mapping[str, str] | None = None,
     user: str | None = None,
 ) -> int:  # fmt: skip
-    """Start a process that outlives this one, its words in `log`; gives its number."""
+    """Start a process that outlives this one, in a group of its own; return its number.
+
+    Its output is appended to `log`. `user` is the account that it runs as, by default this one's.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as said:
+    with log.open("ab") as output:
         return subprocess.Popen(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True, user=user, group=user, extra_groups=[] if user else None,
         ).pid  # fmt: skip
 
 
-def wait(what: Callable[[], bool], alive: Callable[[], bool]) -> bool:
-    """Whether it comes true, while the process lives, in time."""
-    deadline = time.monotonic() + START_SECONDS
-    while not what():
+def runs(pid: int) -> bool:
+    """Whether a process of this number runs; a zombie process does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait(
+    condition: Callable[[], bool], alive: Callable[[], bool] = lambda: True,
+    seconds: float = START_SECONDS,
+) -> bool:  # fmt: skip
+    """Whether the condition becomes true within the time, and while `alive` is."""
+    deadline = time.monotonic() + seconds
+    while not condition():
         if not alive() or time.monotonic() > deadline:
             return False
         time.sleep(LOOK_SECONDS)
     return True
 
 
-def stop(pids: Sequence[int], alive: Callable[[int], bool]) -> None:
-    """End these processes and their groups, by force when they take too long."""
+def stop(pids: Sequence[int]) -> None:
+    """Terminate processes with their groups; kill those that take longer than STOP_SECONDS."""
     for pid in pids:
         _signal_group(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait(lambda: not any(runs(pid) for pid in pids), seconds=STOP_SECONDS)
     for pid in pids:
         _signal_group(pid, signal.SIGKILL)
 
 
-def answers(url: str) -> bool:
-    """Whether a server says there that all is well."""
+def stop_children(word: str) -> None:
+    """Stop the processes below this one whose command has the word in it."""
+    children = [
+        process for process in psutil.Process().children(recursive=True)
+        if word in " ".join(_command(process))
+    ]  # fmt: skip
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    _, left = psutil.wait_procs(children, timeout=STOP_SECONDS)
+    for child in left:
+        child.kill()
+
+
+def is_command(pid: int, *words: str) -> bool:
+    """Whether a process of this number runs a command with these arguments.
+
+    After a restart of the machine the number of a process may be another one's.
+    """
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
+        return set(words) <= set(_command(psutil.Process(pid)))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there with status 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def free_port(wanted: int) -> int:
-    """The usual port where it is free, else any that is."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+def free_port(preferred: int = 0) -> int:
+    """The preferred port when it is free, else any that is."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
             return int(probe.getsockname()[1])
     raise UserError(f"{HOST}: no free port")
+
+
+def _last_line(output: str | None) -> str:
+    lines = (output or "").strip().splitlines() or [""]
+    return lines[-1].strip().removeprefix("error: ")
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """The process's arguments; none of a zombie process, or of one that may not be looked into."""
+    try:
+        return list(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from mlops.base.files import whole_folder
 from mlops.contract import project
 from mlops.contract.paths import RAW
 from mlops.contract.result import Result
+from mlops.data import sources
 from mlops.data.params import Params
 from mlops.pipeline import stage
 
@@ -48,8 +48,8 @@ def run(params: Params, root: Path) -> Ingested:
     from mlops.data.validation import day_column, validated
 
     schemas = project.tables(params.project)
-    source = importlib.import_module(f"mlops.data.sources.{params.data.source}")
-    raw = validated(source.read(params.data.location, schemas), schemas)
+    read = sources.reader(params.data.source)
+    raw = validated(read(params.data.location, schemas), schemas)
     days = {name: day_column(schema) for name, schema in schemas.items()}
     tables = {name: _until(rows, days[name], params.data.until) for name, rows in raw.items()}
     _require_every_month(tables, days, params.data.until)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
 
 from pydantic import Field
 
@@ -14,7 +13,7 @@ from mlops.contract.params import Section
 class Data(Section):
     """Where the raw tables come from, and the last day known."""
 
-    source: Literal["package", "files"]
+    source: str = Field(min_length=1)
     location: str = Field(min_length=1)
     until: dt.date = Field(strict=False)
 

@@ -1,13 +1,23 @@
-"""Where bundles run: a module for each kind of target, imported when it is used."""
+"""Where bundles run: a folder for each kind of target, and the rollout that all share.
+
+It imports the rooms before it in a model's life, and nothing of Git or a forge. A new target is a
+folder here, or a module of the project's own, with the functions of `target.Target`.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
+from mlops.contract import extensions
 from mlops.deploy.target import Target
 
+FUNCTIONS = tuple(name for name in vars(Target) if not name.startswith("_"))
 
-def named(name: str) -> Target:
-    """The kind of target of this name: the module `mlops.deploy.NAME`."""
-    return cast(Target, import_module(f"mlops.deploy.{name}"))
+
+def named(name: str, setting: str = "target") -> Target:
+    """The kind of target that a manifest names: a folder of this room, or a module's path.
+
+    `setting` is the file and key that errors begin with. Raises UserError for an unknown name, or
+    a module that has not every function of a target.
+    """
+    return cast(Target, extensions.resolve(setting, name, __name__, FUNCTIONS))

@@ -1,7 +1,7 @@
-"""`environments/<name>.yaml`: what runs where. People write the first part, commits the pin.
+"""`environments/<name>.yaml`: what runs where.
 
-The pin is the file's last section, and only `release`, `promote` and `rollback` write it; what
-stands above it, comments included, is kept to the byte.
+People write the file, but for its last section, the pin: `release`, `promote` and `rollback` write
+that, and keep every byte above it, comments included.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from mlops import deploy
 from mlops.base import documents
 from mlops.base.errors import UserError, nearest
 from mlops.registry.pin import Pin, Section
@@ -23,7 +24,7 @@ SCHEMA = FOLDER / "manifest.schema.json"
 
 
 class Limits(Section):
-    """What a new version may come to before all traffic goes back to the one that ran."""
+    """The limits beyond which all traffic goes back to the version that ran before."""
 
     errors: float = Field(default=0.01, ge=0, le=1, description="share of the requests that fail")
     latency: float = Field(
@@ -60,8 +61,10 @@ class Rollout(Section):
 class Manifest(Section):
     """What an environment runs."""
 
-    target: Literal["local", "azureml", "databricks", "kubernetes"] = Field(
-        description="where it is deployed"
+    target: str = Field(
+        min_length=1,
+        description="where it is deployed: a folder of mlops.deploy, or a module's path",
+        examples=["local", "azureml", "databricks", "kubernetes", "churn.targets.edge"],
     )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
     rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
@@ -75,35 +78,40 @@ def path(environment: str) -> Path:
 
 def names(root: Path) -> list[str]:
     """The environments, in the order that a model moves through them."""
-    found = sorted(file.stem for file in (root / FOLDER).glob("*.yaml"))
-    return sorted(found, key=lambda name: name == "production")
+    files = sorted(file.stem for file in (root / FOLDER).glob("*.yaml"))
+    return sorted(files, key=lambda name: name == "production")
 
 
 def load(root: Path, environment: str) -> Manifest:
-    """Read and check one environment's manifest; UserError says what is wrong with it."""
-    file = root / path(environment)
+    """Read and check one environment's manifest, its target too. Raises UserError."""
+    place = str(path(environment))
     try:
-        return parse(file.read_text(), str(path(environment)))
+        text = (root / place).read_text()
     except FileNotFoundError:
-        known = names(root)
-        hint = nearest(environment, known) or f"; known: {', '.join(known)}"
-        raise UserError(f"{path(environment)}: not found{hint}") from None
+        hint = nearest(environment, names(root)) or f"; known: {', '.join(names(root))}"
+        raise UserError(f"{place}: not found{hint}") from None
+    manifest = parse(text, place)
+    deploy.named(manifest.target, f"{place}: target")
+    return manifest
 
 
-def parse(text: str, where: str) -> Manifest:
-    """A manifest's text, checked; `where` names it in what is said of it."""
-    content = documents.parse(text, where)
+def parse(text: str, place: str) -> Manifest:
+    """Check a manifest's text but for its target's name; `place` names it in errors.
+
+    The target is not looked up, so that an old commit can be read when its target is gone.
+    """
+    content = documents.parse(text, place)
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{where}: {documents.explain(error, Manifest)}") from None
+        raise UserError(f"{place}: {documents.explain(error, Manifest)}") from None
     if list(content)[-1] != "pin":
-        raise UserError(f"{where}: pin: found above {list(content)[-1]!r}, expected last")
+        raise UserError(f"{place}: pin: found above {list(content)[-1]!r}, expected last")
     return manifest
 
 
 def with_pin(text: str, pin: Pin | None) -> str:
-    """The manifest's text with another pin; everything above the pin stays as it is."""
+    """The manifest's text with another pin; every byte above the pin stays."""
     above = re.split(r"^pin:", text, maxsplit=1, flags=re.MULTILINE)[0]
     content = pin.model_dump(mode="json") if pin else None
     return above + yaml.safe_dump({"pin": content}, sort_keys=False, width=100)

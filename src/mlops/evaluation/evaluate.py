@@ -1,10 +1,8 @@
-"""Evaluate: score the bundle, and nothing but the bundle, on the holdout; write the evidence."""
+"""Evaluate: score the bundle itself on the holdout, and write the evidence."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,16 +38,16 @@ class Evaluated(Result):
 
     @property
     def line(self) -> str:
-        known = ", ".join(f"{name} {value:.3f}" for name, value in self.baselines.items())
+        baselines = ", ".join(f"{name} {value:.3f}" for name, value in self.baselines.items())
         return (
             f"holdout {self.metric} {self.value:.4f} ({self.low:.4f} to {self.high:.4f}) "
-            f"on {self.rows:,} rows; {known}"
+            f"on {self.rows:,} rows; {baselines}"
         )
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The holdout's rows, what came of them, what the bundle said, and how well it said it."""
+class Evaluation:
+    """The holdout's rows, their outcomes and predictions, and the metrics of these."""
 
     holdout: pd.DataFrame
     outcome: Array
@@ -66,12 +64,12 @@ def run(params: Params, root: Path) -> Evaluated:
 
     spec = project.features(params.project)
     scorer = bundle.Scorer(root / BUNDLE)
-    judged = _judged(scorer, spec, params, root)
-    content = _report_content(judged, scorer.card, spec, root)
-    result = _summary(judged, scorer.card.task)
+    evaluation = _evaluate(scorer, spec, params, root)
+    content = _report_content(evaluation, scorer.card, spec, root)
+    result = _summary(evaluation, scorer.card.task)
     with whole_folder(root / EVIDENCE) as folder:
-        _write_metrics(folder, judged.metrics, judged.baselines)
-        _predictions(judged, spec).to_parquet(folder / HOLDOUT, index=False)
+        write_metrics(folder, evaluation.metrics, evaluation.baselines)
+        _predictions(evaluation, spec).to_parquet(folder / HOLDOUT, index=False)
         _write_tables(folder, content)
         (folder / REPORT).write_text(page.render(content), encoding="utf-8")
         result.save(folder)
@@ -79,55 +77,95 @@ def run(params: Params, root: Path) -> Evaluated:
     return result
 
 
-def _judged(scorer: bundle.Scorer, spec: project.Features, params: Params, root: Path) -> Judgement:
-    from mlops.evaluation import baselines, metrics
+def write_metrics(
+    folder: Path, measured: dict[str, Interval], baselines: dict[str, dict[str, float]]
+) -> None:
+    """Write the metrics as JSON; one that the rows leave undefined is null."""
+    import msgspec
 
+    content = {"holdout": measured, "baselines": baselines}
+    write_json(folder / METRICS, msgspec.json.decode(msgspec.json.encode(content)))
+
+
+def _evaluate(
+    scorer: bundle.Scorer, spec: project.Features, params: Params, root: Path
+) -> Evaluation:
+    from mlops.evaluation import baselines, metrics, own_metrics
+
+    own = own_metrics.load(params.evaluate.metrics, "params.yaml: evaluate.metrics")
     task, threshold = scorer.card.task, scorer.card.threshold
     training = dataset.read(root / FEATURES / dataset.TRAINING)
     holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
     frame = dataset.inputs(holdout, spec)
     outcome = dataset.target(holdout, spec, task).to_numpy()
     prediction = scorer.predict(frame)
-    return Judgement(
+    return Evaluation(
         holdout,
         outcome,
         prediction,
         metrics.intervals(
-            task, outcome, prediction, threshold, draws=params.evaluate.draws, seed=params.seed
+            task,
+            outcome,
+            prediction,
+            threshold,
+            draws=params.evaluate.draws,
+            seed=params.seed,
+            own=own,
         ),
-        baselines.score(training, holdout, spec, task, threshold),
+        baselines.score(training, holdout, spec, task, threshold, own),
         _importance(scorer, frame, outcome, params),
     )
 
 
+def _importance(
+    scorer: bundle.Scorer, frame: pd.DataFrame, outcome: Array, params: Params
+) -> pd.DataFrame:
+    """Importance on evenly spread rows: on all of them it would take long and differ little."""
+    import numpy as np
+
+    from mlops.evaluation import metrics
+
+    count = min(len(frame), params.evaluate.importance_rows)
+    rows = np.unique(np.linspace(0, len(frame) - 1, count, dtype=int))
+    return metrics.permutation_importance(
+        scorer.predict,
+        frame.iloc[rows],
+        outcome[rows],
+        scorer.card.task,
+        repeats=params.evaluate.importance_repeats,
+        seed=params.seed,
+    )
+
+
 def _report_content(
-    judged: Judgement, card: bundle.Card, spec: project.Features, root: Path
+    evaluation: Evaluation, card: bundle.Card, spec: project.Features, root: Path
 ) -> ReportContent:
-    """All that the report shows."""
     from mlops.evaluation import metrics
     from mlops.evaluation.report import curves
     from mlops.evaluation.report.content import ReportContent
 
-    outcome, prediction = judged.outcome, judged.prediction
-    slices = judged.holdout[list(spec.slices)]
+    scored = card.task, evaluation.outcome, evaluation.prediction
+    slices = evaluation.holdout[list(spec.slices)]
     return ReportContent(
-        title=f"{card.name}: the holdout's verdict",
+        title=f"{card.name}: evaluation on the holdout",
         task=card.task,
-        model=_facts(judged, card, spec, root),
-        metrics=judged.metrics,
-        baselines=judged.baselines,
-        curves=curves.curves(card.task, outcome, prediction, card.threshold),
-        slices=metrics.by_slice(card.task, outcome, prediction, slices, card.threshold),
-        importance=judged.importance,
+        model=_facts(evaluation, card, spec, root),
+        metrics=evaluation.metrics,
+        baselines=evaluation.baselines,
+        curves=curves.curves(*scored, card.threshold),
+        slices=metrics.by_slice(*scored, slices, card.threshold),
+        importance=evaluation.importance,
         search=_search_history(root),
         dropped=read_json(root / FEATURES / RESULT)["dropped"],
     )
 
 
-def _facts(judged: Judgement, card: bundle.Card, spec: project.Features, root: Path) -> ModelFacts:
+def _facts(
+    evaluation: Evaluation, card: bundle.Card, spec: project.Features, root: Path
+) -> ModelFacts:
     from mlops.evaluation.report.content import ModelFacts
 
-    days = judged.holdout[spec.day].dt.date
+    days = evaluation.holdout[spec.day].dt.date
     return ModelFacts(
         name=card.name,
         family=card.family,
@@ -136,29 +174,9 @@ def _facts(judged: Judgement, card: bundle.Card, spec: project.Features, root: P
         train_dates=(card.trained_on["since"], card.trained_on["until"]),
         holdout_dates=(str(days.min()), str(days.max())),
         train_rows=card.trained_on["rows"],
-        holdout_rows=len(judged.holdout),
-        label_rate=float(judged.outcome.mean()) if card.task == "binary" else None,
+        holdout_rows=len(evaluation.holdout),
+        label_rate=float(evaluation.outcome.mean()) if card.task == "binary" else None,
         threshold=card.threshold,
-    )
-
-
-def _importance(
-    scorer: bundle.Scorer, frame: pd.DataFrame, outcome: Array, params: Params
-) -> pd.DataFrame:
-    """Importance on evenly spread rows: all of them would cost more than they would tell."""
-    import numpy as np
-
-    from mlops.evaluation import metrics
-
-    wanted = min(len(frame), params.evaluate.importance_rows)
-    rows = np.unique(np.linspace(0, len(frame) - 1, wanted, dtype=int))
-    return metrics.permutation_importance(
-        scorer.predict,
-        frame.iloc[rows],
-        outcome[rows],
-        scorer.card.task,
-        repeats=params.evaluate.importance_repeats,
-        seed=params.seed,
     )
 
 
@@ -177,46 +195,26 @@ def _search_history(root: Path) -> pd.DataFrame:
     )
 
 
-def _summary(judged: Judgement, task: project.Task) -> Evaluated:
+def _summary(evaluation: Evaluation, task: project.Task) -> Evaluated:
     from mlops.evaluation.metrics import main_metric
 
     name, _ = main_metric(task)
-    main = judged.metrics[name]
     return Evaluated(
         metric=name,
-        value=main.value,
-        low=main.low,
-        high=main.high,
-        baselines={baseline: scores[name] for baseline, scores in judged.baselines.items()},
-        rows=len(judged.holdout),
+        **vars(evaluation.metrics[name]),
+        baselines={baseline: scores[name] for baseline, scores in evaluation.baselines.items()},
+        rows=len(evaluation.holdout),
     )
 
 
-def _write_metrics(
-    folder: Path, measured: dict[str, Interval], baselines: dict[str, dict[str, float]]
-) -> None:
-    write_json(
-        folder / METRICS,
-        {
-            "holdout": {name: _defined(asdict(interval)) for name, interval in measured.items()},
-            "baselines": {name: _defined(scores) for name, scores in baselines.items()},
-        },
-    )
-
-
-def _defined(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN: a number that the rows leave undefined is null."""
-    return {name: None if math.isnan(number) else number for name, number in numbers.items()}
-
-
-def _predictions(judged: Judgement, spec: project.Features) -> pd.DataFrame:
-    """One row per holdout row: its key, its outcome, and what the bundle said of it."""
-    table = judged.holdout[[spec.key, spec.day]].assign(outcome=judged.outcome)
-    return dataset.with_prediction(table, judged.prediction)
+def _predictions(evaluation: Evaluation, spec: project.Features) -> pd.DataFrame:
+    """One row per holdout row: its key, its outcome and its prediction."""
+    table = evaluation.holdout[[spec.key, spec.day]].assign(outcome=evaluation.outcome)
+    return dataset.with_prediction(table, evaluation.prediction)
 
 
 def _write_tables(folder: Path, content: ReportContent) -> None:
-    """The report's tables as CSV, for `dvc plots` and for whoever wants the numbers."""
+    """The report's tables as CSV, for `dvc plots` and other tools."""
     tables = {**content.curves, "slices": content.slices, "importance": content.importance,
               "search": content.search}  # fmt: skip
     (folder / "plots").mkdir()

@@ -1,4 +1,4 @@
-"""How good a prediction is: point metrics, bootstrap intervals, slices, importance.
+"""Quality of predictions: point metrics, bootstrap intervals, slices, importance.
 
 By task, a prediction is: binary, the probability of the positive class, shape (n,); multiclass,
 probabilities of shape (n, k) for labels 0..k-1; regression, the value, shape (n,). A metric that
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.contract.project import Task
+from mlops.evaluation.own_metrics import OwnMetric
 
-# The types of the signatures below are this module's to give.
+# Re-exported: the types of the signatures below.
 from mlops.evaluation.weighted import Array as Array
 from mlops.evaluation.weighted import Metrics as Metrics
 from mlops.evaluation.weighted import checked, scorer
@@ -35,7 +36,7 @@ _MAIN_METRIC: dict[Task, tuple[str, bool]] = {
 }
 
 
-# Of these, less is better; of `bias`, less in either direction.
+# Metrics of which less is better; of `bias`, less in absolute value.
 ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absolute_error", "bias")
 
 
@@ -53,8 +54,19 @@ def main_metric(task: Task) -> tuple[str, bool]:
     return _MAIN_METRIC[task]
 
 
-def score(task: Task, y: Array, prediction: Array, threshold: float | None) -> Metrics:
-    """Compute the point metrics of a task; they equal scikit-learn's of the same name.
+def less_is_better(name: str, own: Sequence[OwnMetric] = ()) -> bool:
+    """Whether a metric is an error: less is better; of `bias`, less in either direction."""
+    return name in ERRORS or any(m.name == name and not m.greater_is_better for m in own)
+
+
+def score(
+    task: Task,
+    y: Array,
+    prediction: Array,
+    threshold: float | None,
+    own: Sequence[OwnMetric] = (),
+) -> Metrics:
+    """Compute the point metrics of a task, and the project's own; they equal scikit-learn's.
 
     binary: roc_auc, average_precision, log_loss, brier, calibration_error, accuracy, precision,
     recall, f1 (positive where probability >= threshold). multiclass: the same without
@@ -65,7 +77,23 @@ def score(task: Task, y: Array, prediction: Array, threshold: float | None) -> M
 
     Raises ValueError for shapes that disagree, values that are not finite, labels out of range.
     """
-    return scorer(task, y, prediction, threshold)(np.ones(len(y)))
+    return _scorer(task, y, prediction, threshold, own)(np.ones(len(y)))
+
+
+def _scorer(
+    task: Task, y: Array, prediction: Array, threshold: float | None, own: Sequence[OwnMetric]
+) -> Callable[[Array], Metrics]:
+    """All metrics as a function of row weights, the project's own after the task's."""
+    metrics = scorer(task, y, prediction, threshold)
+    if not own:
+        return metrics
+    labels, scores = checked(task, y, prediction)
+
+    def with_own(weights: Array) -> Metrics:
+        added = {m.name: float(m.score(labels, scores, threshold, weights)) for m in own}
+        return metrics(weights) | added
+
+    return with_own
 
 
 def intervals(
@@ -76,12 +104,13 @@ def intervals(
     *,
     draws: int = 200,
     seed: int = 0,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
     """Bound every metric of `score` by a 95 % percentile bootstrap over the rows.
 
-    A draw is a vector of row counts, used as weights: the rows are sorted once for all draws.
+    A draw is a vector of row counts, used as weights, so that the rows are sorted only once.
     """
-    metrics = scorer(task, y, prediction, threshold)
+    metrics = _scorer(task, y, prediction, threshold, own)
     resampled = [metrics(counts) for counts in _row_counts(len(y), draws, seed)]
     return _summarise(metrics(np.ones(len(y))), resampled)
 
@@ -94,16 +123,19 @@ def paired_intervals(
     *,
     draws: int = 200,
     seed: int = 0,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
     """Bound challenger less champion, for every metric, by a bootstrap that draws rows for both.
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    ours, theirs = (scorer(task, y, *side) for side in (challenger, champion))
+    score_challenger, score_champion = (
+        _scorer(task, y, *side, own) for side in (challenger, champion)
+    )
 
     def difference(weights: Array) -> Metrics:
-        reference = theirs(weights)
-        return {name: value - reference[name] for name, value in ours(weights).items()}
+        reference = score_champion(weights)
+        return {name: value - reference[name] for name, value in score_challenger(weights).items()}
 
     resampled = [difference(counts) for counts in _row_counts(len(y), draws, seed)]
     point = difference(np.ones(len(y)))
@@ -121,10 +153,10 @@ def by_slice(
     *,
     draws: int = 100,
 ) -> pd.DataFrame:
-    """Score every value of every column apart.
+    """Score the rows of each value of each column.
 
     One row per (slice, value): slice is the column's name, value its value as text (missing
-    values together, last); rows; label_rate (binary) or label_mean (regression); then
+    values as one group, last); rows; label_rate (binary) or label_mean (regression); then
     SLICE_METRICS[task]; low and high, the 95 % interval of the main metric (of `draws` draws).
     Sorted by slice, then by value in its own order.
     """
@@ -192,21 +224,16 @@ def _score_column(
     column: pd.Series[Any], y: Array, score_rows: Callable[[Array, Array], Metrics]
 ) -> pd.DataFrame:
     import pandas as pd
-    from fairlearn.metrics import MetricFrame
 
     codes, values = pd.factorize(column, sort=True)
-    # Fairlearn takes one prediction per row: row positions let it group (n, k) probabilities too.
-    scored = MetricFrame(
-        metrics=score_rows,
-        y_true=y,
-        y_pred=np.arange(len(y)),
-        sensitive_features=np.where(codes < 0, len(values), codes),
-    ).by_group
     texts = [*map(_text, values), "(missing)"]
-    table = pd.DataFrame(list(scored))
-    table.insert(0, "slice", str(column.name))
-    table.insert(1, "value", [texts[code] for code in scored.index])
-    return table
+    # Missing values, whose code is -1, come last.
+    codes = np.where(codes < 0, len(values), codes)
+    groups = [(texts[code], np.flatnonzero(codes == code)) for code in np.unique(codes)]
+    return pd.DataFrame(
+        {"slice": str(column.name), "value": value, **score_rows(y[rows], rows)}
+        for value, rows in groups
+    )
 
 
 def _text(value: object) -> str:
@@ -225,7 +252,7 @@ def _row_counts(rows: int, draws: int, seed: int) -> Iterator[Array]:
 def _summarise(point: Metrics, resampled: Sequence[Metrics]) -> dict[str, Interval]:
     draws = {name: np.array([draw[name] for draw in resampled]) for name in point}
     # Resampling adds its own noise to a sum of absolute gaps, so the raw percentiles of a well
-    # calibrated model lie above its value: take off that bias.
+    # calibrated model lie above its value: subtract that bias.
     gaps = draws.get("calibration_error")
     if gaps is not None and len(gaps):
         draws["calibration_error"] = np.maximum(gaps + point["calibration_error"] - gaps.mean(), 0)

@@ -9,14 +9,19 @@ from mlops.contract.params import Section
 
 
 class Evaluate(Section):
-    """How precisely the holdout is measured."""
+    """How precisely the holdout is measured, and the project's own metrics.
+
+    `draws` are of the bootstrap; `importance_rows` and `importance_repeats` are of the
+    permutation importance; `metrics` are paths of modules.
+    """
 
     draws: int = Field(ge=20)
     importance_rows: int = Field(ge=100)
     importance_repeats: int = Field(ge=1)
+    metrics: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class Params(params.Params):
-    """What evaluate reads."""
+    """The parameters that evaluate reads."""
 
     evaluate: Evaluate

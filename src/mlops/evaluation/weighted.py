@@ -21,7 +21,7 @@ _SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 def scorer(
     task: Task, y: Array, prediction: Array, threshold: float | None
 ) -> Callable[[Array], Metrics]:
-    """Prepare the metrics of a task, as `metrics.score` names them, to be asked of row weights.
+    """Prepare the metrics of a task, named as in `metrics.score`, as a function of row weights.
 
     Raises ValueError as `checked` does, and for a binary task without a threshold.
     """
@@ -36,7 +36,7 @@ def scorer(
 
 
 def checked(task: Task, y: Array, prediction: Array) -> tuple[Array, Array]:
-    """Turn both into floats of double precision.
+    """Convert both to double precision.
 
     Raises ValueError for shapes that disagree, values that are not finite, labels out of range.
     """
@@ -44,8 +44,8 @@ def checked(task: Task, y: Array, prediction: Array) -> tuple[Array, Array]:
     dimensions = 2 if task == "multiclass" else 1
     if y.ndim != 1 or prediction.ndim != dimensions or len(y) != len(prediction) or not len(y):
         expected = "(n,) and (n, k)" if dimensions == 2 else "(n,) and (n,)"
-        found = f"{y.shape} and {prediction.shape}"
-        raise ValueError(f"y and prediction: shapes {found}, expected {expected} with n > 0")
+        shapes = f"{y.shape} and {prediction.shape}"
+        raise ValueError(f"y and prediction: shapes {shapes}, expected {expected} with n > 0")
     if not (np.isfinite(y).all() and np.isfinite(prediction).all()):
         raise ValueError("y and prediction: missing or infinite values, expected finite numbers")
     classes = {"binary": 2, "multiclass": prediction.shape[-1]}.get(task)
@@ -135,7 +135,7 @@ def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
 def _regression(y: Array, prediction: Array) -> Callable[[Array], Metrics]:
     error = prediction - y
     ranking = _Ranking.of(np.abs(error))
-    # Centred first: the variance is then a difference of numbers of its own size.
+    # Centred, since the difference of two large squares would lose the variance's digits.
     centred = y - y.mean()
     moments = np.abs(error), error**2, error, centred, centred**2
 
@@ -153,7 +153,7 @@ def _regression(y: Array, prediction: Array) -> Callable[[Array], Metrics]:
 
 
 def _means(rows: Sequence[Array], weights: Array) -> list[float]:
-    # Not a BLAS product: its rounding depends on the number of threads.
+    # Not a BLAS product, whose rounding depends on the number of threads.
     return [float((row * weights).sum() / weights.sum()) for row in rows]
 
 
@@ -178,11 +178,11 @@ def _roc_auc(positive: Array, negative: Array) -> float:
 
 
 def _average_precision(positive: Array, total: Array) -> float:
-    found, alarms = positive[::-1].cumsum(), total[::-1].cumsum()
-    if found[-1] in (0, alarms[-1]):
+    hits, alarms = positive[::-1].cumsum(), total[::-1].cumsum()
+    if hits[-1] in (0, alarms[-1]):
         return float("nan")
-    precision = np.divide(found, alarms, out=np.zeros_like(found), where=alarms > 0)
-    return float((positive[::-1] * precision).sum() / found[-1])
+    precision = np.divide(hits, alarms, out=np.zeros_like(hits), where=alarms > 0)
+    return float((positive[::-1] * precision).sum() / hits[-1])
 
 
 def _calibration_error(scores: Array, positive: Array, total: Array) -> float:
@@ -202,16 +202,16 @@ def equal_weight_bins(total: Array, bins: int) -> Array:
 
 
 def _macro_averages(confusion: Array) -> Metrics:
-    """Average over the classes met as label or prediction; what a class leaves undefined is 0."""
+    """Average over the classes that occur; a ratio that is undefined for a class counts as 0."""
     hits, labels, alarms = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    met = labels + alarms > 0
+    occurs = labels + alarms > 0
     ratios = {
         "precision": (hits, alarms),
         "recall": (hits, labels),
         "f1": (2 * hits, labels + alarms),
     }
     return {
-        name: float((part[met] / np.maximum(whole[met], np.finfo(float).tiny)).mean())
+        name: float((part[occurs] / np.maximum(whole[occurs], np.finfo(float).tiny)).mean())
         for name, (part, whole) in ratios.items()
     }
 

@@ -1,4 +1,4 @@
 """What a pull request and a merge do: gate, rules, release, promotion, rollback, reconcile.
 
-Imports the rooms up to `forge`. A new rule of the gate goes to `rules.py`.
+Imports the rooms up to `forge`. A new rule of the gate is a file in `rules/`.
 """

@@ -16,15 +16,17 @@ from typing import Any
 
 import yaml
 
-from mlops import deploy
 from mlops.base.errors import UserError
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE, dependencies
-from mlops.data import engine
+from mlops.data import engine, sources
 from mlops.deploy import manifest
+from mlops.evaluation import own_metrics
+from mlops.gitops import gate
 from mlops.pipeline import tracking
+from mlops.training import families
 
 TESTS = Path("tests")
 ROWS = 2000
@@ -42,6 +44,7 @@ def run(root: Path) -> Iterator[str]:
     yield f"{params.FILE}: valid"
     for environment in _environments(root):
         yield f"{manifest.path(environment)}: valid"
+    _check_names(settings)
     _check_pipeline(settings, root)
     yield f"{PIPELINE}: every stage is there, with its files"
     features, models = _declarations(settings)
@@ -57,8 +60,18 @@ def _environments(root: Path) -> list[str]:
     if not names:
         raise UserError(f"{manifest.FOLDER}: no manifest, expected one file for each environment")
     for name in names:
-        deploy.named(manifest.load(root, name).target)
+        manifest.load(root, name)
     return names
+
+
+def _check_names(settings: Any) -> None:
+    """Raise UserError for a source, family, metric or rule that can't be found."""
+    sources.reader(settings.data.source)
+    for name in settings.tune.families:
+        families.family(name)
+    own_metrics.load(settings.evaluate.metrics, "params.yaml: evaluate.metrics")
+    for name in settings.gate.rules:
+        gate.rule(name)
 
 
 def _check_pipeline(settings: Params, root: Path) -> None:

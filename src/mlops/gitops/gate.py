@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from mlops.base.errors import Refused, UserError
-from mlops.contract import bundle
+from mlops.contract import bundle, extensions
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
-from mlops.gitops import comparison, gate_inputs, pins, rules
+from mlops.gitops import comparison, gate_inputs, pin_history
+from mlops.gitops.comparison import Case
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params
 from mlops.gitops.verdict import Rule, Verdict
@@ -26,21 +28,24 @@ def run(params: Params, root: Path, base: str) -> Verdict:
 
 
 def judge(params: Params, root: Path, base: str) -> Verdict:
-    """Ask every rule. Whatever goes wrong on the way is a refusal, with its reason."""
-    candidate, champion, what = None, None, "pins"
+    """Apply every rule to the workspace's bundle. Any error on the way is a refusal."""
+    candidate, champion, subject = None, None, "pins"
     try:
-        moved = tuple(pins.rules(root, base, _digest(root)))
-        if pins.only(root, base):
-            return _of_pins(moved, git.commit(root, base))
-        what = "candidate"
+        pin_rules = tuple(pin_history.rules(root, base, _digest(root)))
+        if pin_history.only_pins_changed(root, base):
+            by = "not asked: only pins change"
+            return _verdict(git.commit(root, base), pin_rules, champion_by=by)
+        subject = "candidate"
         candidate = gate_inputs.candidate(params, root)
-        what = "champion"
+        subject = "champion"
         champion = gate_inputs.champion(candidate, root, base)
-        what = "scores"
-        return decide(params, candidate, champion, git.commit(root, base), moved)
+        subject = "scores"
+        return decide(params, candidate, champion, git.commit(root, base), pin_rules)
     except Exception as error:
+        failure = _failure(subject, "not usable", "usable", error)
         digest = candidate.digest if candidate else _digest(root)
-        return _unusable(what, error, digest, champion, base)
+        by = champion.by if champion else "not known"
+        return _verdict(base, (failure,), digest, champion=champion, champion_by=by)
 
 
 def decide(
@@ -48,38 +53,72 @@ def decide(
     candidate: Candidate,
     champion: Champion | None,
     base: str,
-    moved: tuple[Rule, ...] = (),
+    pin_rules: tuple[Rule, ...] = (),
 ) -> Verdict:
-    """The verdict on two that are scored, and on pins that were moved.
+    """The verdict on a scored candidate, and on pins that the branch moved.
 
     Raises ValueError for scores that are not numbers.
     """
-    case = comparison.case(params, candidate, champion)
-    asked = (*rules.asked(case), *moved)
+    case = comparison.compare(params, candidate, champion)
+    verdict = _verdict(
+        base,
+        (*_answers(case), *pin_rules),
+        candidate.digest,
+        candidate.evidence,
+        champion,
+        champion.by if champion else NO_CHAMPION,
+    )
+    return verdict.model_copy(update={"metrics": case.metrics, "slices": case.slices})
+
+
+def _verdict(
+    base: str,
+    rules: tuple[Rule, ...],
+    candidate: str = "",
+    evidence: str = "",
+    champion: Champion | None = None,
+    champion_by: str = "",
+) -> Verdict:
     return Verdict(
-        accepted=bool(asked) and all(rule.passed for rule in asked),
-        candidate=candidate.digest,
-        evidence=candidate.evidence,
+        accepted=all(rule.passed for rule in rules),
+        candidate=candidate,
+        evidence=evidence,
         champion=champion.digest if champion else None,
-        champion_by=champion.by if champion else NO_CHAMPION,
+        champion_by=champion_by,
         base=base,
-        rules=asked,
-        metrics=case.metrics,
-        slices=case.slices,
+        rules=rules,
     )
 
 
-def _of_pins(moved: tuple[Rule, ...], base: str) -> Verdict:
-    """The verdict on a branch that only moves pins: a promotion, or a way back."""
-    return Verdict(
-        accepted=all(rule.passed for rule in moved),
-        candidate="",
-        evidence="",
-        champion=None,
-        champion_by="not asked: only pins change",
-        base=base,
-        rules=moved,
-    )
+def _answers(case: Case) -> list[Rule]:
+    """The answers of the rules that `gate.rules` names, in order; no rule is no acceptance."""
+    if not case.params.gate.rules:
+        reason = "params.yaml: gate.rules: found [], expected at least one rule"
+        return [Rule(name="rules", found="none", limit="at least one", passed=False, why=reason)]
+    return [answer for name in case.params.gate.rules for answer in _answers_of(name, case)]
+
+
+def rule(name: str) -> ModuleType:
+    """The module of a rule: a built-in name, or a module's path. Raises UserError."""
+    return extensions.resolve("params.yaml: gate.rules", name, "mlops.gitops.rules", ("judge",))
+
+
+def _answers_of(name: str, case: Case) -> list[Rule]:
+    """One rule's answers; a rule that raises an error or answers nothing counts as failed."""
+    try:
+        answers = list(rule(name).judge(case))
+        if not answers:
+            raise UserError("it has judged nothing")
+        return answers
+    except Exception as error:
+        return [_failure(name, "an error", "an answer", error)]
+
+
+def _failure(name: str, found: str, limit: str, error: Exception) -> Rule:
+    reason = " ".join(str(error).split())
+    if not isinstance(error, UserError):
+        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return Rule(name=name, found=found, limit=limit, passed=False, why=reason)
 
 
 def _digest(root: Path) -> str:
@@ -87,22 +126,3 @@ def _digest(root: Path) -> str:
         return bundle.digest(root / BUNDLE)
     except OSError:
         return ""
-
-
-def _unusable(
-    what: str, error: Exception, digest: str, champion: Champion | None, base: str
-) -> Verdict:
-    """A refusal because one of the two, or its scores, can't be judged."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, UserError):
-        reason = f"{type(error).__name__}: {reason}"
-    rule = Rule(name=what, found="not usable", limit="usable", passed=False, why=reason)
-    return Verdict(
-        accepted=False,
-        candidate=digest,
-        evidence="",
-        champion=champion.digest if champion else None,
-        champion_by=champion.by if champion else "not known",
-        base=base,
-        rules=(rule,),
-    )

@@ -1,20 +1,20 @@
-"""The two that the gate compares, on the same frozen rows: the candidate and the champion."""
+"""The two models that the gate compares, scored on the candidate's frozen holdout."""
 
 from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, sha256
 from mlops.contract import bundle, dataset, project
+from mlops.contract.bundle import Array
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
-from mlops.deploy import manifest
-from mlops.forge import git
+from mlops.gitops import pin_history
 from mlops.gitops.params import Params
 from mlops.registry import store
 
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 PRODUCTION = "production"
 HOLDOUT = "holdout.parquet"
 # ONNX Runtime on another processor may differ in the last bits.
-SAME = 1e-5
-
-Array = np.ndarray[Any, np.dtype[Any]]
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The bundle in the workspace, scored again on the holdout that it names."""
+    """The bundle in the workspace, scored again on the holdout that it names; `size` in bytes."""
 
     digest: str
     evidence: str
@@ -49,7 +47,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Champion:
-    """What production pins, and what it says of the candidate's holdout; `by` says how."""
+    """What production pins, and its predictions for the candidate's holdout.
+
+    `by` says where the predictions come from: its bundle, or its evidence.
+    """
 
     digest: str
     card: bundle.Card
@@ -61,18 +62,18 @@ def candidate(params: Params, root: Path) -> Candidate:
     """Score the workspace's bundle.
 
     Raises UserError when the holdout is not the one it was made with, or when its evidence
-    speaks of other bytes.
+    is of another bundle.
     """
     scorer = bundle.Scorer(root / BUNDLE)
     path = root / FEATURES / dataset.HOLDOUT
-    found, expected = sha256(path), scorer.card.hashes["holdout"]
-    if found != expected:
-        raise UserError(f"{path}: found digest {found[:12]}, the bundle's holdout {expected[:12]}")
+    digest, expected = sha256(path), scorer.card.hashes["holdout"]
+    if digest != expected:
+        raise UserError(f"{path}: found digest {digest[:12]}, the bundle's holdout {expected[:12]}")
     spec, holdout = project.features(params.project), dataset.read(path)
     prediction = scorer.predict(dataset.inputs(holdout, spec))
-    said = _evidence(root / EVIDENCE / HOLDOUT, holdout, spec, scorer.card)
-    if not np.allclose(said, prediction, rtol=0, atol=SAME, equal_nan=True):
-        raise UserError(f"{root / EVIDENCE}: speaks of another bundle; `dvc repro evaluate`")
+    evidence = _evidence(root / EVIDENCE / HOLDOUT, holdout, spec, scorer.card)
+    if not np.allclose(evidence, prediction, rtol=0, atol=TOLERANCE, equal_nan=True):
+        raise UserError(f"{root / EVIDENCE}: is of another bundle; `dvc repro evaluate`")
     return Candidate(
         digest=bundle.digest(root / BUNDLE),
         evidence=folder_digest(root / EVIDENCE),
@@ -85,40 +86,37 @@ def candidate(params: Params, root: Path) -> Candidate:
     )
 
 
-def champion(challenger: Candidate, root: Path, base: str) -> Champion | None:
+def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     """What production pins at `base`, scored on the candidate's holdout; None when it pins nothing.
 
-    Raises UserError when it can't be had, is not what was pinned, has seen rows of the holdout,
-    or can speak of it neither itself nor by its evidence.
+    Raises UserError when it can't be fetched, is not what was pinned, has seen rows of the
+    holdout, or has predictions neither by itself nor in its evidence.
     """
-    text = git.show(root, base, manifest.path(PRODUCTION))
-    if text is None:
-        raise UserError(f"{manifest.path(PRODUCTION)}: not there at {base}")
-    pin = manifest.parse(text, f"{manifest.path(PRODUCTION)} at {base}").pin
+    pin = pin_history.manifest_at(root, base, PRODUCTION).pin
     if pin is None:
         return None
     folder = store.fetch(pin, root)
     card = bundle.read_card(folder / BUNDLE)
-    _require_comparable(card, challenger)
-    missing = [column.name for column in card.inputs if column.name not in challenger.holdout]
+    _require_comparable(card, candidate)
+    missing = [column.name for column in card.inputs if column.name not in candidate.holdout]
     if not missing:
         scorer = bundle.Scorer(folder / BUNDLE)
-        return Champion(pin.digest, card, scorer.predict(_inputs(card, challenger)), "its bundle")
-    if card.hashes["holdout"] != challenger.card.hashes["holdout"]:
+        return Champion(pin.digest, card, scorer.predict(_inputs(card, candidate)), "its bundle")
+    if card.hashes["holdout"] != candidate.card.hashes["holdout"]:
         raise UserError(
             f"it reads {', '.join(missing)}, which this branch no longer makes, and its evidence "
             "is of another holdout; keep the columns for one release, then remove them"
         )
     path = folder / EVIDENCE / HOLDOUT
-    said = _evidence(path, challenger.holdout, challenger.spec, card)
-    return Champion(pin.digest, card, said, "its evidence")
+    evidence = _evidence(path, candidate.holdout, candidate.spec, card)
+    return Champion(pin.digest, card, evidence, "its evidence")
 
 
-def _require_comparable(card: bundle.Card, challenger: Candidate) -> None:
-    found, expected = (f"{c.task} of {c.target} ({c.classes})" for c in (card, challenger.card))
-    if found != expected:
-        raise UserError(f"its task is {found}, the candidate's {expected}")
-    first = challenger.holdout[challenger.spec.day].dt.date.min()
+def _require_comparable(card: bundle.Card, candidate: Candidate) -> None:
+    its, expected = (f"{c.task} of {c.target} ({c.classes})" for c in (card, candidate.card))
+    if its != expected:
+        raise UserError(f"its task is {its}, the candidate's {expected}")
+    first = candidate.holdout[candidate.spec.day].dt.date.min()
     last = dt.date.fromisoformat(card.trained_on["until"])
     if last >= first:
         raise UserError(
@@ -127,12 +125,12 @@ def _require_comparable(card: bundle.Card, challenger: Candidate) -> None:
         )
 
 
-def _inputs(card: bundle.Card, challenger: Candidate) -> pd.DataFrame:
-    """The champion's own columns; a category of its that is a number now would be misread."""
-    frame = challenger.holdout[[column.name for column in card.inputs]]
-    words = dataset.categories(frame)
+def _inputs(card: bundle.Card, candidate: Candidate) -> pd.DataFrame:
+    """The champion's input columns; raises UserError for one whose type has changed since."""
+    frame = candidate.holdout[[column.name for column in card.inputs]]
+    categorical = dataset.categories(frame)
     for column in card.inputs:
-        if (column.type == "string") != (column.name in words):
+        if (column.type == "string") != (column.name in categorical):
             raise UserError(f"its column {column.name} is a {column.type}, here it is not")
     return frame
 
@@ -144,10 +142,10 @@ def _evidence(
     import pandas as pd
 
     if not path.exists():
-        raise UserError(f"{path}: not found, and with it what was said of the holdout")
+        raise UserError(f"{path}: not found; it has the predictions for the holdout")
     kept = pd.read_parquet(path)
     if not kept[spec.key].equals(holdout[spec.key]):
         raise UserError(f"{path}: its rows are not the holdout's")
     names = [name for name in kept if str(name).startswith("prediction")]
-    said: Array = kept[names].to_numpy(dtype=np.float64)
-    return said if card.task == "multiclass" else said[:, 0]
+    predictions: Array = kept[names].to_numpy(dtype=np.float64)
+    return predictions if card.task == "multiclass" else predictions[:, 0]

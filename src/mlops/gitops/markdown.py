@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlops.evaluation.metrics import ERRORS
 from mlops.gitops.verdict import Compared
 
 HALF = 14
@@ -26,32 +25,21 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def number(value: float | None) -> str:
-    """Four decimals; a dash for what is undefined."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def signed(value: float | None) -> str:
-    """Four decimals with the sign; a dash for what is undefined."""
-    return "–" if value is None else f"{value:+.4f}"
-
-
-def drawing(compared: Sequence[tuple[Compared, str]]) -> str:
+def drawing(compared: Sequence[Compared]) -> str:
     """Each difference with its interval on one scale per line; right of the bar is better."""
-    width = max(len(c.name) for c, _ in compared)
+    width = max(len(c.name) for c in compared)
     lines = [f"{'':<{width}} {'worse':<{HALF}} {'better':>{HALF}}"]
-    lines += [f"{c.name:<{width}} {_drawn(c, metric)}" for c, metric in compared]
+    lines += [f"{c.name:<{width}} {_interval(c)}" for c in compared]
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
-def _drawn(compared: Compared, metric: str) -> str:
-    if compared.difference is None or compared.low is None or compared.high is None:
+def _interval(compared: Compared) -> str:
+    if compared.difference is None or compared.worst is None or compared.best is None:
         return "undefined"
-    sign = -1 if metric in ERRORS else 1
-    ends = sorted((sign * compared.low, sign * compared.high))
-    scale = max(abs(ends[0]), abs(ends[1]), 1e-12)
+    difference = -compared.difference if compared.less_is_better else compared.difference
+    scale = max(abs(compared.worst), abs(compared.best), 1e-12)
     low, high, middle = (
-        HALF + round(x / scale * HALF) for x in (*ends, sign * compared.difference)
+        HALF + round(x / scale * HALF) for x in (compared.worst, compared.best, difference)
     )
     cells = [" "] * (2 * HALF + 1)
     cells[low : high + 1] = "─" * (high - low + 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mlops.contract import params
 from mlops.contract.params import Section
+from mlops.evaluation import params
+
+RULES = ("limits", "champion", "slices", "latency", "size")
 
 
 class Gate(Section):
     """What a candidate must reach. `limits` are least values, or most where less is better."""
 
+    rules: tuple[str, ...] = Field(default=RULES, strict=False)
     limits: dict[str, float]
     margin: float = Field(ge=0)
     slice_rows: int = Field(ge=30)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from mlops.base import documents
 from mlops.base.errors import UserError
-from mlops.base.files import read_json
 from mlops.contract import bundle
+from mlops.contract.bundle import Card
 from mlops.contract.params import FILE as PARAMETERS
-from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.deploy import manifest
-from mlops.evaluation.metrics import ERRORS, main_metric
+from mlops.contract.paths import BUNDLE
+from mlops.evaluation.metrics import main_metric
 from mlops.forge import forge, git
-from mlops.gitops import verdict
+from mlops.gitops import pin_history, verdict
 from mlops.gitops.gate_inputs import PRODUCTION
-from mlops.gitops.markdown import Row, drawing, folded, number, signed, table
-from mlops.gitops.verdict import Compared, Verdict
+from mlops.gitops.markdown import Row, drawing, folded, table
+from mlops.gitops.verdict import Compared, Verdict, number, signed
 from mlops.registry import store
 
-FILE = "report.md"
+FILE = verdict.FOLDER / "report.md"
 KEY = "verdict"
 SLICES = 6
 COMMITS = 10
@@ -36,13 +34,13 @@ ADVICE = {
 
 def run(root: Path) -> Path:
     """Write the comment beside the verdict that it shows; its path."""
-    path = root / verdict.FOLDER / FILE
+    path = root / FILE
     path.write_text(render(verdict.load(root), root), encoding="utf-8")
     return path
 
 
 def post(file: Path, head: str | None) -> str:
-    """Upsert the comment on the pull request of `head`, or of this CI run; where it is.
+    """Create or update the comment on the pull request of `head`, or of this CI run; its URL.
 
     Raises UserError when there is no such file, or no open pull request.
     """
@@ -50,127 +48,120 @@ def post(file: Path, head: str | None) -> str:
         body = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(f"{file}: not found; `mlops report` writes it") from None
-    place = forge.here()
-    number = place.number(head)
-    if number is None and isinstance(place, forge.DryRun):
+    client = forge.here()
+    pull_request = client.number(head)
+    if pull_request is None and isinstance(client, forge.DryRun):
         return f"no forge here; the comment is {file}"
-    if number is None:
+    if pull_request is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
-    return place.comment(number, body, KEY)
+    return client.comment(pull_request, body, KEY)
 
 
 def mark(commit: str, state: forge.State) -> None:
-    """Say on a commit what the gate said, for rules that ask for it before a merge."""
-    words = {"success": "accepted", "failure": "refused, or not judged"}
-    forge.here().status(commit, state, forge.GATE, words.get(state, state))
+    """Set the gate's status of a commit, for rules that require it before a merge."""
+    text = "accepted" if state == "success" else "refused, or not judged"
+    forge.here().status(commit, state, forge.GATE, text)
 
 
-def render(said: Verdict, root: Path) -> str:
+def render(judged: Verdict, root: Path) -> str:
     """The comment's Markdown."""
-    card = _card(root)
-    parts = [
-        _head(said),
-        _rules(said),
-        _metrics(said, card),
-        _slices(said, card),
-        _changes(said, card, root),
-        _repeat(said, root),
-    ]
+    card = _card(root / BUNDLE)
+    parts = [_head(judged), _rules(judged), _metrics(judged, card), _slices(judged, card)]
+    if card:
+        parts.append(_changes(judged, card, root))
+    parts.append(_repeat(judged, root))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _card(root: Path) -> bundle.Card | None:
+def _card(folder: Path) -> Card | None:
     try:
-        return bundle.read_card(root / BUNDLE)
+        return bundle.read_card(folder)
     except (UserError, OSError):
         return None
 
 
-def _head(said: Verdict) -> str:
-    mark = "✅ Accepted" if said.accepted else "❌ Refused"
-    lines = [f"## {mark}: bundle `{said.candidate[:12] or 'none'}`", ""]
-    against = (
-        f"`{said.champion[:12]}`, scored by {said.champion_by}"
-        if said.champion
-        else said.champion_by
-    )
-    lines.append(f"Champion in production: {against}.")
-    for rule in said.refusals:
-        advice = ADVICE.get(rule.name, "")
-        reason = f"- **{rule.name}**: {rule.why} (found {rule.found}, limit {rule.limit}). {advice}"
-        lines.append(reason.rstrip())
+def _head(judged: Verdict) -> str:
+    mark = "✅ Accepted" if judged.accepted else "❌ Refused"
+    champion = judged.champion_by
+    if judged.champion:
+        champion = f"`{judged.champion[:12]}`, scored by {judged.champion_by}"
+    lines = [
+        f"## {mark}: bundle `{judged.candidate[:12] or 'none'}`",
+        "",
+        f"Champion in production: {champion}.",
+    ]
+    for rule in judged.refusals:
+        reason = f"- **{rule.name}**: {rule.why} (found {rule.found}, limit {rule.limit})."
+        lines.append(f"{reason} {ADVICE.get(rule.name, '')}".rstrip())
     return "\n".join(lines)
 
 
-def _rules(said: Verdict) -> str:
-    rows = [(r.mark, r.name, r.found, r.limit) for r in said.rules]
-    return folded(f"{len(said.rules)} rules", table(("", "rule", "found", "limit"), rows))
+def _rules(judged: Verdict) -> str:
+    rows = [(rule.mark, rule.name, rule.found, rule.limit) for rule in judged.rules]
+    return folded(f"{len(rows)} rules", table(("", "rule", "found", "limit"), rows))
 
 
-def _metrics(said: Verdict, card: bundle.Card | None) -> str:
-    if not said.metrics:
+def _metrics(judged: Verdict, card: Card | None) -> str:
+    if not judged.metrics:
         return ""
-    if said.champion is None:
-        rows: list[Row] = [(m.name, number(m.candidate)) for m in said.metrics]
-        return "### Holdout\n\n" + table(("metric", "candidate"), rows)
+    if judged.champion is None:
+        values: list[Row] = [(m.name, number(m.candidate)) for m in judged.metrics]
+        return "### Holdout\n\n" + table(("metric", "candidate"), values)
     main = main_metric(card.task)[0] if card else ""
-    ordered = sorted(said.metrics, key=lambda m: m.name != main)
-    rows = [_compared_row(m) for m in ordered]
+    ordered = sorted(judged.metrics, key=lambda m: m.name != main)
+    rows = [(m.name, *_compared(m)) for m in ordered]
     head = ("metric", "candidate", "champion", "difference", "95 % interval")
     title = f"### Candidate and champion on {ordered[0].rows:,} rows of the holdout"
-    return f"{title}\n\n{table(head, rows)}\n\n{drawing([(m, m.name) for m in ordered])}"
+    return f"{title}\n\n{table(head, rows)}\n\n{drawing(ordered)}"
 
 
-def _compared_row(m: Compared) -> Row:
-    bounds = f"{signed(m.low)} to {signed(m.high)}"
-    return (m.name, number(m.candidate), number(m.champion), signed(m.difference), bounds)
+def _compared(metric: Compared) -> Row:
+    bounds = f"{signed(metric.low)} to {signed(metric.high)}"
+    return number(metric.candidate), number(metric.champion), signed(metric.difference), bounds
 
 
-def _slices(said: Verdict, card: bundle.Card | None) -> str:
-    if card is None or not said.slices:
+def _slices(judged: Verdict, card: Card | None) -> str:
+    if card is None or not judged.slices:
         return ""
     name, _ = main_metric(card.task)
-    if said.champion is None:
-        worst = sorted(said.slices, key=lambda s: _worse(s.candidate, name))[:SLICES]
+    if judged.champion is None:
+        worst = sorted(judged.slices, key=_badness)[:SLICES]
         weak = [(s.name, f"{s.rows:,}", number(s.candidate)) for s in worst]
         return f"### Weakest slices\n\n{table(('slice', 'rows', name), weak)}"
-    moved = sorted(said.slices, key=lambda s: -abs(s.difference or 0.0))[:SLICES]
-    rows = [(s.name, f"{s.rows:,}", *_compared_row(s)[1:]) for s in moved]
+    moved = sorted(judged.slices, key=lambda s: -abs(s.difference or 0.0))[:SLICES]
+    rows = [(s.name, f"{s.rows:,}", *_compared(s)) for s in moved]
     head = ("slice", "rows", "candidate", "champion", "difference", "95 % interval")
-    drawn = drawing([(s, name) for s in moved])
-    return f"### Slices that moved most ({name})\n\n{table(head, rows)}\n\n{drawn}"
+    return f"### Slices that moved most ({name})\n\n{table(head, rows)}\n\n{drawing(moved)}"
 
 
-def _worse(value: float | None, metric: str) -> float:
-    """A sorting key that puts the worst first."""
-    if value is None:
+def _badness(metric: Compared) -> float:
+    """A sorting key that puts the worst first, undefined ones last."""
+    if metric.candidate is None:
         return float("inf")
-    return -value if metric in ERRORS else value
+    return -metric.candidate if metric.less_is_better else metric.candidate
 
 
-def _changes(said: Verdict, card: bundle.Card | None, root: Path) -> str:
-    if card is None:
-        return ""
-    since = _since(said, root)
-    rows = [*_parameters(since, root), *_model(said, card, root)]
-    commits = _commits(since, root)
+def _changes(judged: Verdict, card: Card, root: Path) -> str:
+    since = _since(judged, root)
+    rows = [*_parameters(since, root), *_model(judged, card, root)]
     parts = ["### What changed", table(("what", "production", "this branch"), rows)]
+    commits = _commits(since, root)
     if commits:
         parts.append(folded(f"{len(commits)} commits", "\n".join(commits)))
     return "\n\n".join(parts)
 
 
-def _since(said: Verdict, root: Path) -> str:
+def _since(judged: Verdict, root: Path) -> str:
     """The commit that made the champion, where it is known here; else the base."""
-    text = git.show(root, said.base, manifest.path(PRODUCTION)) if said.champion else None
-    pin = manifest.parse(text, "production").pin if text else None
-    return pin.commit if pin and git.exists(root, pin.commit) else said.base
+    pin = pin_history.pin_at(root, judged.base, PRODUCTION) if judged.champion else None
+    return pin.commit if pin and git.exists(root, pin.commit) else judged.base
 
 
-def _parameters(base: str, root: Path) -> list[Row]:
+def _parameters(since: str, root: Path) -> list[Row]:
     """The keys of params.yaml whose values differ from what they were."""
-    before = _leaves(yaml.safe_load(git.show(root, base, PARAMETERS) or "{}") or {})
-    after = _leaves(yaml.safe_load((root / PARAMETERS).read_text()))
+    earlier = git.show(root, since, PARAMETERS)
+    before = _leaves(documents.parse(earlier, str(PARAMETERS))) if earlier else {}
+    after = _leaves(documents.read(root / PARAMETERS, "the pipeline's parameters"))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [(f"`{key}`", str(before.get(key, "-")), str(after.get(key, "-"))) for key in keys]
 
@@ -178,62 +169,48 @@ def _parameters(base: str, root: Path) -> list[Row]:
 def _leaves(content: object, path: str = "") -> dict[str, object]:
     if not isinstance(content, dict):
         return {path: content}
-    parts = [
-        _leaves(value, f"{path}.{key}" if path else str(key)) for key, value in content.items()
-    ]
-    return {name: value for part in parts for name, value in part.items()}
+    leaves: dict[str, object] = {}
+    for key, value in content.items():
+        leaves |= _leaves(value, f"{path}.{key}" if path else str(key))
+    return leaves
 
 
-def _model(said: Verdict, card: bundle.Card, root: Path) -> list[Row]:
-    """Family, rows, days and features of both bundles, where they differ."""
-    champion = _champion(said, root)
-    ours, theirs = _described(card), _described(champion) if champion else {}
-    rows: list[Row] = [
-        (key, theirs.get(key, "-"), ours[key]) for key in ours if theirs.get(key) != ours[key]
-    ]
+def _model(judged: Verdict, card: Card, root: Path) -> list[Row]:
+    """Family, rows, days, hashes and features of both bundles, where they differ."""
+    # The gate has fetched it.
+    champion = _card(root / store.STORE / judged.champion / BUNDLE) if judged.champion else None
+    ours, theirs = _facts(card), _facts(champion) if champion else {}
+    rows: list[Row] = [(k, theirs.get(k, "-"), ours[k]) for k in ours if theirs.get(k) != ours[k]]
     if champion:
-        mine, its = ({column.name for column in c.inputs} for c in (card, champion))
-        rows += [("features added", "", ", ".join(sorted(mine - its)))] if mine - its else []
-        rows += [("features removed", ", ".join(sorted(its - mine)), "")] if its - mine else []
+        new, old = ({column.name for column in c.inputs} for c in (card, champion))
+        rows += [("features added", "", ", ".join(sorted(new - old)))] if new - old else []
+        rows += [("features removed", ", ".join(sorted(old - new)), "")] if old - new else []
     return rows
 
 
-def _champion(said: Verdict, root: Path) -> bundle.Card | None:
-    """The champion's card, which the gate has fetched."""
-    if said.champion is None:
-        return None
-    try:
-        return bundle.read_card(root / store.STORE / said.champion / BUNDLE)
-    except (UserError, OSError):
-        return None
-
-
-def _described(card: bundle.Card) -> dict[str, str]:
+def _facts(card: Card) -> dict[str, str]:
     days = card.trained_on
     return {
         "family": card.family,
         "training rows": f"{days['rows']:,}",
         "training days": f"{days['since']} to {days['until']}",
         "features": str(len(card.inputs)),
-        "code": card.hashes["code"][:12],
-        "data": card.hashes["data"][:12],
-        "holdout": card.hashes["holdout"][:12],
+        **{name: card.hashes[name][:12] for name in ("code", "data", "holdout")},
     }
 
 
-def _commits(base: str, root: Path) -> list[str]:
+def _commits(since: str, root: Path) -> list[str]:
     try:
-        log = git.git(root, "log", f"--max-count={COMMITS}", "--format=- %h %s", f"{base}..HEAD")
+        log = git.git(root, "log", f"--max-count={COMMITS}", "--format=- %h %s", f"{since}..HEAD")
     except git.GitError:
         return []
     return log.splitlines()
 
 
-def _repeat(said: Verdict, root: Path) -> str:
+def _repeat(judged: Verdict, root: Path) -> str:
     commit = git.commit(root, "HEAD")[:12]
-    metrics = read_json(root / EVIDENCE / "result.json") if (root / EVIDENCE).exists() else {}
-    rows = f" The holdout has {metrics['rows']:,} rows." if "rows" in metrics else ""
+    command = f"git checkout {commit} && make retrain && mlops gate --base {judged.base[:12]}"
     return (
-        f"Repeat it: `git checkout {commit} && make retrain && mlops gate --base {said.base[:12]} "
-        f"&& mlops report`.{rows} The whole evaluation is `report.html` in this run's artifacts."
+        f"Repeat it: `{command} && mlops report`. "
+        "The whole evaluation is `report.html` in this run's artifacts."
     )

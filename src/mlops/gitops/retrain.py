@@ -1,7 +1,7 @@
 """Retrain: move `data.until` forward on a branch, train there, judge, and propose what is good.
 
-All of it happens in a working tree of its own, at main's tip and with main's code: whoever asks,
-a person in the middle of something else or a schedule, finds nothing of theirs changed.
+All of it happens in a working tree of its own, at main's tip and with main's code: nothing that a
+person has checked out or changed is touched.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from mlops.base import documents
 from mlops.base.errors import REFUSED, Refused, UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle
@@ -24,13 +25,12 @@ from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.forge import git
 from mlops.forge.forge import Forge
 from mlops.gitops import proposal, report, verdict
-from mlops.gitops.pin import LOCK
+from mlops.gitops.pin_history import LOCK
 from mlops.gitops.proposal import Proposal
 from mlops.gitops.verdict import Verdict
-from mlops.gitops.worktree import MLOPS, Ended, Worktree, worktree
+from mlops.gitops.worktree import MLOPS, CommandFailed, Worktree, worktree
 
 BRANCH = "retrain/data"
-NAME = "retrain"
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,22 @@ class Attempt:
     @property
     def proposal(self) -> Proposal:
         """What would be proposed, as far as the tree has it."""
-        folder = self.tree.path
-        page = folder / verdict.FOLDER / report.FILE
+        page = self.tree.path / report.FILE
         return Proposal(
             branch=BRANCH,
             parent=self.tree.commit,
-            files={name: (folder / name).read_bytes() for name in (PARAMETERS, LOCK)},
+            files={name: (self.tree.path / name).read_bytes() for name in (PARAMETERS, LOCK)},
             title=f"Retrain on data until {self.until}",
             why=f"Why: {self.because}.",
             report=page.read_text(encoding="utf-8") if page.exists() else "",
-            surpassed_by=lambda there: _until(self.root, there) > self.until,
+            surpassed_by=lambda commit: _until(self.root, commit) > self.until,
         )
 
 
 def run(root: Path, until: dt.date | None, because: str, forge: Forge) -> str:
-    """Retrain on data until a day, the newest that the source has; what came of it, in a line.
+    """Retrain on data until a day, or the source's newest; the outcome in a line.
 
-    Raises Refused when the gate says no: nothing is proposed then. Raises UserError when the
+    Raises Refused when the gate refuses: nothing is proposed then. Raises UserError when the
     training, a store, the push or the forge fails: the next run goes on where this one ended.
     """
     with begun(root, until, because) as attempt:
@@ -75,12 +74,11 @@ def run(root: Path, until: dt.date | None, because: str, forge: Forge) -> str:
 @contextmanager
 def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt | str]:
     """A retraining with its parameters set; or a line where main has those days already."""
-    with worktree(root, NAME) as tree:
-        known = _until(root, tree.commit)
-        day = until or newest(tree)
-        if day <= known:
+    with worktree(root, "retrain") as tree:
+        current, day = _until(root, tree.commit), until or newest(tree)
+        if day <= current:
             source = "asked for" if until else "the source has"
-            yield f"nothing newer: main has data until {known}, {source} {day}"
+            yield f"nothing newer: main has data until {current}, {source} {day}"
             return
         file = tree.path / PARAMETERS
         file.write_text(with_until(file.read_text(), day))
@@ -89,17 +87,17 @@ def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt |
 
 def newest(tree: Worktree) -> dt.date:
     """The newest complete day of the source that the tree's parameters name."""
-    return dt.date.fromisoformat(tree.said("newest day", "-m", "mlops.data.sources.days"))
+    return dt.date.fromisoformat(tree.read("newest day", "-m", "mlops.data.newest_day"))
 
 
 def train(attempt: Attempt) -> None:
     """The training flow up to the evidence, then everything to DVC's remote where there is one."""
-    attempt.tree.watched("training", "-m", "flows", "training", "--no-register")
-    attempt.tree.said("publish", *MLOPS, "publish")
+    attempt.tree.show("training", "-m", "flows", "training", "--no-register")
+    attempt.tree.read("publish", *MLOPS, "publish")
 
 
 def judge(attempt: Attempt) -> Verdict:
-    """Ask the gate, and write the report that the pull request will show; raises Refused."""
+    """Run the gate, and write the report that the pull request will show; raises Refused."""
     tree, made = attempt.tree, proposal.commit(attempt.root, attempt.proposal)
     # The report says which commit to check out to repeat it.
     git.git(tree.path, "checkout", "--quiet", "--force", "--detach", made)
@@ -107,15 +105,15 @@ def judge(attempt: Attempt) -> Verdict:
         # Whatever happens to the gate, an older verdict must not be taken for its own.
         shutil.rmtree(tree.path / verdict.FOLDER, ignore_errors=True)
         try:
-            tree.said("gate", *MLOPS, "gate", "--base", tree.commit)
-        except Ended as ended:
-            if ended.exit_code != REFUSED:
+            tree.read("gate", *MLOPS, "gate", "--base", tree.commit)
+        except CommandFailed as failed:
+            if failed.exit_code != REFUSED:
                 raise
-    tree.said("report", *MLOPS, "report")
-    said = verdict.load(tree.path)
-    if not said.accepted:
-        raise Refused(f"data until {attempt.until}: {said.line}")
-    return said
+    tree.read("report", *MLOPS, "report")
+    result = verdict.load(tree.path)
+    if not result.accepted:
+        raise Refused(f"data until {attempt.until}: {result.line}")
+    return result
 
 
 def propose(attempt: Attempt, forge: Forge) -> str:
@@ -126,31 +124,31 @@ def propose(attempt: Attempt, forge: Forge) -> str:
 
 def with_until(text: str, day: dt.date) -> str:
     """The text of `params.yaml` with another `data.until`; every other byte stays."""
-    value: Any = yaml.compose(text)
+    node: Any = yaml.compose(text)
     for name in ("data", "until"):
-        pairs = value.value if isinstance(value, yaml.MappingNode) else []
-        found = [inner for key, inner in pairs if key.value == name]
-        if not found:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        values = [value for key, value in pairs if key.value == name]
+        if not values:
             raise UserError(f"{PARAMETERS}: data.until: missing; expected a value")
-        value = found[0]
-    return f'{text[: value.start_mark.index]}"{day}"{text[value.end_mark.index :]}'
+        node = values[0]
+    return f'{text[: node.start_mark.index]}"{day}"{text[node.end_mark.index :]}'
 
 
 def _is_judged(attempt: Attempt) -> bool:
     """Whether the gate has accepted these very bytes on this very base, before a push failed."""
     folder = attempt.tree.path
     try:
-        said = verdict.load(folder)
+        last = verdict.load(folder)
     except UserError:
         return False
-    here = (bundle.digest(folder / BUNDLE), folder_digest(folder / EVIDENCE), attempt.tree.commit)
-    return said.accepted and (said.candidate, said.evidence, said.base) == here
+    state = (bundle.digest(folder / BUNDLE), folder_digest(folder / EVIDENCE), attempt.tree.commit)
+    return last.accepted and (last.candidate, last.evidence, last.base) == state
 
 
 def _until(root: Path, commit: str) -> dt.date:
-    """The last day known at a commit; none at all where it can't be read."""
+    """The last day of the data at a commit; the earliest date where it can't be read."""
     try:
         text = git.show(root, commit, PARAMETERS) or ""
-        return dt.date.fromisoformat(yaml.safe_load(text)["data"]["until"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError):
+        return dt.date.fromisoformat(documents.parse(text, str(PARAMETERS))["data"]["until"])
+    except (UserError, KeyError, TypeError, ValueError):
         return dt.date.min

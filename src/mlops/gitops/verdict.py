@@ -1,4 +1,4 @@
-"""The gate's verdict: what was asked, what was found, and why it was refused, as files."""
+"""The gate's verdict as a file: each rule with the value found, its limit, and the reason."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mlops.base.documents import explain
 from mlops.base.errors import UserError
 from mlops.base.files import read_json, whole_folder, write_json
 
 FOLDER = Path("verdict")
-FILE = "verdict.json"
-PAGE = "verdict.md"
+FILE = FOLDER / "verdict.json"
 
 
 class Record(BaseModel):
-    """A frozen record that knows no other keys than its own."""
+    """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Rule(Record):
-    """One rule: what was found, what was allowed; `why` says what it means when it failed."""
+    """One rule's answer; `why` says what a failure means."""
 
     name: str
     found: str
@@ -31,12 +31,16 @@ class Rule(Record):
 
     @property
     def mark(self) -> str:
-        """The sign that a reader looks for."""
+        """A check mark or a cross."""
         return "✅" if self.passed else "❌"
 
 
 class Compared(Record):
-    """One metric of both models on the same rows; `low` and `high` bound the difference."""
+    """One metric of both models on the same rows.
+
+    `difference` is candidate less champion, `low` and `high` bound its 95 % interval; None is
+    undefined, or no champion.
+    """
 
     name: str
     rows: int
@@ -45,10 +49,28 @@ class Compared(Record):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    less_is_better: bool = False
+
+    @property
+    def worst(self) -> float | None:
+        """The interval's end that is worst for the candidate; negative where that is worse."""
+        bound = self.high if self.less_is_better else self.low
+        return -bound if self.less_is_better and bound is not None else bound
+
+    @property
+    def best(self) -> float | None:
+        """The interval's end that is best for the candidate; negative where that is worse."""
+        bound = self.low if self.less_is_better else self.high
+        return -bound if self.less_is_better and bound is not None else bound
+
+    @property
+    def change(self) -> str:
+        """The difference with its interval."""
+        return f"{signed(self.difference)} ({signed(self.low)} to {signed(self.high)})"
 
 
 class Verdict(Record):
-    """What the gate says of one candidate; digests in hex, `champion` None at a first release."""
+    """The gate's decision on one candidate; digests in hex, `champion` None at a first release."""
 
     accepted: bool
     candidate: str
@@ -69,35 +91,59 @@ class Verdict(Record):
     def line(self) -> str:
         """The verdict in a line."""
         champion = self.champion[:12] if self.champion else self.champion_by
-        about = f"{self.candidate[:12] or 'no bundle'}, champion {champion}"
+        subject = f"{self.candidate[:12] or 'no bundle'}, champion {champion}"
         if self.accepted:
-            return f"accepted: {about}, {len(self.rules)} rules"
+            return f"accepted: {subject}, {len(self.rules)} rules"
         reasons = "; ".join(f"{rule.name}: {rule.why or rule.found}" for rule in self.refusals)
-        return f"refused: {about}: {reasons}"
+        return f"refused: {subject}: {reasons}"
 
     def save(self, root: Path) -> None:
-        """Write the verdict as JSON and as Markdown; an earlier one goes, its report too."""
+        """Write the verdict; an earlier one is removed with its report."""
         with whole_folder(root / FOLDER) as folder:
-            write_json(folder / FILE, self.model_dump(mode="json"))
-            (folder / PAGE).write_text(self.page)
-
-    @property
-    def page(self) -> str:
-        """The verdict in Markdown: each rule with what was found, the limit, and why."""
-        rows = [
-            f"| {rule.mark} | {rule.name} | {rule.found} | {rule.limit} | {rule.why} |"
-            for rule in self.rules
-        ]
-        head = ["| | rule | found | limit | why |", "| --- | --- | --- | --- | --- |"]
-        return "\n".join([f"**{self.line.split(':')[0].capitalize()}**", "", *head, *rows, ""])
+            write_json(folder / FILE.name, self.model_dump(mode="json"))
 
 
 def load(root: Path) -> Verdict:
-    """The last verdict. Raises UserError when the gate has not run."""
-    path = root / FOLDER / FILE
+    """The last verdict. Raises UserError when the gate has not run, or its file is damaged."""
+    path = root / FILE
     try:
         return Verdict.model_validate(read_json(path))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `mlops gate` writes it") from None
-    except (ValueError, ValidationError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Verdict)}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+
+
+def number(value: float | None) -> str:
+    """Four decimals; a dash for what is undefined."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """Four decimals with the sign; a dash for what is undefined."""
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def limit_rule(name: str, value: float | None, limit: float, less_is_better: bool) -> Rule:
+    """Whether a metric reaches its limit; an undefined one does not."""
+    passed = value is not None and (value <= limit if less_is_better else value >= limit)
+    return Rule(
+        name=name,
+        found="undefined" if value is None else f"{value:.4f}",
+        limit=f"at {'most' if less_is_better else 'least'} {limit:g}",
+        passed=passed,
+        why="" if passed else f"{'above' if less_is_better else 'below'} the limit of params.yaml",
+    )
+
+
+def most_rule(name: str, value: float, limit: float, unit: str) -> Rule:
+    """Whether a measured quantity is at most its limit."""
+    return Rule(
+        name=name,
+        found=f"{value:.2f} {unit}",
+        limit=f"at most {limit:g} {unit}",
+        passed=value <= limit,
+        why="" if value <= limit else "above the limit of params.yaml",
+    )

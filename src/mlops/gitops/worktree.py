@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops.base import processes
 from mlops.base.errors import UserError
+from mlops.base.files import alone
 from mlops.forge import git
 from mlops.pipeline import tracking
 
 MLOPS = ("-c", "from mlops.cli import main; main()")
 
 
-class Ended(UserError):
-    """A command in the tree did not end well; ends this one with the same exit code."""
+class CommandFailed(UserError):
+    """A command in the tree failed; this one ends with the same exit code."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -29,40 +29,31 @@ class Ended(UserError):
 
 @dataclass(frozen=True)
 class Worktree:
-    """A tree at `path`, on `commit`; its commands hold the file `lock` open while they run."""
+    """A tree at `path`, on `commit`; its commands inherit the open file `lock`."""
 
     path: Path
     commit: str
     lock: int
 
-    def watched(self, what: str, *words: str) -> None:
-        """Run Python on the tree's own code, its output on this screen; raises Ended."""
-        self._require(what, self._run(words, capture=False), "see the lines above")
+    def show(self, name: str, *arguments: str) -> None:
+        """Run Python on the tree's own code, its output on this screen; raises CommandFailed."""
+        self._run(name, arguments, capture_output=False)
 
-    def said(self, what: str, *words: str) -> str:
-        """What Python printed, run on the tree's own code; raises Ended with its last line."""
-        done = self._run(words, capture=True)
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        self._require(what, done, lines[-1].removeprefix("error: "))
-        return done.stdout.strip()
+    def read(self, name: str, *arguments: str) -> str:
+        """What Python printed, run on the tree's own code; raises CommandFailed."""
+        return self._run(name, arguments, capture_output=True).strip()
 
-    def _run(self, words: Sequence[str], capture: bool) -> subprocess.CompletedProcess[str]:
+    def _run(self, name: str, arguments: tuple[str, ...], capture_output: bool) -> str:
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=self.path,
-            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
-            stdin=subprocess.DEVNULL,
-            capture_output=capture,
-            text=True,
-            check=False,
-            pass_fds=(self.lock,),
-        )
-
-    def _require(self, what: str, done: subprocess.CompletedProcess[str], reason: str) -> None:
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        if code:
-            raise Ended(f"{what}: {reason}", code)
+        # While it runs, nobody else may use the tree, even when this process is killed.
+        try:
+            return processes.run(
+                [sys.executable, *arguments], name, cwd=self.path, capture_output=capture_output,
+                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, pass_fds=(self.lock,),
+            )  # fmt: skip
+        except processes.CommandFailed as error:
+            code = error.code if error.code > 0 else 128 - error.code
+            raise CommandFailed(str(error), code) from None
 
 
 @contextmanager
@@ -70,27 +61,23 @@ def worktree(root: Path, name: str) -> Iterator[Worktree]:
     """A tree at main's tip, with this repository's DVC cache, remotes and tracking store.
 
     Of two that ask for one name, one waits for the other, and for what a killed one left running.
-    What lies in the tree from an earlier time stays there, unless Git tracks it. Raises UserError
-    for a folder that is no DVC repository.
+    Files from an earlier time stay in the tree, unless Git tracks them. Raises UserError for a
+    folder that is no DVC repository.
     """
     folder = root.resolve() / ".run" / name
     folder.mkdir(parents=True, exist_ok=True)
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
+    with alone(folder) as lock:
         # Main may have moved while another was waited for.
         tree, commit = folder / "tree", git.tip(root)
         _check_out(root, tree, commit)
         _share(root, tree)
-        yield Worktree(tree, commit, place)
-    finally:
-        os.close(place)
+        yield Worktree(tree, commit, lock)
 
 
 def _check_out(root: Path, tree: Path, commit: str) -> None:
-    """Let the tree be at the commit; one that is not whole is made anew."""
+    """Check the commit out in the tree; make the tree anew when it is damaged."""
     try:
-        # Where it is none, Git would take the one around it for it.
+        # In a folder without its own `.git`, Git would change the repository around it.
         if not (tree / ".git").is_file():
             raise git.GitError(f"{tree}: no working tree")
         git.git(tree, "checkout", "--quiet", "--force", "--detach", commit)
@@ -101,19 +88,19 @@ def _check_out(root: Path, tree: Path, commit: str) -> None:
 
 
 def _share(root: Path, tree: Path) -> None:
-    """Let DVC and MLflow find in the tree what they find here."""
+    """Let DVC and MLflow use in the tree what they use here."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
     try:
         with (
-            Repo(str(root)) as ours,
-            Repo(str(tree)) as its,
-            its.config.edit("local") as config,
+            Repo(str(root)) as here,
+            Repo(str(tree)) as there,
+            there.config.edit("local") as config,
         ):
             config.clear()
-            config.update(ours.config.load_one("local"))
-            config["cache"]["dir"] = ours.cache.local_cache_dir
+            config.update(here.config.load_one("local"))
+            config["cache"]["dir"] = here.cache.local_cache_dir
     except NotDvcRepoError as error:
         raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
     store = root.resolve() / tracking.EMBEDDED

@@ -1,7 +1,7 @@
-"""A column cut into bins by its reference: where it lies, whatever the window holds.
+"""Bins of a column, cut where its reference lies.
 
-Numbers are cut at the reference's tenths, so that one far value does not empty the others' bins;
-words are the reference's most frequent, and all others together.
+Numeric columns are cut at the reference's deciles, so that one extreme value does not empty the
+other bins; categorical ones into the reference's most frequent values, and all others together.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BINS = 10
-# A value that so many reference rows share is a bin of its own.
-ATOM = 0.05
-# A word that fewer reference rows share is among the others.
-SELDOM = 0.01
+# A number that at least this share of the reference has is a bin of its own.
+SPIKE = 0.05
+# A category that a smaller share of the reference has is among the others.
+RARE = 0.01
 OTHERS = "others"
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Bins of one column; an edge belongs to the bin on its left, a word to that of its place."""
+class Bins:
+    """Bins of one column; an edge belongs to the bin on its left, a category to its own bin."""
 
     labels: tuple[str, ...]
     edges: tuple[float, ...] = ()
-    words: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
 
     def codes(self, values: pd.Series[Any]) -> Array:
-        """The bin's number of every value that is not missing, in order."""
+        """Number the bin of every value that is not missing, in order."""
         present = values.dropna()
-        if not self.words:
+        if not self.categories:
             return np.searchsorted(np.array(self.edges), present.to_numpy(dtype=np.float64))
-        places = {word: place for place, word in enumerate(self.words)}
-        codes: Array = present.map(places).fillna(len(self.words)).to_numpy(dtype=np.intp)
+        numbers = {category: code for code, category in enumerate(self.categories)}
+        codes: Array = present.map(numbers).fillna(len(numbers)).to_numpy(dtype=np.intp)
         return codes
 
     def shares(self, codes: Array) -> Array:
@@ -50,30 +50,30 @@ class Cut:
         return shares
 
 
-def numbers(reference: pd.Series[Any]) -> Cut:
-    """Cut numbers at the tenths of the reference."""
-    present = np.sort(reference.dropna().to_numpy(dtype=np.float64))
+def numeric(reference: pd.Series[Any]) -> Bins:
+    """Cut numbers at the deciles of the reference."""
+    present = reference.dropna().to_numpy(dtype=np.float64)
     if not len(present):
-        return Cut(("any",), ())
-    tenths = np.unique(np.quantile(present, np.arange(1, BINS) / BINS, method="lower"))
+        return Bins(("any",))
+    deciles = np.quantile(present, np.arange(1, BINS) / BINS, method="lower")
     values, counts = np.unique(present, return_counts=True)
-    atoms = values[counts >= ATOM * len(present)]
-    # The float just below ends the bin before an atom.
-    edges = np.unique(np.concatenate([tenths, atoms, np.nextafter(atoms, -np.inf)]))
-    return Cut(_intervals(edges), tuple(float(edge) for edge in edges))
+    spikes = values[counts >= SPIKE * len(present)]
+    # The next smaller float ends the bin before a spike.
+    edges = np.unique(np.concatenate([deciles, spikes, np.nextafter(spikes, -np.inf)]))
+    return Bins(_interval_labels(edges), tuple(float(edge) for edge in edges))
 
 
-def words(reference: pd.Series[Any]) -> Cut:
-    """Cut words into the most frequent of the reference, and the others."""
+def categorical(reference: pd.Series[Any]) -> Bins:
+    """Cut categories into the most frequent of the reference, and the others."""
     shares = reference.dropna().value_counts(normalize=True)
-    ordered = sorted(shares[shares >= SELDOM].items(), key=lambda item: (-item[1], str(item[0])))
-    frequent = tuple(str(word) for word, _ in ordered[:BINS])
-    return Cut((*frequent, OTHERS), words=frequent)
+    ordered = sorted(shares[shares >= RARE].items(), key=lambda item: (-item[1], str(item[0])))
+    frequent = tuple(str(category) for category, _ in ordered[:BINS])
+    return Bins((*frequent, OTHERS), categories=frequent)
 
 
-def _intervals(edges: Array) -> tuple[str, ...]:
+def _interval_labels(edges: Array) -> tuple[str, ...]:
     inner = []
     for low, high in pairwise(edges):
-        atom = np.nextafter(high, -np.inf) == low
-        inner.append(number(high) if atom else f"{number(low)} to {number(high)}")
+        spike = np.nextafter(high, -np.inf) == low
+        inner.append(number(high) if spike else f"{number(low)} to {number(high)}")
     return (f"to {number(edges[0])}", *inner, f"over {number(edges[-1])}")

@@ -2,160 +2,138 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlops.contract.bundle import REFERENCE, Array, Card, Input
-from mlops.monitoring import bins
-from mlops.monitoring.places import text
+from mlops.evaluation.stability import SIGMAS, index_beyond_chance
+from mlops.monitoring.bins import Bins, categorical, numeric
+from mlops.monitoring.places import literal
 from mlops.monitoring.window import Bin, Column
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-# Rows of a window that drift is measured on, drawn evenly; what is missing is counted on all.
+# Rows of a window that drift is measured on, sampled evenly; missing values are counted on all.
 SAMPLE = 20_000
-# How far above its mean chance alone may carry a measure, in standard deviations.
-SIGMAS = 3.0
-# Fewest values of a window, and of the reference, to measure drift by: an empty bin, which the
-# index takes hard, is then no accident.
+# Fewest values of a window, and of the reference, to measure drift by.
 VALUES, REFERENCE_VALUES = 200, 50
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the bundle brought along to be compared with: codes of its bins, missing shares."""
+    """The bundle's sample of its training rows.
+
+    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and in `codes` the bin
+    of each value that is not missing.
+    """
 
     card: Card
     rows: int
-    cuts: Mapping[str, bins.Cut]
+    bins: Mapping[str, Bins]
     codes: Mapping[str, Array]
 
 
 def reference(folder: Path, card: Card) -> Reference:
-    """Read the bundle's own sample of what it was trained on, and cut it into bins."""
+    """Read the reference rows of a bundle and cut them into bins."""
     import pandas as pd
 
     table = pd.read_parquet(folder / REFERENCE)
-    columns: dict[str, pd.Series[Any]] = {f"i{i}": _column(table, put)
-                                          for i, put in enumerate(card.inputs)}  # fmt: skip
-    columns |= {f"o{i}": table[name] for i, name in enumerate(_predictions(card))}
-    words = {f"i{i}" for i, put in enumerate(card.inputs) if put.type == "string"}
-    cuts = {n: (bins.words if n in words else bins.numbers)(c) for n, c in columns.items()}
-    codes = {name: cuts[name].codes(column) for name, column in columns.items()}
-    return Reference(card, len(table), cuts, codes)
+    columns: dict[str, pd.Series[Any]] = {}
+    cut: dict[str, Bins] = {}
+    for index, feature in enumerate(card.inputs):
+        column = table[feature.name]
+        if feature.type == "string":
+            # The service logs a missing category as "".
+            column = column.where(column.notna() & (column != ""))
+        columns[f"i{index}"] = column
+        cut[f"i{index}"] = (categorical if feature.type == "string" else numeric)(column)
+    names = _prediction_names(card)
+    columns |= {f"o{index}": table[name] for index, name in enumerate(names)}
+    cut |= {f"o{index}": numeric(table[name]) for index, name in enumerate(names)}
+    codes = {name: cut[name].codes(column) for name, column in columns.items()}
+    return Reference(card, len(table), cut, codes)
 
 
 def measure(
-    database: duckdb.DuckDBPyConnection, where: str, rows: int, known: Reference
+    database: duckdb.DuckDBPyConnection, where: str, rows: int, reference: Reference
 ) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-    """Every feature, and every output, of the `rows` answers that fit a condition of SQL."""
-    sample = _sample(database, where, known)
-    present = _present(database, where, known.card)
-    unseen = [_unseen(database, where, i, put) for i, put in enumerate(known.card.inputs)]
+    """Compare every feature and every output of the `rows` answers that meet an SQL condition."""
+    card = reference.card
+    sample = _sample(database, where, reference)
+    present = _query(database, ", ".join(f"count(i{i})" for i in range(len(card.inputs))), where)
     features = tuple(
-        _feature(f"i{i}", put.name, sample, known, (rows, present[i], unseen[i]))
-        for i, put in enumerate(known.card.inputs)
+        _with_counts(
+            _compare(f"i{i}", feature.name, sample, reference),
+            (1 - len(reference.codes[f"i{i}"]) / reference.rows, reference.rows),
+            (1 - present[i] / rows, rows),
+            _unseen(database, where, i, feature) / rows,
+        )
+        for i, feature in enumerate(card.inputs)
     )
     scores = tuple(
-        _compared(f"o{i}", name, sample, known) for i, name in enumerate(known.card.outputs)
+        _compare(f"o{i}", name, sample, reference) for i, name in enumerate(card.outputs)
     )
     return features, scores
 
 
-def stability_index(before: Array, now: Array) -> float:
-    """Evidently's population stability index of two samples of bins' numbers."""
-    import pandas as pd
-
-    # Nothing that is judged here is reported to anybody.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from evidently.legacy.calculations.stattests import psi_stat_test
-    from evidently.legacy.core import ColumnType
-
-    result = psi_stat_test(
-        reference_data=pd.Series(before), current_data=pd.Series(now),
-        feature_type=ColumnType.Categorical, threshold=None,
-    )  # fmt: skip
-    return float(result.drift_score)
-
-
-def beyond_chance(before: Array, now: Array) -> float:
-    """The index less what chance makes of so few values.
-
-    Of one population it is about (1/n + 1/m) times a chi-squared variable (Yurdakul 2018).
-    """
-    free = max(len(np.union1d(before, now)) - 1, 1)
-    chance = (free + SIGMAS * np.sqrt(2 * free)) * (1 / len(before) + 1 / len(now))
-    return float(max(stability_index(before, now) - chance, 0.0))
-
-
-def _column(table: pd.DataFrame, put: Input) -> pd.Series[Any]:
-    column = table[put.name]
-    return column.where(column.notna() & (column != "")) if put.type == "string" else column
-
-
-def _predictions(card: Card) -> Sequence[str]:
-    """The names of the predictions in the reference, in the order of the card's outputs."""
+def _prediction_names(card: Card) -> Sequence[str]:
+    """The reference's columns of predictions, in the order of the card's outputs."""
     if card.task != "multiclass":
         return ("prediction",)
     return [f"prediction_{i}" for i in range(len(card.outputs))]
 
 
-def _sample(database: duckdb.DuckDBPyConnection, where: str, known: Reference) -> pd.DataFrame:
-    """The same rows at every run, whatever the order in which they were read."""
-    columns = ", ".join(known.cuts)
+def _sample(database: duckdb.DuckDBPyConnection, where: str, reference: Reference) -> pd.DataFrame:
+    """Sample the same rows at every run, whatever the order in which they were read."""
     return database.execute(
-        f"SELECT {columns} FROM answers WHERE {where}"
+        f"SELECT {', '.join(reference.bins)} FROM answers WHERE {where}"
         f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
     ).df()
 
 
-def _present(database: duckdb.DuckDBPyConnection, where: str, card: Card) -> Sequence[int]:
-    counts = ", ".join(f"count(i{i})" for i in range(len(card.inputs)))
-    found = database.execute(f"SELECT {counts} FROM answers WHERE {where}").fetchone()
-    assert found is not None
-    return found
+def _query(database: duckdb.DuckDBPyConnection, counts: str, where: str) -> Sequence[int]:
+    row = database.execute(f"SELECT {counts} FROM answers WHERE {where}").fetchone()
+    assert row is not None
+    return row
 
 
-def _unseen(database: duckdb.DuckDBPyConnection, where: str, index: int, put: Input) -> int:
-    if put.type != "string":
+def _unseen(database: duckdb.DuckDBPyConnection, where: str, index: int, feature: Input) -> int:
+    """Count the rows with a category that training never saw."""
+    if feature.type != "string":
         return 0
-    known = ", ".join(text(word) for word in put.categories) or "''"
-    found = database.execute(
-        f"SELECT count(*) FROM answers WHERE {where} AND i{index} NOT IN (SELECT unnest([{known}]))"
-    ).fetchone()
-    assert found is not None
-    return int(found[0])
+    categories = ", ".join(literal(category) for category in feature.categories) or "''"
+    unseen = f"i{index} NOT IN (SELECT unnest([{categories}]))"
+    return _query(database, "count(*)", f"{where} AND {unseen}")[0]
 
 
-def _feature(
-    column: str, name: str, sample: pd.DataFrame, known: Reference, counts: tuple[int, int, int]
-) -> Column:
-    rows, present, unseen = counts
-    compared = _compared(column, name, sample, known)
-    before = 1 - len(known.codes[column]) / known.rows
-    now = 1 - present / rows
-    noise = np.sqrt(_variance(before, known.rows) + _variance(now, rows))
-    share = unseen / rows
-    return Column(
-        name, compared.drift, now, before, float(now - before - SIGMAS * noise),
-        float(share - SIGMAS * np.sqrt(_variance(share, rows))), compared.bins,
-    )  # fmt: skip
-
-
-def _compared(column: str, name: str, sample: pd.DataFrame, known: Reference) -> Column:
-    cut, before = known.cuts[column], known.codes[column]
+def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference) -> Column:
+    cut, before = reference.bins[column], reference.codes[column]
     now = cut.codes(sample[column])
+    counts = [np.bincount(codes, minlength=len(cut.labels)) for codes in (before, now)]
     shares = zip(cut.labels, cut.shares(before), cut.shares(now), strict=True)
-    drawn = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
+    bins = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
     enough = len(now) >= VALUES and len(before) >= REFERENCE_VALUES
-    return Column(name, beyond_chance(before, now) if enough else None, bins=drawn)
+    return Column(name, index_beyond_chance(*counts) if enough else None, bins=bins)
+
+
+def _with_counts(
+    column: Column, before: tuple[float, int], now: tuple[float, int], unseen: float
+) -> Column:
+    """Add shares of missing (each with its rows) and unseen values, less what chance may add."""
+    noise = np.sqrt(_variance(*before) + _variance(*now))
+    return replace(
+        column,
+        missing=now[0],
+        missing_before=before[0],
+        missing_rise=float(now[0] - before[0] - SIGMAS * noise),
+        unseen=float(unseen - SIGMAS * np.sqrt(_variance(unseen, now[1]))),
+    )
 
 
 def _variance(share: float, rows: int) -> float:

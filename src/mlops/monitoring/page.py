@@ -1,53 +1,49 @@
-"""The page of what was seen: one HTML file, in the style of the evaluation's report."""
+"""The assessment as one HTML file, in the style of the evaluation's report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops.evaluation.report import page
-from mlops.monitoring.decision import breaches, drifting, ignored
+from mlops.monitoring.assessment import Assessment
+from mlops.monitoring.decision import drifting, ignored
 from mlops.monitoring.params import Monitoring
+from mlops.monitoring.summary import exceeded
 from mlops.monitoring.window import Column, Window
 
-if TYPE_CHECKING:
-    from mlops.monitoring.watch import Watched
-
 TEMPLATE = Path(__file__).parent / "page.html.j2"
-# Features whose bins are drawn; the table has them all.
+# Features whose bins are drawn; the table lists them all.
 PICTURES = 8
-# The scale of the drift bars ends at so many times the limit.
+# The scale of the drift bars ends at this multiple of the limit.
 SCALE = 4
 
 
-def render(watched: Watched, limits: Monitoring) -> str:
+def render(assessment: Assessment, limits: Monitoring) -> str:
     """Write the page."""
-    newest = watched.windows[0]
+    newest = assessment.windows[0]
+    drifted = drifting(newest.features, limits)[:PICTURES]
     return page.template(TEMPLATE).render(
-        watched=watched,
+        assessment=assessment,
         limits=limits,
         newest=newest,
-        exceeded={w: ", ".join(b.kind for b in breaches(w, limits)) for w in watched.windows},
-        drifted=[len(drifting(w.features, limits)) for w in watched.windows],
-        pictures=_pictures(newest, limits),
+        windows=[
+            (window, len(drifting(window.features, limits)), exceeded(window, limits))
+            for window in assessment.windows
+        ],
+        pictures=[_picture(column) for column in (*newest.scores, *drifted)],
         features=_features(newest, limits),
         scale=SCALE * limits.drift,
         limit_at=100 / SCALE,
     )
 
 
-def _pictures(window: Window, limits: Monitoring) -> list[dict[str, Any]]:
-    """What drifted most, bin by bin; of the predictions always."""
-    return [_picture(column) for column in (*window.scores, *drifting(window.features, limits))][
-        : PICTURES + len(window.scores)
-    ]
-
-
 def _picture(column: Column) -> dict[str, Any]:
+    """A column's bins, with bars in percent of the longest."""
     highest = max((max(b.before, b.now) for b in column.bins), default=0) or 1
     rows = [
-        {"label": b.label, "before": b.before, "now": b.now,
-         "before_bar": 100 * b.before / highest, "now_bar": 100 * b.now / highest}
+        {"label": b.label, "now": b.now, "before_bar": 100 * b.before / highest,
+         "now_bar": 100 * b.now / highest}
         for b in column.bins
     ]  # fmt: skip
     return {"name": column.name, "drift": column.drift, "rows": rows}
@@ -55,10 +51,7 @@ def _picture(column: Column) -> dict[str, Any]:
 
 def _features(window: Window, limits: Monitoring) -> list[dict[str, Any]]:
     """All features, the one that drifts most first, with its bar in percent of the scale."""
-    ordered = sorted(
-        window.features, key=lambda f: (ignored(f.name, limits), -(f.drift or 0.0), f.name)
-    )
-    return [
+    rows = [
         {
             "column": feature,
             "bar": min(100 * (feature.drift or 0.0) / (SCALE * limits.drift), 100),
@@ -66,5 +59,6 @@ def _features(window: Window, limits: Monitoring) -> list[dict[str, Any]]:
             "missing_exceeds": feature.missing_rise > limits.missing,
             "unseen_exceeds": feature.unseen > limits.unseen,
         }
-        for feature in ordered
+        for feature in sorted(window.features, key=lambda f: (-(f.drift or 0.0), f.name))
     ]
+    return sorted(rows, key=lambda row: bool(row["ignored"]))

@@ -9,9 +9,9 @@ from mlops.contract.params import Section
 
 
 class Monitoring(Section):
-    """Where the service's answers lie, and by how much they may differ from the reference.
+    """Where the prediction logs lie, and the limits of their difference from the reference.
 
-    A window is `hours` long; `rows` is the fewest of it, and of its labels, to judge it by.
+    A window is `hours` long; one with fewer than `rows` rows, or labels, is not judged.
     """
 
     logs: str = Field(min_length=1)
@@ -30,6 +30,6 @@ class Monitoring(Section):
 
 
 class Params(params.Params):
-    """What monitoring reads."""
+    """The parameters that monitoring reads."""
 
     monitoring: Monitoring

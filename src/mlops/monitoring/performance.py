@@ -1,11 +1,11 @@
-"""How well the predictions came true, beside the evidence that the bundle was released on."""
+"""Metrics of the labelled rows, beside the evidence that the bundle was released on."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,86 +19,92 @@ if TYPE_CHECKING:
     import duckdb
 
 METRICS = EVIDENCE / "metrics.json"
-# Labelled rows that a window is judged by, drawn evenly: an interval of more tells no more.
+# Labelled rows that a window is judged by, sampled evenly: more would hardly narrow an interval.
 SAMPLE = 20_000
-# The bounds of 95 % lie two standard deviations off; what is sure lies three off, as of drift.
-SURELY = 3 / 1.96
-# Outcomes drawn from the predictions, to see what calibration error chance alone makes.
+# From the half width of a 95 % interval to three standard deviations, as for drift.
+THREE_SIGMAS = 3 / 1.96
+# Simulations of the calibration error that chance alone makes.
 DRAWS = 20
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
 Evidence = dict[str, Interval]
 
 
 def evidence(workspace: Path) -> Evidence:
-    """The metrics of the bundle's holdout; none where its evidence could not be had."""
+    """Read the metrics of the bundle's holdout; empty where its evidence is absent."""
     path = workspace / METRICS
     if not path.exists():
         return {}
-    holdout = read_json(path)["holdout"]
     return {
-        name: Interval(**{bound: _number(value) for bound, value in bounds.items()})
-        for name, bounds in holdout.items()
+        name: Interval(**{k: math.nan if v is None else float(v) for k, v in interval.items()})
+        for name, interval in read_json(path)["holdout"].items()
     }
 
 
 def measure(
-    database: duckdb.DuckDBPyConnection, where: str, card: Card, known: Evidence
+    database: duckdb.DuckDBPyConnection, where: str, card: Card, evidence: Evidence
 ) -> tuple[Quality, ...]:
-    """The main metric and the calibration of the labelled rows that fit a condition of SQL.
+    """Measure the main metric and the calibration of the labelled rows that meet an SQL condition.
 
     A metric that these rows, or the evidence, leave undefined is left out.
     """
     from mlops.evaluation import metrics
 
-    names = [f"o{i}" for i in range(len(card.outputs))]
-    outputs, given = ", ".join(names), " AND ".join(f"{name} IS NOT NULL" for name in names)
+    outputs = [f"o{i}" for i in range(len(card.outputs))]
+    complete = " AND ".join(f"{name} IS NOT NULL" for name in outputs)
     table = database.execute(
-        f"SELECT label, {outputs} FROM labelled WHERE {where} AND {given}"
+        f"SELECT label, {', '.join(outputs)} FROM labelled WHERE {where} AND {complete}"
         f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
     ).df()
-    prediction = table.drop(columns="label").to_numpy(dtype="float64")
+    prediction = table[outputs].to_numpy(dtype="float64")
     if card.task != "multiclass":
         prediction = prediction[:, 0]
     now = metrics.intervals(card.task, table["label"].to_numpy(), prediction, card.threshold)
-    found = _qualities(card, now, known, _chance(card, prediction))
-    return tuple(quality for quality in found if not math.isnan(quality.worse))
+    return qualities(card, now, evidence, chance_calibration_error(card, prediction))
 
 
-def _qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> list[Quality]:
+def qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> tuple[Quality, ...]:
+    """Compare the main metric and the calibration (less what chance makes) with the evidence."""
     from mlops.evaluation.metrics import main_metric
 
     name, greater_is_better = main_metric(card.task)
-    missing = Interval(math.nan, math.nan, math.nan)
-    main = now[name], before.get(name, missing)
-    found = [_quality("performance", name, *main, greater_is_better)]
+    main = now[name], before.get(name, UNDEFINED)
     if card.task == "regression":
-        rmse = before.get("rmse", missing).value
-        bias = _size(now["bias"], rmse), _size(before.get("bias", missing), rmse)
-        return [*found, _quality("calibration", "|bias| / rmse", *bias, False)]
-    error = "calibration_error"
-    calibration = _quality("calibration", error, now[error], before.get(error, missing), False)
-    return [*found, replace(calibration, worse=calibration.worse - chance)]
+        rmse = main[1].value  # The main metric of regression.
+        bias = _relative_size(now["bias"], rmse)
+        bias_before = _relative_size(before.get("bias", UNDEFINED), rmse)
+        calibration = _compare("calibration", "|bias| / rmse", bias, bias_before, False)
+    else:
+        error = "calibration_error"
+        errors = now[error], before.get(error, UNDEFINED)
+        calibration = _compare("calibration", error, *errors, False)
+        calibration = replace(calibration, worse=calibration.worse - chance)
+    performance = _compare("performance", name, *main, greater_is_better)
+    return tuple(q for q in (performance, calibration) if not math.isnan(q.worse))
 
 
-def _chance(card: Card, prediction: Array) -> float:
-    """The calibration error of predictions that are all true: few rows never come out even."""
+def chance_calibration_error(card: Card, prediction: Array) -> float:
+    """Simulate the calibration error of perfectly calibrated predictions: never 0 on few rows."""
     from mlops.evaluation import metrics
 
     if card.task == "regression":
         return 0.0
-    random = np.random.default_rng(0)
-    of_class = prediction if prediction.ndim == 2 else np.column_stack([1 - prediction, prediction])
-    # The class whose share of the unit the dice fall into.
-    ends = of_class.cumsum(axis=1)[:, :-1]
+    generator = np.random.default_rng(0)
+    shares = prediction if prediction.ndim == 2 else np.column_stack([1 - prediction, prediction])
+    ends = shares.cumsum(axis=1)[:, :-1]
     errors = []
     for _ in range(DRAWS):
-        outcome = (random.random((len(ends), 1)) > ends).sum(axis=1).astype(np.float64)
+        outcome = (generator.random((len(ends), 1)) > ends).sum(axis=1).astype(np.float64)
         scores = metrics.score(card.task, outcome, prediction, card.threshold)
         errors.append(scores["calibration_error"])
     return float(np.mean(errors))
 
 
-def _quality(
-    kind: str, name: str, now: Interval, before: Interval, greater_is_better: bool
+def _compare(
+    kind: Literal["performance", "calibration"],
+    name: str,
+    now: Interval,
+    before: Interval,
+    greater_is_better: bool,
 ) -> Quality:
     """Both are uncertain: their errors add up as those of independent samples do."""
     if greater_is_better:
@@ -107,19 +113,13 @@ def _quality(
     else:
         worse = now.value - before.value
         noise = math.hypot(before.high - before.value, now.value - now.low)
-    return Quality(
-        "performance" if kind == "performance" else "calibration", name,
-        now.value, now.low, now.high, before.value, worse - SURELY * noise,
-    )  # fmt: skip
+    bound = worse - THREE_SIGMAS * noise
+    return Quality(kind, name, now.value, now.low, now.high, before.value, bound)
 
 
-def _size(bias: Interval, rmse: float) -> Interval:
-    """How far off the mean is in either direction, as a share of the usual error."""
+def _relative_size(bias: Interval, rmse: float) -> Interval:
+    """The absolute bias as a share of the root mean squared error."""
     half = (bias.high - bias.low) / 2
     size = abs(bias.value)
     unit = rmse or math.nan
     return Interval(size / unit, (size - half) / unit, (size + half) / unit)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

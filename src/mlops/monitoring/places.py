@@ -1,4 +1,4 @@
-"""Files in a folder or below an fsspec URL, in words that DuckDB reads."""
+"""Files in a folder or below an fsspec URL, made readable for DuckDB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def files(
     database: duckdb.DuckDBPyConnection, key: str, place: str, root: Path, patterns: Sequence[str]
 ) -> list[str]:
-    """The files of a place, and of its folders, that fit one of the patterns.
+    """List the files below a place that match one of the patterns.
 
     Raises UserError, naming the key of params.yaml, when there is no such place.
     """
@@ -26,22 +26,21 @@ def files(
         system, path = fsspec.url_to_fs(place if remote else str(root / place))
         if not system.exists(path):
             raise UserError(f"params.yaml: {key}: found {place!r}, no such folder")
-        found = sorted({str(f) for p in patterns for f in system.glob(f"{path}/**/{p}")})
+        paths = sorted({str(f) for p in patterns for f in system.glob(f"{path}/**/{p}")})
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"params.yaml: {key}: {place}: {one_line(error)}") from None
     if not remote:
-        return found
-    urls = [str(system.unstrip_protocol(file)) for file in found]
+        return paths
     if not database.filesystem_is_registered(place.split("://")[0]):
         database.register_filesystem(system)
-    return urls
+    return [str(system.unstrip_protocol(file)) for file in paths]
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, in a line."""
+    """An error's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def text(value: str) -> str:
-    """A string as SQL writes it."""
+def literal(value: str) -> str:
+    """A string as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"

@@ -1,32 +1,35 @@
-"""What was seen, in Markdown: a dozen lines for an artifact or a pull request."""
+"""The assessment in Markdown: a dozen lines for an artifact or a pull request."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mlops.gitops.markdown import table
+from mlops.monitoring.assessment import Assessment
 from mlops.monitoring.decision import breaches, drifting
 from mlops.monitoring.params import Monitoring
 from mlops.monitoring.window import Window
 
-if TYPE_CHECKING:
-    from mlops.monitoring.watch import Watched
-
 FEATURES = 10
 
 
-def markdown(watched: Watched, limits: Monitoring) -> str:
-    """The state, its reasons, the windows, and the features that drift most."""
+def markdown(assessment: Assessment, limits: Monitoring) -> str:
+    """Write the state, its reasons, the windows, and the features that drift most."""
     parts = [
-        f"## {watched.environment}: {watched.state}",
-        f"{watched.model}, at {watched.now:%Y-%m-%d %H:%M} UTC",
-        "\n".join(f"- {line}" for line in (*watched.reasons, *watched.notes))
+        f"## {assessment.environment}: {assessment.state}",
+        f"{assessment.model}, at {assessment.now:%Y-%m-%d %H:%M} UTC",
+        "\n".join(f"- {line}" for line in (*assessment.reasons, *assessment.notes))
         or "Nothing exceeds its limit.",
-        _windows(watched.windows, limits),
-        _features(watched.windows[0], limits),
-        _labelled(watched.labelled, limits),
+        _windows(assessment.windows, limits),
+        _features(assessment.windows[0], limits),
+        _labelled(assessment.labelled, limits),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def exceeded(window: Window, limits: Monitoring) -> str:
+    """The limits that a window exceeds, by name."""
+    if window.rows < limits.rows:
+        return "too few rows"
+    return ", ".join(breach.kind for breach in breaches(window, limits))
 
 
 def _windows(windows: tuple[Window, ...], limits: Monitoring) -> str:
@@ -34,11 +37,11 @@ def _windows(windows: tuple[Window, ...], limits: Monitoring) -> str:
         (
             window.span, f"{window.rows:,}", str(len(drifting(window.features, limits))),
             ", ".join(_index(score.drift) for score in window.scores) or "–",
-            _exceeded(window, limits),
+            exceeded(window, limits),
         )
         for window in windows
     ]  # fmt: skip
-    return table(("asked (UTC)", "rows", "features drift", "scores drift", "exceeds"), rows)
+    return table(("requests (UTC)", "rows", "features drift", "scores drift", "exceeds"), rows)
 
 
 def _features(window: Window, limits: Monitoring) -> str:
@@ -65,9 +68,3 @@ def _labelled(windows: tuple[Window, ...], limits: Monitoring) -> str:
 
 def _index(drift: float | None) -> str:
     return "–" if drift is None else f"{drift:.2f}"
-
-
-def _exceeded(window: Window, limits: Monitoring) -> str:
-    if window.rows < limits.rows:
-        return "too few rows"
-    return ", ".join(breach.kind for breach in breaches(window, limits))

@@ -1,4 +1,4 @@
-"""What is known of a window of time: its features, its predictions, its labels."""
+"""Data classes of one monitoring window: its features, predictions and labelled metrics."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Column:
     """One feature or output of a window against the reference.
 
     `drift` is the population stability index beyond chance, None with too few values; `missing`
-    and `missing_before` are shares of all rows; `missing_rise` is by how much the one surely
-    exceeds the other; `unseen` is the share of rows whose category training surely never saw.
+    and `missing_before` are shares of all rows; `missing_rise` is the lower bound of the rise from
+    one to the other; `unseen` is the lower bound of the share of rows whose category training
+    never saw.
     """
 
     name: str
@@ -38,7 +39,8 @@ class Column:
 class Quality:
     """A metric of a window's labelled rows, with its 95 % interval, beside the evidence's.
 
-    `worse` is by how much it is surely worse than the evidence's; below 0 when it may be better.
+    `worse` is the lower bound of how much worse it is than the evidence's; below 0 when it may be
+    better.
     """
 
     kind: Literal["performance", "calibration"]
@@ -52,7 +54,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Window:
-    """The rows answered after `since` and up to `until`, in UTC; `labels` of them came true."""
+    """The rows answered after `since` and up to `until`, in UTC; `labels` counts labelled rows."""
 
     since: datetime
     until: datetime
@@ -64,11 +66,11 @@ class Window:
 
     @property
     def span(self) -> str:
-        """From when to when, to the minute, in UTC."""
+        """Both bounds to the minute, in UTC."""
         return f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M}"
 
 
-def cut(until: datetime, hours: int, count: int) -> list[tuple[datetime, datetime]]:
-    """The bounds of `count` windows, one before the other, the newest first."""
+def bounds(until: datetime, hours: int, count: int) -> list[tuple[datetime, datetime]]:
+    """The bounds of `count` windows that follow one another, the newest first."""
     step = timedelta(hours=hours)
     return [(until - (back + 1) * step, until - back * step) for back in range(count)]

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
+from mlops.base import processes
 from mlops.base.errors import BUG, MENDABLE, UserError
+from mlops.base.files import write_json
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import Ran, ran_since
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
-STOP_SECONDS = 20
 _status_processes: dict[Path, subprocess.Popen[bytes]] = {}
 _unreachable_remotes: set[str] = set()
 
@@ -97,16 +98,13 @@ def _drop_dead_locks(root: Path) -> None:
     }
     living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
     if living != locks:
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(living))
-        aside.replace(path)
+        write_json(path, living)
 
 
 def _is_alive(pid: int, written: float) -> bool:
     """Whether the process that had this id at that time (seconds since 1970) still runs."""
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
+        return processes.runs(pid) and psutil.Process(pid).create_time() <= written + 1
     except psutil.NoSuchProcess:
         return False
 
@@ -155,7 +153,7 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
         raise _failed(stage, start, error) from error
     except BaseException:
         # DVC does not stop the command that it started, which would go on writing.
-        _end_children(MODULES[stage])
+        processes.stop_children(MODULES[stage])
         _restore_output(repo, stage)
         raise
     return Reproduced(stage, how, time.time() - start)
@@ -213,23 +211,6 @@ def _restore_output(repo: Repo, stage: str) -> None:
     # The stage's own failure is what the user needs to see.
     with suppress(DvcException):
         repo.checkout([stage], force=True, allow_missing=True)
-
-
-def _end_children(name: str) -> None:
-    """Stop the child processes whose command contains `name`, and wait until they have ended."""
-    children = [p for p in psutil.Process().children(recursive=True) if _runs(p, name)]
-    for child in children:
-        child.terminate()
-    _, left = psutil.wait_procs(children, timeout=STOP_SECONDS)
-    for child in left:
-        child.kill()
-
-
-def _runs(process: psutil.Process, name: str) -> bool:
-    try:
-        return name in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _ran(stage: str, since: float) -> Ran | None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from mlops.base import processes
 from mlops.base.errors import UserError
-from mlops.base.files import alone
+from mlops.base.files import alone, read_json, write_json
 from mlops.base.processes import HOST
 from mlops.contract.paths import SERVERS
 
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 VARIABLES = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
 PORTS = {"mlflow": 5000, "prefect": 4200}
-# MLflow's jobs judge the answers of language models: seven processes that wait in vain here.
-# Neither server is to tell its maker what it is used for.
+# MLflow's job processes are for evaluating language models; neither server may send telemetry.
 ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -29,13 +26,13 @@ ENVIRONMENT = {
 
 
 def up(root: Path = Path()) -> dict[str, str]:
-    """Start both servers, wait until they answer, and give their addresses.
+    """Start both servers, wait until they answer, and return their addresses.
 
     Those already running are kept. Raises UserError with the log's place when one does not start.
     """
-    known = running(root)
-    if known:
-        return known
+    urls = running(root)
+    if urls:
+        return urls
     # One may have died without the other.
     down(root)
     (root / SERVERS).parent.mkdir(exist_ok=True)
@@ -43,27 +40,24 @@ def up(root: Path = Path()) -> dict[str, str]:
     with alone(Path(tempfile.gettempdir())):
         urls = {n: f"http://{HOST}:{processes.free_port(port)}" for n, port in PORTS.items()}
         pids = {name: _start(name, url, root) for name, url in urls.items()}
-        (root / SERVERS).write_text(json.dumps({"urls": urls, "pids": pids}) + "\n")
+        write_json(root / SERVERS, {"urls": urls, "pids": pids})
         for name, url in urls.items():
             _wait(name, url, pids[name], root)
     return urls
 
 
 def down(root: Path = Path()) -> list[str]:
-    """Stop the servers that `up` started, and give the names of those that still ran."""
-    started = _started(root)
-    names = {pid: name for name, pid in started.items()}
-    processes.stop(list(names), lambda pid: _is(pid, names[pid]))
+    """Stop the servers that `up` started, and return the names of those that still ran."""
+    # After a restart of the machine, the number of a server may be another process's.
+    pids = {name: pid for name, pid in _state(root)["pids"].items() if _runs(pid, name)}
+    processes.stop(list(pids.values()))
     (root / SERVERS).unlink(missing_ok=True)
-    return list(started)
+    return list(pids)
 
 
 def running(root: Path = Path()) -> dict[str, str]:
     """The addresses of this folder's servers, when both answer."""
-    try:
-        urls: dict[str, str] = json.loads((root / SERVERS).read_text())["urls"]
-    except (FileNotFoundError, ValueError):
-        return {}
+    urls: dict[str, str] = _state(root)["urls"]
     return urls if all(processes.answers(url + HEALTH[n]) for n, url in urls.items()) else {}
 
 
@@ -98,22 +92,19 @@ def _log(name: str, root: Path) -> Path:
 
 
 def _wait(name: str, url: str, pid: int, root: Path) -> None:
-    if not processes.wait(lambda: processes.answers(url + HEALTH[name]), lambda: _is(pid, name)):
+    if not processes.wait(lambda: processes.answers(url + HEALTH[name]), lambda: _runs(pid, name)):
         down(root)
         raise UserError(f"{name} server did not start; see {_log(name, root)}")
 
 
-def _started(root: Path) -> dict[str, int]:
+def _state(root: Path) -> dict[str, Any]:
+    """The servers' addresses and process numbers by their names; none when there is no file."""
     try:
-        pids: dict[str, int] = json.loads((root / SERVERS).read_text())["pids"]
+        state: dict[str, Any] = read_json(root / SERVERS)
     except (FileNotFoundError, ValueError):
-        return {}
-    return {name: pid for name, pid in pids.items() if _is(pid, name)}
+        return {"urls": {}, "pids": {}}
+    return state
 
 
-def _is(pid: int, name: str) -> bool:
-    """Whether the process is that server: after a restart its number may be another's."""
-    try:
-        return {name, "server"} <= set(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
+def _runs(pid: int, name: str) -> bool:
+    return processes.is_command(pid, name, "server")

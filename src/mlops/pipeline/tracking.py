@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.base import documents
 from mlops.base.errors import UserError
-from mlops.base.files import alone, folder_digest, read_json
+from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
 from mlops.contract import params
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
@@ -76,13 +76,10 @@ def begin(root: Path) -> None:
     with alone(store):
         if begun(root):
             return
-        aside = store / f".{STORE}.part"
-        for left in store.glob(f"{aside.name}*"):
-            left.unlink()
         from mlflow import MlflowClient
 
-        MlflowClient(f"sqlite:///{aside.resolve()}").search_experiments(max_results=1)
-        aside.rename(store / STORE)
+        with whole_file(store / STORE) as partial:
+            MlflowClient(f"sqlite:///{partial.resolve()}").search_experiments(max_results=1)
 
 
 def connect(model: str, root: Path) -> tuple[MlflowClient, str]:

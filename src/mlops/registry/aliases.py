@@ -1,9 +1,10 @@
-"""What MLflow's registry calls `staging` and `production`: a mirror of the manifests, no source."""
+"""The registry's aliases `staging` and `production`: a copy of the manifests, never a source."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, whole_folder
@@ -12,12 +13,15 @@ from mlops.registry import register, versions
 from mlops.registry.pin import Pin
 from mlops.registry.versions import Version
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 FETCHED = Path(".run/served")
 MODEL = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
 
 def alias(model: str, root: Path, name: str) -> Version | None:
-    """Where an alias points; None when there is no such alias, or nothing was tracked here yet.
+    """The version of an alias; None when there is no such alias, or nothing was tracked here yet.
 
     Raises UserError when the registry does not answer, or does not let this token look.
     """
@@ -26,10 +30,10 @@ def alias(model: str, root: Path, name: str) -> Version | None:
 
 def point(root: Path, name: str, pin: Pin, fetched: Path) -> int:
     """Let an alias point to the pinned bundle's version, registered first where it is not."""
-    known = versions.by_digest(root, pin.model, pin.digest)
-    version = known.number if known else register.adopt(root, fetched, pin.commit)
-    versions.set_alias(root, pin.model, name, version)
-    return version
+    registered = versions.by_digest(root, pin.model, pin.digest)
+    number = registered.number if registered else register.adopt(root, fetched, pin.commit)
+    versions.set_alias(root, pin.model, name, number)
+    return number
 
 
 def fetch(uri: str, root: Path) -> tuple[Path, str]:
@@ -37,34 +41,35 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
 
     Raises UserError for another URI, an unknown model, or bytes other than those registered.
     """
-    named = MODEL.fullmatch(uri)
-    if not named:
+    match = MODEL.fullmatch(uri)
+    if not match:
         raise UserError(f"{uri}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
-    name, number, by = named["name"], named["version"], named["alias"]
+    name, number, alias_name = match["name"], match["version"], match["alias"]
     client = tracking.client(root)
     with tracking.spoken_plainly(root):
         version = (
             client.get_model_version(name, number)
             if number
-            else client.get_model_version_by_alias(name, by)
+            else client.get_model_version_by_alias(name, alias_name)
         )
         digest = version.tags.get(tracking.BUNDLE_TAG, "")
-        kept = root / FETCHED / (digest or f"{name}-{version.version}")
-        if not kept.is_dir() or folder_digest(kept) != digest:
-            with whole_folder(kept) as folder:
-                run = version.run_id or ""
-                found = client.download_artifacts(run, "bundle", str(folder))
-                _require_digest(uri, Path(found), digest)
-                for file in Path(found).iterdir():
-                    file.rename(folder / file.name)
-                Path(found).rmdir()
-    return kept, str(version.version)
+        fetched = root / FETCHED / (digest or f"{name}-{version.version}")
+        if not fetched.is_dir() or folder_digest(fetched) != digest:
+            with whole_folder(fetched) as folder:
+                _download(client, version.run_id or "", folder)
+                actual = folder_digest(folder)
+                if actual != digest:
+                    expected = digest[:12] or "a tag"
+                    raise UserError(f"{uri}: found digest {actual[:12]}, expected {expected}")
+    return fetched, str(version.version)
 
 
-def _require_digest(uri: str, folder: Path, digest: str) -> None:
-    found = folder_digest(folder)
-    if found != digest:
-        raise UserError(f"{uri}: found digest {found[:12]}, expected {digest[:12] or 'a tag'}")
+def _download(client: MlflowClient, run: str, folder: Path) -> None:
+    """Put the files of a run's bundle into a folder, which MLflow would give a folder inside."""
+    inner = Path(client.download_artifacts(run, "bundle", str(folder)))
+    for file in inner.iterdir():
+        file.rename(folder / file.name)
+    inner.rmdir()
 
 
 def drop(model: str, root: Path, name: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops.base import processes
+from mlops.base.errors import UserError
 from mlops.base.files import alone, folder_digest
 from mlops.contract import bundle, dataset
 from mlops.contract.params import Params
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "challenger"
-# Said, not inferred: inferring starts a process and takes ten seconds.
+# Given, since MLflow infers them in a process of its own, which takes ten seconds.
 REQUIREMENTS = ("onnx", "onnxruntime", "pandas")
-# As many characters of a dataset's digest as MLflow keeps.
+# MLflow keeps so many characters of a dataset's digest.
 DATASET_DIGEST = 36
 
 
@@ -66,8 +67,8 @@ def adopt(root: Path, fetched: Path, commit: str) -> int:
         run = tracking.bundle(card.name, fetched, settings=False)
         if (fetched / EVIDENCE).exists():
             tracking.evidence(card.name, fetched)
-        known = versions.by_digest(fetched, card.name, digest)
-        return known.number if known else _create(client, card, digest, run, fetched, commit)
+        before = versions.by_digest(fetched, card.name, digest)
+        return before.number if before else _create(client, card, digest, run, fetched, commit)
 
 
 def _registered(params: Params, root: Path) -> Registered:
@@ -76,36 +77,36 @@ def _registered(params: Params, root: Path) -> Registered:
     client, _ = tracking.connect(card.name, root)
     tracking.search(card.name, root)
     evidence = tracking.evidence(card.name, root)
-    known = versions.by_digest(root, card.name, digest)
+    before = versions.by_digest(root, card.name, digest)
     version = (
-        known.number if known else _create(client, card, digest, evidence, root, git_commit(root))
+        before.number if before else _create(client, card, digest, evidence, root, git_commit(root))
     )
     client.set_model_version_tag(
         card.name, str(version), EVIDENCE_TAG, folder_digest(root / EVIDENCE)
     )
     client.set_registered_model_alias(card.name, ALIAS, str(version))
     return Registered(
-        model=card.name, version=version, digest=digest, run=evidence, new=known is None
+        model=card.name, version=version, digest=digest, run=evidence, new=before is None
     )
 
 
 def ensure(params: Params, root: Path) -> Registered:
-    """What `run` does, asking first whether anything is left to do.
+    """Do as `run`, but first ask the registry whether anything is left to do.
 
-    Importing MLflow takes longer than that question, which a server answers without it.
+    A server answers that without MLflow's client, whose import takes longer.
     """
     return _already(params, root) or run(params, root)
 
 
 def _already(params: Params, root: Path) -> Registered | None:
     """The challenger in the registry, when it is this very bundle with this very evidence."""
-    found = versions.by_alias(root, params.model, ALIAS)
+    version = versions.by_alias(root, params.model, ALIAS)
     digest = bundle.digest(root / BUNDLE)
-    wanted = {tracking.BUNDLE_TAG: digest, EVIDENCE_TAG: folder_digest(root / EVIDENCE)}
-    if found is None or not wanted.items() <= found.tags.items():
+    tags = {tracking.BUNDLE_TAG: digest, EVIDENCE_TAG: folder_digest(root / EVIDENCE)}
+    if version is None or not tags.items() <= version.tags.items():
         return None
     return Registered(
-        model=params.model, version=found.number, digest=digest, run=found.run, new=False
+        model=params.model, version=version.number, digest=digest, run=version.run, new=False
     )
 
 
@@ -127,9 +128,10 @@ def _create(
         **{f"mlops.{name}": value for name, value in card.hashes.items()},
     }
     # With its tags from the start: a version that has no digest could be made twice.
-    made = client.create_model_version(card.name, source.model_uri, run, tags=tags,
-                                       model_id=source.model_id)  # fmt: skip
-    return int(made.version)
+    version = client.create_model_version(
+        card.name, source.model_uri, run, tags=tags, model_id=source.model_id
+    )
+    return int(version.version)
 
 
 def _log_model(run: str, card: bundle.Card, root: Path) -> Any:
@@ -174,9 +176,11 @@ def _log_datasets(client: MlflowClient, run: str, card: bundle.Card) -> None:
 
     inputs = [
         DatasetInput(
-            # MLflow keeps 36 characters of a dataset's digest.
             Dataset(
-                name, card.hashes[key][:36], "local", json.dumps({"uri": str(FEATURES / file)})
+                name,
+                card.hashes[key][:DATASET_DIGEST],
+                "local",
+                json.dumps({"uri": str(FEATURES / file)}),
             ),
             [InputTag("mlflow.data.context", name)],
         )
@@ -191,16 +195,10 @@ def _log_datasets(client: MlflowClient, run: str, card: bundle.Card) -> None:
 def git_commit(root: Path) -> str:
     """The commit checked out at `root`, with `-dirty` when tracked files differ from it."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return processes.run(command, cwd=root).strip()
+    except UserError:
         return "unknown"
-    return described.stdout.strip()
 
 
 if __name__ == "__main__":

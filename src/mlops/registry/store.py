@@ -1,4 +1,4 @@
-"""Bundles by digest: fetched from wherever they are kept, and verified to the byte.
+"""Bundles by digest: fetched from the first store that has them, and verified to the byte.
 
 A fetched bundle lies in `.run/bundles/<digest>/`, laid out as a workspace is: `models/bundle`
 and, where it could be had, `reports`.
@@ -24,7 +24,7 @@ STORE = Path(".run/bundles")
 
 @dataclass(frozen=True)
 class Part:
-    """A folder that a pin speaks of, by the name that each store knows it by."""
+    """A folder that a pin names: its digest, DVC's name of it, and its name among artifacts."""
 
     path: Path
     digest: str
@@ -37,42 +37,42 @@ def fetch(pin: Pin, root: Path) -> Path:
 
     Raises UserError when no store has the bundle, or every copy has other bytes than pinned.
     """
-    kept = root / STORE / pin.digest
-    wanted = (
+    fetched = root / STORE / pin.digest
+    parts = (
         Part(BUNDLE, pin.digest, pin.dvc.bundle, "bundle"),
         Part(EVIDENCE, pin.evidence, pin.dvc.evidence, "evidence"),
     )
-    if all(_is_whole(part, kept) for part in wanted):
-        return kept
-    with whole_folder(kept) as folder:
-        for part in wanted:
-            why_not = _copy(part, pin.model, root, folder)
-            if why_not and part.path == BUNDLE:
-                raise UserError(f"bundle {pin.digest[:12]}: {why_not}")
-    bundle.read_card(kept / BUNDLE)
-    return kept
+    if all(_is_whole(part, fetched) for part in parts):
+        return fetched
+    with whole_folder(fetched) as folder:
+        for part in parts:
+            reasons = _copy(part, pin.model, root, folder)
+            if reasons and part.path == BUNDLE:
+                raise UserError(f"bundle {pin.digest[:12]}: {reasons}")
+    bundle.read_card(fetched / BUNDLE)
+    return fetched
 
 
-def _is_whole(part: Part, kept: Path) -> bool:
-    place = kept / part.path
+def _is_whole(part: Part, folder: Path) -> bool:
+    place = folder / part.path
     return place.is_dir() and folder_digest(place) == part.digest
 
 
 def _copy(part: Part, model: str, root: Path, folder: Path) -> str:
-    """Copy a part from the first store that has its very bytes; else why none could give it."""
+    """Copy a part from the first store that has its very bytes; "", or why no store has them."""
     reasons, target = [], folder / part.path
     for name, source in SOURCES.items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             source(part, model, root, target)
-            found = folder_digest(target)
-        # Whatever keeps one store from giving it, another may.
+            digest = folder_digest(target)
+        # Whatever fails in one store, another may have it.
         except Exception as error:
             reasons.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
         else:
-            if found == part.digest:
+            if digest == part.digest:
                 return ""
-            reasons.append(f"{name}: found digest {found[:12]}, expected {part.digest[:12]}")
+            reasons.append(f"{name}: found digest {digest[:12]}, expected {part.digest[:12]}")
         shutil.rmtree(target, ignore_errors=True)
     return "; ".join(reasons)
 
@@ -106,8 +106,8 @@ def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     run = tracking.find(client, experiment, tag, part.digest)
     if run is None:
         raise UserError(f"no run of it in {tracking.place(root)}")
-    found = client.download_artifacts(run, part.artifact, str(target.parent))
-    Path(found).rename(target)
+    downloaded = client.download_artifacts(run, part.artifact, str(target.parent))
+    Path(downloaded).rename(target)
 
 
 SOURCES: dict[str, Callable[[Part, str, Path, Path], None]] = {

@@ -63,8 +63,6 @@ def test_parameters_read_back_as_they_are_written():
         (r"^engine: .*", "engine: dukdb",
          "params.yaml: engine: found 'dukdb', expected 'duckdb' or 'spark'"
          "; did you mean 'duckdb'?"),
-        (r"^  source: .*", "  source: database",
-         "params.yaml: data.source: found 'database', expected 'package' or 'files'"),
         (r"^  families: .*", "  families: lightgbm",
          "params.yaml: tune.families: found 'lightgbm', expected a list"),
         (r"^  families: .*", "  families: []",

@@ -1,13 +1,13 @@
-"""A trained repository with a remote of its own: real Git, real DVC cache, real registry."""
+"""A released repository with a remote of its own: real Git, real DVC cache, real registry."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,16 @@ import pytest
 
 from tests.mlops.deploy.processes import stop
 
-REPOSITORY = Path(__file__).parents[3]
-ROLLOUT = re.compile(r"^rollout:.*(?=^pin:)", re.MULTILINE | re.DOTALL)
 WHO = {"user.name": "A Tester", "user.email": "a@b.cd", "init.defaultBranch": "main"}
+COMMAND = (sys.executable, "-c", "from mlops.cli import main; main()")
+# A bundle that takes over shall neither wait nor be undone by chance.
+MANIFEST = "target: local\nendpoint: trips\nrollout:\n  steps: []\npin: null\n"
+IGNORED = "/csv/\n/data/\n/logs/\n/mlruns/\n/models/\n/reports/\n/verdict/\n/.run/\n__pycache__/\n"
 
 
 @dataclass(frozen=True)
 class Clone:
-    """A working copy of the example after a training, and the bare repository behind it."""
+    """A working copy with a bundle, and the bare repository behind it."""
 
     workspace: Any
     remote: Path
@@ -38,23 +40,24 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=False
         )
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root / "src")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """An `mlops` verb, in a process of its own."""
-        return self.python("-c", "from mlops.cli import main; main()", *arguments)
+        return subprocess.Popen(
+            [*COMMAND, *arguments], cwd=self.root, text=True, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(self.root / "src"), **env},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def command(self, *arguments: str, **env: str) -> tuple[int, str, str]:
+        """The same, ended: exit code, what it printed, errors."""
+        process = self.start(*arguments, **env)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
 
     def commit(self, message: str) -> str:
         self.git("add", "--all")
@@ -62,19 +65,21 @@ class Clone:
         self.git("push", "--quiet", "origin", "HEAD:main")
         return self.git("rev-parse", "HEAD")
 
-    def tidy(self) -> Clone:
-        """Let dvc.lock speak of what lies here, as a flow does."""
+    def lock(self) -> Clone:
+        """Write what lies here into dvc.lock, as a flow does."""
         from dvc.repo import Repo
 
         with chdir(self.root):
             Repo(".").commit(force=True, allow_missing=True)
         return self
 
-    def retrain(self, **changes: Any) -> Clone:
-        """Another bundle in the workspace, made with other parameters, registered and committed."""
-        self.workspace.change({name.replace("__", "."): value for name, value in changes.items()})
-        self.workspace.run("tune", "train", "evaluate", "register")
-        self.tidy()
+    def challenge(self) -> Clone:
+        """Another bundle in the workspace, with the parameters that made it; registered before."""
+        from dvc.repo import Repo
+
+        self.git("checkout", "--quiet", "challenger", "--", "params.yaml", "dvc.lock")
+        with chdir(self.root):
+            Repo(".").checkout(force=True)
         self.commit("Train anew")
         return self
 
@@ -88,23 +93,43 @@ class Clone:
 
     def judged_pin(self) -> Any:
         """The pin of the bundle in the workspace, after the gate."""
-        from mlops.gitops import pin
+        from mlops.gitops import pinning
 
-        self.judge()
+        verdict = self.judge()
+        assert verdict.accepted, verdict.line
         with chdir(self.root):
-            return pin.of_workspace(Path())
+            return pinning.of_workspace(Path())
 
-    def pin(self, environment: str, pin: Any) -> str:
+    def pin(self, environment: str, pin: Any, **changes: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""
         from mlops.deploy import manifest
 
         file = self.root / manifest.path(environment)
-        file.write_text(manifest.with_pin(file.read_text(), pin))
-        return self.commit(f"{environment} pins {pin.digest[:12] if pin else 'nothing'}")
+        changed = pin.model_copy(update=changes) if pin else None
+        file.write_text(manifest.with_pin(file.read_text(), changed))
+        return self.commit(f"{environment} pins {changed.digest[:12] if changed else 'nothing'}")
 
     def pin_what_no_store_has(self, environment: str, pin: Any) -> None:
         dvc = pin.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"})
-        self.pin(environment, pin.model_copy(update={"digest": "1" * 64, "dvc": dvc}))
+        self.pin(environment, pin, digest="1" * 64, dvc=dvc)
+
+    def pin_with_card(self, pin: Any, **changes: Any) -> Any:
+        """Let production pin a bundle that differs from `pin` in what its card says."""
+        from mlops.base.files import folder_digest
+        from mlops.contract import bundle
+        from mlops.registry import store
+
+        folder = self.root / store.STORE / "made"
+        shutil.copytree(self.root / "models/bundle", folder / "models/bundle")
+        shutil.copytree(self.root / "reports", folder / "reports")
+        card = json.loads((folder / "models/bundle/bundle.json").read_text())
+        del card["files"]
+        (folder / "models/bundle/bundle.json").unlink()
+        bundle.write_card(folder / "models/bundle", {**card, **changes})
+        digest = folder_digest(folder / "models/bundle")
+        folder.rename(folder.with_name(digest))
+        self.pin("production", pin, digest=digest)
+        return folder.with_name(digest)
 
     def merge(self, branch: str) -> str:
         """What a click on the pull request does: squash, delete the branch, be up to date here."""
@@ -125,72 +150,87 @@ class Clone:
         return copied
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What copies a whole repository is slow."""
+    for item in items:
+        if "clone" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
-def clones(finished: Any, shared: Any, store: Path) -> Callable[[str], Clone]:
-    """A project's trained and committed repository; to copy, not to write in."""
+def original(finished: Any, shared: Any) -> Clone:
+    """A committed repository with a bundle, another one on the branch `challenger`; to copy."""
 
-    def make(project: str, folder: Path) -> None:
-        folder.mkdir()
-        workspace = finished(project).copy(folder / "repository")
-        root = workspace.root
-        shutil.rmtree(root / "mlruns")
-        shutil.copytree(store, root / "mlruns")
-        for name in (".gitignore", ".dvcignore", "environments"):
-            source = REPOSITORY / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
-        for file in (root / "environments").glob("*.yaml"):
-            # Retrained models shall neither wait nor be undone by chance.
-            file.write_text(re.sub(ROLLOUT, "rollout:\n  steps: []\n", file.read_text()))
-        subprocess.run(
-            ["git", "init", "-q", "--bare", "-b", "main", folder / "remote.git"], check=True
-        )
-        clone = Clone(workspace, folder / "remote.git")
-        clone.git("init", "--quiet", "--initial-branch=main")
-        for name, value in WHO.items():
-            clone.git("config", name, value)
-        clone.git("remote", "add", "origin", str(clone.remote))
-        _dvc(root)
-        workspace.run("register")
-        clone.tidy()
-        (root / ".gitignore").open("a").write("/csv/\n")
-        clone.commit("A start")
+    def make(folder: Path) -> None:
+        workspace = finished("trips").copy(folder / "repository")
+        shutil.rmtree(workspace.root / "mlruns")
+        shutil.copytree(finished("trips").root / "mlruns", workspace.root / "mlruns")
+        _make_challenger(committed(workspace, folder / "remote.git"))
 
-    return lambda project: Clone(
-        type(finished(project))(
-            shared.folder(f"clone-{project}", lambda f: make(project, f)) / "repository", store
-        ),
-        shared.folder(f"clone-{project}", lambda f: make(project, f)) / "remote.git",
-    )
+    folder = shared.folder("original", make)
+    workspace = finished("trips")
+    return Clone(type(workspace)(folder / "repository", workspace.store), folder / "remote.git")
 
 
-def _dvc(root: Path) -> None:
+def committed(workspace: Any, remote: Path, manifest: str = MANIFEST) -> Clone:
+    """A trained workspace as a Git and DVC repository with a remote, committed and pushed."""
     from dvc.repo import Repo
 
+    clone, root = Clone(workspace, remote), workspace.root
+    (root / "environments").mkdir()
+    for name in ("staging", "production"):
+        (root / "environments" / f"{name}.yaml").write_text(manifest)
+    (root / ".gitignore").write_text(IGNORED)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
+    clone.git("init", "--quiet", "--initial-branch=main")
+    for name, value in WHO.items():
+        clone.git("config", name, value)
+    clone.git("remote", "add", "origin", str(remote))
     with chdir(root):
         Repo.init(".").close()
+    clone.lock().commit("A start")
+    return clone
+
+
+def _make_challenger(clone: Clone) -> None:
+    """The linear family instead of the trees: no search, one small fit."""
+    from dvc.repo import Repo
+
+    clone.git("switch", "--quiet", "--create", "challenger")
+    winner = clone.root / "models/search/result.json"
+    content = json.loads(winner.read_text())
+    content |= {"family": "linear", "hyperparameters": {"max_iter": 300, "C": 0.5}}
+    winner.write_text(json.dumps(content))
+    clone.workspace.change({"seed": 3, "tune.families": ["linear"]})
+    clone.workspace.run("train", "evaluate", "register")
+    clone.lock()
+    clone.git("commit", "--quiet", "--all", "--message", "Another family")
+    clone.git("switch", "--quiet", "main")
+    with chdir(clone.root):
+        Repo(".").checkout(force=True)
 
 
 @pytest.fixture
-def clone(clones: Callable[[str], Clone], tmp_path: Path) -> Iterator[Clone]:
-    """The wine project's clone, which is small and has three classes; nothing serves after it."""
-    made = clones("wine").copy(tmp_path / "repository")
+def clone(original: Clone, tmp_path: Path) -> Iterator[Clone]:
+    """A copy to write in; nothing serves after it."""
+    made = original.copy(tmp_path / "repository")
     yield made
     stop(made.root)
 
 
 class Forge:
-    """Notes what it was asked; test_forge.py proves the real ones."""
+    """Notes its calls; test_forge.py proves the real ones."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, str, str, str]] = []
-        self.states: list[tuple[str, str, str, str]] = []
+        self.states: list[tuple[str, str, str]] = []
 
     def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
         self.opened.append((branch, base, title, body))
         return f"forge/{branch}"
 
     def status(self, commit: str, state: str, context: str, text: str) -> None:
-        self.states.append((commit, state, context, text))
+        self.states.append((commit, state, context))
 
     def comment(self, pull_request: int, body: str, key: str) -> str:
         raise NotImplementedError

@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from mlops.base.errors import UserError
-from mlops.gitops import gate, markdown, report, verdict
+from mlops.gitops import gate, markdown, report
 from mlops.gitops.verdict import Compared
 from tests.forge_server import ForgeServer
 
@@ -28,59 +28,42 @@ def rendered(clone):
         return report.run(Path()).read_text()
 
 
-def tables(text):
+def columns(text):
     """How many columns each row of each table has, as a forge would see it."""
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    rows, found = [], []
+    rows, tables = [], []
     for token in tokens:
         if token.type == "tr_open":
             rows.append(0)
         elif token.type in ("td_open", "th_open"):
             rows[-1] += 1
         elif token.type == "table_close":
-            found.append(rows)
+            tables.append(rows)
             rows = []
-    return found
+    return tables
 
 
-@pytest.fixture
-def challenged(clone):
-    """A challenger whose champion is in production; main knows both."""
+def test_a_challenger_is_compared_with_the_champion_in_full(clone):
     champion = clone.judged_pin()
     clone.pin("production", champion)
-    clone.retrain(seed=5, tune__families=["lightgbm"])
-    return clone, champion
-
-
-def test_the_verdict_comes_first(challenged):
-    clone, champion = challenged
-    accepted = clone.judge().accepted
+    verdict = clone.challenge().judge()
     text = rendered(clone)
-    mark = "✅ Accepted" if accepted else "❌ Refused"
+    mark = "✅ Accepted" if verdict.accepted else "❌ Refused"
     digest = clone.workspace.digest("models/bundle")
     assert text.startswith(f"## {mark}: bundle `{digest[:12]}`\n")
     assert f"Champion in production: `{champion.digest[:12]}`, scored by its bundle." in text
-
-
-def test_both_models_are_compared_on_every_metric_with_intervals(challenged):
-    clone, _ = challenged
-    said = clone.judge()
-    text = rendered(clone)
-    for metric in said.metrics:
+    for metric in verdict.metrics:
         assert f"| {metric.name} | {metric.candidate:.4f} | {metric.champion:.4f} |" in text
-
-
-def test_what_changed_since_production_is_told(challenged):
-    clone, _ = challenged
-    clone.judge()
-    text = rendered(clone)
-    assert "| `seed` | 2013 | 5 |" in text
+    assert "| `seed` | 2013 | 3 |" in text
     assert "| `tune.families` |" in text
     assert "Train anew" in text
+    tables = columns(text)
+    assert len(tables) >= 4
+    assert all(len(set(rows)) == 1 for rows in tables)
 
 
 def test_a_refusal_says_why_and_what_to_do(clone):
-    (clone.root / "models" / "bundle" / "model.onnx").unlink()
+    (clone.root / "models/bundle/model.onnx").unlink()
     clone.judge()
     text = rendered(clone)
     assert text.startswith("## ❌ Refused")
@@ -88,37 +71,32 @@ def test_a_refusal_says_why_and_what_to_do(clone):
     assert "Run `make retrain` on this branch, then `mlops gate`." in text
 
 
-def test_a_first_release_shows_its_weakest_slices(clone):
-    clone.judge()
+def test_a_first_release_shows_its_weakest_slices_and_the_next_verdict_removes_it(clone):
+    verdict = clone.judge()
     text = rendered(clone)
-    assert "none yet: the limits alone decide" in text
+    assert gate.NO_CHAMPION in text
     assert "### Weakest slices" in text
-
-
-def test_every_table_has_as_many_cells_in_each_row_as_in_its_head(challenged):
-    clone, _ = challenged
+    assert f"{len(verdict.rules)} rules" in text
     clone.judge()
-    found = tables(rendered(clone))
-    assert len(found) >= 4
-    assert all(len(set(rows)) == 1 for rows in found)
+    assert not (clone.root / report.FILE).exists()
 
 
 def test_a_value_with_a_bar_or_a_line_break_stays_in_its_cell():
     text = markdown.table(("a", "b"), [("x|y", "one\ntwo")])
-    assert tables(text) == [[2, 2]]
+    assert columns(text) == [[2, 2]]
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "better"),
-    [("roc_auc", 0.01, 0.03, True), ("roc_auc", -0.03, -0.01, False),
-     ("log_loss", 0.01, 0.03, False), ("log_loss", -0.03, -0.01, True)],
+    ("less_is_better", "low", "high", "better"),
+    [(False, 0.01, 0.03, True), (False, -0.03, -0.01, False),
+     (True, 0.01, 0.03, False), (True, -0.03, -0.01, True)],
 )  # fmt: skip
-def test_right_of_the_bar_is_better_whatever_the_metric(metric, low, high, better):
+def test_right_of_the_bar_is_better_whatever_the_metric(less_is_better, low, high, better):
     compared = Compared(
-        name=metric, rows=10, candidate=0.5, champion=0.5, difference=(low + high) / 2,
-        low=low, high=high,
+        name="m", rows=10, candidate=0.5, champion=0.5, difference=(low + high) / 2,
+        low=low, high=high, less_is_better=less_is_better,
     )  # fmt: skip
-    line = markdown.drawing([(compared, metric)]).splitlines()[2]
+    line = markdown.drawing([compared]).splitlines()[2]
     assert (line.index("●") > line.index("│")) is better
 
 
@@ -127,39 +105,19 @@ def test_without_a_verdict_there_is_nothing_to_report(clone):
         report.run(Path())
 
 
-def test_the_next_verdict_takes_the_old_report_away(clone):
-    clone.judge()
-    rendered(clone)
-    clone.judge()
-    assert not (clone.root / verdict.FOLDER / report.FILE).exists()
-
-
-def test_the_comment_is_posted_once_and_then_updated(clone, server):
-    clone.judge()
-    rendered(clone)
+def test_the_comment_is_posted_once_and_then_updated(tmp_path, server):
+    file = tmp_path / "report.md"
+    file.write_text("Accepted.")
     number = server.open("feature").number
-    with chdir(clone.root):
-        for _ in range(2):
-            report.post(verdict.FOLDER / report.FILE, "acme:feature")
-        report.mark("a" * 40, "success")
+    for _ in range(2):
+        report.post(file, "acme:feature")
+    report.mark("a" * 40, "success")
     assert len(server.on(number)) == 1
     assert [(s.state, s.context) for s in server.statuses] == [("success", "mlops/gate")]
+    with pytest.raises(UserError, match="pull request: none open for acme:nothing"):
+        report.post(file, "acme:nothing")
 
 
-def test_a_comment_without_a_pull_request_is_an_error_that_names_the_branch(clone, server):
-    clone.judge()
-    rendered(clone)
-    named = "pull request: none open for acme:nothing"
-    with chdir(clone.root), pytest.raises(UserError, match=named):
-        report.post(verdict.FOLDER / report.FILE, "acme:nothing")
-
-
-def test_a_report_that_is_not_there_is_said_to_be_written_by_report():
+def test_a_report_that_is_not_there_is_written_by_report():
     with pytest.raises(UserError, match="nowhere.md: not found; `mlops report` writes it"):
         report.post(Path("nowhere.md"), None)
-
-
-def test_the_gate_and_the_report_speak_of_the_same_rules(clone):
-    said = clone.judge()
-    assert gate.NO_CHAMPION in said.champion_by
-    assert f"{len(said.rules)} rules" in rendered(clone)

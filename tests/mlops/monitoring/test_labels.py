@@ -1,4 +1,4 @@
-"""What came true is joined by request and row, whatever files it comes in."""
+"""Labels are joined by request and row, whatever files they come in."""
 
 import gzip
 
@@ -12,13 +12,13 @@ from tests.mlops.serving import bundles
 
 @pytest.fixture
 def joined(place):
-    """The rows that have a label: request, row and label."""
+    """The answers that have a label: request, row and label."""
 
-    def run(where="labels"):
+    def run():
         with logs.database() as database:
             card = place.card
             logs.read(database, "logs/production", place.root, (card, place.pin.digest), NOW)
-            labels.read(database, where, place.root, card)
+            labels.read(database, "labels", place.root, card)
             return database.execute(
                 "SELECT request, row, label FROM labelled ORDER BY ALL"
             ).fetchall()
@@ -27,16 +27,15 @@ def joined(place):
 
 
 def refusal(joined):
-    with pytest.raises(UserError) as said:
+    with pytest.raises(UserError) as refused:
         joined()
-    assert len(str(said.value).splitlines()) == 1
-    return str(said.value)
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
 
 
 @pytest.mark.parametrize("file", ["labels.csv", "labels.parquet", "2026/03/labels.csv"])
-def test_labels_find_their_answer(place, joined, file):
+def test_labels_are_joined_to_their_answer(place, joined, file):
     place.answer(bundles.frame(3))
-    (place.root / "labels" / file).parent.mkdir(parents=True, exist_ok=True)
     place.labels({"request": ["0-1", "0-2", "unknown"], "outcome": [1, 0, 1]}, file)
     assert joined() == [("0-1", 0, 1.0), ("0-2", 0, 0.0)]
 
@@ -54,7 +53,7 @@ def test_ids_that_look_like_numbers_keep_their_zeros(place, joined):
     assert joined() == [("007", 0, 1.0)]
 
 
-def test_of_two_labels_the_last_file_counts_and_a_missing_one_is_none(place, joined):
+def test_of_two_labels_the_last_files_counts_and_a_missing_one_does_not(place, joined):
     place.answer(bundles.frame(3))
     place.labels({"request": ["0-0", "0-1"], "outcome": [0, 1]}, "2026-03-01.csv")
     place.labels({"request": ["0-0", "0-1", "0-2"], "outcome": [1, None, None]}, "2026-03-02.csv")
@@ -71,7 +70,7 @@ def test_labels_may_be_compressed_or_absent(place, joined):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"id": ["0-0"], "outcome": [1]}, "no column 'request'"),
         ({"request": ["0-0"], "outcomes": [1]},
@@ -85,17 +84,13 @@ def test_labels_may_be_compressed_or_absent(place, joined):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("file", ["labels.csv", "labels.parquet"])
-def test_a_file_that_is_wrong_is_named_with_what_is_wrong(place, joined, file, content, said):
+def test_an_invalid_file_is_named_with_its_fault(place, joined, file, content, message):
     place.answer(bundles.frame(3))
     place.labels(content, file)
-    assert refusal(joined).startswith(f"{place.root}/labels/{file}: {said}")
+    assert refusal(joined).startswith(f"{place.root}/labels/{file}: {message}")
 
 
-def test_a_file_that_is_not_what_its_ending_says_is_named(place, joined):
+def test_a_file_of_another_format_than_its_suffix_is_named(place, joined):
     (place.root / "labels").mkdir()
     (place.root / "labels" / "labels.parquet").write_text("request,outcome\n")
     assert refusal(joined).startswith(f"{place.root}/labels/labels.parquet: can't be read: ")
-
-
-def test_a_place_that_is_not_there_is_said(joined):
-    assert refusal(joined) == "params.yaml: monitoring.labels: found 'labels', no such folder"

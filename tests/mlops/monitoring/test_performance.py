@@ -1,4 +1,4 @@
-"""How well it came true is measured for every task, and surely worse means surely."""
+"""Labelled rows are measured for every task, and "surely worse" is never chance."""
 
 import math
 
@@ -20,63 +20,60 @@ NAMES = {
 
 @pytest.fixture
 def measured(pinned):
-    """What a task's labels say; `change` makes them of what the model learnt."""
+    """The qualities of a task's labels, which `change` makes of the outcomes of training."""
 
     def run(task, change=lambda outcome: outcome, count=600, without=()):
         place = pinned(task)
-        rows = bundles.frame(4000, seed=3)[:count]
-        ids = place.answer(rows)
-        outcome = bundles.outcome(bundles.frame(4000, seed=3), task)[:count]
+        rows = bundles.frame(4000, seed=3)
+        ids = place.answer(rows[:count])
+        outcome = bundles.outcome(rows, task)[:count]
         place.labels({"request": ids, "outcome": change(outcome)}, "labels.parquet")
-        known = performance.evidence(place.folder)
+        evidence = performance.evidence(place.folder)
         for name in without:
-            del known[name]
+            del evidence[name]
         with logs.database() as database:
             logs.read(database, "logs/production", place.root, (place.card, place.pin.digest), NOW)
             labels.read(database, "labels", place.root, place.card)
-            return performance.measure(database, "true", place.card, known)
+            return performance.measure(database, "true", place.card, evidence)
 
     return run
 
 
 @pytest.mark.parametrize("task", NAMES)
-def test_what_comes_true_as_in_the_evidence_is_not_worse(measured, task):
-    found = measured(task)
-    assert [quality.metric for quality in found] == NAMES[task]
-    assert [quality.kind for quality in found] == ["performance", "calibration"]
-    assert all(quality.worse < 0.02 for quality in found)
-    assert all(quality.low <= quality.value <= quality.high for quality in found)
+def test_outcomes_as_in_the_evidence_are_not_worse(measured, task):
+    qualities = measured(task)
+    assert [quality.metric for quality in qualities] == NAMES[task]
+    assert [quality.kind for quality in qualities] == ["performance", "calibration"]
+    assert all(quality.worse < 0.02 for quality in qualities)
+    assert all(quality.low <= quality.value <= quality.high for quality in qualities)
 
 
 @pytest.mark.parametrize("task", NAMES)
-def test_outcomes_that_have_nothing_to_do_with_the_predictions_are_surely_worse(measured, task):
-    random = np.random.default_rng(0)
-    found = measured(task, random.permutation)
-    assert found[0].worse > 0.1
+def test_outcomes_unrelated_to_the_predictions_are_surely_worse(measured, task):
+    assert measured(task, np.random.default_rng(0).permutation)[0].worse > 0.1
 
 
-def test_a_rate_that_rose_is_surely_worse_calibrated(measured):
-    _, calibration = measured("binary", lambda outcome: np.maximum(outcome, np.arange(600) % 4 > 0))
-    assert calibration.worse > 0.05
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [
+        ("binary", lambda outcome: np.maximum(outcome, np.arange(600) % 4 > 0)),
+        ("regression", lambda outcome: outcome + 80),
+    ],
+)
+def test_a_rate_or_a_mean_that_rose_is_surely_worse_calibrated(measured, task, change):
+    assert measured(task, change)[1].worse > 0.05
 
 
-def test_a_mean_that_moved_is_surely_biased(measured):
-    _, bias = measured("regression", lambda outcome: outcome + 80)
-    assert bias.worse > 0.5
+def test_a_metric_that_the_labels_leave_undefined_is_left_out(measured):
+    assert [q.kind for q in measured("binary", lambda outcome: outcome * 0)] == ["calibration"]
 
 
-def test_what_the_labels_or_the_evidence_leave_undefined_is_left_out(measured):
-    found = measured("binary", lambda outcome: outcome * 0)
-    assert [quality.kind for quality in found] == ["calibration"]
-
-
-def test_without_the_evidences_metric_there_is_nothing_to_compare_with(measured):
+def test_a_metric_that_the_evidence_lacks_is_left_out(measured):
     assert [q.kind for q in measured("binary", without=["roc_auc"])] == ["calibration"]
 
 
-def test_evidence_that_is_not_there_is_empty_and_null_is_undefined(tmp_path, place):
+def test_absent_evidence_is_empty_and_null_is_undefined(tmp_path):
     assert performance.evidence(tmp_path) == {}
-    assert isinstance(performance.evidence(place.folder)["roc_auc"], Interval)
     (tmp_path / "reports").mkdir()
     text = '{"holdout": {"roc_auc": {"value": null, "low": null, "high": null}}}'
     (tmp_path / "reports" / "metrics.json").write_text(text)
@@ -84,18 +81,18 @@ def test_evidence_that_is_not_there_is_empty_and_null_is_undefined(tmp_path, pla
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_predictions_that_are_all_true_are_not_worse_calibrated_however_few(pinned, task):
-    random, card = np.random.default_rng(0), pinned(task).card
-    known = {"calibration_error": Interval(0.0, 0.0, 0.0)}
-    found = []
+def test_calibrated_predictions_are_not_worse_calibrated_however_few(pinned, task):
+    generator, card = np.random.default_rng(0), pinned(task).card
+    evidence = {"calibration_error": Interval(0.0, 0.0, 0.0)}
+    worse = []
     for rows in (60, 600) * 20:
-        shares = random.dirichlet([1, 1, 1], rows)
-        outcome = (random.random((rows, 1)) > shares.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        said = shares
+        prediction = generator.dirichlet([1, 1, 1], rows)
+        ends = prediction.cumsum(axis=1)[:, :-1]
+        outcome = (generator.random((rows, 1)) > ends).sum(axis=1)
         if task == "binary":
-            said, outcome = shares[:, 1], (outcome == 1) * 1.0
-        now = metrics.intervals(task, outcome.astype(float), said, card.threshold, draws=50)
-        chance = performance._chance(card, said)
-        found += performance._qualities(card, now, known, chance)[1:]
-    assert {quality.kind for quality in found} == {"calibration"}
-    assert max(quality.worse for quality in found) < 0.01
+            prediction, outcome = prediction[:, 1], (outcome == 1) * 1.0
+        now = metrics.intervals(task, outcome.astype(float), prediction, card.threshold, draws=50)
+        chance = performance.chance_calibration_error(card, prediction)
+        (calibration,) = performance.qualities(card, now, evidence, chance)
+        worse.append(calibration.worse)
+    assert max(worse) < 0.01

@@ -1,4 +1,4 @@
-"""The page, the summary and the metrics say what was seen, and nothing breaks them."""
+"""The page, the summary and the gauges show an assessment, whatever its columns are called."""
 
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -7,14 +7,16 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops.monitoring import page, prometheus, summary
+from mlops.monitoring.assessment import Assessment
 from mlops.monitoring.decision import decide
 from mlops.monitoring.params import Monitoring
-from mlops.monitoring.watch import Watched
 from mlops.monitoring.window import Bin, Column, Quality, Window
 from tests.mlops.monitoring.place import LIMITS, NOW
 
-EVIL = "<script>alert('|')</script>"
-BINS = (Bin("to 1.0", 0.5, 0.25), Bin(EVIL, 0.5, 0.75))
+HOSTILE = "<script>alert('|')</script>"
+BINS = (Bin("to 1.0", 0.5, 0.25), Bin(HOSTILE, 0.5, 0.75))
+DRIFTED = Column(HOSTILE, 0.9, 0.5, 0.1, 0.35, 0.2, BINS)
+STABLE = Column("stable", None)
 
 
 class Tags(HTMLParser):
@@ -26,11 +28,11 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attributes)))
 
 
-def limits(**changes):
-    return Monitoring(**{**LIMITS, **changes})
+def limits():
+    return Monitoring(**LIMITS)
 
 
-def seen(*features, **changes):
+def assessment(*features, **changes):
     window = Window(
         NOW - timedelta(hours=24), NOW, rows=1000, features=features,
         scores=(Column("probability", drift=0.5, bins=BINS),),
@@ -44,52 +46,48 @@ def seen(*features, **changes):
         "lines": {"judged": 1000, "other": 0, "future": 0, "broken": 1}, "windows": (window,),
         "labelled": (labelled,), "folder": Path("monitoring/production"),
     }  # fmt: skip
-    return Watched(**{**content, **changes})
+    return Assessment(**{**content, **changes})
 
 
-DRIFTED = Column(EVIL, 0.9, 0.5, 0.1, 0.35, 0.2, BINS)
-STILL = Column("still", None)
-
-
-def test_the_page_names_state_reasons_and_what_moved():
-    html = page.render(seen(DRIFTED, STILL), limits())
-    for said in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0 %",
+def test_the_page_shows_state_reasons_notes_and_distributions():
+    html = page.render(assessment(DRIFTED, STABLE), limits())
+    for text in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0 %",
                  "ROC AUC", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
-        assert said in html
+        assert text in html
 
 
-def test_the_page_needs_nothing_but_itself_and_no_name_becomes_markup():
+def test_the_page_loads_nothing_and_no_name_becomes_markup():
     parsed = Tags()
-    parsed.feed(page.render(seen(DRIFTED, STILL), limits()))
+    parsed.feed(page.render(assessment(DRIFTED, STABLE), limits()))
     assert {"script", "link", "img", "iframe"} & {tag for tag, _ in parsed.seen} == set()
     assert not any({"src", "href", "onclick"} & set(attributes) for _, attributes in parsed.seen)
 
 
 def test_a_window_that_was_not_judged_is_a_page_too():
     few = Window(NOW - timedelta(hours=24), NOW, rows=3)
-    html = page.render(seen(windows=(few,), labelled=()), limits())
-    assert "too few rows" in html
+    assert "too few rows" in page.render(assessment(windows=(few,), labelled=()), limits())
 
 
 def test_the_summary_is_markdown_that_no_name_breaks():
-    text = summary.markdown(seen(DRIFTED, STILL), limits())
+    text = summary.markdown(assessment(DRIFTED, STABLE), limits())
     assert text.startswith("## production: watch\n")
     assert "| roc_auc | 0.7000 (0.6900 to 0.7100) | 0.7500 | yes |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all("alert('\\|')" in line for line in tables if "alert" in line)
 
 
-def test_prometheus_reads_the_metrics():
-    text = prometheus.text(seen(DRIFTED, STILL)).decode()
-    found = {
+def test_prometheus_parses_the_gauges():
+    text = prometheus.text(assessment(DRIFTED, STABLE)).decode()
+    gauges = {
         (sample.name, *(v for k, v in sorted(sample.labels.items()) if k != "environment")):
             sample.value
         for family in text_string_to_metric_families(text) for sample in family.samples
     }  # fmt: skip
-    assert found[("mlops_monitoring_state", "watch")] == 1
-    assert found[("mlops_monitoring_state", "retrain")] == 0
-    assert found[("mlops_monitoring_drift", EVIL)] == 0.9
-    assert ("mlops_monitoring_drift", "still") not in found
-    assert found[("mlops_monitoring_lines", "broken")] == 1
-    assert found[("mlops_monitoring_quality", "roc_auc")] == 0.7
-    assert found[("mlops_monitoring_timestamp_seconds",)] == NOW.timestamp()
+    assert ("mlops_monitoring_drift", "stable") not in gauges
+    expected = {
+        ("state", "watch"): 1, ("state", "retrain"): 0, ("drift", HOSTILE): 0.9,
+        ("lines", "broken"): 1, ("quality", "roc_auc"): 0.7,
+        ("timestamp_seconds",): NOW.timestamp(),
+    }  # fmt: skip
+    for (name, *labels), value in expected.items():
+        assert gauges[(f"mlops_monitoring_{name}", *labels)] == value

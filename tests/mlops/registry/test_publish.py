@@ -1,4 +1,4 @@
-"""What was made here is in the remote, whatever happened to an earlier attempt."""
+"""Everything that was made here is pushed to the remote, even after a killed attempt."""
 
 import pytest
 
@@ -19,21 +19,21 @@ def repo(dvc_repository, tmp_path, monkeypatch):
     return made
 
 
-def test_killed_while_it_looked_for_what_to_push_the_next_one_pushes_all(
+def test_after_a_push_killed_while_listing_files_the_next_one_pushes_all(
     repo, tmp_path, monkeypatch
 ):
     from dvc_data.index import collect
 
-    real, asked = collect._collect_from_index, []
+    real, calls = collect._collect_from_index, []
 
     def killed_at_the_second(*arguments, **options):
-        asked.append(arguments)
-        if len(asked) == 2:
+        calls.append(arguments)
+        if len(calls) == 2:
             raise KeyboardInterrupt
         real(*arguments, **options)
 
-    with monkeypatch.context() as power:
-        power.setattr(collect, "_collect_from_index", killed_at_the_second)
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "_collect_from_index", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             publish.run(repo.root_dir)
     publish.run(repo.root_dir)
@@ -41,6 +41,6 @@ def test_killed_while_it_looked_for_what_to_push_the_next_one_pushes_all(
     assert len(pushed) == 4
 
 
-def test_what_is_there_is_not_pushed_again(repo):
+def test_files_in_the_remote_are_not_pushed_again(repo):
     assert publish.run(repo.root_dir) == "4 files pushed to DVC's remote 'store'"
     assert publish.run(repo.root_dir) == "0 files pushed to DVC's remote 'store'"

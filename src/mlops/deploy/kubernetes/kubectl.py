@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
+from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.base.faults import MOST_REASON, Fault, Patience
+from mlops.base.processes import CommandFailed
 
 PROGRAM = "kubectl"
 # Who owns the fields that are applied, in the cluster's own books.
@@ -76,12 +78,12 @@ class Cluster:
     def run(self, arguments: Sequence[str], doing: str, text: str | None = None) -> str:
         """What kubectl prints; raises UserError, in a line, for what the cluster refuses."""
         while True:
-            said = _call(["--namespace", self.namespace, *arguments], text)
-            if said.returncode == 0:
-                return said.stdout
-            reason = _line(said.stderr)
-            if not PASSING.search(said.stderr):
-                raise UserError(_explain(doing, reason))
+            try:
+                return _call(["--namespace", self.namespace, *arguments], text)
+            except CommandFailed as error:
+                reason = _line(error.stderr)
+                if not PASSING.search(error.stderr):
+                    raise UserError(_explain(doing, reason)) from None
             if not self.patience.bear(Fault(reason), 0.0):
                 raise UserError(
                     f"Kubernetes: could not {doing}: {reason}; run it again, nothing is done twice"
@@ -92,24 +94,17 @@ def rendered(folder: Path, shown: Path) -> list[dict[str, Any]]:
     """A folder's objects, put together by kustomize; `shown` is what it is called in errors."""
     if not (folder / "kustomization.yaml").exists():
         raise UserError(f"{shown}: not found; an overlay for each environment")
-    said = _call(["kustomize", str(folder)], None)
-    if said.returncode:
-        raise UserError(f"{shown}: {_line(said.stderr)}")
-    return [document for document in yaml.safe_load_all(said.stdout) if document]
-
-
-def _call(arguments: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            [PROGRAM, *arguments], input=text, capture_output=True, text=True, timeout=SECONDS,
-            check=False,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise UserError(
-            f"{PROGRAM}: not on the PATH; install it, and point it at a cluster"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"{PROGRAM} {arguments[2]}: no end after {SECONDS} s") from None
+        documents = _call(["kustomize", str(folder)])
+    except CommandFailed as error:
+        raise UserError(f"{shown}: {_line(error.stderr)}") from None
+    return [document for document in yaml.safe_load_all(documents) if document]
+
+
+def _call(arguments: Sequence[str], text: str | None = None) -> str:
+    if not shutil.which(PROGRAM):
+        raise UserError(f"{PROGRAM}: not on the PATH; install it, and point it at a cluster")
+    return processes.run([PROGRAM, *arguments], input=text, timeout=SECONDS)
 
 
 def _line(stderr: str) -> str:

@@ -1,1 +1,1 @@
-"""The evaluation report: what a prediction looks like, drawn and put on one page."""
+"""The report: one HTML page with charts and tables of an evaluation."""

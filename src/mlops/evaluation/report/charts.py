@@ -1,4 +1,4 @@
-"""The charts of the report, each from the table of `mlops.evaluation.report.curves` of its name."""
+"""Charts of the report, each from the table of `mlops.evaluation.report.curves` of its name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ UNIT = (0.0, 1.0)
 
 
 def charts(content: ReportContent) -> list[Chart]:
-    """Draw every curve that the content has, in the order of the page."""
+    """Draw the curves of the content, in the order of the page."""
     model = content.model
-    drawn = {
+    builders = {
         "roc_curve": lambda table: _roc(table, model.threshold),
         "precision_recall_curve": lambda table: _precision_recall(table, model),
         "calibration_curve": lambda table: _calibration(table, content.task),
@@ -26,7 +26,9 @@ def charts(content: ReportContent) -> list[Chart]:
         "predicted_vs_actual": _predicted_vs_actual,
         "residual_histogram": _residuals,
     }
-    return [draw(content.curves[name]) for name, draw in drawn.items() if name in content.curves]
+    return [
+        build(content.curves[name]) for name, build in builders.items() if name in content.curves
+    ]
 
 
 def _at_threshold(table: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
@@ -67,11 +69,11 @@ def _calibration(table: pd.DataFrame, task: Task) -> Chart:
     high = min(1.0, 1.08 * max(table["predicted"].max(), table["high"].max()))
     low = 0.0 if task == "binary" else max(0.0, table[["predicted", "low"]].to_numpy().min() - 0.05)
     plane = Plane.over((low, high), (low, high))
-    of = "" if task == "binary" else " of the most likely class"
+    scope = "" if task == "binary" else " of the most likely class"
     return plane.chart(
         "Calibration",
-        f"Ten groups of equal size by probability{of}, with 95 % intervals; on the dashes, "
-        "forecasts come true as often as they say.",
+        f"Ten groups of equal size by probability{scope}, with 95 % intervals; on the dashes, "
+        "outcomes are as frequent as predicted.",
         ("predicted probability", "observed rate"),
         Mark("dashes", plane.line((low, high), (low, high))),
         Mark("whisker", plane.whiskers(table, "predicted")),
@@ -85,18 +87,14 @@ def _scores(table: pd.DataFrame, threshold: float | None) -> Chart:
         table[label] / max(table[label].sum(), 1) for label in ("negative", "positive")
     )
     plane = Plane.over(UNIT, (0, 1.05 * max(negative.max(), positive.max())))
-    rule = (
-        []
-        if threshold is None
-        else [Mark("dashes", plane.line((threshold,) * 2, (0, plane.y.high)))]
-    )
+    limits = [] if threshold is None else [(threshold, threshold)]
     return plane.chart(
         "Scores",
         "Share of each label by predicted probability; the dashes are the threshold.",
         ("predicted probability", "share of the label's rows"),
-        Mark("area other", plane.skyline(table, negative), "negative"),
-        Mark("area", plane.skyline(table, positive), "positive"),
-        *rule,
+        Mark("area other", plane.histogram(table, negative), "negative"),
+        Mark("area", plane.histogram(table, positive), "positive"),
+        *(Mark("dashes", plane.line(limit, (0, plane.y.high))) for limit in limits),
     )
 
 
@@ -122,7 +120,7 @@ def _residuals(table: pd.DataFrame) -> Chart:
         "Errors",
         "Predicted less actual; the outermost half percent on either side is in the last bars.",
         ("predicted less actual", "share of rows"),
-        Mark("area", plane.skyline(table, share)),
+        Mark("area", plane.histogram(table, share)),
         Mark("dashes", plane.line((0, 0), (0, plane.y.high))),
     )
 
@@ -143,7 +141,7 @@ def search(trials: pd.DataFrame | None) -> dict[str, Any] | None:
         for index, family in enumerate(families)
         for own in [finite[finite["family"].astype(str) == family]]
     ]
-    best = Mark("best", plane.stairs(finite["trial"], finite["best_so_far"]), "best so far")
+    best = Mark("best", plane.steps(finite["trial"], finite["best_so_far"]), "best so far")
     totals = trials.groupby("family").agg(trials=("trial", "size"))
     rising = finite["best_so_far"].iloc[-1] >= finite["best_so_far"].iloc[0]
     totals["best"] = finite.groupby("family")["score"].agg("max" if rising else "min")

@@ -1,4 +1,4 @@
-"""What the report shows: the facts of a model and the tables of its evaluation."""
+"""Content of the report: the facts of a model and the tables of its evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlops.evaluation.metrics import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What was judged. Dates are texts, first and last day; a rate and a threshold are 0..1."""
+    """The evaluated model. Dates are first and last day as text; rate and threshold are 0..1."""
 
     name: str
     family: str
@@ -29,13 +29,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """All that the page shows. An empty or absent part leaves its section out.
+    """All that the page shows. A part that is empty or None has no section.
 
     metrics: as `metrics.intervals`; baselines: a name to `metrics.score`; curves: as
     `curves.curves`; slices: as `metrics.by_slice`; importance: as
-    `metrics.permutation_importance`; search: columns trial, family, score, best_so_far (seconds
-    are not shown: they differ from run to run); dropped: a reason to a number of rows; classes:
-    names of labels 0..k-1.
+    `metrics.permutation_importance`; search: columns trial, family, score, best_so_far; dropped: a
+    reason to a number of rows; classes: names of labels 0..k-1.
     """
 
     title: str

@@ -1,6 +1,6 @@
-"""What a prediction looks like drawn: small tables of at most 200 points, for plots and reports.
+"""Curves and histograms of predictions: tables of at most 200 points, for plots and reports.
 
-Arguments are as in `mlops.evaluation.metrics`; every table depends on nothing but them.
+Arguments are as in `mlops.evaluation.metrics`; every table depends on them alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HISTOGRAM_BINS = 40
 def curves(
     task: Task, y: Array, prediction: Array, threshold: float | None
 ) -> dict[str, pd.DataFrame]:
-    """Draw every table that applies to the task, by the name of the function that makes it.
+    """Compute every table that applies to the task, by the name of its function.
 
     binary: roc_curve, precision_recall_curve, calibration_curve, score_histogram and
     confusion_matrix (at the threshold; needs one). multiclass: calibration_curve of the most
@@ -52,7 +52,7 @@ def roc_curve(y: Array, probability: Array) -> pd.DataFrame:
 
     fpr, tpr, threshold = metrics.roc_curve(y, probability)
     kept = _evenly_spaced(fpr + tpr)
-    # The first threshold is infinite: the point where nothing is called positive.
+    # The first threshold is infinite: the point where no row is predicted positive.
     threshold = np.where(np.isfinite(threshold), threshold, 1.0)
     return pd.DataFrame({"fpr": fpr[kept], "tpr": tpr[kept], "threshold": threshold[kept]})
 
@@ -83,8 +83,8 @@ def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
     centre = (table["observed"] + z**2 / (2 * rows)) / (1 + z**2 / rows)
     variance = table["observed"] * (1 - table["observed"]) / rows + (z / (2 * rows)) ** 2
     half = z * np.sqrt(variance) / (1 + z**2 / rows)
-    table = table.assign(low=(centre - half).clip(0), high=(centre + half).clip(upper=1), rows=rows)
-    return table.reset_index(drop=True)
+    bounds = {"low": (centre - half).clip(0), "high": (centre + half).clip(upper=1)}
+    return table.assign(**bounds, rows=rows).reset_index(drop=True)
 
 
 def score_histogram(y: Array, probability: Array) -> pd.DataFrame:
@@ -96,29 +96,25 @@ def score_histogram(y: Array, probability: Array) -> pd.DataFrame:
     )
 
 
-def confusion_matrix(y: Array, called: Array, *, classes: int) -> pd.DataFrame:
+def confusion_matrix(y: Array, predicted: Array, *, classes: int) -> pd.DataFrame:
     """Columns actual, predicted, rows: one line for each of classes x classes pairs."""
-    actual, predicted = np.divmod(np.arange(classes**2), classes)
-    pairs = np.asarray(y, dtype=np.intp) * classes + np.asarray(called, dtype=np.intp)
-    rows = np.bincount(pairs, minlength=classes**2)
-    return pd.DataFrame({"actual": actual, "predicted": predicted, "rows": rows})
+    from sklearn import metrics
+
+    labels = np.arange(classes)
+    rows = metrics.confusion_matrix(np.asarray(y, dtype=np.intp), predicted, labels=labels)
+    cells = {"actual": labels.repeat(classes), "predicted": np.tile(labels, classes)}
+    return pd.DataFrame({**cells, "rows": rows.ravel()})
 
 
 def predicted_vs_actual(y: Array, prediction: Array) -> pd.DataFrame:
     """Columns predicted (mean), actual (mean), low, high (10 % and 90 % of y), rows, per bin."""
     bins = _bins(prediction, 2 * CALIBRATION_BINS)
-    predicted = pd.Series(prediction).groupby(bins).mean()
     actual = pd.Series(y).astype(float).groupby(bins)
-    table = pd.DataFrame(
-        {
-            "predicted": predicted,
-            "actual": actual.mean(),
-            "low": actual.quantile(0.1),
-            "high": actual.quantile(0.9),
-            "rows": actual.size(),
-        }
-    )
-    return table.reset_index(drop=True)
+    columns = {
+        "predicted": pd.Series(prediction).groupby(bins).mean(), "actual": actual.mean(),
+        "low": actual.quantile(0.1), "high": actual.quantile(0.9), "rows": actual.size(),
+    }  # fmt: skip
+    return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def residual_histogram(y: Array, prediction: Array) -> pd.DataFrame:

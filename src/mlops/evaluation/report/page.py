@@ -1,7 +1,7 @@
-"""The evaluation report: one HTML page that needs nothing but itself.
+"""The evaluation report: one HTML page that loads no other file.
 
-The page depends on its content alone, to the byte: no time, no host, no random id. Charts are SVG
-paths computed here and styled by the template, so that they follow light, dark and print.
+Equal content gives equal bytes: no time, no host, no random id. Charts are SVG paths computed here
+and styled by the template, so that they adapt to light and dark mode and to print.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlops.evaluation.report.content import ReportContent
 
 
 def render(content: ReportContent) -> str:
-    """Write the page. Raises KeyError when a metric or a column it relies on is absent."""
+    """Write the page. Raises KeyError when a metric or a column that it shows is absent."""
     name, greater_is_better = main_metric(content.task)
     return template(Path(__file__).parent / "report.html.j2").render(
         content=content,
@@ -24,7 +24,7 @@ def render(content: ReportContent) -> str:
         main=name,
         greater_is_better=greater_is_better,
         verdict=tables.verdict(content),
-        ladder=tables.ladder(content),
+        comparison=tables.comparison(content),
         charts=charts.charts(content),
         confusion=tables.confusion(content),
         slices=tables.slices(content),
@@ -35,7 +35,7 @@ def render(content: ReportContent) -> str:
 
 
 def template(file: Path) -> jinja2.Template:
-    """A page's template; one that lies elsewhere may extend this folder's `report.html.j2`."""
+    """A page's template; one in another folder may extend this folder's `report.html.j2`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([file.parent, Path(__file__).parent], encoding="utf-8"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Geometry: values to positions in an SVG, positions to paths."""
+"""Geometry of the charts: values to positions in an SVG, positions to paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """Position of a value, rounded to a tenth: enough for the eye, and small."""
+        """Position of a value, rounded to a tenth of a unit to keep the page small."""
         part = (value - self.low) / ((self.high - self.low) or 1)
         return round(self.start + part * (self.end - self.start), 1)
 
@@ -46,16 +46,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """A path and its look (a CSS class of the template); with a legend, it is explained."""
+    """A path, its style (CSS classes of the template) and its text in the legend, if any."""
 
-    look: str
+    style: str
     path: str
     legend: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Marks on two axes, with what explains them."""
+    """Marks on two axes, with title, note and labels."""
 
     title: str
     note: str
@@ -68,7 +68,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Plane:
-    """Two axes, and the paths of the things drawn on them."""
+    """Two axes, and the paths of what is drawn on them."""
 
     x: Axis
     y: Axis
@@ -81,10 +81,10 @@ class Plane:
         points = zip(xs, ys, strict=True)
         return "M" + "L".join(f"{self.x.at(x)} {self.y.at(y)}" for x, y in points)
 
-    def stairs(self, xs: Iterable[float], ys: Iterable[float]) -> str:
+    def steps(self, xs: Iterable[float], ys: Iterable[float]) -> str:
         first, *others = zip(xs, ys, strict=True)
-        steps = (f"H{self.x.at(x)}V{self.y.at(y)}" for x, y in others)
-        return f"M{self.x.at(first[0])} {self.y.at(first[1])}{''.join(steps)}"
+        path = (f"H{self.x.at(x)}V{self.y.at(y)}" for x, y in others)
+        return f"M{self.x.at(first[0])} {self.y.at(first[1])}{''.join(path)}"
 
     def dots(self, xs: Iterable[float], ys: Iterable[float]) -> str:
         # A stroke without length and with round caps is a dot.
@@ -97,7 +97,7 @@ class Plane:
             f"M{self.x.at(x)} {self.y.at(low)}V{self.y.at(high)}" for x, low, high in spans
         )
 
-    def skyline(self, table: pd.DataFrame, heights: Iterable[float]) -> str:
+    def histogram(self, table: pd.DataFrame, heights: Iterable[float]) -> str:
         bars = zip(table["low"], table["high"], heights, strict=True)
         steps = (f"L{self.x.at(a)} {self.y.at(h)}H{self.x.at(b)}" for a, b, h in bars)
         return f"M{self.x.start} {self.y.start}{''.join(steps)}V{self.y.start}Z"

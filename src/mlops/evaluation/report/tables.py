@@ -1,4 +1,4 @@
-"""The verdict and the tables of the report, with marks placed in percent of their column."""
+"""The verdict and the tables of the report, with positions in percent of their column."""
 
 from __future__ import annotations
 
@@ -19,43 +19,39 @@ IMPORTANCE_ROWS = 20
 
 
 def verdict(content: ReportContent) -> str:
-    """Say in one sentence how the main metric stands against the best baseline."""
+    """Compare the main metric with the best baseline, in one sentence."""
     name, greater_is_better = main_metric(content.task)
-    rivals = _rivals(content)
-    if not rivals:
+    baselines = _baselines(content)
+    if not baselines:
         return "There is no baseline to compare with."
-    best = (max if greater_is_better else min)(rivals, key=lambda rival: rivals[rival])
-    interval, rival = content.metrics[name], rivals[best]
-    ahead = interval.low > rival if greater_is_better else interval.high < rival
-    behind = interval.high < rival if greater_is_better else interval.low > rival
-    against = f"the best baseline, {best} ({number(rival)})"
-    if ahead:
+    best = (max if greater_is_better else min)(baselines, key=lambda name: baselines[name])
+    interval, value = content.metrics[name], baselines[best]
+    above, below = interval.low > value, interval.high < value
+    against = f"the best baseline, {best} ({number(value)})"
+    if above if greater_is_better else below:
         return f"Better than {against}: the whole 95 % interval is beyond it."
-    if behind:
+    if below if greater_is_better else above:
         return f"Worse than {against}: the whole 95 % interval falls short of it."
     return f"Not clearly different from {against}: the 95 % interval contains it."
 
 
-def _rivals(content: ReportContent) -> dict[str, float]:
+def _baselines(content: ReportContent) -> dict[str, float]:
     name, _ = main_metric(content.task)
-    values = {rival: scores.get(name, math.nan) for rival, scores in content.baselines.items()}
-    return {rival: value for rival, value in values.items() if not math.isnan(value)}
+    values = {key: scores.get(name, math.nan) for key, scores in content.baselines.items()}
+    return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
-def ladder(content: ReportContent) -> list[dict[str, Any]]:
+def comparison(content: ReportContent) -> list[dict[str, Any]]:
     """The model and the baselines on one scale, as percentages of its width."""
     name, _ = main_metric(content.task)
     model = content.metrics[name]
-    rivals = _rivals(content)
-    values = [
-        v for v in (model.value, model.low, model.high, *rivals.values()) if not math.isnan(v)
-    ]
-    axis = _padded(values)
+    baselines = _baselines(content)
+    axis = _padded([model.value, model.low, model.high, *baselines.values()])
     spans = {content.model.name: _span(axis, model.low, model.high)}
-    steps = [(content.model.name, model.value), *rivals.items()]
+    rows = [(content.model.name, model.value), *baselines.items()]
     return [
-        {"name": who, "value": value, "at": axis.at(value), "span": spans.get(who)}
-        for who, value in steps
+        {"name": row, "value": value, "at": axis.at(value), "span": spans.get(row)}
+        for row, value in rows
     ]
 
 
@@ -103,7 +99,7 @@ def slices(content: ReportContent) -> dict[str, Any] | None:
 
 
 def _sizeable(slices: pd.DataFrame) -> pd.DataFrame:
-    """Leave out slices so small that their noise would set the scale for all."""
+    """Leave out slices so small that their noise would set the scale of all."""
     whole = slices.groupby("slice")["rows"].transform("sum")
     return slices[slices["rows"] >= np.minimum(100, 0.01 * whole)]
 

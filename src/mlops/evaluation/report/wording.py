@@ -1,4 +1,4 @@
-"""How the report writes a number and names a metric."""
+"""Format of numbers and names of metrics in the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METRIC_NAMES = {
 
 
 def number(value: float | None) -> str:
-    """Write a measurement with three to four digits that count; what is undefined as a dash."""
+    """Write a value with three or four significant digits; an undefined one as a dash."""
     if value is None or math.isnan(value):
         return "–"
     size = abs(value)
@@ -35,5 +35,5 @@ def number(value: float | None) -> str:
 
 
 def metric_name(name: str) -> str:
-    """Name a metric as its field does."""
+    """The usual name of a metric."""
     return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())

@@ -140,11 +140,3 @@ def alone(output: Output) -> Iterator[None]:
         with suppress(OSError):
             output.work.rmdir()
         os.close(place)
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Where to write a file that gets its name when it is whole."""
-    place = path.with_name(f".{path.name}")
-    yield place
-    place.replace(path)

@@ -15,8 +15,8 @@ from pyarrow import csv
 from pydantic import ValidationError
 
 from mlops.base.errors import UserError
-from mlops.base.files import read_json, write_json
-from mlops.serving.batch.output import Job, Output, Receipt, alone, aside, publish
+from mlops.base.files import read_json, whole_file, write_json
+from mlops.serving.batch.output import Job, Output, Receipt, alone, publish
 
 ORIGIN = (pa.field("file", pa.string()), pa.field("row", pa.int64()))
 
@@ -49,7 +49,7 @@ class Work:
         Raises UserError for what CSV can't hold.
         """
         path = self._part(name)
-        with aside(path) as place:
+        with whole_file(path) as place:
             if self.output.csv:
                 self._write_csv(table, place, header=not int(name.replace("-", "")))
             else:
@@ -57,7 +57,7 @@ class Work:
                 worth = [column for column in table.column_names if column not in scores]
                 pq.write_table(table, place, use_dictionary=worth)
         refused = refused.replace_schema_metadata({"rows": str(len(table))})
-        with aside(self.refused / f"{name}.parquet") as place:
+        with whole_file(self.refused / f"{name}.parquet") as place:
             pq.write_table(refused, place)
 
     @property
@@ -78,7 +78,7 @@ class Work:
             rows += pq.read_metadata(file).num_rows
             path = self._part(f"{group:05}-{number:05}")
             if self.output.csv:
-                with aside(path) as place:
+                with whole_file(path) as place:
                     self._write_csv(pq.read_table(file), place, header=not group + number)
             else:
                 file.replace(path)
@@ -86,7 +86,7 @@ class Work:
 
     def refuse(self, group: int, files: list[Path], rows: int, schema: pa.Schema) -> None:
         """Keep what a group refused, which ends it; `rows` it did not."""
-        with aside(self.refused / f"{group:05}-00000.parquet") as place:
+        with whole_file(self.refused / f"{group:05}-00000.parquet") as place:
             said = schema.with_metadata({"rows": str(rows)})
             with pq.ParquetWriter(place, said) as writer:
                 for file in files:
@@ -103,8 +103,7 @@ class Work:
             **self.job.model_dump(), rows=sum(map(int, counts)), refused=refused,
             output=str(self.output.path),
         )  # fmt: skip
-        with aside(self.output.work / "receipt.json") as place:
-            write_json(place, receipt.model_dump(mode="json"))
+        write_json(self.output.work / "receipt.json", receipt.model_dump(mode="json"))
         publish(self.output)
         return receipt
 
@@ -117,7 +116,7 @@ class Work:
     def _merge_refused(self) -> int:
         paths, count = self._refused(), 0
         target = self.output.work / "rejected.parquet"
-        with aside(target) as place:
+        with whole_file(target) as place:
             schema = pq.read_schema(paths[0]).remove_metadata()
             with pq.ParquetWriter(place, schema) as writer:
                 for path in paths:
@@ -139,7 +138,7 @@ class Work:
 
     def _merge_csv(self) -> None:
         whole = self.output.work / "whole.csv"
-        with aside(whole) as place, place.open("wb") as target:
+        with whole_file(whole) as place, place.open("wb") as target:
             for path in sorted(self.scored.glob("*.csv")):
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, target, 2**20)

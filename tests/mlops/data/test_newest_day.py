@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data.sources import days
+from mlops.data import newest_day
 
 
 @pytest.fixture
@@ -16,26 +16,26 @@ def wine(repository, tmp_path, monkeypatch):
 
 
 def test_it_is_the_last_day_of_a_source_that_ends(wine):
-    assert days.newest(wine.params()) == dt.date(2021, 5, 28)
+    assert newest_day.newest(wine.params()) == dt.date(2021, 5, 28)
 
 
 def test_today_is_not_over(wine):
-    assert days.newest(wine.params(), today=dt.date(2021, 5, 10)) == dt.date(2021, 5, 9)
+    assert newest_day.newest(wine.params(), today=dt.date(2021, 5, 10)) == dt.date(2021, 5, 9)
 
 
 def test_the_table_that_lags_behind_decides(repository, tmp_path, monkeypatch):
     trips = repository("trips", tmp_path / "trips")
     monkeypatch.chdir(trips.root)
     trips.edit_table("weather", lambda rows: rows[rows["day"] < "2023-04-09"])
-    assert days.newest(trips.params()) == dt.date(2023, 4, 8)
+    assert newest_day.newest(trips.params()) == dt.date(2023, 4, 8)
 
 
 def test_rows_that_are_not_as_they_should_be_are_no_news(wine):
     wine.edit_table("wines", lambda rows: rows.drop(columns="alcohol"))
     with pytest.raises(UserError, match=r"wines: .* failed"):
-        days.newest(wine.params())
+        newest_day.newest(wine.params())
 
 
 def test_the_command_prints_the_day_alone(wine, capsys):
-    assert days.main() == 0
+    assert newest_day.main() == 0
     assert capsys.readouterr().out == "2021-05-28\n"

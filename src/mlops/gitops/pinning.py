@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from mlops.base import documents
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, read_json
 from mlops.contract import bundle
@@ -14,12 +12,10 @@ from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import gate_inputs, verdict
-from mlops.gitops.verdict import Verdict
+from mlops.gitops.pin_history import LOCK
 from mlops.pipeline import tracking
 from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
-
-LOCK = Path("dvc.lock")
 
 
 def of_workspace(root: Path) -> Pin:
@@ -55,23 +51,23 @@ def accepted(root: Path) -> tuple[str, str]:
 
     Raises UserError without an accepted verdict on these very bytes, or with uncommitted changes.
     """
-    _require_clean(root)
+    # The commit must be what made the bundle; dvc.lock goes with the release.
+    changed = [name for name in git.changed(root) if name != str(LOCK)]
+    if changed:
+        raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
     digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
-    _require_accepted(verdict.load(root), digest, evidence, root)
-    return digest, evidence
-
-
-def _require_accepted(said: Verdict, digest: str, evidence: str, root: Path) -> None:
-    file = verdict.FOLDER / verdict.FILE
-    if (said.candidate, said.evidence) != (digest, evidence):
+    judged, pinned = verdict.load(root), manifest.load(root, gate_inputs.PRODUCTION).pin
+    if (judged.candidate, judged.evidence) != (digest, evidence):
         raise UserError(
-            f"{file}: speaks of {said.candidate[:12]}, here is {digest[:12]}; `mlops gate`"
+            f"{verdict.FILE}: is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
         )
-    if not said.accepted:
-        raise UserError(f"{file}: {said.line}")
-    pinned = manifest.load(root, gate_inputs.PRODUCTION).pin
-    if said.champion != (pinned.digest if pinned else None):
-        raise UserError(f"{file}: another champion now; `mlops gate` again, from main's tip")
+    if not judged.accepted:
+        raise UserError(f"{verdict.FILE}: {judged.line}")
+    if judged.champion != (pinned.digest if pinned else None):
+        raise UserError(
+            f"{verdict.FILE}: another champion now; `mlops gate` again, from main's tip"
+        )
+    return digest, evidence
 
 
 def _contents(root: Path) -> Contents:
@@ -80,25 +76,18 @@ def _contents(root: Path) -> Contents:
 
     stale = Repo(str(root)).status(["train", "evaluate"])
     if stale:
-        raise UserError(f"{LOCK}: speaks of another {', '.join(sorted(stale))}; `make train`")
-    found = locked(root)
-    if found is None:
-        raise UserError(f"{LOCK}: speaks of no bundle with evidence; `make train`")
-    return found
+        raise UserError(f"{LOCK}: is of another {', '.join(sorted(stale))}; `make train`")
+    contents = locked(root)
+    if contents is None:
+        raise UserError(f"{LOCK}: names no bundle with evidence; `make train`")
+    return contents
 
 
 def locked(root: Path) -> Contents | None:
-    """The names by which DVC keeps the bundle and the evidence that dvc.lock speaks of, if any."""
+    """The names by which DVC keeps the bundle and the evidence of dvc.lock, if it has them."""
     try:
-        stages: dict[str, Any] = yaml.safe_load((root / LOCK).read_text())["stages"]
-        named = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-        return Contents(bundle=named[str(BUNDLE)], evidence=named[str(EVIDENCE)])
-    except (FileNotFoundError, KeyError, TypeError, yaml.YAMLError):
+        stages = documents.read(root / LOCK, "DVC's lock")["stages"]
+        names = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+        return Contents(bundle=names[str(BUNDLE)], evidence=names[str(EVIDENCE)])
+    except (UserError, KeyError, TypeError):
         return None
-
-
-def _require_clean(root: Path) -> None:
-    """The commit must be what made the bundle; dvc.lock goes with the release."""
-    others = [name for name in git.changed(root) if name != str(LOCK)]
-    if others:
-        raise UserError(f"{others[0]}: differs from the commit; commit or undo it, then release")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 
 from mlops.base.errors import UserError
 from mlops.contract import params, project
+from mlops.data import sources
 from mlops.data.params import Params
 from mlops.pipeline import stage
 
@@ -23,9 +23,9 @@ def newest(params: Params, today: dt.date | None = None) -> dt.date:
     dated = {name: schemas[name] for name, day in days.items() if day}
     if not dated:
         raise UserError(f"project {params.project}: no table has a day; say which: --until DAY")
-    source = importlib.import_module(f"mlops.data.sources.{params.data.source}")
+    read = sources.reader(params.data.source)
     # All of them: the dated ones refer to the others.
-    tables = validated(source.read(params.data.location, schemas), schemas)
+    tables = validated(read(params.data.location, schemas), schemas)
     last: dt.date = min(tables[name][days[name]].max().date() for name in dated)
     return min(last, (today or dt.date.today()) - dt.timedelta(days=1))
 

@@ -1,0 +1,88 @@
+"""Model families, a module each: how one is built, fitted with early stopping, and prepared.
+
+A module has `build(task, hyperparameters, seed, threads)`, which gives an unfitted scikit-learn
+estimator; `fit(estimator, train, validation)`, which fits it and gives the number of rounds that
+early stopping chose, or None; `ENCODING`, how its columns are prepared (see `encoder`); and
+`ROUNDS`, the hyperparameter that holds the number of rounds, or None.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mlops.contract import extensions
+from mlops.contract.project import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Rounds without any gain after which early stopping ends a fit.
+STOPPING_ROUNDS = 25
+
+# OpenMP reads it when it is loaded. Threads that spin while they wait make a fit several times
+# slower as soon as anything else wants a core; threads that sleep cost nothing when nothing does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Pair = tuple[Array, Array]
+Encoding = Literal["ordinal", "dense"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's module defines."""
+
+    build: Callable[[Task, dict[str, Any], int, int], Any]
+    fit: Callable[[Any, Pair, Pair | None], int | None]
+    encoding: Encoding
+    rounds: str | None
+
+
+def family(name: str) -> Family:
+    """The family of a name or a module's path; UserError names the nearest known one."""
+    module = extensions.resolve(
+        "params.yaml: tune.families", name, __name__, ("build", "fit", "ENCODING", "ROUNDS")
+    )
+    return Family(module.build, module.fit, module.ENCODING, module.ROUNDS)
+
+
+def encoder(encoding: Encoding, frame: pd.DataFrame) -> Any:
+    """An unfitted ColumnTransformer from named columns to one float32 matrix.
+
+    `ordinal` turns categories into their rank and keeps missing numbers, for trees that know
+    them; `dense` fills, scales and one-hot encodes.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+    from mlops.contract.dataset import categories
+
+    categorical = categories(frame)
+    numeric = [name for name in frame if name not in categorical]
+    if encoding == "ordinal":
+        ranks = OrdinalEncoder(
+            handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32
+        )
+        steps = [("numeric", "passthrough", numeric), ("categorical", ranks, categorical)]
+    else:
+        # A column without any value is kept: the export counts on every column.
+        median = SimpleImputer(strategy="median", keep_empty_features=True)
+        fill = make_pipeline(median, StandardScaler())
+        columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+        steps = [("numeric", fill, numeric), ("categorical", columns, categorical)]
+    return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)
+
+
+def predict(estimator: Any, task: Task, matrix: Array) -> Array:
+    """Probability of the positive class (n,), of each class (n, k), or the value (n,)."""
+    if task == "regression":
+        return np.asarray(estimator.predict(matrix), dtype=np.float64)
+    probabilities = np.asarray(estimator.predict_proba(matrix), dtype=np.float64)
+    return probabilities[:, 1] if task == "binary" else probabilities

@@ -1,0 +1,209 @@
+"""The servers of `infra/local/compose.yaml` as processes of this machine, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mlops.base import processes
+from mlops.base.processes import HOST
+from mlops.pipeline.servers import ENVIRONMENT
+from tests.conftest import REPOSITORY
+from tests.programs import program
+
+LOCAL = REPOSITORY / "infra/local"
+NAMES = ("postgres", "azurite", "mlflow", "prefect", "gateway", "prometheus")
+# PostgreSQL refuses to run as root; Debian's package creates this user.
+USER: dict[str, Any] = (
+    {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+)
+PROMETHEUS = "apt-get install prometheus prometheus-pushgateway"
+
+
+@dataclass
+class Server:
+    """One process: how it is started, and whether it accepts requests."""
+
+    command: str
+    ready: Callable[[], bool] = lambda: True
+    variables: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+class Servers:
+    """All of them. Their data and logs are in `folder`, which every user can read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = b64encode(secrets.token_bytes(64)).decode()
+        sockets = {name: socket.create_server((HOST, 0)) for name in NAMES}
+        self.ports = {name: each.getsockname()[1] for name, each in sockets.items()}
+        for each in sockets.values():
+            each.close()
+        self.servers = {name: getattr(self, f"_{name}")() for name in NAMES}
+
+    def start(self, *names: str) -> None:
+        """Start those that do not run, all at once, and wait until they accept requests."""
+        for name in names:
+            server = self.servers[name]
+            if not server.running():
+                with (self.folder / f"{name}.log").open("ab") as log:
+                    server.process = subprocess.Popen(
+                        server.command.split(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        env={**os.environ, **self.environment, **server.variables},
+                        **{"cwd": self.folder, **server.options},
+                    )  # fmt: skip
+        for name in names:
+            server = self.servers[name]
+            assert processes.wait(server.ready, server.running), self.log(name)
+
+    def start_all(self) -> None:
+        """Start everything for the first time, the stores before the servers that use them."""
+        self.start("postgres", "azurite")
+        for name in ("mlflow", "prefect"):
+            self.query(f"CREATE DATABASE {name}")
+        _run([sys.executable, LOCAL / "containers.py"], env={**os.environ, **self.environment})
+        self.start(*NAMES)
+
+    def kill(self, *names: str) -> None:
+        """End processes and all that they started, as a power failure does."""
+        for name in names:
+            process = self.servers[name].process
+            if process and process.poll() is None:
+                parent = psutil.Process(process.pid)
+                # The parent first: it would start its children again.
+                for each in [parent, *parent.children(recursive=True)]:
+                    with suppress(psutil.NoSuchProcess):
+                        each.kill()
+                process.wait()
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-6000:]
+
+    def url(self, name: str) -> str:
+        return f"http://{HOST}:{self.ports[name]}"
+
+    def query(self, statement: str) -> bool:
+        """Execute a statement; false if PostgreSQL does not accept connections."""
+        import psycopg2
+
+        try:
+            connection = psycopg2.connect(self._database("postgres"), connect_timeout=2)
+        except psycopg2.OperationalError:
+            return False
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+        connection.close()
+        return True
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point a program at these servers."""
+        return {
+            **ENVIRONMENT,
+            "MLFLOW_TRACKING_URI": self.url("mlflow"),
+            "PREFECT_API_URL": f"{self.url('prefect')}/api",
+            "PROMETHEUS_PUSHGATEWAY": self.url("gateway"),
+            "AZURE_STORAGE_CONNECTION_STRING": (
+                f"DefaultEndpointsProtocol=http;AccountName=mlops;AccountKey={self.key};"
+                f"BlobEndpoint={self.url('azurite')}/mlops;"
+            ),
+        }
+
+    def _database(self, name: str) -> str:
+        return f"postgresql://mlops@{HOST}:{self.ports['postgres']}/{name}"
+
+    def _answers(self, name: str, path: str) -> Callable[[], bool]:
+        return partial(processes.answers, self.url(name) + path)
+
+    def _postgres(self) -> Server:
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        initdb, postgres = (
+            program(name, "apt-get install postgresql", *folders) for name in ("initdb", "postgres")
+        )
+        data = self.folder / "postgres"
+        data.mkdir(mode=0o700)
+        if USER:
+            shutil.chown(data, USER["user"], USER["group"])
+        options = "--auth=trust --username=mlops --encoding=UTF8 --no-locale --no-sync"
+        _run([initdb, f"--pgdata={data}", *options.split()], cwd="/", **USER)
+        # No socket file: its path would be too long.
+        command = (
+            f"{postgres} -D {data} -h {HOST} -p {self.ports['postgres']} -c max_connections=200"
+        )
+        command += " -c unix_socket_directories="
+        return Server(command, partial(self.query, "SELECT 1"), options=USER)
+
+    def _azurite(self) -> Server:
+        folder = LOCAL / "node_modules/.bin"
+        command = (
+            f"{program('azurite-blob', 'npm ci --prefix infra/local', folder)} --blobHost {HOST}"
+            f" --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
+            " --skipApiVersionCheck --disableTelemetry --silent"
+        )
+
+        def ready() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex((HOST, self.ports["azurite"])) == 0
+
+        return Server(command, ready, {"AZURITE_ACCOUNTS": f"mlops:{self.key}"})
+
+    def _mlflow(self) -> Server:
+        command = (
+            f"{sys.executable} -m mlflow server --host {HOST} --port {self.ports['mlflow']}"
+            f" --workers 1 --backend-store-uri {self._database('mlflow')} --serve-artifacts"
+            " --artifacts-destination wasbs://mlflow@mlops.blob.core.windows.net/"
+        )
+        return Server(command, self._answers("mlflow", "/health"))
+
+    def _prefect(self) -> Server:
+        options = f"--host {HOST} --port {self.ports['prefect']}"
+        variables = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
+                self._database("prefect").replace("postgresql", "postgresql+asyncpg")
+            ),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+        }
+        command = f"{sys.executable} -m prefect server start {options}"
+        return Server(command, self._answers("prefect", "/api/health"), variables)
+
+    def _gateway(self) -> Server:
+        gateway = program("prometheus-pushgateway", PROMETHEUS)
+        command = f"{gateway} --web.listen-address={HOST}:{self.ports['gateway']}"
+        return Server(command, self._answers("gateway", "/-/ready"))
+
+    def _prometheus(self) -> Server:
+        """Prometheus as it is configured for Compose, except for the gateway's address."""
+        folder = self.folder / "prometheus"
+        shutil.copytree(LOCAL / "prometheus", folder)
+        gateway = {"targets": [f"{HOST}:{self.ports['gateway']}"], "labels": {"job": "gateway"}}
+        (folder / "targets.json").write_text(json.dumps([gateway]))
+        command = (
+            f"{program('prometheus', PROMETHEUS)} --config.file={folder / 'prometheus.yml'}"
+            f" --storage.tsdb.path={folder / 'data'}"
+            f" --web.listen-address={HOST}:{self.ports['prometheus']}"
+        )
+        return Server(command, self._answers("prometheus", "/-/ready"))
+
+
+def _run(command: list[Any], **options: Any) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,195 @@
+"""Extend by name: a project brings its own source, family, metric, gate rule and target.
+
+Its modules are the code blocks of `docs/extend.md`, each in the file that its first line names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mlops.base.errors import UserError
+from mlops.contract import extensions
+from mlops.deploy import manifest
+from mlops.gitops import reconcile
+from tests.conftest import REPOSITORY
+from tests.mlops.gitops.conftest import MANIFEST, committed
+
+BLOCK = re.compile(r"```python\n# src/churn/(\w+\.py)\n(.*?)```", re.DOTALL)
+ROLES = "BASELINE, DAY, FEATURES, KEY, SLICES, TARGET, features"
+MODELS = """\
+from hyperopt import hp
+
+TASK = "binary"
+DEPTH = hp.uniformint("churn.forest.max_depth", 2, 6)
+SPACE = {"churn.forest": {"n_estimators": 20, "max_depth": DEPTH}}
+FIRST = [{"family": "churn.forest", "max_depth": 4}]
+"""
+SOURCE = ("params.yaml: data.source", "mlops.data.sources", ("read",))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A `src` folder with the project `churn`, which reads the tables of `trips`."""
+    folder = tmp_path_factory.mktemp("churn")
+    modules = dict(BLOCK.findall((REPOSITORY / "docs/extend.md").read_text()))
+    assert {"lines.py", "forest.py", "profit.py", "few_rows.py", "folder.py"} <= set(modules)
+    modules |= {
+        "__init__.py": "",
+        "tables.py": "from trips.tables import TABLES\n",
+        "features.py": f"from trips.features import {ROLES}\n",
+        "models.py": MODELS,
+    }
+    (folder / "churn").mkdir(parents=True)
+    for name, text in modules.items():
+        (folder / "churn" / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
+        del sys.modules[name]
+
+
+def resolve(name):
+    setting, builtin, attributes = SOURCE
+    return extensions.resolve(setting, name, builtin, attributes)
+
+
+def test_a_built_in_name_and_a_module_s_path_are_found_alike(source):
+    assert resolve("files").__name__ == "mlops.data.sources.files"
+    assert resolve("churn.lines").__name__ == "churn.lines"
+    with pytest.raises(UserError) as error:
+        resolve("churn.profit")
+    file = source / "churn/profit.py"
+    assert str(error.value) == f"params.yaml: data.source: {file}: read is missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("filse", "params.yaml: data.source: found 'filse'; did you mean 'files'?"),
+        ("database", "params.yaml: data.source: found 'database'; known: files, package"),
+        ("not a name", "params.yaml: data.source: found 'not a name'; known: files, package"),
+        ("mlops.nothing", "params.yaml: data.source: found 'mlops.nothing', no such module; "
+         "expected one under src/ or installed"),
+        ("nobody.crm", "params.yaml: data.source: found 'nobody.crm', no such module; "
+         "expected one under src/ or installed"),
+    ],
+)  # fmt: skip
+def test_a_name_that_leads_nowhere_is_one_line(name, line):
+    with pytest.raises(UserError) as error:
+        resolve(name)
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        ("\nimport absent_library\n", 2, "ModuleNotFoundError: No module named 'absent_library'"),
+        ("x = 1\ny = 1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("import json\njson.loads('{')\n", 2, "JSONDecodeError: "),
+        ("def read(:\n", 1, "SyntaxError: "),
+    ],
+)
+def test_an_error_in_a_user_s_module_keeps_its_file_and_line(
+    tmp_path, monkeypatch, text, place, reason
+):
+    name = f"broken_{abs(hash(text))}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "crm.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as error:
+        resolve(f"{name}.crm")
+    file = tmp_path / name / "crm.py"
+    expected = f"params.yaml: data.source: {name}.crm: {file}:{place}: {reason}"
+    assert str(error.value).startswith(expected)
+    assert "\n" not in str(error.value)
+
+
+def test_a_target_is_checked_in_a_manifest_and_not_in_old_commits(tmp_path):
+    (tmp_path / "environments").mkdir()
+    text = MANIFEST.replace("target: local", "target: lokal")
+    (tmp_path / "environments/staging.yaml").write_text(text)
+    with pytest.raises(UserError, match="target: found 'lokal'; did you mean 'local'"):
+        manifest.load(tmp_path, "staging")
+    assert manifest.parse(text, "an old commit").target == "lokal"
+
+
+@pytest.fixture
+def churn(tracked, source, tmp_path):
+    """A repository whose parameters name a module of the project's own everywhere."""
+    root = tmp_path / "repository"
+    workspace = tracked("trips", root)
+    (root / "src/churn").symlink_to(source / "churn")
+    (root / "jsonl").mkdir()
+    for file in (root / "csv").glob("*.csv"):
+        rows = pd.read_csv(file)
+        rows.to_json(root / "jsonl" / f"{file.stem}.jsonl", orient="records", lines=True)
+    return workspace.change(
+        {
+            "project": "churn",
+            "data.source": "churn.lines",
+            "data.location": "jsonl",
+            "tune.families": ["churn.forest"],
+            "tune.max_evals": 2,
+            "evaluate.metrics": ["churn.profit"],
+            "gate.rules": ["limits", "champion", "churn.few_rows"],
+            "gate.limits": {"churn.profit": 0.1},
+        }
+    )
+
+
+def name_own_modules(root):
+    """The line that the stages ask for, and the other project's files."""
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
+    for stage in pipeline["stages"].values():
+        others = [path for path in stage["deps"] if not path.startswith("src/${project}")]
+        stage["deps"] = [*others, "src/${project}", "src/trips"]
+    (root / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+
+
+@pytest.mark.slow
+def test_a_project_s_own_parts_are_trained_judged_and_deployed(churn):
+    root = churn.root
+    done = churn.command("ingest")
+    assert done.code == 2
+    assert "src/churn/lines.py: ingest loads it, but dvc.yaml does not name it" in done.err
+    assert "add the line '- src/${project}/lines.py' to stages.ingest.deps" in done.err
+    name_own_modules(root)
+    done = churn.command("ingest")
+    assert done.code == 0, done.err
+
+    churn.run("featurize", "tune", "train", "evaluate", "register")
+    card = json.loads((root / "models/bundle/bundle.json").read_text())
+    assert card["family"] == "churn.forest"
+    metrics = json.loads((root / "reports/metrics.json").read_text())
+    interval = metrics["holdout"]["churn.profit"]
+    assert interval["low"] < interval["value"] < interval["high"]
+    assert all("churn.profit" in scores for scores in metrics["baselines"].values())
+    assert "Churn.profit" in (root / "reports/report.html").read_text()
+
+    text = MANIFEST.replace("target: local", "target: churn.folder")
+    clone = committed(churn, root.parent / "remote.git", text)
+    pin = clone.judged_pin()
+    names = [rule.name for rule in clone.judge().rules]
+    assert names == ["churn.profit", "champion", "few rows"]
+    clone.pin("staging", pin)
+    with chdir(root):
+        assert "staging: churn.folder runs it" in list(
+            reconcile.run(clone.params(), Path(), "staging")
+        )
+        assert reconcile.differences(clone.params(), Path(), "staging") == []
+    assert churn.digest("served/trips") == pin.digest
+
+    churn.change({"gate.limits": {"churn.few_rows": 1}})
+    line = clone.judge().line
+    assert line.startswith("refused")
+    assert "gate.limits: " in line
+    assert "few_rows.py: score is missing" in line
