@@ -1,7 +1,3 @@
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from mlops.base.files import folder_digests
-from tests.conftest import PROJECTS, REPOSITORY
-from tests.flights.conftest import write
-from tests.settings import change
+from tests.conftest import Workspace
 
 Featurize = Callable[[pd.DataFrame], pd.DataFrame]
 OUTCOMES = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
@@ -129,18 +122,8 @@ def test_history_is_what_a_plain_loop_over_days_counts(
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.spark
-def test_spark_and_duckdb_give_the_same_bytes(
-    sample: dict[str, pd.DataFrame], tmp_path: Path
-) -> None:
-    write(sample, tmp_path / "data/raw")
-    (tmp_path / "src").symlink_to(REPOSITORY / "src")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(PROJECTS / name, tmp_path)
-    made = []
-    for engine in ("duckdb", "spark"):
-        changes = {"project": "flights", "engine": engine, "data.until": "2013-02-01"}
-        change(tmp_path, changes)
-        command = [sys.executable, "-m", "mlops.data.featurize"]
-        subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": "src"}, check=True)
-        made.append(folder_digests(tmp_path / "data/features"))
-    assert made[0] == made[1]
+def test_spark_and_duckdb_give_the_same_bytes(example: Workspace, tmp_path: Path) -> None:
+    workspace = example.copy(tmp_path / "spark").change({"engine": "spark"})
+    done = workspace.command("featurize")
+    assert done.code == 0, done.err
+    assert workspace.digest("data/features") == example.digest("data/features")

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import psutil
 import pytest
 
 from mlops.contract.stages import MODULES
+from tests import locks
 from tests.conftest import PROJECTS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -163,17 +163,15 @@ class Held:
 
 @contextmanager
 def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
-    flow = checkout.start_flow()
-    process = _wait_for(flow, lambda: _stage_below(flow, stage))
-    folder = os.open((checkout.root / OUTPUTS[stage]).parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        _wait_for(flow, lambda: _waits_for_a_lock(process.pid))
-        yield Held(flow, process, folder)
-    finally:
-        os.close(folder)
-        if flow.poll() is None:
-            os.killpg(flow.pid, signal.SIGKILL)
+    with locks.held((checkout.root / OUTPUTS[stage]).parent) as folder:
+        flow = checkout.start_flow()
+        try:
+            process = locks.wait_until(lambda: _stage_below(flow, stage), flow)
+            locks.wait_until(lambda: locks.waits(process.pid), flow)
+            yield Held(flow, process, folder)
+        finally:
+            if flow.poll() is None:
+                os.killpg(flow.pid, signal.SIGKILL)
 
 
 def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | None:
@@ -182,22 +180,6 @@ def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | No
         return next((p for p in below if p.cmdline()[-1:] == [MODULES[stage]]), None)
     except psutil.NoSuchProcess:
         return None
-
-
-def _waits_for_a_lock(pid: int) -> bool:
-    locks = Path("/proc/locks").read_text().splitlines()
-    return any("->" in line and f" {pid} " in line for line in locks)
-
-
-def _wait_for(flow: subprocess.Popen[str], what: Callable[[], Any], seconds: float = 300) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        assert flow.poll() is None, flow.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the stage never came to write")
 
 
 @pytest.fixture(scope="session")
