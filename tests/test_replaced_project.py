@@ -73,7 +73,7 @@ def run(root: Path, *command: str) -> None:
     for name in [name for name in env if name.startswith("PYTEST_")]:
         del env[name]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-10_000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
 
 
 def test_every_test_can_be_collected(replaced: Path) -> None:
