@@ -141,10 +141,12 @@ def comment(
 def release(environment: str) -> None:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
     from mlops.contract import params
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.release(params.load(ROOT), ROOT, environment, forge.here())))
+    _end(
+        lambda: click.echo(promotion.release(params.load(ROOT), ROOT, environment, current_forge()))
+    )
 
 
 @main.command()
@@ -152,10 +154,10 @@ def release(environment: str) -> None:
 @click.argument("target")
 def promote(source: str, target: str) -> None:
     """Propose for TARGET what SOURCE runs, as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.promote(ROOT, source, target, forge.here())))
+    _end(lambda: click.echo(promotion.promote(ROOT, source, target, current_forge())))
 
 
 @main.command()
@@ -163,10 +165,10 @@ def promote(source: str, target: str) -> None:
 @click.option("--to", metavar="REV", help="The commit whose pin is wanted; the one before.")
 def rollback(environment: str, to: str | None) -> None:
     """Propose for ENVIRONMENT what it pinned before, as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _end(lambda: click.echo(promotion.rollback(ROOT, environment, to, forge.here())))
+    _end(lambda: click.echo(promotion.rollback(ROOT, environment, to, current_forge())))
 
 
 @main.command()
@@ -184,14 +186,14 @@ def monitor(environment: str) -> None:
 @click.option("--because", metavar="TEXT", default="asked for", help="Why, for whoever reviews.")
 def retrain(until: datetime | None, because: str) -> None:
     """Train on newer data and, when the gate accepts it, propose it as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import retrain
     from mlops.pipeline import servers
 
     def act() -> None:
         servers.use(ROOT)
         day = until.date() if until else None
-        click.echo(retrain.run(ROOT, day, because, forge.here()))
+        click.echo(retrain.run(ROOT, day, because, current_forge()))
 
     _end(act)
 

@@ -1,18 +1,18 @@
-"""Azure DevOps, by its REST API (learn.microsoft.com/rest/api/azure/devops, version 7.1)."""
+"""Azure DevOps, through its REST API (learn.microsoft.com/rest/api/azure/devops, version 7.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from mlops.base.faults import Patience
-from mlops.base.http import Client, Denied, Doing, Site, Token, once
-from mlops.forge.forge import State, given, this_pull_request
-from mlops.forge.upsert import Comment, cut, upsert
+from mlops.base.environment import given
+from mlops.base.http import Client, Operation, Token, retry_ambiguous_create
+from mlops.forge.comments import Comment, cut, upsert
+from mlops.forge.protocol import State
 
-# The second has it say 401 to a bad token, and not send a page to sign in.
+# With the second it answers a bad token with 401, and not with a page to sign in.
 HEADERS = {"Accept": "application/json", "X-TFS-FedAuthRedirect": "Suppress"}
 VERSION = {"api-version": "7.1"}
 PREVIEW = {"api-version": "7.1-preview"}
@@ -23,95 +23,92 @@ STATES: dict[State, str] = {"pending": "pending", "success": "succeeded", "failu
 EXISTS = "TF401179"
 
 
-def connect(environment: Mapping[str, str], patience: Patience | None = None) -> AzureDevOps:
+def connect(environment: Mapping[str, str], current_pull_request: int | None = None) -> AzureDevOps:
     """The repository that the environment names, with its token.
 
-    Raises UserError for one that can't be a token.
+    Raises UserError for a malformed token.
     """
     url, project, repository = (
         given(environment, name).rstrip("/")
         for name in ("SYSTEM_COLLECTIONURI", "SYSTEM_TEAMPROJECT", "BUILD_REPOSITORY_NAME")
     )
-    explain = _explain(project, repository)
-    site = Site("Azure DevOps", "SYSTEM_COLLECTIONURI", url, explain, HEADERS, VERSION)
+
+    def explain(status: int, reason: str, operation: Operation) -> str:
+        return _explain(f"{project}/{repository}", status, reason, operation)
+
     # Unlike Bearer, Basic serves a pipeline's token and a person's alike.
     token = Token("SYSTEM_ACCESSTOKEN", given(environment, "SYSTEM_ACCESSTOKEN"), basic=True)
-    client = Client(site, token, patience or Patience())
     build = given(environment, "BUILD_BUILDID")
-    run = f"{url}/{quote(project)}/_build/results?buildId={build}" if build else None
-    return AzureDevOps(client, url, project, repository, this_pull_request(environment), run)
+    run_url = f"{url}/{quote(project)}/_build/results?buildId={build}" if build else None
+    client = Client("Azure DevOps", "SYSTEM_COLLECTIONURI", url, token, explain, HEADERS, VERSION)
+    return AzureDevOps(client, url, project, repository, current_pull_request, run_url)
 
 
 @dataclass(frozen=True)
 class AzureDevOps:
-    """A repository on Azure DevOps; `run` is the page of the CI run that speaks here."""
+    """A repository on Azure DevOps; `run_url` is the page of this CI run."""
 
     client: Client = field(repr=False)
     collection: str
     project: str
     repository: str
-    this: int | None
-    run: str | None
+    current_pull_request: int | None
+    run_url: str | None
 
     def comment(self, pull_request: int, body: str, key: str) -> str:
-        doing = Doing(f"comment on pull request {pull_request}", CONTRIBUTE)
+        operation = Operation(f"comment on pull request {pull_request}", CONTRIBUTE)
         path, page = f"{self._root}/pullRequests/{pull_request}", self._page(pull_request)
-        return upsert(_Comments(self.client, path, page, doing), body, key, LONGEST)
+        return upsert(_Comments(self.client, path, page, operation), body, key, LONGEST)
 
     def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
-        doing = Doing(f"open a pull request from {branch} into {base}", CONTRIBUTE)
-        new = {"title": title, "description": cut(body, LONGEST_TEXT)}
+        operation = Operation(f"open a pull request from {branch} into {base}", CONTRIBUTE)
+        text = {"title": title, "description": cut(body, LONGEST_TEXT)}
 
         def create() -> Any:
-            wanted = {"sourceRefName": _ref(branch), "targetRefName": _ref(base), **new}
-            try:
-                return self.client.send("POST", self._pulls, doing, again=False, json=wanted)
-            except Denied as denied:
-                # Another run was faster; there can be but one for two branches.
-                if EXISTS in denied.reason:
-                    self.client.doubt("it has one, but does not show it", doing)
-                raise
+            content = {"sourceRefName": _ref(branch), "targetRefName": _ref(base), **text}
+            return self.client.create(self._pulls, operation, content, EXISTS)
 
-        number = once(lambda: self._open(branch, doing, base), create)[0]["pullRequestId"]
-        # Always, for the list that found it has but the beginning of its text.
-        self.client.send("PATCH", f"{self._pulls}/{number}", doing, json=new)
+        pulls = retry_ambiguous_create(lambda: self._open(branch, operation, base), create)
+        number = pulls[0]["pullRequestId"]
+        # Always: the list shows only the beginning of its text.
+        self.client.send("PATCH", f"{self._pulls}/{number}", operation, json=text)
         return self._page(number)
 
     def status(self, commit: str, state: State, context: str, text: str) -> None:
-        doing = Doing(f"set the status {context} of {commit[:12]}", "Contribute")
+        operation = Operation(f"set the status {context} of {commit[:12]}", "Contribute")
         genre, _, name = context.rpartition("/")
         content: dict[str, Any] = {
             "state": STATES[state],
             "description": text,
             "context": {"name": name, "genre": genre},
         }
-        link = {"targetUrl": self.run} if self.run else {}
-        # Repeated, it says the same: the latest of a context counts.
+        link = {"targetUrl": self.run_url} if self.run_url else {}
+        # May be repeated: the latest status of a context counts.
         path = f"{self._root}/commits/{commit}/statuses"
-        self.client.send("POST", path, doing, json=content | link)
+        self.client.send("POST", path, operation, json=content | link)
 
     def number(self, head: str | None) -> int | None:
-        """Of this repository's own branches; what an OWNER before it says is not looked at."""
+        """Only for branches of this repository; an OWNER before the branch is ignored."""
         if head is None:
-            return self.this
+            return self.current_pull_request
         branch = head.rpartition(":")[2]
-        found = self._open(branch, Doing(f"look for the pull request of {branch}", "Read"))
-        return int(found[0]["pullRequestId"]) if found else None
+        pulls = self._open(branch, Operation(f"look for the pull request of {branch}", "Read"))
+        return int(pulls[0]["pullRequestId"]) if pulls else None
 
-    def _open(self, branch: str, doing: Doing, base: str | None = None) -> list[Any]:
+    def _open(self, branch: str, operation: Operation, base: str | None = None) -> list[Any]:
         """The open pull requests of a branch of this repository, the oldest first."""
         search = {"status": "active", "sourceRefName": _ref(branch)}
         if base:
             search["targetRefName"] = _ref(base)
         parameters = {f"searchCriteria.{name}": value for name, value in search.items()}
-        found = self.client.send("GET", self._pulls, doing, params=parameters)["value"]
+        pulls = self.client.send("GET", self._pulls, operation, params=parameters)["value"]
         # A fork may have a branch of the same name.
-        own = [pull for pull in found if not pull.get("forkSource")]
+        own = [pull for pull in pulls if not pull.get("forkSource")]
         return sorted(own, key=lambda pull: int(pull["pullRequestId"]))
 
     def _page(self, number: int) -> str:
-        place = f"{quote(self.project)}/_git/{quote(self.repository)}"
-        return f"{self.collection}/{place}/pullrequest/{number}"
+        repository = f"{quote(self.project)}/_git/{quote(self.repository)}"
+        return f"{self.collection}/{repository}/pullrequest/{number}"
 
     @property
     def _root(self) -> str:
@@ -124,36 +121,36 @@ class AzureDevOps:
 
 @dataclass(frozen=True)
 class _Comments:
-    """Each is the first of a thread of its own."""
+    """Each comment is the first one of its own thread."""
 
     client: Client
     path: str
     page: str
-    doing: Doing
+    operation: Operation
 
     def own(self) -> list[Comment]:
-        asked = self.client.send("GET", "/_apis/connectionData", self.doing, params=PREVIEW)
-        author = asked["authenticatedUser"]["id"]
-        threads = self.client.send("GET", self._threads, self.doing)["value"]
+        path = "/_apis/connectionData"
+        connection = self.client.send("GET", path, self.operation, params=PREVIEW)
+        author = connection["authenticatedUser"]["id"]
+        threads = self.client.send("GET", self._threads, self.operation)["value"]
         threads = sorted(threads, key=lambda thread: int(thread["id"]))
         return [self._comment(thread) for thread in threads if _is_own(thread, author)]
 
     def create(self, body: str) -> Comment:
         # Without a status: an active thread has to be resolved by hand, a closed one is folded.
-        wanted = {"comments": [{"parentCommentId": 0, "content": body, "commentType": "text"}]}
-        made = self.client.send("POST", self._threads, self.doing, again=False, json=wanted)
-        return self._comment(made)
+        content = {"comments": [{"parentCommentId": 0, "content": body, "commentType": "text"}]}
+        return self._comment(self.client.create(self._threads, self.operation, content))
 
     def update(self, comment: Comment, body: str) -> None:
-        self.client.send("PATCH", comment.place, self.doing, json={"content": body})
+        self.client.send("PATCH", comment.path, self.operation, json={"content": body})
 
     def delete(self, comment: Comment) -> None:
-        self.client.send("DELETE", comment.place, self.doing)
+        self.client.send("DELETE", comment.path, self.operation)
 
     def _comment(self, thread: Any) -> Comment:
         first, number = thread["comments"][0], thread["id"]
-        place = f"{self._threads}/{number}/comments/{first['id']}"
-        return Comment(place, first.get("content") or "", f"{self.page}?discussionId={number}")
+        path = f"{self._threads}/{number}/comments/{first['id']}"
+        return Comment(path, first.get("content") or "", f"{self.page}?discussionId={number}")
 
     @property
     def _threads(self) -> str:
@@ -167,27 +164,24 @@ def _is_own(thread: Any, author: str) -> bool:
     return bool(first["author"]["id"] == author)
 
 
-def _explain(project: str, repository: str) -> Callable[[int, str, Doing], str]:
-    def explain(status: int, reason: str, doing: Doing) -> str:
-        if status in (203, 401) or 300 <= status < 400:
-            return (
-                "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, `env: "
-                "SYSTEM_ACCESSTOKEN: $(System.AccessToken)` (the build of a fork has none)"
-            )
-        if status == 403:
-            return (
-                f"Azure DevOps: may not {doing.text} ({reason}); give the build service "
-                f"'{doing.permission}' under Project settings, Repositories, Security"
-            )
-        if status == 404:
-            return (
-                f"Azure DevOps: could not {doing.text} in {project}/{repository} ({reason}); "
-                "SYSTEM_TEAMPROJECT or BUILD_REPOSITORY_NAME is another, or the build service "
-                "may not read it"
-            )
-        return f"Azure DevOps: could not {doing.text}: {reason}"
-
-    return explain
+def _explain(repository: str, status: int, reason: str, operation: Operation) -> str:
+    if status in (203, 401) or 300 <= status < 400:
+        return (
+            "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, `env: "
+            "SYSTEM_ACCESSTOKEN: $(System.AccessToken)` (the build of a fork has none)"
+        )
+    if status == 403:
+        return (
+            f"Azure DevOps: may not {operation.description} ({reason}); give the build service "
+            f"'{operation.permission}' under Project settings, Repositories, Security"
+        )
+    if status == 404:
+        return (
+            f"Azure DevOps: could not {operation.description} in {repository} ({reason}); "
+            "SYSTEM_TEAMPROJECT or BUILD_REPOSITORY_NAME is another, or the build service "
+            "may not read it"
+        )
+    return f"Azure DevOps: could not {operation.description}: {reason}"
 
 
 def _ref(branch: str) -> str:

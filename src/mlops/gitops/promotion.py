@@ -13,7 +13,7 @@ from mlops.contract.params import Params
 from mlops.deploy import manifest
 from mlops.deploy.manifest import Manifest, Pin
 from mlops.forge import git
-from mlops.forge.forge import Forge
+from mlops.forge.protocol import Forge
 from mlops.gitops import pins, reconcile, verdict
 from mlops.gitops.pin import LOCK, accepted, locked, of_workspace
 from mlops.gitops.proposal import Proposal, propose, withdraw

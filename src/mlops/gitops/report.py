@@ -17,7 +17,9 @@ from mlops.contract.params import FILE as PARAMETERS
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
 from mlops.evaluation.metrics import ERRORS, main_metric
-from mlops.forge import forge, git
+from mlops.forge import git
+from mlops.forge.protocol import GATE, DryRun, State
+from mlops.forge.select import current_forge
 from mlops.gitops import verdict
 from mlops.gitops.gate_inputs import PRODUCTION
 from mlops.gitops.markdown import Row, drawing, folded, number, signed, table
@@ -50,19 +52,19 @@ def post(file: Path, head: str | None) -> str:
         body = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(f"{file}: not found; `mlops report` writes it") from None
-    place = forge.here()
-    number = place.number(head)
-    if number is None and isinstance(place, forge.DryRun):
+    forge = current_forge()
+    number = forge.number(head)
+    if number is None and isinstance(forge, DryRun):
         return f"no forge here; the comment is {file}"
     if number is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
-    return place.comment(number, body, KEY)
+    return forge.comment(number, body, KEY)
 
 
-def mark(commit: str, state: forge.State) -> None:
+def mark(commit: str, state: State) -> None:
     """Say on a commit what the gate said, for rules that ask for it before a merge."""
     words = {"success": "accepted", "failure": "refused, or not judged"}
-    forge.here().status(commit, state, forge.GATE, words.get(state, state))
+    current_forge().status(commit, state, GATE, words.get(state, state))
 
 
 def render(said: Verdict, root: Path) -> str:

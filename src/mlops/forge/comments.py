@@ -1,4 +1,4 @@
-"""One comment, however often it is written: found by a hidden first line and by its author."""
+"""One comment per key on a pull request, recognised by a hidden first line and by its author."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import sys
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlops.base.http import Denied, once
+from mlops.base.http import RequestRefused, retry_ambiguous_create
 
-# What closing a cut text may take.
-SPARE = 200
+# Characters reserved for closing what a cut leaves open.
+CLOSING = 200
 
 
 @dataclass(frozen=True)
 class Comment:
-    """A comment; `place` is the path by which the forge's API has it."""
+    """A comment; `path` is its address within the forge's API."""
 
-    place: str
+    path: str
     body: str
     url: str
 
@@ -36,10 +36,10 @@ class Comments(Protocol):
 
 
 def upsert(comments: Comments, body: str, key: str, longest: int) -> str:
-    """Write the comment of that key, or write it anew; its URL.
+    """Create the comment of that key, or update it; its URL.
 
-    Two runs that looked at once each create one. Both then look again, keep the older and delete
-    the other, which only they can have written: it is theirs and begins with the key's marker.
+    Two runs that look at the same time each create one. Both then look again, keep the older and
+    delete the other, which only they can have written: its author and its marker are theirs.
     """
     marker = f"<!-- mlops:{key} -->"
     text = cut(f"{marker}\n\n{body}", longest)
@@ -47,7 +47,7 @@ def upsert(comments: Comments, body: str, key: str, longest: int) -> str:
     def look() -> list[Comment]:
         return [comment for comment in comments.own() if _first_line(comment.body) == marker]
 
-    kept, *others = once(look, lambda: comments.create(text))
+    kept, *others = retry_ambiguous_create(look, lambda: comments.create(text))
     if kept.body != text:
         comments.update(kept, text)
     for other in others:
@@ -57,12 +57,12 @@ def upsert(comments: Comments, body: str, key: str, longest: int) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """The text, or as many of its lines as fit into `longest` characters with one that says so."""
+    """The text, or as many of its lines as fit into `longest` characters with a note of the cut."""
     length = _length(text)
     if length <= longest:
         return text
     note = f"\n\n*Cut here: {length:,} characters, and the forge takes {longest:,}.*\n"
-    room = longest - len(note) - SPARE
+    room = longest - len(note) - CLOSING
     kept = text.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore")
     end = kept.rfind("\n")
     # At the end of a line, unless the last one is most of it.
@@ -72,14 +72,14 @@ def cut(text: str, longest: int) -> str:
 def _delete(comments: Comments, comment: Comment) -> None:
     try:
         comments.delete(comment)
-    except Denied as denied:
-        # The other run was faster.
-        if denied.status != 404:
+    except RequestRefused as refused:
+        # Another run has deleted it already.
+        if refused.status != 404:
             raise
 
 
 def _length(text: str) -> int:
-    """Counted as Azure DevOps does, an emoji as two; GitHub counts no more than that."""
+    """The length as Azure DevOps counts, an emoji as two; GitHub counts no more than that."""
     return len(text.encode("utf-16-le")) // 2
 
 
