@@ -90,10 +90,7 @@ def _registered(params: Params, root: Path) -> Registered:
 
 
 def ensure(params: Params, root: Path) -> Registered:
-    """What `run` does, asking first whether anything is left to do.
-
-    Importing MLflow takes longer than that question, which a server answers without it.
-    """
+    """What `run` does, unless the registry has it already."""
     return _already(params, root) or run(params, root)
 
 
