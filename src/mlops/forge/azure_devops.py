@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from mlops.base.environment import given
-from mlops.base.http import Client, Operation, Token, retry_ambiguous_create
-from mlops.forge.comments import Comment, cut, upsert
+from mlops.base.http import Client, Operation, Token
 from mlops.forge.protocol import State
+from mlops.forge.rest import Comment, RestForge
 
 # With the second it answers a bad token with 401, and not with a page to sign in.
 HEADERS = {"Accept": "application/json", "X-TFS-FedAuthRedirect": "Suppress"}
 VERSION = {"api-version": "7.1"}
 PREVIEW = {"api-version": "7.1-preview"}
-# Characters of a comment, and of a pull request's text.
-LONGEST, LONGEST_TEXT = 150_000, 4_000
-CONTRIBUTE = "Contribute to pull requests"
 STATES: dict[State, str] = {"pending": "pending", "success": "succeeded", "failure": "failed"}
 EXISTS = "TF401179"
 
@@ -38,41 +35,22 @@ def connect(environment: Mapping[str, str], current_pull_request: int | None = N
 
     # Unlike Bearer, Basic serves a pipeline's token and a person's alike.
     token = Token("SYSTEM_ACCESSTOKEN", given(environment, "SYSTEM_ACCESSTOKEN"), basic=True)
+    client = Client("Azure DevOps", "SYSTEM_COLLECTIONURI", url, token, explain, HEADERS, VERSION)
     build = given(environment, "BUILD_BUILDID")
     run_url = f"{url}/{quote(project)}/_build/results?buildId={build}" if build else None
-    client = Client("Azure DevOps", "SYSTEM_COLLECTIONURI", url, token, explain, HEADERS, VERSION)
-    return AzureDevOps(client, url, project, repository, current_pull_request, run_url)
+    return AzureDevOps(client, current_pull_request, run_url, quote(project), quote(repository))
 
 
 @dataclass(frozen=True)
-class AzureDevOps:
-    """A repository on Azure DevOps; `run_url` is the page of this CI run."""
+class AzureDevOps(RestForge):
+    """A repository on Azure DevOps; its project and its name are quoted as in a URL."""
 
-    client: Client = field(repr=False)
-    collection: str
     project: str
     repository: str
-    current_pull_request: int | None
-    run_url: str | None
-
-    def comment(self, pull_request: int, body: str, key: str) -> str:
-        operation = Operation(f"comment on pull request {pull_request}", CONTRIBUTE)
-        path, page = f"{self._root}/pullRequests/{pull_request}", self._page(pull_request)
-        return upsert(_Comments(self.client, path, page, operation), body, key, LONGEST)
-
-    def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
-        operation = Operation(f"open a pull request from {branch} into {base}", CONTRIBUTE)
-        text = {"title": title, "description": cut(body, LONGEST_TEXT)}
-
-        def create() -> Any:
-            content = {"sourceRefName": _ref(branch), "targetRefName": _ref(base), **text}
-            return self.client.create(self._pulls, operation, content, EXISTS)
-
-        pulls = retry_ambiguous_create(lambda: self._open(branch, operation, base), create)
-        number = pulls[0]["pullRequestId"]
-        # Always: the list shows only the beginning of its text.
-        self.client.send("PATCH", f"{self._pulls}/{number}", operation, json=text)
-        return self._page(number)
+    longest_comment, longest_text = 150_000, 4_000
+    comment_key = "content"
+    number_key = "pullRequestId"
+    permission, read_permission = "Contribute to pull requests", "Read"
 
     def status(self, commit: str, state: State, context: str, text: str) -> None:
         operation = Operation(f"set the status {context} of {commit[:12]}", "Contribute")
@@ -87,74 +65,59 @@ class AzureDevOps:
         path = f"{self._root}/commits/{commit}/statuses"
         self.client.send("POST", path, operation, json=content | link)
 
-    def number(self, head: str | None) -> int | None:
-        """Only for branches of this repository; an OWNER before the branch is ignored."""
-        if head is None:
-            return self.current_pull_request
-        branch = head.rpartition(":")[2]
-        pulls = self._open(branch, Operation(f"look for the pull request of {branch}", "Read"))
-        return int(pulls[0]["pullRequestId"]) if pulls else None
-
-    def _open(self, branch: str, operation: Operation, base: str | None = None) -> list[Any]:
-        """The open pull requests of a branch of this repository, the oldest first."""
-        search = {"status": "active", "sourceRefName": _ref(branch)}
+    def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
+        """Only those of branches of this repository; an OWNER before the branch is ignored."""
+        search = {"status": "active", "sourceRefName": _ref(head.rpartition(":")[2])}
         if base:
             search["targetRefName"] = _ref(base)
         parameters = {f"searchCriteria.{name}": value for name, value in search.items()}
-        pulls = self.client.send("GET", self._pulls, operation, params=parameters)["value"]
+        path = f"{self._root}/pullrequests"
+        pulls = self.client.send("GET", path, operation, params=parameters)["value"]
         # A fork may have a branch of the same name.
-        own = [pull for pull in pulls if not pull.get("forkSource")]
-        return sorted(own, key=lambda pull: int(pull["pullRequestId"]))
+        return [pull for pull in pulls if not pull.get("forkSource")]
 
-    def _page(self, number: int) -> str:
-        repository = f"{quote(self.project)}/_git/{quote(self.repository)}"
-        return f"{self.collection}/{repository}/pullrequest/{number}"
+    def _create_pull(
+        self, branch: str, base: str, title: str, text: str, operation: Operation
+    ) -> Any:
+        refs = {"sourceRefName": _ref(branch), "targetRefName": _ref(base)}
+        content = {**refs, "title": title, "description": text}
+        return self.client.create(f"{self._root}/pullrequests", operation, content, EXISTS)
+
+    def _update_pull(self, pull: Any, title: str, text: str, operation: Operation) -> str:
+        # Always: the list shows only the beginning of its text.
+        number, content = pull["pullRequestId"], {"title": title, "description": text}
+        self.client.send("PATCH", f"{self._root}/pullrequests/{number}", operation, json=content)
+        return self._url(number)
+
+    def _own_comments(self, pull_request: int, operation: Operation) -> list[Comment]:
+        path = "/_apis/connectionData"
+        user = self.client.send("GET", path, operation, params=PREVIEW)["authenticatedUser"]
+        path = f"{self._root}/pullRequests/{pull_request}/threads"
+        threads = self.client.send("GET", path, operation)["value"]
+        own = [thread for thread in threads if _is_own(thread, user["id"])]
+        own.sort(key=lambda thread: int(thread["id"]))
+        return [self._comment(pull_request, thread) for thread in own]
+
+    def _create_comment(self, pull_request: int, text: str, operation: Operation) -> Comment:
+        # Without a status: an active thread has to be resolved by hand, a closed one is folded.
+        content = {"comments": [{"parentCommentId": 0, "content": text, "commentType": "text"}]}
+        path = f"{self._root}/pullRequests/{pull_request}/threads"
+        return self._comment(pull_request, self.client.create(path, operation, content))
+
+    def _comment(self, pull_request: int, thread: Any) -> Comment:
+        """Each comment is the first one of its own thread."""
+        first, number = thread["comments"][0], thread["id"]
+        thread_path = f"{self._root}/pullRequests/{pull_request}/threads/{number}"
+        url = f"{self._url(pull_request)}?discussionId={number}"
+        return Comment(f"{thread_path}/comments/{first['id']}", first.get("content") or "", url)
+
+    def _url(self, number: int) -> str:
+        place = f"{self.client.url}/{self.project}/_git/{self.repository}"
+        return f"{place}/pullrequest/{number}"
 
     @property
     def _root(self) -> str:
-        return f"/{quote(self.project)}/_apis/git/repositories/{quote(self.repository)}"
-
-    @property
-    def _pulls(self) -> str:
-        return f"{self._root}/pullrequests"
-
-
-@dataclass(frozen=True)
-class _Comments:
-    """Each comment is the first one of its own thread."""
-
-    client: Client
-    path: str
-    page: str
-    operation: Operation
-
-    def own(self) -> list[Comment]:
-        path = "/_apis/connectionData"
-        connection = self.client.send("GET", path, self.operation, params=PREVIEW)
-        author = connection["authenticatedUser"]["id"]
-        threads = self.client.send("GET", self._threads, self.operation)["value"]
-        threads = sorted(threads, key=lambda thread: int(thread["id"]))
-        return [self._comment(thread) for thread in threads if _is_own(thread, author)]
-
-    def create(self, body: str) -> Comment:
-        # Without a status: an active thread has to be resolved by hand, a closed one is folded.
-        content = {"comments": [{"parentCommentId": 0, "content": body, "commentType": "text"}]}
-        return self._comment(self.client.create(self._threads, self.operation, content))
-
-    def update(self, comment: Comment, body: str) -> None:
-        self.client.send("PATCH", comment.path, self.operation, json={"content": body})
-
-    def delete(self, comment: Comment) -> None:
-        self.client.send("DELETE", comment.path, self.operation)
-
-    def _comment(self, thread: Any) -> Comment:
-        first, number = thread["comments"][0], thread["id"]
-        path = f"{self._threads}/{number}/comments/{first['id']}"
-        return Comment(path, first.get("content") or "", f"{self.page}?discussionId={number}")
-
-    @property
-    def _threads(self) -> str:
-        return f"{self.path}/threads"
+        return f"/{self.project}/_apis/git/repositories/{self.repository}"
 
 
 def _is_own(thread: Any, author: str) -> bool:
