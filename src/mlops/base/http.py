@@ -1,9 +1,4 @@
-"""A client for JSON REST APIs: bounded retries, and one line for what an API refuses.
-
-urllib3's `Retry` sends a request again after a lost connection, a 5xx or a rate limit. A request
-that creates something is not among them: it may have been carried out although its response was
-lost. `retry_ambiguous_create` looks before it sends that again.
-"""
+"""A client for JSON REST APIs: bounded retries, and one line for what an API refuses."""
 
 from __future__ import annotations
 
@@ -13,45 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
+from requests import exceptions
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
 from mlops.base.errors import UserError, one_line
+from mlops.base.retries import RETRIES, Unavailable, is_untrusted
 
 # Seconds to connect, and between two bytes of a response.
 TIMEOUT = (10.0, 30.0)
-# The longest `Retry-After`, in seconds, that is waited for.
-LONGEST_WAIT = 60
-
-T = TypeVar("T")
-
-
-class BoundedRetry(Retry):
-    """urllib3's Retry, except that it gives up at once where waiting is too long or no help."""
-
-    # GitHub's secondary rate limit is a 403.
-    RETRY_AFTER_STATUS_CODES = frozenset([403, 413, 429, 503])
-
-    def increment(
-        self, method: Any = None, url: Any = None, response: Any = None, error: Any = None,
-        *arguments: Any, **options: Any,
-    ) -> BoundedRetry:  # fmt: skip
-        too_long = response is not None and (self.get_retry_after(response) or 0) > LONGEST_WAIT
-        if too_long or _is_certificate(error):
-            raise MaxRetryError(options.get("_pool"), url, error or ResponseError("Retry-After"))  # type: ignore[arg-type]
-        return super().increment(method, url, response, error, *arguments, **options)
-
-
-# Waits of 0, 1, 2, 4 and 8 seconds, or what the server asks for.
-RETRIES = BoundedRetry(
-    total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
-    raise_on_status=False,
-)  # fmt: skip
+NOT_A_URL = (exceptions.InvalidURL, exceptions.InvalidSchema, exceptions.MissingSchema)
 
 
 class RequestRefused(UserError):
@@ -60,14 +30,6 @@ class RequestRefused(UserError):
     def __init__(self, line: str, status: int, reason: str) -> None:
         super().__init__(line)
         self.status, self.reason = status, reason
-
-
-class Unavailable(UserError):
-    """No retry helped; a request that creates something may have been carried out or not."""
-
-    def __init__(self, line: str, response: requests.Response | None) -> None:
-        super().__init__(line)
-        self.response = response
 
 
 @dataclass(frozen=True)
@@ -131,7 +93,7 @@ class Client:
         return self._json(self._response(self._retrying, method, path, operation, request))
 
     def create(self, path: str, operation: Operation, content: Any, exists: str = "") -> Any:
-        """The response to a POST that is sent once, for use in `retry_ambiguous_create`.
+        """The response to a POST that is sent once, for use in `retries.retry_ambiguous_create`.
 
         A refusal that says `exists` is Unavailable too: another run was faster.
         """
@@ -185,12 +147,11 @@ class Client:
 
     def _lost(self, error: requests.RequestException, operation: Operation) -> UserError:
         place = f"{self.variable}: {self.url}"
-        if _is_certificate(error):
+        if is_untrusted(error):
             return UserError(
                 f"{place}: its certificate is not trusted; REQUESTS_CA_BUNDLE can name one that is"
             )
-        # The exceptions for what can't be a URL.
-        if isinstance(error, ValueError):
+        if isinstance(error, NOT_A_URL):
             return UserError(f"{place}: not a URL that can be asked")
         what = f"{self.url} does not answer ({type(error).__name__})"
         return self._unavailable(operation, what)
@@ -208,31 +169,6 @@ class Client:
             raise UserError(
                 f"{self.variable}: {self.url} answers, but not as {self.name} does"
             ) from None
-
-
-def retry_ambiguous_create(look: Callable[[], list[T]], create: Callable[[], T]) -> list[T]:
-    """What `look` finds, in its order; when that is nothing, what is there after `create`.
-
-    Looks again before it repeats a creation that was Unavailable, and raises that when no retry
-    is left. Looks again after a creation too: of two runs that create at once, both see both.
-    """
-    retries = RETRIES
-    while not (existing := look()):
-        try:
-            created = create()
-            return look() or [created]
-        except Unavailable as error:
-            response: Any = None if error.response is None else error.response.raw
-            try:
-                retries = retries.increment(response=response)
-            except MaxRetryError:
-                raise error from None
-            retries.sleep(response)
-    return existing
-
-
-def _is_certificate(error: Exception | None) -> bool:
-    return "certificate verify failed" in str(error).lower()
 
 
 def _is_rate_limited(response: requests.Response) -> bool:
