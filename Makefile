@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain test test-fast rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -17,16 +17,28 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 setup: $(VENV)/.stamp ## make .venv from the lock, when it is missing or stale
+	@:
+
+# The stamp names its folder: a copied or moved environment runs the code of the folder it was
+# made in, so it is made anew.
+ifneq ($(shell cat $(VENV)/.stamp 2>/dev/null),$(shell cd $(VENV) 2>/dev/null && pwd -P))
+$(VENV)/.stamp: FORCE
+endif
+FORCE:
 
 $(VENV)/.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "error: $(PYTHON): found $$($(PYTHON) -V 2>&1), expected Python 3.11; set PYTHON=" >&2; exit 2; }
 	@echo "setting up $(VENV) from requirements.lock"
-	@test -x $(BIN)/uv || { $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install -q \
-		--disable-pip-version-check --require-hashes -r <(sed -n '/^uv==/,/^[a-z]/{/^uv==/p;/^ *--hash/p}' requirements.lock); }
+	@mkdir -p $(VENV)
+	@if ! $(BIN)/uv --version >/dev/null 2>&1 || test "$$(cat $@ 2>/dev/null)" != "$$(cd $(VENV) && pwd -P)"; then \
+		rm -f $@; $(PYTHON) -m venv --clear "$$(cd $(VENV) && pwd -P)"; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
+			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' requirements.lock); \
+	fi
 	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@touch $@
+	@(cd $(VENV) && pwd -P) > $@
 
 train: setup ## ingest → featurize → tune → train → evaluate → register
 	@python -m flows training
@@ -34,11 +46,18 @@ train: setup ## ingest → featurize → tune → train → evaluate → registe
 retrain: setup ## the same up to the evidence: what a pull request is judged by
 	@python -m flows training --no-register
 
-test: setup ## every test; those that need Java are left out where there is none
-	@pytest
+check: setup ## a project's own lane: its files are valid, its tests pass, it trains on a few rows
+	@mlops check
+	@python -m flows check
+
+test: setup ## what a pull request must pass; tests that need Java are skipped where there is none
+	@pytest -m "not nightly"
+
+test-nightly: setup ## faults, soak, real clients and servers, clouds' stand-ins, Spark, fuzz
+	@pytest -m nightly
 
 test-fast: setup ## the tests that need no JVM, no server and no trained model
-	@pytest -m "not slow"
+	@pytest -m "not slow and not nightly"
 
 rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, deployment, revert
 	@pytest tests/rehearsal --numprocesses=2 --verbosity=0 --capture=no
@@ -46,18 +65,23 @@ rehearse: setup ## the whole Git loop, offline: pull request, verdict, release, 
 soak: setup ## clients that never stop while versions come and go and processes die, ten minutes long
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} pytest tests/mlops/deploy/test_soak.py --numprocesses=0 --verbosity=0 --capture=no
 
+packages: ## install what the nightly tests need beyond Python, from Debian and npm
+	@.ci/packages
+
 lint: setup ## style, types, shell, images, secrets, and the files of both CI systems
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@shellcheck .ci/run
+	@rooms=$$(PYTHONPATH=src lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
+	@shellcheck .ci/*
 	@hadolint infra/*/Dockerfile
-	@actionlint
-	@zizmor --offline --quiet --no-progress .github
-	@check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml
-	@check-jsonschema -q --builtin-schema vendor.azure-pipelines --data-transform azure-pipelines \
-		--regex-variant nonunicode azure-pipelines.yml .azure/*.yml
+	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \
+		&& check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml \
+		&& check-jsonschema -q --builtin-schema vendor.github-actions .github/actions/*/action.yml; fi
+	@if test -e azure-pipelines.yml; then check-jsonschema -q --builtin-schema vendor.azure-pipelines \
+		--data-transform azure-pipelines --regex-variant nonunicode azure-pipelines.yml .azure/*.yml; fi
+	@test -d .github -o -e azure-pipelines.yml \
+		|| { echo "error: no CI: expected .github/ or azure-pipelines.yml" >&2; exit 2; }
 	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '(\.lock|package-lock\.json)$$'
 
 format: setup ## rewrite the code in the house style

@@ -14,7 +14,7 @@ import numpy as np
 from mlops.base.files import folder_digest
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Contents, Pin
+from mlops.registry.pin import Contents, Pin
 from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.model import Batch, Model

@@ -6,12 +6,12 @@ import importlib
 from pathlib import Path
 
 from mlops.contract import params
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.pipeline import servers
-from mlops.pipeline.reproduction import STAGES
 
 if __name__ == "__main__":
     # Both sides track to the same kind of server.
     servers.use()
-    for name in (*STAGES, "register"):
-        stage = importlib.import_module(f"mlops.stages.{name}")
-        print(stage.run(params.load(), Path()).line, flush=True)
+    for name in (*MADE_BY_DVC, "register"):
+        stage = importlib.import_module(MODULES[name])
+        print(stage.run(params.load_all(), Path()).line, flush=True)

@@ -16,7 +16,7 @@ from benchmarks.figure import Failed, Figure, Plan, at_least, at_most, progress
 from benchmarks.workspace import Workspace, workspace
 from mlops.contract import dataset
 from mlops.contract.paths import BUNDLE, FEATURES
-from mlops.pipeline.reproduction import STAGES
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,9 +32,9 @@ AGREES = 1e-5
 def measure(plan: Plan) -> Iterator[Figure]:
     """How many times the rows per second of the others, and what memory more rows take."""
     with workspace({**SEARCH, **plan.changes}) as place:
-        for stage in (*STAGES, "register"):
+        for stage in (*MADE_BY_DVC, "register"):
             progress(f"batch: {stage}")
-            place.module(f"mlops.stages.{stage}")
+            place.module(MODULES[stage])
         progress("batch: fitting the native estimator, copying rows")
         place.module("benchmarks.batch_side", "fit")
         for scale in SCALES:

@@ -45,7 +45,7 @@ def main(side: str, source: Path, output: Path) -> dict[str, float]:
 
 def fit() -> None:
     """Fit the bundle's family with its hyperparameters, as the stage `train` does."""
-    parameters = params.load()
+    parameters = params.load_all()
     spec, card = project.features(parameters.project), bundle.read_card(BUNDLE)
     table = dataset.read(FEATURES / dataset.TRAINING)
     frame = dataset.inputs(table, spec)
@@ -86,7 +86,7 @@ def _udf() -> Score:
 
     from mlops.pipeline import tracking
 
-    parameters = params.load()
+    parameters = params.load_all()
     mlflow.set_tracking_uri(tracking.uri(Path()))
     session = engine.start("spark")
     udf = mlflow.pyfunc.spark_udf(

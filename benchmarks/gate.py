@@ -14,6 +14,7 @@ from benchmarks.figure import Figure, Plan, at_most, progress, ratio
 from benchmarks.process import Ended
 from benchmarks.workspace import BIN, Workspace, workspace
 from mlops.contract.paths import LOG
+from mlops.contract.stages import MODULES
 from mlops.pipeline.stage import Ran
 
 AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
@@ -32,7 +33,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
         progress("gate: training the challenger")
         place.change({"seed": SEED})
         for stage in ("train", "evaluate"):
-            place.module(f"mlops.stages.{stage}")
+            place.module(MODULES[stage])
         progress("gate: judging")
         turns = [_mlops(place, "gate").seconds for _ in range(plan.gate_runs)]
     yield at_most("gate, both models, whole holdout, s", median(turns), 15, f"{len(turns)} runs")

@@ -19,9 +19,10 @@ from benchmarks.figure import Figure, Plan, at_most, progress
 from benchmarks.workspace import BIN, Workspace, workspace
 from mlops.contract import bundle, dataset, params
 from mlops.contract.paths import BUNDLE, FEATURES
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.monitoring import watch
+from mlops.monitoring.params import Params
 from mlops.monitoring.watch import Watched
-from mlops.pipeline.reproduction import STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Judge:
 
     place: Workspace
     answers: Answers
-    limits: params.Params
+    limits: Params
 
     def state(self, rows: pd.DataFrame, labels: Iterable[float] = ()) -> Watched:
         """What is said of one window of these rows."""
@@ -57,10 +58,10 @@ def measure(plan: Plan) -> Iterator[Figure]:
     import pandas as pd
 
     with workspace({**SEARCH, **WATCHED, **plan.changes}) as place:
-        for stage in STAGES:
+        for stage in MADE_BY_DVC:
             progress(f"monitoring: {stage}")
-            place.module(f"mlops.stages.{stage}")
-        judge = Judge(place, answers.pin(place.root), params.load(place.root))
+            place.module(MODULES[stage])
+        judge = Judge(place, answers.pin(place.root), params.load_all(place.root))
         reference = pd.read_parquet(place.root / BUNDLE / bundle.REFERENCE)
         training = pd.read_parquet(place.root / FEATURES / dataset.TRAINING)
         holdout = pd.read_parquet(place.root / FEATURES / dataset.HOLDOUT)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.contract import bundle, dataset, params, project
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
 from mlops.contract.winner import Tuned
 from mlops.training import families
 from mlops.training.folds import Array, Fold, rolling
+from mlops.training.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,4 +164,4 @@ def _auc(problem: Problem, prediction: Array) -> float:
 if __name__ == "__main__":
     name, *numbers = sys.argv[1:]
     rival: Any = {"ours": ours, "flaml": flaml, "lightgbm": lightgbm}[name]
-    print(json.dumps(rival(Problem(params.load(Path())), *map(float, numbers))))
+    print(json.dumps(rival(Problem(params.load_all(Path())), *map(float, numbers))))

@@ -27,7 +27,7 @@ def _seconds(session: Any, folder: Path) -> float:
     """From reading the tables to the last feature of the last row."""
     start = time.perf_counter()
     raw = {table.name: engine.read(session, table) for table in sorted(folder.iterdir())}
-    build = project.features(params.load().project).build
+    build = project.features(params.load_all().project).build
     build(raw).write.format("noop").mode("overwrite").save()
     return time.perf_counter() - start
 

@@ -22,6 +22,7 @@ TRAINING = "training"
 FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
 # What needs a server that stays.
 SERVICES = ("deploy", "worker")
+CHECK = "check"
 # A trial on a branch ends with its evidence.
 TRIAL = "--no-register"
 
@@ -29,7 +30,7 @@ TRIAL = "--no-register"
 def main() -> None:
     """Run the named flow against this folder's servers, or a temporary Prefect server."""
     names = [word for word in sys.argv[1:] if word != TRIAL and "=" not in word]
-    known = FLOWS + SERVICES
+    known = (*FLOWS, *SERVICES, CHECK)
     if len(names) != 1 or names[0] not in known:
         found = " ".join(names)
         hint = nearest(found, known) or f"; known: {', '.join(known)}"
@@ -44,16 +45,24 @@ def main() -> None:
         # A process that ends leaves no garbage to look for either; DuckDB would miss what it made.
         atexit.register(gc.freeze)
         # While Prefect is imported, which takes longer, DVC finds out what changed.
-        reproduction.ask(Path())
+        reproduction.start_status(Path())
     # Prefect reads its address when it is imported.
     servers.use()
+    if names[0] == CHECK:
+        sys.exit(stage.guarded(_check_deployments))
     if names[0] in SERVICES:
         sys.exit(stage.guarded(partial(_serve, names[0])))
     _flow(names[0])
 
 
 def _check() -> None:
-    params.load(Path())
+    params.load_all(Path())
+
+
+def _check_deployments() -> None:
+    from flows import check
+
+    check.run()
 
 
 def _flow(name: str) -> None:

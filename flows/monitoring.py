@@ -23,7 +23,7 @@ DRIFT = "mlops.drift"
 @task(retries=2, retry_delay_seconds=[5, 30])
 def judge(environment: str) -> Watched:
     """The newest windows of requests against the pinned bundle's reference."""
-    return watch.run(params.load(ROOT), ROOT, environment)
+    return watch.run(params.load_all(ROOT), ROOT, environment)
 
 
 @task

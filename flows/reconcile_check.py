@@ -17,7 +17,7 @@ ROOT = Path()
 @task(retries=2, retry_delay_seconds=[5, 30])
 def differences(environment: str) -> list[str]:
     """How one environment differs, a line each."""
-    return reconcile.differences(params.load(ROOT), ROOT, environment)
+    return reconcile.differences(params.load_all(ROOT), ROOT, environment)
 
 
 @flow

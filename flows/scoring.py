@@ -8,12 +8,11 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
 from mlops.base.errors import UserError
-from mlops.contract import params
 from mlops.contract.bundle import REFERENCE
 from mlops.contract.paths import BUNDLE
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Pin
 from mlops.registry import store
+from mlops.registry.pin import Pin
 from mlops.serving import batch
 from mlops.serving.batch.output import Receipt
 
@@ -23,7 +22,7 @@ ROOT = Path()
 @task(retries=2, retry_delay_seconds=[5, 30])
 def fetch(pin: Pin) -> Path:
     """The pinned bundle, verified."""
-    return store.fetch(pin, params.load(ROOT), ROOT) / BUNDLE
+    return store.fetch(pin, ROOT) / BUNDLE
 
 
 @task

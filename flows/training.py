@@ -12,6 +12,7 @@ from prefect.tasks import Task
 
 from flows import screen
 from mlops.contract import params
+from mlops.data.params import Params
 from mlops.pipeline import reproduction
 from mlops.pipeline.reproduction import Reproduced
 from mlops.pipeline.stage import screen_line
@@ -26,7 +27,7 @@ REGISTRY_SECONDS: list[float] = [1, 5]
 
 def reads_from_outside(task: Task[..., Reproduced], run: TaskRun, state: State[Reproduced]) -> bool:
     """A local source fails the same way twice; one behind a URL may answer the next time."""
-    return "://" in params.load(ROOT).data.location
+    return "://" in params.load(Params, ROOT).data.location
 
 
 @task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_from_outside)
@@ -65,7 +66,7 @@ def register() -> Registered:
     from mlops.registry.register import ensure
 
     start = time.perf_counter()
-    registered = ensure(params.load(ROOT), ROOT)
+    registered = ensure(params.load(Params, ROOT), ROOT)
     how = "run" if registered.new else "unchanged"
     print(screen_line("register", registered.line, time.perf_counter() - start, how))
     return registered
@@ -78,7 +79,7 @@ def training(register_model: bool = True) -> Registered | None:
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
     """
     # What is wrong with it is said better here than by DVC, which reads it too.
-    params.load(ROOT)
+    params.load_all(ROOT)
     with reproduction.alone(ROOT):
         known = reproduction.unchanged(ROOT)
         for stage in (ingest, featurize, tune, train, evaluate):

@@ -19,11 +19,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mlops.contract.stages import MODULES
 from tests.settings import change
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECTS = Path(__file__).parent / "projects"
-STAGES = ("ingest", "featurize", "tune", "train", "evaluate", "register")
+STAGES = tuple(MODULES)
 
 # What a test workspace changes in the repository's own params.yaml.
 SMALL = {
@@ -103,20 +104,20 @@ class Workspace:
     def params(self) -> Any:
         from mlops.contract import params
 
-        return params.load(self.root)
+        return params.load_all(self.root)
 
     def run(self, *stages: str) -> Any:
         """Run stages in this process; the last one's result."""
         result = None
         with chdir(self.root):
             for name in stages:
-                result = importlib.import_module(f"mlops.stages.{name}").run(self.params(), Path())
+                result = importlib.import_module(MODULES[name]).run(self.params(), Path())
         return result
 
     def start(self, stage: str, **environment: str) -> subprocess.Popen[str]:
         """The real command of a stage, running."""
         return subprocess.Popen(
-            [sys.executable, "-m", f"mlops.stages.{stage}"],
+            [sys.executable, "-m", MODULES[stage]],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": str(self.root / "src"), **environment},
             stdout=subprocess.PIPE,
@@ -304,10 +305,10 @@ def command(
 
     def run(workspace: Workspace, name: str) -> Done:
         monkeypatch.chdir(workspace.root)
-        module = importlib.import_module(f"mlops.stages.{name}")
+        module = importlib.import_module(MODULES[name])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            stage.main(name, module.run)
+            stage.main(name, module.run, module.Params)
         said = capfd.readouterr()
         assert isinstance(ended.value.code, int)
         return Done(ended.value.code, said.out, said.err)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from mlops.contract import params
 from mlops.contract.params import Section
-
-# What only tracking reads shapes no output; `register` makes sure of what is tracked.
-TRACKING = "mlops.pipeline.tracking"
+from mlops.contract.stages import MODULES
 
 
 class Recorder:
@@ -36,8 +34,7 @@ class Recorder:
         return self._section.model_dump(include=include, **options)
 
     def _note(self, name):
-        if sys._getframe(2).f_globals["__name__"] != TRACKING:
-            self._read.add(".".join((*self._path, name)))
+        self._read.add(".".join((*self._path, name)))
 
 
 def is_section(value):
@@ -57,8 +54,8 @@ def loaded():
 
 def main():
     read = set()
-    stage = importlib.import_module(f"mlops.stages.{sys.argv[1]}")
-    stage.run(Recorder(params.load(), read), Path())
+    stage = importlib.import_module(MODULES[sys.argv[1]])
+    stage.run(Recorder(params.load_all(), read), Path())
     print(json.dumps({"code": loaded(), "parameters": sorted(read)}))
 
 

@@ -34,7 +34,7 @@ OTHERS = (
     "actions/setup-python", "azure/login", "AzureCLI", "Cache", "UsePythonVersion",
 )  # fmt: skip
 # In the order of Azure's stages; `comment.yml` follows `retrain.yml`.
-ORDER = ("ci.yml", "retrain.yml", "deploy.yml", "drift.yml", "promote.yml")
+ORDER = ("ci.yml", "retrain.yml", "deploy.yml", "drift.yml", "nightly.yml", "promote.yml")
 CONFIGURED = {
     "AZURE_CLIENT_ID": "the-client",
     "AZURE_TENANT_ID": "the-tenant",

@@ -20,8 +20,8 @@ def main(bundle: Path, folder: Path) -> str:
     """The URI of the version that holds the bundle."""
     fetched = folder / "fetched"
     shutil.copytree(bundle, fetched / BUNDLE)
-    knobs = params.load()
-    version = register.adopt(knobs, folder, fetched, "benchmark")
+    knobs = params.load_all()
+    version = register.adopt(folder, fetched, "benchmark")
     for card in folder.glob("mlruns/artifacts/**/MLmodel"):
         _use_one_thread(card)
     return f"models:/{knobs.model}/{version}"

@@ -69,7 +69,7 @@ def _set_up(place: Workspace) -> Game:
     base = place.root.parent
     source = Source(base / "whole", base / "known")
     progress("reading the year")
-    source.fill(params.load(place.root), END)
+    source.fill(params.load_all(place.root), END)
     source.arrive(START)
     place.change(
         CHANGES

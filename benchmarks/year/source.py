@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from mlops.contract import dataset
-from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, RAW
 from mlops.data import featurize, ingest
+from mlops.data.params import Params
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract import params
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE
+from mlops.contract.stages import MADE_BY_DVC
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import gate, promotion, retrain
@@ -54,9 +55,9 @@ class Team:
     def root(self) -> Path:
         return self.base / "repository"
 
-    def params(self) -> Params:
+    def params(self) -> Any:
         """The parameters of main."""
-        return params.load(self.root)
+        return params.load_all(self.root)
 
     def copy(self, base: Path) -> Team:
         """Another team that begins where this one is."""
@@ -69,7 +70,7 @@ class Team:
         pin = manifest.load(self.root, ENVIRONMENT).pin
         if pin is None:
             raise UserError(f"{manifest.path(ENVIRONMENT)}: pins nothing")
-        return pin.digest, store.fetch(pin, self.params(), self.root) / BUNDLE
+        return pin.digest, store.fetch(pin, self.root) / BUNDLE
 
     def retrain(self, until: dt.date, because: str) -> bool:
         """Train on data until a day; merge and release what the gate accepts. Whether it did."""
@@ -86,12 +87,12 @@ class Team:
         """Train, judge and register what main says, from the cache where it can be; pin it."""
         with self._logged(), chdir(self.root):
             with reproduction.alone(Path()):
-                for stage in reproduction.STAGES:
+                for stage in MADE_BY_DVC:
                     reproduction.reproduce(stage, Path())
-            knobs = params.load()
+            knobs = params.load_all()
             register.ensure(knobs, Path())
             gate.run(knobs, Path(), git.base(Path()))
-            promotion.release(knobs, Path(), ENVIRONMENT, self.desk)
+            promotion.release(Path(), ENVIRONMENT, self.desk)
         self._merge(f"release/{ENVIRONMENT}")
 
     def _merge(self, branch: str) -> None:

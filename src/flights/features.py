@@ -1,4 +1,4 @@
-"""What is known of a flight before it departs, as one table of numbers and categories.
+"""Features of a flight that are known before it departs: one table of numbers and categories.
 
 Ordinary PySpark, which Spark runs as it is and DuckDB runs through SQLFrame. Both must give the
 same bits, and every run the same bits, in whatever order rows arrive. Therefore:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -24,15 +24,22 @@ STAGES = {
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlops", message="%(package)s %(version)s")
 def main() -> None:
     """From tables to a registered model, one verb at a time; `make train` runs them all."""
 
 
 def _stage_command(name: str, text: str) -> click.Command:
     def run() -> None:
+        from mlops.contract import params
+        from mlops.contract.stages import MODULES
         from mlops.pipeline import stage
 
-        stage.main(name, importlib.import_module(f"mlops.stages.{name}").run)
+        # The stage itself reads its own sections alone; here the whole file is checked.
+        if code := stage.guarded(lambda: params.load_all(ROOT)):
+            sys.exit(code)
+        command = [sys.executable, "-m", MODULES[name]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": "src"})
 
     return click.Command(name, callback=run, help=text)
 
@@ -106,7 +113,7 @@ def gate(base: str | None) -> None:
     from mlops.forge import git
     from mlops.gitops import gate
 
-    _end(lambda: click.echo(gate.run(params.load(ROOT), ROOT, base or git.base(ROOT)).line))
+    _end(lambda: click.echo(gate.run(params.load_all(ROOT), ROOT, base or git.base(ROOT)).line))
 
 
 @main.command()
@@ -140,13 +147,10 @@ def comment(
 @click.argument("environment")
 def release(environment: str) -> None:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
-    from mlops.contract import params
     from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _end(
-        lambda: click.echo(promotion.release(params.load(ROOT), ROOT, environment, current_forge()))
-    )
+    _end(lambda: click.echo(promotion.release(ROOT, environment, current_forge())))
 
 
 @main.command()
@@ -178,7 +182,7 @@ def monitor(environment: str) -> None:
     from mlops.contract import params
     from mlops.monitoring import watch
 
-    _end(lambda: click.echo(watch.run(params.load(ROOT), ROOT, environment).line))
+    _end(lambda: click.echo(watch.run(params.load_all(ROOT), ROOT, environment).line))
 
 
 @main.command()
@@ -208,7 +212,7 @@ def reconcile(environment: str, check: bool) -> None:
 
     def act() -> None:
         for line in (reconcile.check if check else reconcile.run)(
-            params.load(ROOT), ROOT, environment
+            params.load_all(ROOT), ROOT, environment
         ):
             click.echo(line)
 
@@ -248,7 +252,7 @@ def status() -> None:
     from mlops.contract import params
     from mlops.gitops import status
 
-    _end(lambda: click.echo(status.table(status.status(params.load(ROOT), ROOT))))
+    _end(lambda: click.echo(status.table(status.status(params.load_all(ROOT), ROOT))))
 
 
 @main.command()
@@ -258,6 +262,18 @@ def history(environment: str) -> None:
     from mlops.gitops import status
 
     _end(lambda: click.echo(status.table(status.history(ROOT, "HEAD", environment))))
+
+
+@main.command()
+def check() -> None:
+    """Check that this project is whole: its files, declarations, tests, and a small training."""
+    from mlops.gitops import check
+
+    def act() -> None:
+        for line in check.run(ROOT):
+            click.echo(line)
+
+    _end(act)
 
 
 @main.command()

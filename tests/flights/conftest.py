@@ -51,7 +51,7 @@ def duckdb_session() -> Any:
 def project(duckdb_session: Any) -> ModuleType:
     """`flights.features`, bound to DuckDB whatever was imported before."""
     sys.modules.pop("flights.features", None)
-    with engine.spoken("duckdb"):
+    with engine.engine_as_pyspark("duckdb"):
         return importlib.import_module("flights.features")
 
 

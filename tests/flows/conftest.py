@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from mlops.contract.stages import MODULES
+
 REPOSITORY = Path(__file__).parents[2]
 PARTS = (
     ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "flows",
@@ -177,7 +179,7 @@ def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
 def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | None:
     try:
         below = psutil.Process(flow.pid).children(recursive=True)
-        return next((p for p in below if p.cmdline()[-1:] == [f"mlops.stages.{stage}"]), None)
+        return next((p for p in below if p.cmdline()[-1:] == [MODULES[stage]]), None)
     except psutil.NoSuchProcess:
         return None
 

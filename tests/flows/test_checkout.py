@@ -85,7 +85,7 @@ def test_two_revisions_with_one_lock_share_its_environment(origin, workspace):
 
 def test_what_no_process_holds_is_removed_when_another_revision_begins(origin, workspace):
     code = (
-        "from mlops.core import checkout; import sys; from pathlib import Path;"
+        "from flows import checkout; import sys; from pathlib import Path;"
         "checkout.ready(sys.argv[1], sys.argv[2], Path(sys.argv[3]))"
     )
     first = commit(origin)

@@ -208,6 +208,6 @@ def test_a_remote_out_of_reach_is_said_once_and_done_without(trained):
     ended = trained.flow()
     assert ended.code == 0
     assert ended.err == (
-        "not asked, DVC's remote 'store': s3 is supported, but requires 'dvc-s3' to be installed\n"
+        "DVC's remote 'store' is not used: s3 is supported, but requires 'dvc-s3' to be installed\n"
     )
     assert trained.executed() == ["ingest", "featurize"]

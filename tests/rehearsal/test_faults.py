@@ -156,7 +156,7 @@ def differences(world):
     root = world.runner
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", world.variables["MLFLOW_TRACKING_URI"])
-        return reconcile.differences(params.load(root), root, "staging")
+        return reconcile.differences(params.load_all(root), root, "staging")
 
 
 def leftovers(world):

@@ -206,10 +206,10 @@ def _remote(team: Team) -> None:
 
 def _pin(team: Team) -> None:
     code = (
-        "from pathlib import Path; from mlops.core import params;"
+        "from pathlib import Path; from mlops.contract import params;"
         "from mlops.gitops import manifest;"
         "from mlops.gitops.pin import of_workspace; root = Path();"
-        "pin = of_workspace(params.load(root), root);"
+        "pin = of_workspace(root);"
         "[f.write_text(manifest.with_pin(f.read_text(), pin)) "
         "for f in map(manifest.path, ('staging', 'production'))]"
     )

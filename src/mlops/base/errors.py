@@ -1,4 +1,4 @@
-"""What may go wrong, and the exit code each kind ends a command with."""
+"""The kinds of errors, and the exit code of each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LONGEST_REASON = 300
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says where, what was found, what was expected."""
+    """Something the user can fix: one line with the place, what was found, what was expected."""
 
     exit_code = MENDABLE
 
 
 class Refused(Exception):
-    """A gate that said no."""
+    """The gate refused."""
 
     exit_code = REFUSED
 

@@ -1,4 +1,4 @@
-"""The bundle: the folder that is trained, judged, registered, pinned and served.
+"""The bundle: the folder that is trained, evaluated, registered, pinned and served.
 
 `model.onnx`, `bundle.json` and `reference.parquet`. Its digest is the SHA-256 over the sorted
 digests of its files, so equal bytes have equal names, wherever and whenever they were made.
@@ -28,7 +28,7 @@ REFERENCE = "reference.parquet"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-# Not of pydantic, whose import takes a third of the time in which the service starts.
+# Not pydantic: its import takes a third of the time in which the service starts.
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One input column. `categories` are those seen in training; others are scored all the same."""
 
@@ -39,7 +39,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`bundle.json`: all that a bundle says of itself, and nothing that differs from run to run."""
+    """`bundle.json`: the description of a bundle, without anything that differs from run to run."""
 
     name: str
     task: Task
@@ -66,7 +66,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> Card:
 
 
 def as_json(card: Card) -> dict[str, Any]:
-    """A card as `bundle.json` has it."""
+    """Convert a card to the content of `bundle.json`."""
     content: dict[str, Any] = msgspec.to_builtins(card)
     return content
 

@@ -31,10 +31,10 @@ def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
             hint = nearest(name, table.column_names)
             raise UserError(f"features: {name}: declared, but not made{hint}")
     roles = {spec.day: pa.timestamp("ms"), spec.key: pa.string()}
-    numbers = {n: pa.float32() for n in spec.features if _is_number(table.schema.field(n).type)}
+    numeric = {n: pa.float32() for n in spec.features if _is_number(table.schema.field(n).type)}
     # Arrow sorts and casts several times faster than Pandas.
     table = table.select(spec.columns)
-    for name, kind in {**numbers, **roles}.items():
+    for name, kind in {**numeric, **roles}.items():
         column = table.column(name).cast(kind, safe=False)
         table = table.set_column(table.column_names.index(name), name, column)
     fractional = pa.types.is_floating(table.schema.field(spec.target).type)
@@ -71,8 +71,8 @@ def target(table: pd.DataFrame, spec: Features, task: Task) -> pd.Series[int] | 
 def inputs(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
     """A model's input columns, missing categories as empty strings."""
     frame = table[list(spec.features)].copy()
-    words = categories(frame)
-    frame[words] = frame[words].fillna("").astype(str).astype(object)
+    categorical = categories(frame)
+    frame[categorical] = frame[categorical].fillna("").astype(str).astype(object)
     return frame
 
 

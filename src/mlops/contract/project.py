@@ -22,10 +22,10 @@ TASKS = ("binary", "multiclass", "regression")
 
 @dataclass(frozen=True)
 class Features:
-    """What the project's `features.py` says of the feature table.
+    """What the project's `features.py` declares about the feature table.
 
     `features` maps each input column to its unit or meaning; `slices` are the columns by which
-    the holdout is looked at; `baseline` is the single feature that the model must beat.
+    the holdout is evaluated; `baseline` is the single feature that the model must beat.
     """
 
     build: Callable[[Mapping[str, Any]], Any]
@@ -45,7 +45,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Models:
-    """What the project's `models.py` says: the task, the search space, the first trials."""
+    """What the project's `models.py` declares: the task, the search space, the first trials."""
 
     task: Task
     space: dict[str, dict[str, Any]]
@@ -72,7 +72,7 @@ def features(project: str) -> Features:
 
 
 def forget(project: str) -> None:
-    """Drop the project's modules, so that the next import binds them to the engine spoken then."""
+    """Drop the project's modules, so that the next import uses the engine selected then."""
     for name in [name for name in sys.modules if name.split(".")[0] == project]:
         del sys.modules[name]
 

@@ -1,4 +1,4 @@
-"""What a stage says of its output, saved beside it."""
+"""The result of a stage: a small summary of its output, saved beside it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mlops.contract.paths import RESULT, not_found
 
 
 class Result(BaseModel):
-    """What a stage says of its output: saved beside it, so that a restored stage says the same."""
+    """A stage's summary of its output; a restored stage prints the same one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def save(self, folder: Path) -> None:
-        """Write the result beside the output that it speaks of."""
+        """Write the result beside the output that it describes."""
         (folder / RESULT).write_text(self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what an earlier run said. Raises UserError when that stage has not run."""
+        """Read the result of an earlier run. Raises UserError when that stage has not run."""
         path = folder / RESULT
         try:
             return cls.model_validate_json(path.read_text())
@@ -33,5 +33,5 @@ class Result(BaseModel):
 
     @property
     def line(self) -> str:
-        """What came out, for the screen."""
+        """The result in one line, for the screen."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a search found: read by whatever trains, reports or tracks it."""
+"""The result of a search: read by whatever trains, reports or tracks it."""
 
 from __future__ import annotations
 

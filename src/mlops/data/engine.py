@@ -29,17 +29,18 @@ def start(engine: Engine) -> Any:
 
 
 @contextmanager
-def spoken(engine: Engine) -> Iterator[None]:
-    """While open, the engine answers to the name `pyspark.sql`: import and run the features in it.
+def engine_as_pyspark(engine: Engine) -> Iterator[None]:
+    """Make `import pyspark.sql` resolve to the selected engine while the context is open.
 
-    Close it before anything else is imported: Hyperopt and MLflow need the real PySpark.
+    Import and run the project's features inside it, and nothing else: Hyperopt and MLflow need
+    the real PySpark.
     """
     if engine == "spark":
         yield
         return
     import sqlframe
 
-    # SQLFrame grows trees of a million small objects, which the collector would walk in vain.
+    # SQLFrame builds trees of a million small objects: garbage collection would find nothing.
     gc.disable()
     try:
         with sqlframe.activate_context("duckdb"):
@@ -49,7 +50,7 @@ def spoken(engine: Engine) -> Iterator[None]:
 
 
 def read(session: Any, folder: Path) -> Any:
-    """The Parquet files of one table's folder, as a DataFrame of the session's engine."""
+    """Read the Parquet files of one table's folder as a DataFrame of the session's engine."""
     return session.read.parquet(str(folder.resolve() / "*.parquet"))
 
 
@@ -62,10 +63,10 @@ def _duckdb() -> Any:
     import duckdb
     from sqlframe.duckdb import DuckDBSession
 
-    # Instants are UTC without a zone, so no extension has to be fetched to know any zone.
+    # Timestamps are UTC without a zone: DuckDB needs to download no time zone extension.
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     session = DuckDBSession.builder.config("sqlframe.conn", connection).getOrCreate()
-    # Left open, it has DuckDB print pages of "leaked" as the interpreter ends.
+    # An open connection makes DuckDB print pages of "leaked" when the interpreter ends.
     atexit.register(session._udf_conn.close)
     return session
 
@@ -85,13 +86,13 @@ def _spark() -> Any:
     _require_java()
     session = (
         builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or _share(4))
-        # Joining to a table that is copied whole costs half of sorting both.
+        # A broadcast join costs half as much as sorting both tables.
         .config("spark.sql.autoBroadcastJoinThreshold", _share(96))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        # Many, of which Spark joins the small ones: few would each outgrow the memory.
+        # Many: Spark merges small partitions, and few partitions would not fit in memory.
         .config("spark.sql.shuffle.partitions", str(32 * (os.cpu_count() or 1)))
         .getOrCreate()
     )
@@ -100,7 +101,7 @@ def _spark() -> Any:
 
 
 def _share(parts: int) -> str:
-    """One part of this machine's memory, in Spark's words."""
+    """The machine's memory divided by `parts`, as Spark writes sizes."""
     import psutil
 
     return f"{psutil.virtual_memory().total // parts // 2**20}m"

@@ -10,10 +10,10 @@ from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import project
 from mlops.contract.dataset import HOLDOUT, TRAINING, typed, write
-from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import engine
+from mlops.data.params import Params
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
     session = engine.start(params.engine)
     raw = {table.name: engine.read(session, table) for table in _tables(root)}
     project.forget(params.project)
-    with engine.spoken(params.engine):
+    with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
         return spec, engine.collect(spec.build(raw))
 
@@ -124,4 +124,4 @@ def _summary(
 
 
 if __name__ == "__main__":
-    stage.main("featurize", run)
+    stage.main("featurize", run, Params)

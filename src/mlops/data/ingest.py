@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import project
-from mlops.contract.params import Params
 from mlops.contract.paths import RAW
 from mlops.contract.result import Result
+from mlops.data.params import Params
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -104,4 +104,4 @@ def _write(rows: pd.DataFrame, day: str | None, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    stage.main("ingest", run)
+    stage.main("ingest", run, Params)

@@ -1,4 +1,4 @@
-"""Check raw tables against the project's Pandera schemas, and say everything that is wrong."""
+"""Check raw tables against the project's Pandera schemas, and report everything that is wrong."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _failures(name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame
     cases = cases.sort_values("index", kind="stable")
     twice = cases["check"] == UNIQUE
     found = [_shared_key(name, cases[twice])] if twice.any() else []
-    # What could not be read as its type is said once, not again for having the wrong type.
+    # A value that could not be read as its type is reported once, not again for its wrong type.
     unread = set(cases.loc[cases["check"].astype(str).str.startswith(COERCE), "column"])
     again = cases["column"].isin(unread) & cases["check"].astype(str).str.startswith("dtype(")
     groups = cases[~twice & ~again].groupby(["column", "check"], dropna=False, sort=True)
@@ -118,7 +118,7 @@ def _shared_key(name: str, cases: pd.DataFrame) -> Failure:
 
 
 def _fractions(name: str, raw: pd.DataFrame, typed: pd.DataFrame) -> list[Failure]:
-    """Whole numbers that the source has with a fraction, which coercion cuts off unsaid."""
+    """Whole-number columns whose source values have a fraction, which coercion would cut off."""
     failures = []
     for column in [column for column in typed.select_dtypes("integer") if column in raw]:
         if pd.api.types.is_float_dtype(raw[column]):

@@ -12,45 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from mlops.base import documents
 from mlops.base.errors import UserError, nearest
+from mlops.registry.pin import Pin, Section
 
 FOLDER = Path("environments")
 SCHEMA = FOLDER / "manifest.schema.json"
-DIGEST = r"^[0-9a-f]{64}$"
-
-
-class Section(BaseModel):
-    """A frozen part of a manifest that knows no other keys than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Contents(Section):
-    """DVC's own names (MD5 of a folder's listing) of what the digests speak of."""
-
-    bundle: str = Field(pattern=r"^[0-9a-f]{32}\.dir$")
-    evidence: str = Field(pattern=r"^[0-9a-f]{32}\.dir$")
-
-
-class Pin(Section):
-    """One bundle, by the digest of its bytes, and where it comes from."""
-
-    model: str = Field(min_length=1, description="the registered model's name")
-    version: int = Field(ge=1, description="its version in the registry that released it")
-    digest: str = Field(pattern=DIGEST, description="SHA-256 of the bundle")
-    evidence: str = Field(pattern=DIGEST, description="SHA-256 of its evidence")
-    run: str = Field(min_length=1, description="the MLflow run that made it")
-    commit: str = Field(pattern=r"^[0-9a-f]{40}$", description="the Git commit that made it")
-    data: str = Field(pattern=DIGEST, description="SHA-256 of the rows it was trained on")
-    dvc: Contents
-    metrics: dict[str, float] = Field(description="on its holdout")
-
-    @property
-    def short(self) -> str:
-        """The pin in a few words."""
-        return f"{self.model} {self.digest[:12]}"
 
 
 class Limits(Section):
@@ -123,16 +92,11 @@ def load(root: Path, environment: str) -> Manifest:
 
 def parse(text: str, where: str) -> Manifest:
     """A manifest's text, checked; `where` names it in what is said of it."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: found {content!r}, expected keys and values")
+    content = documents.parse(text, where)
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from None
+        raise UserError(f"{where}: {documents.explain(error, Manifest)}") from None
     if list(content)[-1] != "pin":
         raise UserError(f"{where}: pin: found above {list(content)[-1]!r}, expected last")
     return manifest
@@ -149,24 +113,3 @@ def schema() -> str:
     """The JSON schema that editors check manifests with."""
     content: dict[str, Any] = Manifest.model_json_schema()
     return json.dumps(content, indent=2) + "\n"
-
-
-def _explain(error: ValidationError) -> str:
-    # A misspelt key explains the missing one.
-    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _keys(problem["loc"][:-1])
-        return f"{where}: unknown key{nearest(str(problem['loc'][-1]), known)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing"
-    wanted = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{where}: found {problem['input']!r}, expected {wanted}"
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[tuple[int | str, ...], type[Section]] = {
-        (): Manifest, ("pin",): Pin, ("pin", "dvc"): Contents,
-        ("rollout",): Rollout, ("rollout", "limits"): Limits,
-    }  # fmt: skip
-    return list(sections[location].model_fields)

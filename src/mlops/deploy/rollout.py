@@ -15,8 +15,9 @@ from pathlib import Path
 from mlops.base.errors import Refused
 from mlops.deploy.canary_analysis import breach
 from mlops.deploy.canary_comparison import Contest, Window, since
-from mlops.deploy.manifest import Pin, Rollout
+from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Endpoint, Running, Target
+from mlops.registry.pin import Pin
 
 UNDER_WAY = re.compile(r"^rolling out [0-9a-f]{12} beside ([0-9a-f]{12})$")
 LOOK_SECONDS = 1.0

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from mlops.deploy.manifest import Pin
+    from mlops.registry.pin import Pin
 
 NO_MIRROR: Mapping[str, int] = MappingProxyType({})
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from mlops.base.files import read_json, whole_folder, write_json
 from mlops.contract import bundle, dataset, project
 from mlops.contract.bundle import Array
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES, RESULT, SEARCH
 from mlops.contract.result import Result
 from mlops.contract.winner import TRIALS
+from mlops.evaluation.params import Params
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(params: Params, root: Path) -> Evaluated:
         _write_tables(folder, content)
         (folder / REPORT).write_text(page.render(content), encoding="utf-8")
         result.save(folder)
-    tracking.tolerant(tracking.evidence, params, root)
+    tracking.tolerant(tracking.evidence, params.model, root)
     return result
 
 
@@ -226,4 +226,4 @@ def _write_tables(folder: Path, content: ReportContent) -> None:
 
 
 if __name__ == "__main__":
-    stage.main("evaluate", run)
+    stage.main("evaluate", run, Params)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops.contract.params import Params
 from mlops.evaluation.metrics import Interval, main_metric, paired_intervals, score
 from mlops.gitops.gate_inputs import Array, Candidate, Champion
+from mlops.gitops.params import Params
 from mlops.gitops.verdict import Compared
 
 SLICE_DRAWS = 60

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract import bundle
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
 from mlops.gitops import comparison, gate_inputs, pins, rules
 from mlops.gitops.gate_inputs import Candidate, Champion
+from mlops.gitops.params import Params
 from mlops.gitops.verdict import Rule, Verdict
 
 NO_CHAMPION = "none yet: the limits alone decide"
@@ -35,7 +35,7 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
         what = "candidate"
         candidate = gate_inputs.candidate(params, root)
         what = "champion"
-        champion = gate_inputs.champion(candidate, params, root, base)
+        champion = gate_inputs.champion(candidate, root, base)
         what = "scores"
         return decide(params, candidate, champion, git.commit(root, base), moved)
     except Exception as error:

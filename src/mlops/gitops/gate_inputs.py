@@ -12,10 +12,10 @@ import numpy as np
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, sha256
 from mlops.contract import bundle, dataset, project
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
 from mlops.deploy import manifest
 from mlops.forge import git
+from mlops.gitops.params import Params
 from mlops.registry import store
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def candidate(params: Params, root: Path) -> Candidate:
     )
 
 
-def champion(challenger: Candidate, params: Params, root: Path, base: str) -> Champion | None:
+def champion(challenger: Candidate, root: Path, base: str) -> Champion | None:
     """What production pins at `base`, scored on the candidate's holdout; None when it pins nothing.
 
     Raises UserError when it can't be had, is not what was pinned, has seen rows of the holdout,
@@ -97,7 +97,7 @@ def champion(challenger: Candidate, params: Params, root: Path, base: str) -> Ch
     pin = manifest.parse(text, f"{manifest.path(PRODUCTION)} at {base}").pin
     if pin is None:
         return None
-    folder = store.fetch(pin, params, root)
+    folder = store.fetch(pin, root)
     card = bundle.read_card(folder / BUNDLE)
     _require_comparable(card, challenger)
     missing = [column.name for column in card.inputs if column.name not in challenger.holdout]

@@ -10,20 +10,19 @@ import yaml
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, read_json
 from mlops.contract import bundle
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Contents, Pin
 from mlops.forge import git
 from mlops.gitops import gate_inputs, verdict
 from mlops.gitops.verdict import Verdict
 from mlops.pipeline import tracking
 from mlops.registry import versions
+from mlops.registry.pin import Contents, Pin
 
 LOCK = Path("dvc.lock")
 
 
-def of_workspace(params: Params, root: Path) -> Pin:
+def of_workspace(root: Path) -> Pin:
     """The pin of the workspace's bundle.
 
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,

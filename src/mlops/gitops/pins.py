@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mlops.base.errors import UserError
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Pin
 from mlops.forge import git
 from mlops.gitops.verdict import Rule
+from mlops.registry.pin import Pin
 
 LOCK = "dvc.lock"
 

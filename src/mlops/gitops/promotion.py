@@ -9,17 +9,17 @@ from pathlib import Path
 
 from mlops import deploy
 from mlops.base.errors import UserError
-from mlops.contract.params import Params
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Manifest, Pin
+from mlops.deploy.manifest import Manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
 from mlops.gitops import pins, reconcile, verdict
 from mlops.gitops.pin import LOCK, accepted, locked, of_workspace
 from mlops.gitops.proposal import Proposal, propose, withdraw
+from mlops.registry.pin import Pin
 
 
-def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
+def release(root: Path, environment: str, forge: Forge) -> str:
     """Propose the workspace's bundle for an environment; what came of it, in a line.
 
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
@@ -29,7 +29,7 @@ def release(params: Params, root: Path, environment: str, forge: Forge) -> str:
     if before and (before.digest, before.evidence) == accepted(root):
         withdraw(root, f"release/{environment}", forge)
         return f"{environment} pins {before.short} already; nothing to release"
-    pin = of_workspace(params, root)
+    pin = of_workspace(root)
     files = {
         manifest.path(environment): _repinned(root, "HEAD", environment, pin),
         LOCK: (root / LOCK).read_bytes(),

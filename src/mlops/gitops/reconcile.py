@@ -12,10 +12,11 @@ from mlops.base.files import alone
 from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Manifest, Pin
+from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops import pins
 from mlops.registry import aliases, store
+from mlops.registry.pin import Pin
 
 # Two that reconcile the same environment here wait for each other.
 TURNS = Path(".run/reconcile")
@@ -33,18 +34,16 @@ def run(params: Params, root: Path, environment: str) -> Iterator[str]:
         if wanted.pin is None:
             yield from _nothing(params, root, environment, wanted)
         else:
-            yield from _pinned(params, root, environment, wanted, wanted.pin)
+            yield from _pinned(root, environment, wanted, wanted.pin)
 
 
-def _pinned(
-    params: Params, root: Path, environment: str, wanted: Manifest, pin: Pin
-) -> Iterator[str]:
-    fetched = store.fetch(pin, params, root)
+def _pinned(root: Path, environment: str, wanted: Manifest, pin: Pin) -> Iterator[str]:
+    fetched = store.fetch(pin, root)
     yield f"{environment}: bundle {pin.digest[:12]} fetched and verified"
     yield from _deployed(root, environment, wanted, pin, fetched / BUNDLE)
     alias = aliases.alias(pin.model, root, environment)
     if alias is None or alias.digest != pin.digest:
-        version = aliases.point(params, root, environment, pin, fetched)
+        version = aliases.point(root, environment, pin, fetched)
         before = _instead_of(f"version {alias.number}" if alias else None)
         yield f"{environment}: registry alias points to version {version}{before}"
     yield f"{environment}: as environments/{environment}.yaml says"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from mlops.contract.params import Monitoring
+from mlops.monitoring.params import Monitoring
 from mlops.monitoring.window import Column, Quality, Window
 
 State = Literal["ok", "watch", "retrain"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.contract.params import Monitoring
 from mlops.evaluation.report import page
 from mlops.monitoring.decision import breaches, drifting, ignored
+from mlops.monitoring.params import Monitoring
 from mlops.monitoring.window import Column, Window
 
 if TYPE_CHECKING:

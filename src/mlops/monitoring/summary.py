@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops.contract.params import Monitoring
 from mlops.gitops.markdown import table
 from mlops.monitoring.decision import breaches, drifting
+from mlops.monitoring.params import Monitoring
 from mlops.monitoring.window import Window
 
 if TYPE_CHECKING:

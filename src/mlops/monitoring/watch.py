@@ -18,9 +18,9 @@ from mlops.base.errors import UserError, nearest
 from mlops.base.files import whole_folder, write_json
 from mlops.contract import bundle
 from mlops.contract.bundle import Card
-from mlops.contract.params import Monitoring, Params
 from mlops.contract.paths import BUNDLE
 from mlops.monitoring.decision import State, decide
+from mlops.monitoring.params import Monitoring, Params
 from mlops.monitoring.window import Window, cut
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _watched(params: Params, root: Path, environment: str, now: datetime) -> Wat
     pin = manifest.load(root, environment).pin
     if pin is None:
         raise UserError(f"{manifest.path(environment)}: pins nothing to watch")
-    workspace = store.fetch(pin, params, root)
+    workspace = store.fetch(pin, root)
     card = bundle.read_card(workspace / BUNDLE)
     _check_ignored(limits, card)
     evidence = performance.evidence(workspace)

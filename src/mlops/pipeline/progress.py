@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, with the best loss so far; silent where nobody looks."""
+"""A progress bar with the best loss so far; it prints nothing where there is no terminal."""
 
 from __future__ import annotations
 

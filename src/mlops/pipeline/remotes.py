@@ -1,7 +1,6 @@
-"""DVC's default remote is asked once whether it is there, before anything waits for it.
+"""Check once that DVC's default remote answers, before anything waits for it.
 
-The clients of object stores try again and again: a push to one that is away takes many minutes,
-and says nothing meanwhile.
+The clients of object stores retry for many minutes without a message when a store is away.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ if TYPE_CHECKING:
 
 # A first answer may need a token from a command-line tool.
 ANSWER_SECONDS = 30.0
-_answered: set[tuple[str, str]] = set()
+_checked_remotes: set[tuple[str, str]] = set()
 
 
 def default(repo: Repo) -> str | None:
-    """The name of the remote that is used where nobody names one; none where none is configured."""
+    """The name of the default remote; None where none is configured."""
     name: str | None = repo.config["core"].get("remote")
     return name
 
 
 def require_answer(repo: Repo) -> None:
-    """Raise UserError when the default remote, where there is one, says nothing in good time.
+    """Raise UserError when the default remote does not answer within `ANSWER_SECONDS`.
 
-    A refusal is an answer too: whoever asks for something is told better what is wrong with it.
+    An error is an answer too: the operation that follows reports it better.
     """
     name = default(repo)
-    if name is None or (repo.root_dir, name) in _answered:
+    if name is None or (repo.root_dir, name) in _checked_remotes:
         return
-    question = Thread(target=_ask, args=(repo, name), daemon=True)
-    question.start()
-    question.join(ANSWER_SECONDS)
-    if question.is_alive():
+    request = Thread(target=_request, args=(repo, name), daemon=True)
+    request.start()
+    request.join(ANSWER_SECONDS)
+    if request.is_alive():
         raise UserError(f"no answer within {ANSWER_SECONDS:.0f} s")
-    _answered.add((repo.root_dir, name))
+    _checked_remotes.add((repo.root_dir, name))
 
 
-def _ask(repo: Repo, name: str) -> None:
+def _request(repo: Repo, name: str) -> None:
     from dvc.fs import get_cloud_fs
 
     with suppress(Exception):

@@ -1,4 +1,4 @@
-"""DVC's side of a run: what is stale, and what was made before and need not be made again."""
+"""Reproduce stages with DVC: find what is stale, run it, or restore it from a cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from mlops.base.errors import BUG, MENDABLE, UserError
-from mlops.contract.stages import MODULES
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import Ran, ran_since
 
@@ -28,17 +28,16 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 How = Literal["run", "restored", "unchanged"]
-STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
 STOP_SECONDS = 20
-_asked: dict[Path, subprocess.Popen[bytes]] = {}
-_out_of_reach: set[str] = set()
+_status_processes: dict[Path, subprocess.Popen[bytes]] = {}
+_unreachable_remotes: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """How a stage came by its output: executed, restored from a cache, or already there."""
+    """How a stage got its output: run, restored from a cache, or unchanged."""
 
     stage: str
     how: How
@@ -46,7 +45,7 @@ class Reproduced:
 
 
 class StageFailed(Exception):
-    """A stage's command failed; it has said why itself. `exit_code` is the command's."""
+    """A stage's command failed, after it printed why. `exit_code` is the command's."""
 
     def __init__(self, stage: str, exit_code: int, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +54,7 @@ class StageFailed(Exception):
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Hold the workspace: two trainings in one folder would write the same outputs.
+    """Lock the workspace: two trainings in one folder would write the same outputs.
 
     Raises UserError when another process holds it.
     """
@@ -65,7 +64,7 @@ def alone(root: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
-            _forget_the_dead(root)
+            _drop_dead_locks(root)
             yield
     except Timeout:
         raise UserError(
@@ -73,47 +72,49 @@ def alone(root: Path) -> Iterator[None]:
         ) from None
 
 
-def _forget_the_dead(root: Path) -> None:
-    """Drop what killed processes still hold in DVC's own lock file.
+def _drop_dead_locks(root: Path) -> None:
+    """Drop the locks of killed processes from DVC's own lock file.
 
-    DVC asks only whether a process of that number exists: one that nobody has buried yet, as in a
-    container, or another one since, would hold its outputs for ever.
+    DVC only checks that a process with that id exists: a zombie process, as in a container, or
+    a later process with the same id would keep the lock for ever.
     """
     path = root / DVCS_LOCK
     try:
-        since, held = path.stat().st_mtime, json.loads(path.read_text())
+        written, locks = path.stat().st_mtime, json.loads(path.read_text())
     except FileNotFoundError:
         return
     except ValueError:  # Killed while it was written.
         path.unlink()
         return
     writers = {
-        name: info for name, info in held.get("write", {}).items() if _lives(info["pid"], since)
+        name: info
+        for name, info in locks.get("write", {}).items()
+        if _is_alive(info["pid"], written)
     }
     readers = {
-        name: [info for info in infos if _lives(info["pid"], since)]
-        for name, infos in held.get("read", {}).items()
+        name: [info for info in infos if _is_alive(info["pid"], written)]
+        for name, infos in locks.get("read", {}).items()
     }
     living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
-    if living != held:
+    if living != locks:
         aside = path.with_suffix(".part")
         aside.write_text(json.dumps(living))
         aside.replace(path)
 
 
-def _lives(pid: int, since: float) -> bool:
-    """Whether the process that had this number at that time still runs."""
+def _is_alive(pid: int, written: float) -> bool:
+    """Whether the process that had this id at that time (seconds since 1970) still runs."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + 1
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
     except psutil.NoSuchProcess:
         return False
 
 
-def ask(root: Path) -> None:
-    """Have DVC look for what changed, in a process of its own, while this one imports."""
-    if root not in _asked:
-        _asked[root] = subprocess.Popen(
+def start_status(root: Path) -> None:
+    """Start `dvc status` in a process of its own, while this one imports."""
+    if root not in _status_processes:
+        _status_processes[root] = subprocess.Popen(
             [sys.executable, "-m", "dvc", "status", "--json"],
             cwd=root,
             stdin=subprocess.DEVNULL,
@@ -123,22 +124,22 @@ def ask(root: Path) -> None:
 
 
 def unchanged(root: Path) -> tuple[str, ...]:
-    """The stages, from the first on, that are as dvc.lock says; none when DVC can't tell."""
-    ask(root)
-    answer, _ = _asked.pop(root).communicate()
-    return _before_first(json.loads(answer)) if answer else ()
+    """The stages, from the first on, that are as dvc.lock says; none when `dvc status` fails."""
+    start_status(root)
+    output, _ = _status_processes.pop(root).communicate()
+    return _before_first(json.loads(output)) if output else ()
 
 
 def _before_first(changed: Container[str]) -> tuple[str, ...]:
-    """What follows a changed stage may change with it, whatever the status says of it now."""
-    return tuple(itertools.takewhile(lambda stage: stage not in changed, STAGES))
+    """The stages before the first changed one; those after it may change with it."""
+    return tuple(itertools.takewhile(lambda stage: stage not in changed, MADE_BY_DVC))
 
 
 def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
-    """Ask DVC for one stage's output: restored where it was made before, else made now.
+    """Reproduce one stage: restore its output where it was made before, else run it.
 
-    With a default remote configured, its cache is asked too. What is `known` to be unchanged is
-    not asked for again. Raises StageFailed when the stage's command fails; the stage's earlier
+    With a default remote configured, its cache is used too. Stages that are `known` to be
+    unchanged are skipped. Raises StageFailed when the stage's command fails; the stage's earlier
     output is put back then.
     """
     start = time.time()
@@ -148,14 +149,14 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
 
     repo = _repo(root)
     try:
-        how = _made(repo, stage, start)
+        how = _reproduce(repo, stage, start)
     except DvcException as error:
-        _put_back(repo, stage)
+        _restore_output(repo, stage)
         raise _failed(stage, start, error) from error
     except BaseException:
-        # Nobody else ends what DVC started: it would go on writing.
+        # DVC does not stop the command that it started, which would go on writing.
         _end_children(MODULES[stage])
-        _put_back(repo, stage)
+        _restore_output(repo, stage)
         raise
     return Reproduced(stage, how, time.time() - start)
 
@@ -163,7 +164,7 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
 def _repo(root: Path) -> Repo:
     from dvc.repo import Repo
 
-    # DVC's bars and notes would cover the stages' own.
+    # DVC's progress bars and notes would hide those of the stages.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         return Repo(str(root))
@@ -171,14 +172,14 @@ def _repo(root: Path) -> Repo:
         raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
 
 
-def _made(repo: Repo, stage: str, since: float) -> How:
-    """Have DVC make the stage's output what it should be. A remote out of reach is done without."""
+def _reproduce(repo: Repo, stage: str, since: float) -> How:
+    """Have DVC reproduce the stage; a remote that does not answer is left out."""
     from dvc.stage.exceptions import StageCmdFailedError
 
     if not repo.status([stage]):
         return "unchanged"
     remote = remotes.default(repo)
-    if remote in _out_of_reach:
+    if remote in _unreachable_remotes:
         remote = None
     with _python_on_path():
         try:
@@ -188,15 +189,15 @@ def _made(repo: Repo, stage: str, since: float) -> How:
         except Exception as error:
             if remote is None or isinstance(error.__cause__, StageCmdFailedError):
                 raise
-            _out_of_reach.add(remote)
-            print(f"not asked, DVC's remote {remote!r}: {_reason(error)}", file=sys.stderr)
+            _unreachable_remotes.add(remote)
+            print(f"DVC's remote {remote!r} is not used: {_reason(error)}", file=sys.stderr)
             repo.reproduce(stage, single_item=True)
     return "run" if _ran(stage, since) else "restored"
 
 
 @contextmanager
 def _python_on_path() -> Iterator[None]:
-    """Let `python` in dvc.yaml be this interpreter, whether or not its folder was activated."""
+    """Let `python` in dvc.yaml be this interpreter, also where its environment is not activated."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     try:
@@ -205,17 +206,17 @@ def _python_on_path() -> Iterator[None]:
         os.environ["PATH"] = before
 
 
-def _put_back(repo: Repo, stage: str) -> None:
-    """Restore what DVC removed before it ran the stage: the output that dvc.lock speaks of."""
+def _restore_output(repo: Repo, stage: str) -> None:
+    """Restore what DVC removed before it ran the stage: the output recorded in dvc.lock."""
     from dvc.exceptions import DvcException
 
-    # What went wrong before is what the user has to hear of.
+    # The stage's own failure is what the user needs to see.
     with suppress(DvcException):
         repo.checkout([stage], force=True, allow_missing=True)
 
 
 def _end_children(name: str) -> None:
-    """End the processes below this one whose command has `name` in it, and wait for their end."""
+    """Stop the child processes whose command contains `name`, and wait until they have ended."""
     children = [p for p in psutil.Process().children(recursive=True) if _runs(p, name)]
     for child in children:
         child.terminate()
@@ -247,7 +248,7 @@ def _failed(stage: str, since: float, error: Exception) -> StageFailed:
         hint = "; was there memory enough?" if killer is signal.SIGKILL else ""
         reason = f"stopped by {killer.name}, its earlier output is back in place{hint}"
     print(f"error: {stage}: {reason}", file=sys.stderr)
-    # A command that failed without a word has a bug; what DVC itself refuses can be mended.
+    # A command that fails without a message has a bug; what DVC itself refuses, the user can fix.
     return StageFailed(stage, 128 + killer if killer else BUG if code else MENDABLE, reason)
 
 
@@ -258,8 +259,8 @@ def ended_by(code: int) -> signal.Signals | None:
 
 
 def _reason(error: Exception) -> str:
-    """DVC's own words, in one line; of a stage that failed they are the cause's."""
+    """DVC's message in one line; for a failed stage, that of its cause."""
     from dvc.exceptions import ReproductionError
 
-    said = error.__cause__ if isinstance(error, ReproductionError) else error
-    return " ".join(str(said).split())
+    cause = error.__cause__ if isinstance(error, ReproductionError) else error
+    return " ".join(str(cause).split())

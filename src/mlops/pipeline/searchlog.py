@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mlops.contract.params import Params
 from mlops.pipeline import tracking
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ BATCH_SECONDS = 5.0
 class SearchLog:
     """Tracks a search as it runs, in batches and off the search's own thread."""
 
-    def __init__(self, params: Params, root: Path) -> None:
-        self._params, self._root = params, root
+    def __init__(self, model: str, root: Path) -> None:
+        self._model, self._root = model, root
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
         self._waiting: list[tuple[int, dict[str, Any]]] = []
         self._count = 0
@@ -60,7 +59,7 @@ class SearchLog:
         self._thread.shutdown(wait=True)
 
     def _open(self) -> tuple[MlflowClient, str, str]:
-        client, experiment = tracking.connect(self._params, self._root)
+        client, experiment = tracking.connect(self._model, self._root)
         return client, experiment, tracking.start_run(client, experiment, "search")
 
     def _send(self) -> None:

@@ -1,4 +1,4 @@
-"""How one stage runs as a command: parameters in, one line on the screen, a proper exit code."""
+"""Run one stage as a command: parameters in, one line on the screen, a proper exit code."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from mlops.base.errors import BUG, MENDABLE, Refused, UserError
 from mlops.contract import params
+from mlops.contract.params import Params
 from mlops.contract.paths import LOG, not_found
 from mlops.contract.result import Result
+from mlops.contract.stages import MADE_BY_DVC
+from mlops.pipeline import dependencies
 
-Run = Callable[[params.Params, Path], Result]
+P = TypeVar("P", bound=Params)
 
 
 def screen_line(name: str, result: str, seconds: float, how: str) -> str:
@@ -29,35 +33,43 @@ def screen_line(name: str, result: str, seconds: float, how: str) -> str:
     return f"{name:<10} {how:<9} {seconds:6.1f} s   {result}"
 
 
-def main(name: str, run: Run) -> None:
-    """Run one stage in the current folder, print its line, note that it ran, and exit."""
+def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
+    """Run one stage in the current folder, print its line, log that it ran, and exit.
+
+    `kind` is the part of the parameters that the stage reads.
+    """
     start = time.time()
     if "DVC_STAGE" in os.environ:
         _end_with_parent()
 
     def command() -> None:
-        result = run(params.load(), Path())
+        settings, root = params.load(kind), Path()
+        dependencies.require_own_code(root)
+        result = run(settings, root)
+        if name in MADE_BY_DVC:
+            dependencies.require_declared(name, settings.project, root)
         print(screen_line(name, result.line, time.time() - start, "run"), flush=True)
 
     code = guarded(command)
-    note(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
+    log_run(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
     sys.exit(code)
 
 
 def begin() -> None:
-    """What a command does first, before it imports anything heavy; `guarded` sees to it.
+    """Prepare the process, before anything heavy is imported; `guarded` calls it.
 
-    Imports leave no garbage to look for: a tenth of the time that they take. What libraries warn
-    their callers of is not for a user, who may ask for it (`python -W`, `PYTHONWARNINGS`).
+    Garbage collection during imports takes a tenth of their time and finds nothing. Warnings of
+    libraries are for their callers, not for users, who can turn them on (`python -W`,
+    `PYTHONWARNINGS`).
     """
     gc.set_threshold(100_000)
     if not sys.warnoptions:
-        # First of all: a library that silences its own may lose that to another thread's import.
+        # First of all: the filters are not safe against another thread's import.
         warnings.simplefilter("ignore")
 
 
 def _end_with_parent() -> None:
-    """End this process when the DVC that started it is gone: nobody would keep what it makes."""
+    """Stop this process when the DVC process that started it has ended: its output is lost."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -77,9 +89,9 @@ class Ran(BaseModel):
     exit_code: int
 
 
-def note(ran: Ran) -> None:
-    """Append an execution to the log of what really ran; what was restored is not in it."""
-    # A log that can't be written, on a full disk for one, must not hide how the stage ended.
+def log_run(ran: Ran) -> None:
+    """Append an execution to the log of stages that ran; restored ones are not in it."""
+    # A log that can't be written, as on a full disk, must not hide how the stage ended.
     with suppress(OSError):
         LOG.parent.mkdir(exist_ok=True)
         with LOG.open("a") as file:
@@ -90,12 +102,12 @@ def ran_since(moment: float) -> list[Ran]:
     """The executions that started at `moment` (seconds since 1970) or later, in order."""
     if not LOG.exists():
         return []
-    notes = [Ran.model_validate_json(line) for line in LOG.read_text().splitlines()]
-    return [ran for ran in notes if ran.started >= moment]
+    runs = [Ran.model_validate_json(line) for line in LOG.read_text().splitlines()]
+    return [ran for ran in runs if ran.started >= moment]
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Run a command; say what went wrong in one line and give the exit code that fits."""
+    """Run a command; print what went wrong in one line and return the exit code."""
     begin()
     try:
         command()
@@ -106,7 +118,7 @@ def guarded(command: Callable[[], None]) -> int:
         print("interrupted; earlier outputs are untouched", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"error: {_of_system(error)}", file=sys.stderr)
+        print(f"error: {_system_error(error)}", file=sys.stderr)
         return MENDABLE
     except Exception:
         traceback.print_exc()
@@ -114,8 +126,8 @@ def guarded(command: Callable[[], None]) -> int:
     return 0
 
 
-def _of_system(error: OSError) -> str:
-    """What the system refused, in one line; Arrow's errors carry a number but no file."""
+def _system_error(error: OSError) -> str:
+    """An error of the operating system in one line; Arrow's have a number but no file."""
     if isinstance(error, FileNotFoundError) and error.filename:
         return not_found(Path(error.filename))
     reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops.base import documents
 from mlops.base.errors import UserError
 from mlops.base.files import alone, folder_digest, read_json
 from mlops.contract import bundle as bundles
-from mlops.contract.params import Params
+from mlops.contract import params
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
 from mlops.contract.winner import TRIALS, Tuned
 
@@ -32,21 +33,23 @@ STORE = "mlflow.db"
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
 ANSWER_SECONDS = 5.0
 LONGEST_REASON = 300
+# The parameters that a bundle's run is shown with.
+SETTINGS = ("project", "seed", "data", "split")
 
 
 def uri(root: Path) -> str:
-    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
+    """The tracking URI: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
     return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
 
 
 def place(root: Path) -> str:
-    """The same for people to read: without the credentials that it may carry."""
+    """The tracking URI without credentials, for messages."""
     return re.sub(r"//[^/@]*@", "//", uri(root))
 
 
 @contextmanager
 def spoken_plainly(root: Path) -> Iterator[None]:
-    """Turn what the server refuses into one line."""
+    """Turn MLflow's errors into a UserError of one line."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -57,14 +60,14 @@ def spoken_plainly(root: Path) -> Iterator[None]:
 
 
 def begun(root: Path) -> bool:
-    """Whether there is anything to look into: a server is named, or something was tracked here."""
+    """Whether there is a store: a server is configured, or something was tracked here."""
     return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
 
 
 def begin(root: Path) -> None:
-    """Make the SQLite store, where no server is named and there is none yet.
+    """Create the SQLite store, where no server is configured and there is none yet.
 
-    It gets its name when it is whole: MLflow can't go on with tables that were begun and not ended.
+    It is renamed into place when it is complete: MLflow can't use half-created tables.
     """
     store = root / EMBEDDED
     if begun(root):
@@ -82,14 +85,14 @@ def begin(root: Path) -> None:
         aside.rename(store / STORE)
 
 
-def connect(params: Params, root: Path) -> tuple[MlflowClient, str]:
-    """A client, and the id of the experiment that bears the model's name.
+def connect(model: str, root: Path) -> tuple[MlflowClient, str]:
+    """A client, and the id of the experiment of the model's name.
 
     Raises UserError when a tracking server is named and does not answer, or is none.
     """
     connected = client(root)
     with spoken_plainly(root):
-        return connected, _experiment(connected, params.model, root)
+        return connected, _experiment(connected, model, root)
 
 
 def client(root: Path) -> MlflowClient:
@@ -98,13 +101,13 @@ def client(root: Path) -> MlflowClient:
     _require_answer(root)
     import logging
 
-    # Links for runs and bars for files are not a stage's line.
+    # A stage prints one line: no links to runs and no progress bars.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from mlflow import MlflowClient
 
-    # What goes wrong is raised too, and is said there in one line instead of pages.
+    # Their errors are raised too, and printed there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     begin(root)
@@ -116,18 +119,18 @@ def client(root: Path) -> MlflowClient:
         return MlflowClient()
 
 
-def tolerant(track: Callable[[Params, Path], Any], params: Params, root: Path) -> None:
-    """Track, but never lose a stage's result to a tracking server: say it once and go on."""
+def tolerant(track: Callable[[str, Path], Any], model: str, root: Path) -> None:
+    """Track; a tracking server that fails is reported in one line and does not fail the stage."""
     try:
-        track(params, root)
+        track(model, root)
     except Exception as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
 
 
-def search(params: Params, root: Path) -> str:
+def search(model: str, root: Path) -> str:
     """The id of the run of the search in `models/search`, written now when it is missing."""
-    client, experiment = connect(params, root)
+    client, experiment = connect(model, root)
     digest = folder_digest(root / SEARCH)
     known = find(client, experiment, SEARCH_TAG, digest)
     if known:
@@ -139,12 +142,12 @@ def search(params: Params, root: Path) -> str:
     return run
 
 
-def bundle(params: Params, root: Path, knobs: bool = True) -> str:
+def bundle(model: str, root: Path, settings: bool = True) -> str:
     """The id of the run of the bundle in `models/bundle`, written now when it is missing.
 
-    Without `knobs` the pipeline's own parameters are left out of it.
+    Without `settings` the pipeline's own parameters are left out of it.
     """
-    client, experiment = connect(params, root)
+    client, experiment = connect(model, root)
     folder = root / BUNDLE
     digest = bundles.digest(folder)
     known = find(client, experiment, BUNDLE_TAG, digest)
@@ -154,7 +157,7 @@ def bundle(params: Params, root: Path, knobs: bool = True) -> str:
     searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
     run = start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
     made_with = {"family": card.family, **card.hyperparameters}
-    _log(client, run, params={**made_with, **(_knobs(params) if knobs else {})})
+    _log(client, run, params={**made_with, **(_settings(root) if settings else {})})
     client.log_artifacts(run, str(folder), "bundle")
     for name, value in card.hashes.items():
         client.set_tag(run, f"mlops.{name}", value)
@@ -162,10 +165,10 @@ def bundle(params: Params, root: Path, knobs: bool = True) -> str:
     return run
 
 
-def evidence(params: Params, root: Path) -> str:
+def evidence(model: str, root: Path) -> str:
     """The id of the bundle's run, with the metrics and the report in it."""
-    client, experiment = connect(params, root)
-    run = bundle(params, root)
+    client, experiment = connect(model, root)
+    run = bundle(model, root)
     digest = folder_digest(root / EVIDENCE)
     if find(client, experiment, EVIDENCE_TAG, digest) == run:
         return run
@@ -185,7 +188,7 @@ def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | N
 
 
 def _require_answer(root: Path) -> None:
-    """MLflow itself would try for minutes before it says that nobody answers."""
+    """Raise UserError when a server does not answer; MLflow itself would retry for minutes."""
     server = uri(root)
     if not server.startswith(("http://", "https://")):
         return
@@ -266,11 +269,12 @@ def _log(
     )
 
 
-def _knobs(params: Params) -> dict[str, str]:
+def _settings(root: Path) -> dict[str, str]:
     """The pipeline's own parameters that shape a bundle, under dotted names."""
-    content = params.model_dump(mode="json", include={"project", "seed", "data", "split"})
+    content = documents.read(root / params.FILE, "the pipeline's parameters")
     flat = {}
-    for name, value in content.items():
+    for name in SETTINGS:
+        value = content[name]
         if isinstance(value, dict):
             flat.update({f"{name}.{key}": str(inner) for key, inner in value.items()})
         else:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, whole_folder
-from mlops.contract.params import Params
-from mlops.deploy.manifest import Pin
 from mlops.pipeline import tracking
 from mlops.registry import register, versions
+from mlops.registry.pin import Pin
 from mlops.registry.versions import Version
 
 FETCHED = Path(".run/served")
@@ -25,10 +24,10 @@ def alias(model: str, root: Path, name: str) -> Version | None:
     return versions.by_alias(root, model, name) if tracking.begun(root) else None
 
 
-def point(params: Params, root: Path, name: str, pin: Pin, fetched: Path) -> int:
+def point(root: Path, name: str, pin: Pin, fetched: Path) -> int:
     """Let an alias point to the pinned bundle's version, registered first where it is not."""
     known = versions.by_digest(root, pin.model, pin.digest)
-    version = known.number if known else register.adopt(params, root, fetched, pin.commit)
+    version = known.number if known else register.adopt(root, fetched, pin.commit)
     versions.set_alias(root, pin.model, name, version)
     return version
 

@@ -53,19 +53,19 @@ def run(params: Params, root: Path) -> Registered:
         return _registered(params, root)
 
 
-def adopt(params: Params, root: Path, fetched: Path, commit: str) -> int:
+def adopt(root: Path, fetched: Path, commit: str) -> int:
     """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version."""
     with alone(fetched):
         (root / tracking.EMBEDDED).mkdir(exist_ok=True)
         store = fetched / tracking.EMBEDDED
         if not store.exists():
             store.symlink_to((root / tracking.EMBEDDED).resolve())
-        client, _ = tracking.connect(params, fetched)
-        # Today's parameters are not those that made it.
-        run = tracking.bundle(params, fetched, knobs=False)
-        if (fetched / EVIDENCE).exists():
-            tracking.evidence(params, fetched)
         card, digest = bundle.read_card(fetched / BUNDLE), bundle.digest(fetched / BUNDLE)
+        client, _ = tracking.connect(card.name, fetched)
+        # Today's parameters are not those that made it.
+        run = tracking.bundle(card.name, fetched, settings=False)
+        if (fetched / EVIDENCE).exists():
+            tracking.evidence(card.name, fetched)
         known = versions.by_digest(fetched, card.name, digest)
         return known.number if known else _create(client, card, digest, run, fetched, commit)
 
@@ -73,9 +73,9 @@ def adopt(params: Params, root: Path, fetched: Path, commit: str) -> int:
 def _registered(params: Params, root: Path) -> Registered:
     digest = bundle.digest(root / BUNDLE)
     card = bundle.read_card(root / BUNDLE)
-    client, _ = tracking.connect(params, root)
-    tracking.search(params, root)
-    evidence = tracking.evidence(params, root)
+    client, _ = tracking.connect(card.name, root)
+    tracking.search(card.name, root)
+    evidence = tracking.evidence(card.name, root)
     known = versions.by_digest(root, card.name, digest)
     version = (
         known.number if known else _create(client, card, digest, evidence, root, git_commit(root))
@@ -201,4 +201,4 @@ def git_commit(root: Path) -> str:
 
 
 if __name__ == "__main__":
-    stage.main("register", run)
+    stage.main("register", run, Params)

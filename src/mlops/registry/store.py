@@ -15,10 +15,9 @@ from pathlib import Path
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.deploy.manifest import Pin
 from mlops.pipeline import remotes
+from mlops.registry.pin import Pin
 
 STORE = Path(".run/bundles")
 
@@ -33,7 +32,7 @@ class Part:
     artifact: str
 
 
-def fetch(pin: Pin, params: Params, root: Path) -> Path:
+def fetch(pin: Pin, root: Path) -> Path:
     """The pinned bundle, and its evidence where it could be had, in a folder of its own.
 
     Raises UserError when no store has the bundle, or every copy has other bytes than pinned.
@@ -47,7 +46,7 @@ def fetch(pin: Pin, params: Params, root: Path) -> Path:
         return kept
     with whole_folder(kept) as folder:
         for part in wanted:
-            why_not = _copy(part, params, root, folder)
+            why_not = _copy(part, pin.model, root, folder)
             if why_not and part.path == BUNDLE:
                 raise UserError(f"bundle {pin.digest[:12]}: {why_not}")
     bundle.read_card(kept / BUNDLE)
@@ -59,13 +58,13 @@ def _is_whole(part: Part, kept: Path) -> bool:
     return place.is_dir() and folder_digest(place) == part.digest
 
 
-def _copy(part: Part, params: Params, root: Path, folder: Path) -> str:
+def _copy(part: Part, model: str, root: Path, folder: Path) -> str:
     """Copy a part from the first store that has its very bytes; else why none could give it."""
     reasons, target = [], folder / part.path
     for name, source in SOURCES.items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            source(part, params, root, target)
+            source(part, model, root, target)
             found = folder_digest(target)
         # Whatever keeps one store from giving it, another may.
         except Exception as error:
@@ -78,7 +77,7 @@ def _copy(part: Part, params: Params, root: Path, folder: Path) -> str:
     return "; ".join(reasons)
 
 
-def _from_dvc(part: Part, params: Params, root: Path, target: Path) -> None:
+def _from_dvc(part: Part, model: str, root: Path, target: Path) -> None:
     """DVC's cache, here or in the default remote, by the name of the content itself."""
     from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo
@@ -98,11 +97,11 @@ def _from_dvc(part: Part, params: Params, root: Path, target: Path) -> None:
         shutil.copyfile(cache.oid_to_path(file.value), place)
 
 
-def _from_mlflow(part: Part, params: Params, root: Path, target: Path) -> None:
+def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     """The artifacts of the run that made it, in the tracking server."""
     from mlops.pipeline import tracking
 
-    client, experiment = tracking.connect(params, root)
+    client, experiment = tracking.connect(model, root)
     tag = tracking.BUNDLE_TAG if part.path == BUNDLE else tracking.EVIDENCE_TAG
     run = tracking.find(client, experiment, tag, part.digest)
     if run is None:
@@ -111,7 +110,7 @@ def _from_mlflow(part: Part, params: Params, root: Path, target: Path) -> None:
     Path(found).rename(target)
 
 
-SOURCES: dict[str, Callable[[Part, Params, Path, Path], None]] = {
+SOURCES: dict[str, Callable[[Part, str, Path, Path], None]] = {
     "DVC": _from_dvc,
     "MLflow": _from_mlflow,
 }

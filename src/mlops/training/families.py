@@ -62,19 +62,19 @@ def encoder(encoding: Literal["ordinal", "dense"], frame: pd.DataFrame) -> Any:
 
     from mlops.contract.dataset import categories
 
-    words = categories(frame)
-    numbers = [name for name in frame if name not in words]
+    categorical = categories(frame)
+    numeric = [name for name in frame if name not in categorical]
     if encoding == "ordinal":
         ranks = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32
         )
-        steps = [("numbers", "passthrough", numbers), ("words", ranks, words)]
+        steps = [("numeric", "passthrough", numeric), ("categorical", ranks, categorical)]
     else:
         # A column without any value is kept: the export counts on every column.
         median = SimpleImputer(strategy="median", keep_empty_features=True)
         fill = make_pipeline(median, StandardScaler())
         columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        steps = [("numbers", fill, numbers), ("words", columns, words)]
+        steps = [("numeric", fill, numeric), ("categorical", columns, categorical)]
     return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)
 
 

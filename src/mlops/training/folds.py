@@ -11,8 +11,8 @@ import numpy as np
 
 from mlops.base.errors import UserError
 from mlops.contract.dataset import inputs, target, validation_starts
-from mlops.contract.params import Split
 from mlops.contract.project import Features, Task
+from mlops.data.params import Split
 from mlops.training import families, objective
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> li
 
 
 def _classes(outcome: Array, spec: Features, task: Task) -> Array:
-    """The classes to be told apart, none for a regression."""
+    """The classes of the target; none for a regression."""
     if task == "regression":
         return outcome[:0]
     classes = np.unique(outcome)
     expected = np.arange(2 if task == "binary" else max(2, len(classes)))
-    # One class alone is said by its fold.
+    # A single class is reported by its fold.
     if len(classes) > 1 and not np.array_equal(classes, expected):
         found, wanted = (", ".join(map(str, numbers)) for numbers in (classes, expected))
         raise UserError(f"features: {spec.target}: found {found}; expected {wanted} ({task})")

@@ -6,21 +6,18 @@ import hashlib
 import json
 from pathlib import Path
 
-import yaml
-
 from mlops.base.files import digest_of, sha256
-from mlops.contract import dataset
-from mlops.contract.params import Params
+from mlops.contract import dataset, stages
 from mlops.contract.paths import FEATURES
+from mlops.training.params import Params
 
-PIPELINE = Path("dvc.yaml")
 PARAMETERS = ("project", "model", "seed", "threads", "data", "split", "tune", "train")
 
 
 def hashes(params: Params, root: Path) -> dict[str, str]:
     """SHA-256 of the training code and lock, the training rows, the parameters, the holdout.
 
-    The code is what `dvc.yaml` says `train` depends on, which a test keeps complete.
+    The code is what `dvc.yaml` says `train` depends on, which every stage checks as it ends.
     """
     return {
         "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
@@ -31,10 +28,11 @@ def hashes(params: Params, root: Path) -> dict[str, str]:
 
 
 def code(params: Params, root: Path) -> list[str]:
-    """The source files and the lock that `dvc.yaml` names for training."""
-    deps = yaml.safe_load((root / PIPELINE).read_text())["stages"]["train"]["deps"]
-    paths = [path.replace("${project}", params.project) for path in deps]
-    return [path for path in paths if path.endswith((".py", ".lock"))]
+    """The source files and the lock that `dvc.yaml` names for training, folders file by file."""
+    named = [root / path for path in stages.dependencies("train", params.project, root)]
+    files = [file for path in named for file in (path, *path.rglob("*")) if file.is_file()]
+    paths = {file.relative_to(root).as_posix() for file in files}
+    return sorted(path for path in paths if path.endswith((".py", ".lock")))
 
 
 def _hash_of_parameters(params: Params) -> str:

@@ -1,4 +1,4 @@
-"""Export a fitted model to one ONNX graph of named columns, and prove that it says the same."""
+"""Export a fitted model to one ONNX graph of named columns, and prove that both predict alike."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
 
     _require_plain_names(frame)
     _register_converters()
-    words = categories(frame)
+    categorical = categories(frame)
     types = [
-        (name, StringTensorType([None, 1]) if name in words else FloatTensorType([None, 1]))
+        (name, StringTensorType([None, 1]) if name in categorical else FloatTensorType([None, 1]))
         for name in frame
     ]
     pipeline = Pipeline([("encode", encoder), ("model", estimator)])
@@ -103,16 +103,16 @@ def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
     and a typical row with one column at a time missing or unseen."""
     import pandas as pd
 
-    words = categories(frame)
+    categorical = categories(frame)
     typical = frame.iloc[[0]]
     rows = []
     for number, word in [
         (np.nan, ""), (np.nan, UNSEEN), (0.0, UNSEEN), (EXTREME, ""), (-EXTREME, UNSEEN)
     ]:  # fmt: skip
-        rows.append(pd.DataFrame({n: [word if n in words else number] for n in frame}))
+        rows.append(pd.DataFrame({n: [word if n in categorical else number] for n in frame}))
     for name in map(str, frame):
-        rows.append(typical.assign(**{name: UNSEEN if name in words else np.nan}))
-        if name in words:
+        rows.append(typical.assign(**{name: UNSEEN if name in categorical else np.nan}))
+        if name in categorical:
             rows.append(typical.assign(**{name: ""}))
     edges = pd.concat(rows, ignore_index=True)
     return edges.astype({name: frame[name].dtype for name in frame})

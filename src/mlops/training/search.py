@@ -12,7 +12,7 @@ Candidate = dict[str, Any]
 Outcome = dict[str, Any]
 Space = dict[str, dict[str, Any]]
 
-# Drawn at random before TPE has something to learn from.
+# Random trials before TPE starts to model the outcomes.
 RANDOM_TRIALS = 8
 
 
@@ -167,7 +167,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _plain(candidate: Candidate) -> Candidate:
-    """The candidate with Python's own numbers, so that it is the same in JSON."""
+    """The candidate with Python's own number types, which JSON can write."""
     return {
         key: value.item() if hasattr(value, "item") else value for key, value in candidate.items()
     }

@@ -10,12 +10,12 @@ import numpy as np
 
 from mlops.base.files import whole_folder
 from mlops.contract import bundle, dataset, project
-from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
 from mlops.contract.result import Result
 from mlops.contract.winner import Tuned
 from mlops.pipeline import stage
 from mlops.training import families, lineage
+from mlops.training.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def run(params: Params, root: Path) -> Trained:
         (folder / bundle.MODEL).write_bytes(model)
         reference.to_parquet(folder / bundle.REFERENCE)
         bundle.write_card(folder, card)
-    tracking.tolerant(tracking.bundle, params, root)
+    tracking.tolerant(tracking.bundle, params.model, root)
     return Trained.load(root / BUNDLE)
 
 
@@ -111,13 +111,13 @@ def _fitted(
 
 
 def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:
-    words = dataset.categories(frame)
+    categorical = dataset.categories(frame)
     return [
         {
             "name": name,
-            "type": "string" if name in words else "float",
+            "type": "string" if name in categorical else "float",
             "unit": unit,
-            "categories": sorted(set(frame[name])) if name in words else (),
+            "categories": sorted(set(frame[name])) if name in categorical else (),
         }
         for name, unit in spec.features.items()
     ]
@@ -147,4 +147,4 @@ def _reference(
 
 
 if __name__ == "__main__":
-    stage.main("train", run)
+    stage.main("train", run, Params)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder, write_json
 from mlops.contract import dataset, project
-from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, SEARCH
 from mlops.contract.winner import TRIALS, Tuned
 from mlops.data import engine
 from mlops.pipeline import stage
 from mlops.training import families, objective, search
+from mlops.training.params import Params
 
 if TYPE_CHECKING:
     from mlops.training.folds import Fold
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Scores one candidate: a cheap first look, then every validation period."""
+class Trial:
+    """Score one candidate: a cheap first look, then every validation period."""
 
     folds: list[Fold]
     glimpse: Fold
@@ -63,10 +63,10 @@ def run(params: Params, root: Path) -> Tuned:
     first = [search.completed(c, space) for c in models.first if c["family"] in space]
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
-    judge = _judge(folds, models.task, first, params)
-    with SearchLog(params, root) as tracked, bar("tune", params.tune.max_evals) as progress:
+    trial = _trial(folds, models.task, first, params)
+    with SearchLog(params.model, root) as tracked, bar("tune", params.tune.max_evals) as progress:
         outcomes = search.minimize(
-            judge,
+            trial,
             space,
             first,
             params.tune.max_evals,
@@ -88,17 +88,17 @@ def split_candidate(candidate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return candidate["family"], {k: v for k, v in candidate.items() if k != "family"}
 
 
-def _judge(
+def _trial(
     folds: list[Fold], task: project.Task, first: list[dict[str, Any]], params: Params
-) -> Judge:
-    """A judge that gives up on what looks worse than the first hand-set candidate by a margin."""
+) -> Trial:
+    """Make the trial; it gives up on a first look that is worse than the first candidate's."""
     glimpse = folds[-1].thinned(params.tune.first_look)
     limit = float("inf")
     if first:
         name, hyperparameters = split_candidate(first[0])
         look = glimpse.fit(name, hyperparameters, task, params.seed, params.threads)
         limit = look.loss * (1 + params.tune.give_up)
-    return Judge(folds, glimpse, task, params.seed, params.threads, limit)
+    return Trial(folds, glimpse, task, params.seed, params.threads, limit)
 
 
 def _winner(
@@ -162,4 +162,4 @@ def _both(
 
 
 if __name__ == "__main__":
-    stage.main("tune", run)
+    stage.main("tune", run, Params)

@@ -19,20 +19,20 @@ TEXT = (REPOSITORY / "params.yaml").read_text()
 def complaint(folder: Path, text: str) -> str:
     (folder / "params.yaml").write_text(text)
     with pytest.raises(UserError) as error:
-        params.load(folder)
+        params.load_all(folder)
     return str(error.value).removeprefix(f"{folder}/")
 
 
 def complaint_or_none(folder: Path) -> str | None:
     try:
-        params.load(folder)
+        params.load_all(folder)
     except UserError as error:
         return str(error)
     return None
 
 
 def test_the_repositorys_own_parameters_are_right():
-    loaded = params.load(REPOSITORY)
+    loaded = params.load_all(REPOSITORY)
     assert isinstance(loaded.data.until, dt.date)
     assert loaded.model_dump(mode="json")["data"]["until"] == str(loaded.data.until)
 
@@ -123,7 +123,7 @@ def test_broken_yaml_is_said_with_its_line(tmp_path):
 
 def test_no_file_at_all_is_said(tmp_path):
     with pytest.raises(UserError, match=r"params\.yaml: not found"):
-        params.load(tmp_path)
+        params.load_all(tmp_path)
 
 
 WORDS = st.text(max_size=8)
@@ -146,4 +146,4 @@ def test_any_value_of_any_key_is_taken_or_refused_in_one_line(tmp_path_factory, 
 
 def test_parameters_cannot_be_changed_once_read():
     with pytest.raises(ValueError, match="frozen"):
-        params.load(REPOSITORY).seed = 1
+        params.load_all(REPOSITORY).seed = 1

@@ -10,7 +10,7 @@ from mlops.data import engine
 
 
 def test_the_engine_answers_to_pyspark_only_while_it_is_spoken():
-    with engine.spoken("duckdb"):
+    with engine.engine_as_pyspark("duckdb"):
         from pyspark.sql import functions
 
         assert functions.col.__module__.startswith("sqlframe")
@@ -20,7 +20,7 @@ def test_the_engine_answers_to_pyspark_only_while_it_is_spoken():
 
 
 def test_a_failure_while_it_is_spoken_gives_the_real_one_back():
-    with pytest.raises(ValueError, match="here"), engine.spoken("duckdb"):
+    with pytest.raises(ValueError, match="here"), engine.engine_as_pyspark("duckdb"):
         raise ValueError("here")
     import pyspark
 
@@ -29,14 +29,14 @@ def test_a_failure_while_it_is_spoken_gives_the_real_one_back():
 
 def test_functions_bound_to_duckdb_work_after_it_is_no_longer_spoken(tmp_path):
     session = engine.start("duckdb")
-    with engine.spoken("duckdb"):
+    with engine.engine_as_pyspark("duckdb"):
         from pyspark.sql import functions
     frame = session.range(3).select((functions.col("id") * 2).alias("twice"))
     assert sorted(engine.collect(frame)["twice"].to_pylist()) == [0, 2, 4]
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():
-    code = "from mlops.core import engine; engine.start('duckdb').range(3).collect()"
+    code = "from mlops.data import engine; engine.start('duckdb').range(3).collect()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
 

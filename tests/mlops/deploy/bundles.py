@@ -11,7 +11,7 @@ import pandas as pd
 from onnx import TensorProto, helper
 
 from mlops.contract import bundle
-from mlops.deploy.manifest import Contents, Pin
+from mlops.registry.pin import Contents, Pin
 
 ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
 # Reference rows and trial rows do not come this far.

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from mlops.deploy import local
 from mlops.deploy.local.home import SAMPLES, Home
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import Endpoint, Running
+from mlops.registry.pin import Pin
 from tests.mlops.deploy import bundles
 
 

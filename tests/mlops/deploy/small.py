@@ -10,7 +10,7 @@ import pandas as pd
 from onnx import TensorProto, helper
 
 from mlops.contract import bundle
-from mlops.deploy.manifest import Contents, Pin
+from mlops.registry.pin import Contents, Pin
 
 
 def made(folder: Path, slope: float) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from mlops.base.errors import Refused
-from mlops.deploy.manifest import Limits, Pin, Rollout
+from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Endpoint, Running
+from mlops.registry.pin import Pin
 
 Bundle = tuple[Path, Pin]
 

@@ -11,9 +11,9 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.deploy import azureml
 from mlops.deploy.azureml import arm
-from mlops.deploy.manifest import Pin
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
+from mlops.registry.pin import Pin
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy import small, story
 from tests.mlops.deploy.azure_server import WORKSPACE, Azure

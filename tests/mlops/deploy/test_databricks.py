@@ -12,10 +12,10 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.deploy import databricks, prometheus, smoke_test
 from mlops.deploy.databricks import endpoint as databricks_endpoint
-from mlops.deploy.manifest import Pin
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.specification import name_of
 from mlops.deploy.target import Endpoint, Running
+from mlops.registry.pin import Pin
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy import small, story
 from tests.mlops.deploy.cloud import Fault, Killed, killed

@@ -17,8 +17,8 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.deploy import kubernetes
 from mlops.deploy.kubernetes import kubectl, objects
-from mlops.deploy.manifest import Contents, Pin
 from mlops.deploy.target import Endpoint, Running
+from mlops.registry.pin import Contents, Pin
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy import small, story
 from tests.mlops.deploy.cloud import Killed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlops.base.errors import UserError
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Pin
+from mlops.registry.pin import Contents, Pin
 
 REPOSITORY = Path(__file__).parents[3]
 PIN = Pin(
@@ -21,7 +21,7 @@ PIN = Pin(
     run="0f3c",
     commit="c" * 40,
     data="d" * 64,
-    dvc=manifest.Contents(bundle="e" * 32 + ".dir", evidence="f" * 32 + ".dir"),
+    dvc=Contents(bundle="e" * 32 + ".dir", evidence="f" * 32 + ".dir"),
     metrics={"roc_auc": 0.74},
 )
 TEXT = "# Ours.\ntarget: local\nendpoint: flights-late\npin: null\n"

@@ -92,7 +92,7 @@ class Clone:
 
         self.judge()
         with chdir(self.root):
-            return pin.of_workspace(self.params(), Path())
+            return pin.of_workspace(Path())
 
     def pin(self, environment: str, pin: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""

@@ -14,9 +14,9 @@ import pytest
 
 from mlops.base.errors import Refused
 from mlops.contract import dataset
-from mlops.contract.params import Gate
 from mlops.gitops import gate, gate_inputs, rules
 from mlops.gitops.gate_inputs import Champion
+from mlops.gitops.params import Gate
 
 LIMITS = Gate(
     limits={"roc_auc": 0.6, "calibration_error": 0.2}, margin=0.01, slice_rows=100,
@@ -232,7 +232,7 @@ def test_the_champion_is_what_git_pins_at_the_base_and_not_what_the_registry_say
     clone, pinned = released
     clone.retrain(seed=5)
     with chdir(clone.root):
-        client, _ = tracking.connect(clone.params(), Path())
+        client, _ = tracking.connect(clone.params().model, Path())
         client.set_registered_model_alias("wine-model", "production", "2")
     verdict = clone.judge()
     assert verdict.candidate != pinned.digest

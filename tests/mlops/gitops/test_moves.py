@@ -21,7 +21,7 @@ def accepted(clone):
 
 def release(clone, forge):
     with chdir(clone.root):
-        return promotion.release(clone.params(), Path(), "staging", forge)
+        return promotion.release(Path(), "staging", forge)
 
 
 def promote(clone, forge):
@@ -129,7 +129,7 @@ def test_an_unregistered_bundle_is_not_released(accepted, forge):
     from mlops.pipeline import tracking
 
     with chdir(accepted.root):
-        client, _ = tracking.connect(accepted.params(), Path())
+        client, _ = tracking.connect(accepted.params().model, Path())
         client.delete_registered_model("wine-model")
     with pytest.raises(UserError, match="not registered"):
         release(accepted, forge)

@@ -104,7 +104,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_moved_back(pinned):
     run(clone)
     clone.retrain(seed=3)
     with chdir(clone.root):
-        client, _ = tracking.connect(clone.params(), Path())
+        client, _ = tracking.connect(clone.params().model, Path())
         client.set_registered_model_alias("wine-model", "staging", "2")
     assert [line.split(" alias")[0] for line in differences(clone)] == ["staging: registry"]
     run(clone)

@@ -16,8 +16,8 @@ from mlops.base.files import folder_digest, write_json
 from mlops.contract import bundle, dataset
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Contents, Pin
 from mlops.evaluation import metrics
+from mlops.registry.pin import Contents, Pin
 from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.samples import Sample, lines
@@ -117,9 +117,10 @@ class Place:
 
     def params(self, **changes: Any) -> Any:
         from mlops.contract import params
+        from mlops.monitoring.params import Monitoring
 
-        loaded = params.load(REPOSITORY)
-        return loaded.model_copy(update={"monitoring": params.Monitoring(**{**LIMITS, **changes})})
+        loaded = params.load_all(REPOSITORY)
+        return loaded.model_copy(update={"monitoring": Monitoring(**{**LIMITS, **changes})})
 
     def write_params(self) -> None:
         content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())

@@ -6,8 +6,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.contract.params import Monitoring
 from mlops.monitoring.decision import decide
+from mlops.monitoring.params import Monitoring
 from mlops.monitoring.window import Column, Quality, Window
 from tests.mlops.monitoring.place import LIMITS, NOW
 

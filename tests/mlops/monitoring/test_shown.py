@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops.contract.params import Monitoring
 from mlops.monitoring import page, prometheus, summary
 from mlops.monitoring.decision import decide
+from mlops.monitoring.params import Monitoring
 from mlops.monitoring.watch import Watched
 from mlops.monitoring.window import Bin, Column, Quality, Window
 from tests.mlops.monitoring.place import LIMITS, NOW

@@ -50,21 +50,21 @@ def test_one_that_says_nothing_is_a_line_in_good_time(dvc_repository, silent, mo
 
 def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, monkeypatch, capsys):
     monkeypatch.setattr(remotes, "ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(reproduction, "_out_of_reach", set())
+    monkeypatch.setattr(reproduction, "_unreachable_remotes", set())
     root = Path(dvc_repository(silent).root_dir)
     monkeypatch.chdir(root)
     Path("dvc.yaml").write_text("stages: {ingest: {cmd: echo made > raw, outs: [raw]}}\n")
     reproduction.reproduce("ingest", root)
     assert Path("raw").read_text() == "made\n"
-    assert capsys.readouterr().err == "not asked, DVC's remote 'store': no answer within 1 s\n"
+    assert capsys.readouterr().err == "DVC's remote 'store' is not used: no answer within 1 s\n"
 
 
-def test_one_that_refuses_has_answered(dvc_repository, refusing, monkeypatch):
+def test_one_that_refuses_has_checked_remotes(dvc_repository, refusing, monkeypatch):
     monkeypatch.setattr(remotes, "ANSWER_SECONDS", 20.0)
     remotes.require_answer(dvc_repository(refusing))
 
 
-def test_a_folder_that_is_not_there_yet_has_answered(dvc_repository, tmp_path):
+def test_a_folder_that_is_not_there_yet_has_checked_remotes(dvc_repository, tmp_path):
     remotes.require_answer(dvc_repository(str(tmp_path / "later")))
 
 
@@ -72,7 +72,7 @@ def test_what_has_answered_is_not_asked_again(dvc_repository, tmp_path, monkeypa
     made = dvc_repository(str(tmp_path / "store"))
     remotes.require_answer(made)
     again = []
-    monkeypatch.setattr(remotes, "_ask", lambda *asked: again.append(asked))
+    monkeypatch.setattr(remotes, "_request", lambda *asked: again.append(asked))
     remotes.require_answer(made)
     assert again == []
 
@@ -81,7 +81,7 @@ def test_without_a_remote_nothing_is_asked(tmp_path, monkeypatch):
     from dvc.repo import Repo
 
     asked = []
-    monkeypatch.setattr(remotes, "_ask", lambda *question: asked.append(question))
+    monkeypatch.setattr(remotes, "_request", lambda *question: asked.append(question))
     made = Repo.init(str(tmp_path), no_scm=True)
     remotes.require_answer(made)
     made.close()

@@ -73,7 +73,7 @@ def test_a_result_of_another_kind_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize(("asked", "said"), [((), ""), (("-W", "default"), "PySocks")])
 def test_what_libraries_warn_of_is_said_only_to_who_asks(asked, said):
     program = (
-        "from mlops.core import stage\n"
+        "from mlops.pipeline import stage\n"
         "def command():\n"
         "    try: import urllib3.contrib.socks\n"
         "    except ImportError: pass\n"

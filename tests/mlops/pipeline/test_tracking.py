@@ -62,14 +62,14 @@ def test_the_variable_names_another_place(tmp_path, monkeypatch):
 
 
 def test_connecting_leaves_the_environment_as_it_was(wines):
-    tracking.connect(wines.params(), wines.root)
+    tracking.connect(wines.params().model, wines.root)
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_a_server_that_does_not_answer_is_named_at_once(wines, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.connect(wines.params(), wines.root)
+        tracking.connect(wines.params().model, wines.root)
 
 
 def test_a_server_that_is_no_mlflow_is_named_and_registers_nothing(
@@ -91,14 +91,14 @@ def test_a_scheme_that_mlflow_does_not_know_is_named(wines, command, monkeypatch
 
 
 def test_what_is_tracked_twice_is_one_run(wines):
-    params = wines.params()
+    model = wines.params().model
     for track in (tracking.search, tracking.bundle, tracking.evidence):
-        assert track(params, wines.root) == track(params, wines.root)
+        assert track(model, wines.root) == track(model, wines.root)
 
 
 def test_a_failure_to_track_is_one_line(wines, capsys):
-    def fail(params, root):
+    def fail(model, root):
         raise ValueError("two\nlines")
 
-    tracking.tolerant(fail, wines.params(), wines.root)
+    tracking.tolerant(fail, wines.params().model, wines.root)
     assert capsys.readouterr().err == "not tracked, `mlops register` will: two lines\n"

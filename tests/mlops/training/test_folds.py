@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.contract.params import Split
 from mlops.contract.project import Features
+from mlops.data.params import Split
 from mlops.training import folds
 
 SPEC = Features(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
-from pathlib import Path
 
 from mlops.base.errors import UserError
 from mlops.contract import params, project
-from mlops.contract.params import Params
+from mlops.data.params import Params
 from mlops.pipeline import stage
 
 
@@ -33,7 +32,7 @@ def newest(params: Params, today: dt.date | None = None) -> dt.date:
 
 def main() -> int:
     """Print the newest day of this folder's source; the exit code."""
-    return stage.guarded(lambda: print(newest(params.load(Path()))))
+    return stage.guarded(lambda: print(newest(params.load(Params))))
 
 
 if __name__ == "__main__":

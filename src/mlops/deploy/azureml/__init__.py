@@ -19,8 +19,8 @@ from mlops.deploy import smoke_test, specification
 from mlops.deploy.azureml import answers, batch, bodies
 from mlops.deploy.azureml import workspace as assets
 from mlops.deploy.azureml.workspace import ROLE, Workspace
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
+from mlops.registry.pin import Pin
 
 NOTE = "mlops.note"
 # Characters of a tag, and the most of the traffic that is mirrored.

@@ -25,9 +25,9 @@ from mlops.base.faults import Patience
 from mlops.base.http import Doing, Site
 from mlops.deploy import specification
 from mlops.deploy.azureml.arm import Arm, token
-from mlops.deploy.manifest import Pin
 from mlops.deploy.specification import SHORT
 from mlops.forge.forge import given
+from mlops.registry.pin import Pin
 
 # The same variables that Azure ML's MLflow plug-in and its own jobs know.
 SUBSCRIPTION, GROUP = "AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP"

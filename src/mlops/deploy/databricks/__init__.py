@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from mlops.base.errors import UserError, nearest
 from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.pipeline.tracking import BUNDLE_TAG
+from mlops.registry.pin import Pin
 
 if TYPE_CHECKING:
     from databricks.sdk.service.serving import ServedEntityInput, ServedEntityOutput

@@ -19,8 +19,8 @@ from mlops.deploy.kubernetes import health as kubernetes_health
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT, Overlay
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
+from mlops.registry.pin import Pin
 
 NOTE = "mlops/note"
 WAIT = "330s"

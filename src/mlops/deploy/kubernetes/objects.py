@@ -16,8 +16,8 @@ from typing import Any
 from mlops.base.errors import UserError
 from mlops.deploy import specification
 from mlops.deploy.kubernetes import kubectl
-from mlops.deploy.manifest import Pin
 from mlops.deploy.target import Endpoint
+from mlops.registry.pin import Pin
 
 OVERLAYS = Path("infra/kubernetes/overlays")
 STORE = "MLOPS_BUNDLE_STORE"

@@ -23,7 +23,7 @@ from mlops.deploy.local.home import CURRENT, HOME, SAMPLES, STATE, Deployed, Hom
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
 if TYPE_CHECKING:
-    from mlops.deploy.manifest import Pin
+    from mlops.registry.pin import Pin
 
 # Below what systems hand out by themselves; the same wherever an endpoint has the same name.
 FIRST_PORT, PORTS = 20_000, 10_000

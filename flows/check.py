@@ -1,0 +1,64 @@
+"""Check `prefect.yaml`: each deployment's flow can be imported and takes its parameters."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+from pydantic import BaseModel
+
+from mlops.base import documents
+from mlops.base.errors import UserError, nearest
+
+FILE = Path("prefect.yaml")
+KINDS: dict[str, type[BaseModel]] = {
+    "cron": CronSchedule,
+    "interval": IntervalSchedule,
+    "rrule": RRuleSchedule,
+}
+
+
+def run() -> None:
+    """Print a line for each deployment. Raises UserError for the first that could not run."""
+    deployments = documents.read(FILE, "the deployments of the flows").get("deployments") or []
+    if not deployments:
+        raise UserError(f"{FILE}: deployments: found none, expected at least one")
+    for deployment in deployments:
+        _check(deployment)
+        print(f"{FILE}: {deployment['name']}: valid")
+
+
+def _check(deployment: dict[str, Any]) -> None:
+    place = f"{FILE}: {deployment.get('name', 'a deployment without a name')}"
+    flow = _flow(place, str(deployment.get("entrypoint", "")))
+    given = deployment.get("parameters") or {}
+    for name in given:
+        if name not in flow.parameters.properties:
+            hint = nearest(name, flow.parameters.properties)
+            raise UserError(f"{place}: parameters: {name}: {flow.name} does not take it{hint}")
+    for schedule in deployment.get("schedules") or []:
+        _check_schedule(place, schedule)
+
+
+def _flow(place: str, entrypoint: str) -> Any:
+    path, _, name = entrypoint.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"{place}: entrypoint: found {entrypoint!r}, expected FILE.py:FLOW")
+    module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
+    if not hasattr(module, name):
+        raise UserError(f"{place}: entrypoint: {path} has no {name!r}{nearest(name, vars(module))}")
+    return getattr(module, name)
+
+
+def _check_schedule(place: str, schedule: dict[str, Any]) -> None:
+    kind = next((kind for kind in KINDS if kind in schedule), None)
+    if kind is None:
+        raise UserError(f"{place}: schedules: found {schedule}, expected one of {', '.join(KINDS)}")
+    timing = {key: schedule[key] for key in (kind, "timezone") if key in schedule}
+    try:
+        KINDS[kind].model_validate(timing)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{place}: schedules: {kind}: {schedule[kind]!r}: {reason}") from None

@@ -1,0 +1,59 @@
+"""Check that a stage ran this folder's code, and that `dvc.yaml` names all of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlops
+from mlops.base.errors import UserError
+from mlops.contract import stages
+
+SOURCE = Path("src")
+# It runs stages and decides nothing of what they make: a change here makes no output stale.
+RUNNER = "src/mlops/pipeline"
+
+
+def require_own_code(root: Path) -> None:
+    """Raise UserError when this process runs the code of another folder than `root`.
+
+    An installed package may lie in the folder from which this one, or its `.venv`, was copied.
+    """
+    running, expected = Path(mlops.__file__), root / SOURCE / "mlops/__init__.py"
+    if not (expected.exists() and running.samefile(expected)):
+        raise UserError(
+            f"{running.parent}: found the code of another folder, expected {expected.parent}; "
+            "set PYTHONPATH=src, as dvc.yaml does"
+        )
+
+
+def require_declared(stage: str, project: str, root: Path) -> None:
+    """Raise UserError when the stage has loaded a file that is not among its dependencies.
+
+    DVC would call the stage unchanged after an edit of such a file.
+    """
+    declared = stages.dependencies(stage, project, root)
+    missing = sorted(file for file in _loaded(root) if not _is_within(file, declared))
+    if missing:
+        more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
+        line = f"- {missing[0].replace(f'src/{project}/', 'src/${project}/')}"
+        raise UserError(
+            f"{missing[0]}: {stage} loads it, but {stages.PIPELINE} does not name it{more}; "
+            f"add the line '{line}' to stages.{stage}.deps"
+        )
+
+
+def _loaded(root: Path) -> Iterator[str]:
+    """The modules of this process that lie in the repository, as `dvc.yaml` names files."""
+    source = (root / SOURCE).absolute()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(source):
+            path = Path(file).relative_to(source.parent).as_posix()
+            if not _is_within(path, [RUNNER]):
+                yield path
+
+
+def _is_within(path: str, places: list[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)

@@ -1,0 +1,32 @@
+"""The parameters of the training: `tune:` and `train:`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from mlops.contract.params import Section
+from mlops.data import params
+
+
+class Tune(Section):
+    """The search over families and hyperparameters."""
+
+    max_evals: int = Field(ge=1)
+    families: tuple[str, ...] = Field(min_length=1, strict=False)
+    first_look: float = Field(gt=0, le=1)
+    give_up: float = Field(ge=0)
+    parallelism: int = Field(ge=1)
+
+
+class Train(Section):
+    """The final fit and its export."""
+
+    parity: float = Field(gt=0, le=0.01)
+    reference_rows: int = Field(ge=1)
+
+
+class Params(params.Params):
+    """What tune and train read."""
+
+    tune: Tune
+    train: Train
