@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.base.faults import Patience
 from mlops.deploy import kubernetes
 from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.target import Endpoint, Running
@@ -235,7 +234,8 @@ def test_what_the_cluster_refuses_is_one_line(cluster, bundles, match, said, lin
 
 def test_what_passes_is_waited_for_and_what_does_not_ends(cluster, bundles, monkeypatch):
     first = deploy(bundles[0])
-    place = kubectl.Cluster("mlops-staging", Patience(3.0, sleep=lambda _: None))
+    monkeypatch.setattr(kubectl, "PAUSES", (0, 0, 0))
+    place = kubectl.Cluster("mlops-staging")
     lost = "Unable to connect to the server: dial tcp: connection refused"
     cluster.fail("get", lost, 2)
     assert place.find("httproute", NAME)

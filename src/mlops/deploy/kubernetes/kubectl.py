@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mlops.base import processes
-from mlops.base.errors import UserError
-from mlops.base.faults import MOST_REASON, Fault, Patience
+from mlops.base.errors import LONGEST_REASON, UserError
 from mlops.base.processes import CommandFailed
 
 PROGRAM = "kubectl"
 # Who owns the fields that are applied, in the cluster's own books.
 MANAGER = "mlops"
 SECONDS = 600
+# Seconds to wait before each retry.
+PAUSES = (0.5, 1, 2, 4, 8, 8, 8, 8)
 # What another try may mend.
 PASSING = re.compile(
     r"connection refused|connection reset|i/o timeout|TLS handshake timeout|unexpected EOF|"
@@ -34,7 +36,6 @@ class Cluster:
     """One namespace of the cluster that kubectl is set up for."""
 
     namespace: str
-    patience: Patience = field(default_factory=Patience, repr=False)
 
     def apply(self, documents: Sequence[Mapping[str, Any]], doing: str) -> None:
         """Make objects what the documents say, server-side: what others own in them stays."""
@@ -77,17 +78,18 @@ class Cluster:
 
     def run(self, arguments: Sequence[str], doing: str, text: str | None = None) -> str:
         """What kubectl prints; raises UserError, in a line, for what the cluster refuses."""
-        while True:
+        for pause in (*PAUSES, None):
             try:
                 return _call(["--namespace", self.namespace, *arguments], text)
             except CommandFailed as error:
                 reason = _line(error.stderr)
                 if not PASSING.search(error.stderr):
                     raise UserError(_explain(doing, reason)) from None
-            if not self.patience.bear(Fault(reason), 0.0):
-                raise UserError(
-                    f"Kubernetes: could not {doing}: {reason}; run it again, nothing is done twice"
-                )
+            if pause is not None:
+                time.sleep(pause)
+        raise UserError(
+            f"Kubernetes: could not {doing}: {reason}; run it again, nothing is done twice"
+        )
 
 
 def rendered(folder: Path, shown: Path) -> list[dict[str, Any]]:
@@ -110,7 +112,7 @@ def _call(arguments: Sequence[str], text: str | None = None) -> str:
 def _line(stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip() and "Warning" not in line]
     text = " ".join((lines or ["it says nothing"])[-1].split())
-    return re.sub(r"^(error: )?(Error from server )?", "", text)[:MOST_REASON]
+    return re.sub(r"^(error: )?(Error from server )?", "", text)[:LONGEST_REASON]
 
 
 def _explain(doing: str, reason: str) -> str:
