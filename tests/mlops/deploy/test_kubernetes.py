@@ -358,5 +358,5 @@ def test_a_run_that_was_killed_anywhere_is_finished_by_the_next(
                 rollout()
             assert kubernetes.current(HERE) == Running({second: 100}, "at 10 %")
             assert not [path for path in cluster.all() if first[:12] in path]
-        number += 9
+        number += 13
     assert number > 30

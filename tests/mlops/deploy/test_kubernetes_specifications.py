@@ -56,6 +56,7 @@ def check(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Check:
     return run
 
 
+@functools.cache
 def rendered(place: str) -> list[Any]:
     """A folder's objects, as kubectl puts them together."""
     if not shutil.which("kubectl"):
