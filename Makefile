@@ -131,7 +131,7 @@ image: ## build the service's image, once its Dockerfile names its base
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
-	@for part in infra/azureml/tests infra/kubernetes/tests tests/mlops/serving/clients \
+	@for part in infra/azureml/requirements infra/kubernetes/tests tests/mlops/serving/clients \
 		benchmarks/serving/rivals/mlserver benchmarks/serving/rivals/bentoml; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 
