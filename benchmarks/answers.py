@@ -57,8 +57,8 @@ class Answers:
             self._label(labels)
 
     def _batch(self, rows: pd.DataFrame) -> Batch:
-        words = rows[list(self.served.words)].fillna("").to_numpy(dtype=object)
-        return Batch(rows[list(self.served.numbers)].to_numpy(dtype=np.float32), words)
+        words = rows[list(self.served.categorical)].fillna("").to_numpy(dtype=object)
+        return Batch(rows[list(self.served.numeric)].to_numpy(dtype=np.float32), words)
 
     def _label(self, labels: Sequence[float]) -> None:
         import pandas as pd

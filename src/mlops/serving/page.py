@@ -1,4 +1,4 @@
-"""The service's description for people: what to send, where to, with a real row to try."""
+"""The page `/docs`: paths, columns, and a form that sends a row of the training data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from mlops.contract.bundle import Input
 from mlops.serving import openapi
 from mlops.serving.model import Model
 
-# A column of a thousand categories would bury the others.
+HTML = "text/html; charset=utf-8"
+# Categories of a column that are shown.
 SHOWN = 12
 
 
 def page(model: Model) -> str:
-    """HTML that needs nothing but itself."""
+    """The page as HTML, without any other file."""
     card = model.card
     row = json.dumps(openapi.example(card), indent=2, ensure_ascii=False)
     operations = [
@@ -30,16 +31,16 @@ def page(model: Model) -> str:
 
 
 def _path(method: str, path: str, summary: str) -> str:
-    shown = html.escape(path)
+    text = html.escape(path)
     # A link that leaves this page's folder would miss a service behind a prefix.
-    link = f'<a href="{shown.lstrip("/")}">{shown}</a>' if method == "GET" else shown
+    link = f'<a href="{text.lstrip("/")}">{text}</a>' if method == "GET" else text
     return f"<tr><td><code>{method} {link}</code><td>{html.escape(summary)}"
 
 
 def _column(column: Input) -> str:
-    known = ", ".join(column.categories[:SHOWN])
+    categories = ", ".join(column.categories[:SHOWN])
     more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
-    about = html.escape(f"{known}{more}" if known else column.unit)
+    about = html.escape(f"{categories}{more}" if categories else column.unit)
     # A long name breaks at its words.
     name = html.escape(column.name).replace("_", "_<wbr>")
     return f"<tr><td><code>{name}</code><td>{column.type}<td>{about}"

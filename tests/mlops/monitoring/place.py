@@ -95,8 +95,8 @@ class Place:
         """What the service would write when asked these rows, spread over a window; their ids."""
         served = model.load(self.folder / BUNDLE, "7")
         batch = model.Batch(
-            rows[list(served.numbers)].to_numpy("float32"),
-            rows[list(served.words)].to_numpy(object),
+            rows[list(served.numeric)].to_numpy("float32"),
+            rows[list(served.categorical)].to_numpy(object),
         )
         outputs = served.score(batch)
         start = NOW - timedelta(hours=HOURS * (window + 1))
@@ -104,7 +104,7 @@ class Place:
         ids = [f"{window}-{i}" for i in range(len(rows))]
         with (self.logs / file).open("a") as out:
             for i, (time, name) in enumerate(zip(times.tolist(), ids, strict=True)):
-                row = model.Batch(batch.numbers[i : i + 1], batch.words[i : i + 1])
+                row = model.Batch(batch.numeric[i : i + 1], batch.categorical[i : i + 1])
                 sample = Sample(time, name, served, row, [o[i : i + 1] for o in outputs])
                 out.write(lines(sample)[0].replace(*other.get("replace", ("", ""))) + "\n")
         return ids

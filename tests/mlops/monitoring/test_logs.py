@@ -50,7 +50,7 @@ def test_files_of_a_real_writer_are_read_with_those_that_it_rotated_away(place, 
     samples.start()
     rows = bundles.frame(40, seed=1)
     batch = model.Batch(
-        rows[list(served.numbers)].to_numpy("float32"), rows[list(served.words)].to_numpy(object)
+        rows[list(served.numeric)].to_numpy("float32"), rows[list(served.categorical)].to_numpy(object)
     )
     for request in range(3):
         samples.offer(served, batch, served.score(batch), f"request-{request}")

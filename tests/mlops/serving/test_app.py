@@ -34,7 +34,6 @@ def test_every_page_is_there_and_says_who_answers(made, client, path):
     assert reply.status == 200
     assert ME.items() <= reply.headers.items()
     assert reply.headers["x-model-digest"] == bundle.digest(made("lightgbm", "binary"))
-    assert int(reply.headers["content-length"]) == len(reply.body)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])

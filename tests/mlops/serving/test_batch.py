@@ -20,9 +20,8 @@ import pytest
 from mlops.base.errors import Refused, UserError
 from mlops.base.files import folder_digests
 from mlops.contract import bundle
-from mlops.serving import batch, model
-from mlops.serving.batch import forest, source, trees
-from mlops.serving.model import Batch
+from mlops.serving import batch
+from mlops.serving.batch import source
 from mlops.training import families, onnx
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
@@ -304,55 +303,6 @@ def test_a_string_that_is_not_utf8_is_refused(made, tmp_path):
     ]
 
 
-def hard_rows(loaded):
-    """Rows on and beside every threshold of the trees, missing, extreme and ordinary ones."""
-    dice = np.random.default_rng(0)
-    edges = np.concatenate([group.thresholds.ravel() for group in loaded.forest.groups])
-    beside = [np.nextafter(edges, np.float32(to)) for to in (-np.inf, np.inf)]
-    odd = np.array([np.nan, 0, -0.0, 1e30, -1e30, 1e-40], dtype=np.float32)
-    pool = np.concatenate([edges, *beside, odd, dice.normal(0, 1e4, 500)]).astype(np.float32)
-    numbers = dice.choice(pool, (30_001, 2))
-    words = dice.choice([*WORDS, "never seen"], (30_001, 1)).astype(object)
-    return Batch(numbers, words)
-
-
-@pytest.mark.parametrize(
-    ("task", "family", "hyperparameters"),
-    [
-        ("binary", "xgboost", {"n_estimators": 150, "max_depth": 5}),
-        ("binary", "xgboost", {"n_estimators": 3, "max_depth": 1}),
-        ("binary", "lightgbm", {"n_estimators": 80, "max_depth": 6}),
-        ("regression", "xgboost", {"n_estimators": 40, "max_depth": 7}),
-        ("regression", "lightgbm", {"n_estimators": 40, "num_leaves": 4}),
-        ("binary", "hist_gradient_boosting", {"max_iter": 60, "max_depth": 4}),
-    ],
-)
-def test_trees_say_the_same_to_the_bit_as_onnx_runtime(tmp_path, task, family, hyperparameters):
-    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
-    loaded = trees.load(folder)
-    assert isinstance(loaded, trees.Forested)
-    rows = hard_rows(loaded)
-    np.testing.assert_array_equal(loaded.score(rows)[0], model.load(folder).score(rows)[0])
-
-
-@pytest.mark.parametrize(
-    ("task", "family", "hyperparameters"),
-    [
-        ("binary", "lightgbm", {"num_leaves": 60, "min_child_samples": 1, "n_estimators": 30}),
-        ("binary", "linear", {}),
-        ("multiclass", "xgboost", {"n_estimators": 2}),
-    ],
-)
-def test_what_is_no_small_ensemble_is_left_to_onnx_runtime(tmp_path, task, family, hyperparameters):
-    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
-    assert type(trees.load(folder)) is model.Model
-
-
-def test_an_ensemble_that_would_say_something_else_is_left_to_onnx_runtime(made, monkeypatch):
-    monkeypatch.setattr(forest, "_leaf_numbers", lambda turns: np.zeros(turns[0].size * 64, "u1"))
-    assert type(trees.load(made["regression"])) is model.Model
-
-
 def bad(tmp_path, name):
     """A bad input, as it is named on the command line."""
     frame, path = people(5), tmp_path / "in.parquet"
@@ -495,11 +445,11 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
 
 def test_two_that_write_the_same_output_exclude_each_other(made, tmp_path):
     from mlops.serving.batch.output import Job, Output
-    from mlops.serving.batch.work import opened
+    from mlops.serving.batch.work import open_work
 
     given = str(parquet(people(5), tmp_path / "in.parquet"))
     job = Job(model="", bundle="", engine="duckdb", rows_per_part=1, input=[])
-    with opened(Output(tmp_path / "out"), job):
+    with open_work(Output(tmp_path / "out"), job):
         with pytest.raises(Refused, match="out: another run writes it"):
             batch.run(made["binary"], given, tmp_path / "out")
         batch.run(made["binary"], given, tmp_path / "other")

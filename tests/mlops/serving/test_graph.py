@@ -65,8 +65,8 @@ def scored_as_columns(content, names, numbers):
 
 def scored_as_matrix(content, names, numbers):
     session = bundle.session(graph.narrowed(content, names, []))
-    assert [node.name for node in session.get_inputs()] == [graph.NUMBERS]
-    return session.run(None, {graph.NUMBERS: numbers})
+    assert [node.name for node in session.get_inputs()] == [graph.NUMERIC]
+    return session.run(None, {graph.NUMERIC: numbers})
 
 
 @settings(max_examples=50, deadline=None)
@@ -90,7 +90,7 @@ def test_nothing_but_copying_is_left_out(made):
     content = (made("linear", "multiclass") / bundle.MODEL).read_bytes()
     loaded = model.load(made("linear", "multiclass"))
     before = [node.op_type for node in onnx.load_from_string(content).graph.node]
-    narrowed = graph.narrowed(content, list(loaded.numbers), list(loaded.words))
+    narrowed = graph.narrowed(content, list(loaded.numeric), list(loaded.categorical))
     after = [node.op_type for node in onnx.load_from_string(narrowed).graph.node]
     copying = {"Unsqueeze", "Concat", "Gather"}
     assert [kind for kind in after if kind not in copying] == [

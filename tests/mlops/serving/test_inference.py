@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from mlops.contract import bundle
-from mlops.serving.tensors import NUMBERS
+from mlops.serving.inference import NUMERIC
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.forms import LENGTH, SIZE
 from tests.mlops.serving.test_forms import scored, unpacked
 
 INFER = "/v2/models/multiclass-model/infer"
 OUTPUTS = ["probability_0", "probability_1", "probability_2"]
-TYPES = sorted(NUMBERS)
+TYPES = sorted(NUMERIC)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_numbers_of_every_type_are_read_from_json(client, folder, datatype):
 @pytest.mark.parametrize("datatype", TYPES)
 def test_numbers_of_every_type_are_read_from_bytes(client, folder, datatype):
     frame = whole(5, datatype)
-    sent = packed(frame, np.dtype(NUMBERS[datatype]).newbyteorder("<"), datatype)
+    sent = packed(frame, np.dtype(NUMERIC[datatype]).newbyteorder("<"), datatype)
     found = probabilities(client.post(INFER, sent.body, sent.headers))
     assert (found == scored(folder, frame)).all()
 

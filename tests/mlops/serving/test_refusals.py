@@ -116,7 +116,7 @@ def test_wrong_tensors_behind_the_json_are_answered_with_the_place_and_the_reaso
         ("-1", f"{LENGTH}: expected a number of bytes"),
         ("x", f"{LENGTH}: expected a number of bytes"),
         ("9" * 5000, f"{LENGTH}: "),
-        ("0", "body: not JSON: input data was truncated"),
+        ("0", "body: Input data was truncated"),
     ],
 )
 def test_a_wrong_length_of_the_json_part_is_refused(client, length, said):
@@ -126,10 +126,10 @@ def test_a_wrong_length_of_the_json_part_is_refused(client, length, said):
     assert reply.error.startswith(said)
 
 
-def test_bytes_that_no_tensor_speaks_of_are_refused(client):
+def test_bytes_after_the_last_tensor_are_refused(client):
     head, content = packed()
     reply = client.post(INFER, head + content + b"!", {LENGTH: str(len(head))})
-    assert (reply.status, reply.error) == (400, "body: 1 bytes that no tensor speaks of")
+    assert (reply.status, reply.error) == (400, "body: found 1 bytes after the last tensor")
 
 
 def test_what_a_client_sent_is_said_back_in_so_many_words(client):
@@ -156,7 +156,6 @@ def test_what_a_client_sent_is_said_back_in_so_many_words(client):
         (INVOKE, "application/xml", None),
         (INFER, "text/csv", None),
         (PREDICT, "", "content-type: found '', expected application/json"),
-        (PREDICT, "\xff", None),
     ],
 )
 def test_another_content_type_is_a_415(client, path, kind, said):
