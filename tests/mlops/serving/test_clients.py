@@ -11,7 +11,7 @@ import pytest
 from mlops.contract import bundle
 from tests.served import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(600)]
 HERE = Path(__file__).parent
 CLIENTS = HERE / "clients.lock"
 MLSERVER = HERE.parents[2] / "benchmarks" / "serving" / "rivals" / "mlserver.lock"
@@ -23,8 +23,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def folder(finished):
-    return finished("wine").root / "models" / "bundle"
+def folder(made):
+    return made("linear", "multiclass")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def frame(folder):
     """Real rows; a number is missing, a word is new."""
     names = [column.name for column in bundle.read_card(folder).inputs]
     rows = pd.read_parquet(folder / bundle.REFERENCE, columns=names).head(30)
-    rows.iloc[3, rows.columns.get_loc("hue")] = np.nan
-    rows.iloc[4, rows.columns.get_loc("shade")] = "never seen: ☃"
+    rows.iloc[3, rows.columns.get_loc("z")] = np.nan
+    rows.iloc[4, rows.columns.get_loc("words")] = "never seen: ☃"
     return rows
 
 
@@ -48,7 +48,7 @@ def run(programs, service, frame):
     def call(client, lock):
         done = subprocess.run(
             [programs(lock) / "python", HERE / "real_clients.py", client, service.url,
-             "wine-model"],
+             "multiclass-model"],
             input=json.dumps(frame.to_dict("list")), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

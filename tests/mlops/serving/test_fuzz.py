@@ -9,22 +9,21 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 
 from mlops.contract import bundle
 from tests.mlops.serving import forms, mutations
 from tests.served import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(600)]
 COUNT, SHARES = 20_000, 4
 # Megabytes that the process may grow by, from when it has seen every kind of request.
 GROWTH = 25
 
 
 @pytest.fixture(scope="module")
-def folder(finished):
-    return finished("wine").root / "models" / "bundle"
+def folder(made):
+    return made("lightgbm", "multiclass")
 
 
 @pytest.fixture
@@ -94,15 +93,11 @@ def scores(reply):
     return reply.body.replace(reply.headers["x-request-id"].encode(), b"")
 
 
-def memory(service):
-    return psutil.Process(service.process.pid).memory_info().rss / 1e6
-
-
 def test_damaged_requests_are_refused_and_leave_nothing_behind(service, valid):
     before = answers(service, valid)
     assert {status for status, _ in before} == {200}
     at_once(service, valid, 3000, seed=100)
-    used = memory(service)
+    used = service.memory
 
     statuses, wrong = at_once(service, valid, COUNT, seed=0)
 
@@ -110,7 +105,7 @@ def test_damaged_requests_are_refused_and_leave_nothing_behind(service, valid):
     assert statuses.total() == COUNT
     assert statuses[400] > COUNT / 10
     assert statuses[422] > COUNT / 10
-    assert memory(service) < used + GROWTH
+    assert service.memory < used + GROWTH
     assert [status for status, _ in answers(service, valid)] == [200] * len(valid)
     assert answers(service, valid) == before
     for status in statuses:
@@ -193,16 +188,16 @@ NAMES = ["nested lists", "nested objects", "lists in parameters", "numbers", "no
 @pytest.mark.parametrize("name", NAMES)
 def test_large_bodies_are_refused_and_their_memory_is_given_back(service, valid, name):
     before = answers(service, valid)
-    used = memory(service)
+    used = service.memory
     for path in {sent.path for sent in valid}:
         assert 400 <= service.post(path, large(name)).status < 500
-    assert memory(service) < used + 60
+    assert service.memory < used + 60
     assert answers(service, valid) == before
 
 
 @pytest.mark.parametrize("name", ["blank lines", "commas"])
 def test_large_csv_is_refused_and_its_memory_is_given_back(service, valid, name):
-    used = memory(service)
+    used = service.memory
     assert 400 <= service.post("/invocations", large(name), forms.CSV).status < 500
-    assert memory(service) < used + 60
+    assert service.memory < used + 60
     assert {status for status, _ in answers(service, valid)} == {200}

@@ -129,11 +129,12 @@ def test_the_page_shows_names_and_rows_as_they_are(tmp_path, serve):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("project", ["wine", "diabetes"])
-def test_schemathesis_finds_nothing(finished, programs, tmp_path, project):
-    """Every check of a tool that knows how services fail, with bodies it makes of the schema."""
-    folder = finished(project).root / "models" / "bundle"
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_schemathesis_finds_nothing(made, programs, tmp_path, task):
+    """All checks of a tool for services with an OpenAPI document, which makes bodies from it."""
+    folder = made("lightgbm", task)
     with served(folder, tmp_path) as service:
         done = subprocess.run(
             [programs(HERE / "clients.lock") / "st", "--config-file", HERE / "schemathesis.toml",
