@@ -185,10 +185,10 @@ def alike(found: Any, shown: Any) -> bool:
 
 
 def test_every_option_of_the_service_stands_on_the_page_and_no_other():
-    from mlops.serving.server import options
+    from mlops.serving.settings import parser
 
-    known = {o for action in options()._actions for o in action.option_strings if "--" in o}
-    table = set(re.findall(r"^\| `(--[a-z]+)", PAGE.read_text(), re.MULTILINE))
+    known = {o for action in parser()._actions for o in action.option_strings if "--" in o}
+    table = set(re.findall(r"^\| `(--[a-z-]+)", PAGE.read_text(), re.MULTILINE))
     assert table == known - {"--help"}
 
 

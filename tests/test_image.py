@@ -258,6 +258,6 @@ def test_a_request_under_way_is_answered_when_the_container_is_told_to_stop(imag
     running.process.terminate()
     assert running.process.wait(30) in (0, -15)
     said = running.log.read_text()
-    assert "Application shutdown complete." in said
+    assert '"message":"stopped"' in said
     assert "Traceback" not in said
     assert "telemetry" not in said
