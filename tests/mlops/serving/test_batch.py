@@ -22,7 +22,7 @@ from mlops.base.files import folder_digests
 from mlops.contract import bundle
 from mlops.serving import batch
 from mlops.serving.batch import source
-from mlops.training import families, onnx
+from tests.mlops.serving import bundles
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
 PREDICTED = {
@@ -61,37 +61,12 @@ def made(tmp_path_factory):
     return {task: make(task, base / task) for task in TASKS}
 
 
-def make(task, folder, name="", **hyperparameters):
+def make(task, folder):
     frame = people(600)[["age", "colour", "sum"]]
     frame["sum"] = frame["sum"].astype(np.float32)
-    rank = frame["sum"].rank() + 300 * (frame["colour"] == "red")
-    outcome = {
-        "binary": (rank > 400).to_numpy().astype(int),
-        "multiclass": (rank // 310).clip(0, 2).to_numpy().astype(int),
-        "regression": rank.to_numpy(dtype=float),
-    }[task]
-    family = families.family(name or FAMILY[task])
-    encoder = families.encoder(family.encoding, frame)
-    estimator = family.build(task, hyperparameters, 1, 1)
-    family.fit(estimator, (encoder.fit_transform(frame).astype(np.float32), outcome), None)
-    classes = {"binary": 2, "multiclass": 3, "regression": 1}[task]
-    folder.mkdir()
-    (folder / bundle.MODEL).write_bytes(onnx.export(encoder, estimator, frame, task, classes))
-    frame.to_parquet(folder / bundle.REFERENCE)
-    inputs = [
-        {"name": "age", "type": "float", "unit": "years"},
-        {"name": "colour", "type": "string", "unit": "", "categories": WORDS},
-        {"name": "sum", "type": "float", "unit": "EUR"},
-    ]
-    card = {
-        "name": "people", "task": task, "target": "late", "classes": classes, "inputs": inputs,
-        "example": {"age": 40.0, "colour": "red", "sum": 1.0},
-        "outputs": onnx.output_names(task, classes),
-        "threshold": 0.3 if task == "binary" else None, "family": FAMILY[task],
-        "hyperparameters": {}, "trained_on": {}, "parity": 0.0, "hashes": {},
-    }  # fmt: skip
-    bundle.write_card(folder, card)
-    return folder
+    card = bundles.card(frame, FAMILY[task], task) | {"name": "people"}
+    card["threshold"] = 0.3 if task == "binary" else None
+    return bundles.write(folder, bundles.exported(FAMILY[task], task, frame), card, frame)
 
 
 @pytest.fixture
@@ -490,9 +465,10 @@ def test_the_command_says_what_it_did_and_what_is_wrong_in_a_line(made, tmp_path
     assert (done.returncode, out, err.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", ["", ".csv"])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(made, tmp_path, ending):
-    frame = people(900_000)
+    frame = people(600_000)
     frame.loc[::50_001, "sum"] = 1e300
     given = parquet(frame, tmp_path / "in.parquet", row_group_size=200_000)
     whole, out = tmp_path / f"whole{ending}", tmp_path / f"out{ending}"
@@ -533,6 +509,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_memory_does_not_grow_with_the_rows(made, tmp_path, ending):
     frame = people(400_000).drop(columns="day")
@@ -562,6 +539,7 @@ def spark(tmp_path_factory):
     session.stop()
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_spark_has_no_pandas_here(spark):
     def loads(batches):
@@ -574,6 +552,7 @@ def test_spark_has_no_pandas_here(spark):
     assert frame.toArrow()["at"][0].as_py().endswith("none0/pandas.py")
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 @pytest.mark.parametrize("task", TASKS)
 def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, tmp_path):
@@ -592,6 +571,7 @@ def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, t
     pd.testing.assert_frame_equal(*rejected, check_dtype=False)
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     lines = ["id,age,colour,sum", *(f"{n},{n % 90},red,{n}" for n in range(50)), '"a,\nb",NA,,7']
@@ -611,6 +591,7 @@ def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_a_table_of_spark_is_scored(spark, made, tmp_path):
     frame = people(40).drop(columns="day")
@@ -625,6 +606,7 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
             batch.run(made["binary"], name, tmp_path / "none", engine="spark")
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
     from mlops.serving.batch import spark as engine
@@ -652,6 +634,7 @@ def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, 
     agrees("binary", made["binary"], pd.read_parquet(out), frame)
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_files_that_spark_wrote_say_which_bundle_made_them(spark, made, tmp_path):
     given = str(parquet(people(9), tmp_path / "in.parquet"))
