@@ -223,4 +223,8 @@ def _require_table(connection: Any, file: File) -> None:
         raise UserError(f"{file.label}: found a view, expected a table")
 
 
-FORMATS: tuple[Parquet | Csv | Duck, ...] = (Parquet(), Csv(), Duck())
+# Each has `schema`, the number of `rows` where it is known without reading them, and `read`: the
+# number of the first row read, at most `start`, and the rows from it on. Rows that can't be parsed
+# are appended to `malformed` before the rows after them are yielded.
+Format = Parquet | Csv | Duck
+FORMATS: tuple[Format, ...] = (Parquet(), Csv(), Duck())

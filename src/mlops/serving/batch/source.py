@@ -12,38 +12,17 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlops.base.errors import UserError
 from mlops.contract.bundle import Array
-from mlops.serving.batch.formats import FORMATS, Duck, File, Malformed
+from mlops.serving.batch.formats import FORMATS, Duck, File, Format, Malformed
 
 ROWS = 2**16
 TABLE = re.compile(r"(?P<file>.+\.(?:duckdb|db)):(?P<table>[^:/\\]+)")
-
-
-class Format(Protocol):
-    """How files of one format are read."""
-
-    text: bool
-
-    def schema(self, file: File) -> pa.Schema:
-        """The columns of a file; raises UserError when it can't be read."""
-
-    def rows(self, file: File) -> int | None:
-        """The number of its rows, where it is known without reading them."""
-
-    def read(
-        self, file: File, start: int, malformed: list[Malformed]
-    ) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """The number of the first row read, at most `start`, and the rows from it on.
-
-        Rows that can't be parsed are appended to `malformed` before the rows after them are
-        yielded.
-        """
 
 
 @dataclass(frozen=True)
