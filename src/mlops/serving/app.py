@@ -37,11 +37,11 @@ log = logging.getLogger("mlops.serving")
 
 
 class App:
-    """The service behind HTTP. `requests` are under way, `arriving` are bytes of their bodies."""
+    """The service behind HTTP; `arriving` are the bytes of bodies that are arriving."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.requests = self.arriving = 0
+        self.arriving = 0
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
@@ -65,7 +65,7 @@ class App:
         endpoint = self.service.endpoint
         identity = self._identity(scope.headers.get("x-request-id"))
         route, handler = _route(scope, endpoint)
-        self.requests += 1
+        self.service.requests += 1
         try:
             response = await self._respond(handler, endpoint, identity, scope, protocol)
         except Refusal as refusal:
@@ -74,7 +74,7 @@ class App:
             log.exception("failed", extra={"request": identity, "route": route})
             response = _refused(Refusal(500, "the service failed; see its log"), identity)
         finally:
-            self.requests -= 1
+            self.service.requests -= 1
         headers = [
             ("content-type", response.content_type),
             ("x-request-id", identity),
@@ -98,8 +98,9 @@ class App:
             raise _no_route(scope, endpoint)
         body = b""
         if scope.method == "POST":
-            if self.requests > self.service.settings.requests:
-                raise Refusal(429, f"busy: {self.requests} requests are under way", **RETRY)
+            requests = self.service.requests
+            if requests > self.service.settings.requests:
+                raise Refusal(429, f"busy: {requests} requests are under way", **RETRY)
             body = await self._body(headers.get("content-length"), protocol)
         return await handler(self.service, Request(endpoint, headers, body, identity))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter as Counts
 
 import numpy as np
 from prometheus_client import (
@@ -104,8 +103,9 @@ class Metrics:
 
     def _count_unseen(self, model: Model, rows: Batch) -> None:
         for position, known in enumerate(model.categories):
-            unseen = sum(value not in known for value in rows.categorical[:, position].tolist())
-            if unseen:
+            values = rows.categorical[:, position].tolist()
+            if not known.issuperset(values):
+                unseen = sum(value not in known for value in values)
                 self.unseen.labels(model.categorical[position]).inc(unseen)
 
     def _count_missing(self, model: Model, rows: Batch) -> None:
@@ -117,8 +117,11 @@ class Metrics:
 
     def _count_scores(self, name: str, values: Array) -> None:
         # A model may have no finite answer to numbers near the end of float32.
-        finite = (value for value in values.tolist() if math.isfinite(value))
-        counts = Counts(min(max(int(value * TENTHS), 0), TENTHS - 1) for value in finite)
+        counts: dict[int, int] = {}
+        for value in values.tolist():
+            if math.isfinite(value):
+                tenth = min(max(int(value * TENTHS), 0), TENTHS - 1)
+                counts[tenth] = counts.get(tenth, 0) + 1
         for tenth, count in counts.items():
             counter = self._tenths.get((name, tenth))
             if counter is None:

@@ -39,7 +39,7 @@ def batch(numeric: list[tuple[Number, ...]], categorical: list[tuple[str | None,
     with np.errstate(over="ignore"):
         numbers = np.array(numeric, dtype=np.float32).reshape(len(numeric), -1)
     strings = np.array(categorical, dtype=object).reshape(len(numeric), -1)
-    if strings.size:
+    if any(None in row for row in categorical):
         strings[strings == None] = ""  # noqa: E711
     return Batch(numbers, strings)
 

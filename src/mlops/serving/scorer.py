@@ -36,7 +36,7 @@ class Scorer:
     """A queue in front of the model.
 
     The event loop reads every request that has arrived before it calls back: what it read is
-    scored in one run, a lone request at once. `observe` is called after every run.
+    scored in one run. `observe` is called after every run.
     """
 
     def __init__(self, settings: Settings, observe: Observe) -> None:
@@ -46,9 +46,12 @@ class Scorer:
         self._queue: list[Queued] = []
         self._threads = ThreadPoolExecutor(settings.threads, "scorer")
 
-    async def score(self, model: Model, rows: Rows | Batch) -> list[Array]:
-        """The model's outputs for these rows; raises Refusal when there are none or too many, when
-        too many wait for a thread, or for a number that no float32 can hold."""
+    async def score(self, model: Model, rows: Rows | Batch, alone: bool = False) -> list[Array]:
+        """The model's outputs for these rows, at once where the request is `alone`.
+
+        Raises Refusal when there are no rows or too many, when too many wait for a thread, or for a
+        number that no float32 can hold.
+        """
         if not len(rows):
             raise Refusal(422, "body: found no rows")
         if len(rows) > self.settings.rows:
@@ -57,6 +60,10 @@ class Scorer:
             )
         if len(rows) > MOST_TOGETHER:
             return await self._in_thread(model, rows)
+        if alone:
+            arrays, results = _score(model, rows)
+            self._observe(model, arrays, results)
+            return results
         loop = asyncio.get_running_loop()
         outputs: asyncio.Future[list[Array]] = loop.create_future()
         if not self._queue:

@@ -75,6 +75,8 @@ def _name(file: Path) -> str:
 class Service:
     """Scores with one model, and changes to another when its location names another.
 
+    `requests` are under way; when it is `stopping` it is not ready.
+
     The new bundle is loaded and tried beside the old one; requests under way end with the model
     that they began with. A bundle that fails leaves the old one in use.
     """
@@ -83,6 +85,7 @@ class Service:
         self.location = location
         self.settings = settings
         self.stopping = False
+        self.requests = 0
         self.metrics = Metrics()
         self.samples = Samples(settings, self.metrics) if settings.samples else None
         self.scorer = Scorer(settings, self.metrics.scored)
@@ -109,7 +112,8 @@ class Service:
 
         `identity` is the request's id in the samples.
         """
-        outputs = await self.scorer.score(endpoint.model, rows)
+        alone = self.requests == 1
+        outputs = await self.scorer.score(endpoint.model, rows, alone)
         if self.samples:
             self.samples.offer(endpoint.model, rows, outputs, identity)
         return outputs
