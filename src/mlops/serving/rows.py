@@ -24,6 +24,8 @@ from mlops.serving.model import Batch, Model
 
 Row = tuple[Any, ...]
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+# Of larger bodies in bytes it is not looked for the value that is wrong: msgspec names its place.
+LARGEST_EXPLAINED = 2**20
 # Orders of columns whose decoders are kept.
 ORDERS = 64
 
@@ -158,7 +160,7 @@ class Columns:
 
     def _wrong_table(self, data: bytes, order: tuple[str, ...], place: str) -> Refusal | None:
         try:
-            for number, row in enumerate(_listed(ANY.decode(data), place)):
+            for number, row in enumerate(_listed(_content(data), place)):
                 values = _listed(row, f"{place}[{number}]")
                 if len(values) != len(order):
                     raise Refusal(
@@ -199,7 +201,7 @@ def read(
         return decode(decoder, body)
     except msgspec.ValidationError as error:
         try:
-            refusal = wrong(decode(ANY, body))
+            refusal = wrong(_content(body))
         except UNDECODABLE:
             refusal = None
         raise refusal or undecodable(error) from None
@@ -210,13 +212,21 @@ def read(
 def wrong_values(data: bytes | msgspec.Raw, kind: str, place: str) -> Refusal | None:
     """What is wrong with a JSON list of values of one kind."""
     try:
-        for row, value in enumerate(_listed(ANY.decode(data), place)):
+        for row, value in enumerate(_listed(_content(data), place)):
             require_kind(value, kind, f"{place}[{row}]")
     except Refusal as refusal:
         return refusal
     except UNDECODABLE:
         pass
     return None
+
+
+def _content(data: bytes | msgspec.Raw) -> Any:
+    """JSON as Python's own types; raises one of `UNDECODABLE`, for large ones too."""
+    whole = bytes(data)
+    if len(whole) > LARGEST_EXPLAINED:
+        raise msgspec.DecodeError("too large")
+    return decode(ANY, whole)
 
 
 def _listed(content: Any, place: str) -> list[Any]:
