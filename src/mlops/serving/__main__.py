@@ -13,3 +13,5 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
+    except KeyboardInterrupt:
+        sys.exit(130)

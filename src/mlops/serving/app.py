@@ -102,7 +102,8 @@ class App:
             if requests > self.service.settings.requests:
                 raise Refusal(429, f"busy: {requests} requests are under way", **RETRY)
             body = await self._body(headers.get("content-length"), protocol)
-        return await handler(self.service, Request(endpoint, headers, body, identity))
+        response = handler(self.service, Request(endpoint, headers, body, identity))
+        return response if isinstance(response, Response) else await response
 
     async def _body(self, declared: str | None, protocol: HTTPProtocol) -> bytes:
         """The whole body; raises Refusal when it is too large, too late, or cut short."""

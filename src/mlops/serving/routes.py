@@ -41,7 +41,7 @@ class Response(msgspec.Struct, frozen=True):
     headers: list[tuple[str, str]] = []
 
 
-Handler = Callable[[Service, Request], Awaitable[Response]]
+Handler = Callable[[Service, Request], Response | Awaitable[Response]]
 
 
 async def _predict(service: Service, request: Request) -> Response:
@@ -115,47 +115,28 @@ def _text(content: str, content_type: str = "text/plain") -> Response:
     return Response(content.encode(), content_type)
 
 
-def _reading(respond: Callable[[Service, Request], Response]) -> Handler:
-    async def handler(service: Service, request: Request) -> Response:
-        return respond(service, request)
-
-    return handler
-
-
-_server = _reading(lambda service, request: _json(request.endpoint.server))
-
-# By method and path, with the route's name in metrics.
+# By method and path: the route's name in metrics, and its handler.
 ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
     ("POST", "/predict"): ("predict", _predict),
     ("POST", "/invocations"): ("invocations", _invocations),
-    ("GET", "/ping"): ("ping", _reading(_ping)),
-    ("GET", "/health"): ("ping", _reading(_ping)),
-    ("GET", "/version"): (
-        "version", _reading(lambda service, request: _text(request.endpoint.server["version"]))
-    ),
-    ("GET", "/model"): (
-        "model", _reading(lambda service, request: _json(request.endpoint.about))
-    ),
+    ("GET", "/ping"): ("ping", _ping),
+    ("GET", "/health"): ("ping", _ping),
+    ("GET", "/version"): ("version", lambda _, request: _text(request.endpoint.server["version"])),
+    ("GET", "/model"): ("model", lambda _, request: _json(request.endpoint.about)),
     ("GET", "/metrics"): (
-        "metrics",
-        _reading(lambda service, request: Response(service.metrics.render(), metrics.CONTENT_TYPE)),
+        "metrics", lambda service, _: Response(service.metrics.render(), metrics.CONTENT_TYPE)
     ),
-    ("GET", "/openapi.json"): (
-        "openapi", _reading(lambda service, request: _json(request.endpoint.openapi))
-    ),
-    ("GET", "/docs"): (
-        "docs",
-        _reading(lambda service, request: _text(request.endpoint.page, page.HTML)),
-    ),
-    ("GET", "/v2"): ("v2", _server),
+    ("GET", "/openapi.json"): ("openapi", lambda _, request: _json(request.endpoint.openapi)),
+    ("GET", "/docs"): ("docs", lambda _, request: _text(request.endpoint.page, page.HTML)),
+    ("GET", "/v2"): ("v2", lambda _, request: _json(request.endpoint.server)),
     # As the protocol's own OpenAPI writes it.
-    ("GET", "/v2/"): ("v2", _server),
-    ("GET", "/v2/health/live"): ("live", _reading(lambda service, request: _json({"live": True}))),
-    ("GET", "/v2/health/ready"): ("ready", _reading(_ready)),
+    ("GET", "/v2/"): ("v2", lambda _, request: _json(request.endpoint.server)),
+    ("GET", "/v2/health/live"): ("live", lambda _, request: _json({"live": True})),
+    ("GET", "/v2/health/ready"): ("ready", _ready),
 }  # fmt: skip
 # Below /v2/models/NAME, with or without /versions/VERSION.
 MODEL_ROUTES: dict[tuple[str, str | None], tuple[str, Handler]] = {
-    ("GET", ""): ("v2 model", _reading(lambda service, request: _json(request.endpoint.metadata))),
-    ("GET", "/ready"): ("ready", _reading(_ready)),
+    ("GET", ""): ("v2 model", lambda _, request: _json(request.endpoint.metadata)),
+    ("GET", "/ready"): ("ready", _ready),
     ("POST", "/infer"): ("v2 infer", _infer),
 }

@@ -98,8 +98,8 @@ def mlserver(url: str, model: str, rows: Columns) -> Columns:
     MetadataServerResponse.model_validate_json(call("/v2"))
     MetadataModelResponse.model_validate_json(call(f"/v2/models/{model}"))
     asked = PandasCodec.encode_request(_frame(rows), use_bytes=False).model_dump_json()
-    said = call(f"/v2/models/{model}/infer", asked.encode())
-    frame = PandasCodec.decode_response(InferenceResponse.model_validate_json(said))
+    answer = call(f"/v2/models/{model}/infer", asked.encode())
+    frame = PandasCodec.decode_response(InferenceResponse.model_validate_json(answer))
     return {name: frame[name].tolist() for name in frame}
 
 

@@ -1,13 +1,11 @@
 """The graph with two inputs differs from the bundle's own only in its inputs."""
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from mlops.contract import bundle
 from mlops.serving import graph, model
 from mlops.serving.model import Batch
 from tests.mlops.serving import bundles
@@ -32,19 +30,6 @@ def test_any_rows_are_scored_to_the_same_bits(made, family, task, rows):
 
 
 LOADED = {}
-
-
-def test_nothing_but_copying_is_left_out(made):
-    content = (made("linear", "multiclass") / bundle.MODEL).read_bytes()
-    loaded = model.load(made("linear", "multiclass"))
-    before = [node.op_type for node in onnx.load_from_string(content).graph.node]
-    narrowed = graph.narrowed(content, list(loaded.numeric), list(loaded.categorical))
-    after = [node.op_type for node in onnx.load_from_string(narrowed).graph.node]
-    copying = {"Unsqueeze", "Concat", "Gather"}
-    assert [kind for kind in after if kind not in copying] == [
-        kind for kind in before if kind not in copying
-    ]
-    assert len(after) < len(before)
 
 
 @pytest.mark.parametrize("swapped", [False, True])

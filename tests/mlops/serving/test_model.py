@@ -144,10 +144,10 @@ TAMPERED = [
 ]
 
 
-@pytest.mark.parametrize(("tamper", "said"), TAMPERED)
-def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, said):
+@pytest.mark.parametrize(("tamper", "message"), TAMPERED)
+def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, message):
     tamper(copy)
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         model.load(copy)
     assert "\n" not in str(refused.value)
 

@@ -271,7 +271,7 @@ def test_samples_are_kept_in_files_that_stay_small(champion, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["models/nothing"], "models/nothing: found no bundle.json, expected a bundle's folder"),
         (["BUNDLE", "--port=99999"], "can't listen there"),
@@ -279,7 +279,7 @@ def test_samples_are_kept_in_files_that_stay_small(champion, tmp_path):
         (["models:/flights/1"], "expected a folder; `mlops serve` takes a model's URI"),
     ],
 )
-def test_what_keeps_it_from_starting_is_one_line(champion, arguments, said):
+def test_what_keeps_it_from_starting_is_one_line(champion, arguments, message):
     taken = socket.create_server(("127.0.0.1", 0))
     given = {"BUNDLE": str(champion), "--port=TAKEN": f"--port={taken.getsockname()[1]}"}
     command = [given.get(argument, argument) for argument in arguments]
@@ -290,7 +290,7 @@ def test_what_keeps_it_from_starting_is_one_line(champion, arguments, said):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise(champion, tmp_path):
