@@ -132,7 +132,7 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
 	@for part in infra/azureml/requirements infra/kubernetes/tests tests/mlops/serving/clients \
-		benchmarks/serving/rivals/mlserver benchmarks/serving/rivals/bentoml; do \
+		benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay

@@ -119,9 +119,9 @@ def table(start: str) -> set[str]:
 
 
 def test_the_page_lists_every_option_of_the_service_and_no_other():
-    from mlops.serving.server import options
+    from mlops.serving.settings import parser
 
-    known = {o for action in options()._actions for o in action.option_strings if "--" in o}
+    known = {o for action in parser()._actions for o in action.option_strings if "--" in o}
     assert table("--") == known - {"--help"}
 
 
