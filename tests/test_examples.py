@@ -115,7 +115,7 @@ def test_javascript_predicts(run, prediction):
 
 def table(start: str) -> set[str]:
     """The names in the first column of the page's tables that begin with `start`."""
-    return set(re.findall(rf"^\| `({start}[a-z_]+)", PAGE.read_text(), re.MULTILINE))
+    return set(re.findall(rf"^\| `({start}[a-z_-]+)", PAGE.read_text(), re.MULTILINE))
 
 
 def test_the_page_lists_every_option_of_the_service_and_no_other():
