@@ -240,8 +240,8 @@ def test_a_champion_that_no_store_has_is_refused_with_every_place_searched(relea
     assert refused_for(verdict) == ["champion"]
     assert "DVC: 1111" in verdict.line
     assert "MLflow: no run of it" in verdict.line
-    secret = "her-word"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{secret}@127.0.0.1:9")
+    word = "her-word"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{word}@127.0.0.1:9")
     verdict = clone.judge()
     assert "MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in verdict.line
     assert secret not in verdict.model_dump_json()
