@@ -5,42 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
-from contextlib import suppress
 from pathlib import Path
 
+from mlops.base import processes
 from mlops.deploy.local.home import PROCESSES, Home
 
 
-def stop(root: Path, seconds: float = 30.0) -> None:
-    """End every supervisor of a repository, as a wiped folder does, and wait for it."""
+def stop(root: Path) -> None:
+    """End every supervisor of a repository, as a removed folder does, and wait for it."""
     for folder in (root / PROCESSES).glob("*"):
         home = Home(root, folder.name)
         address = home.address() if home.supervised() else None
         shutil.rmtree(folder, ignore_errors=True)
         if address:
-            ended(address.pid, seconds)
+            ended(address.pid)
 
 
 def ended(pid: int, seconds: float = 30.0) -> None:
-    """Wait until a process is gone."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(ProcessLookupError):
-            os.kill(pid, 0)
-            if _is_zombie(pid):
-                return
-            time.sleep(0.02)
-            continue
-        return
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError(f"{pid} did not end by itself")
-
-
-def _is_zombie(pid: int) -> bool:
-    """Ended, and not yet asked for by the process that started it."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    return True
+    """Wait until a process has ended."""
+    if not processes.wait(lambda: not processes.runs(pid), seconds=seconds):
+        os.kill(pid, signal.SIGKILL)
+        raise AssertionError(f"{pid} did not end by itself")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.mlops.deploy.bundles import FAR, ROWS
 
 from mlops.base.errors import Refused
 from mlops.deploy import local
@@ -22,7 +23,6 @@ from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
 from tests.mlops.deploy import bundles
-from tests.mlops.deploy.bundles import FAR, ROWS
 from tests.mlops.deploy.load import Load
 
 NAMES = {letter: letter.lower() * 64 for letter in "ABC"}

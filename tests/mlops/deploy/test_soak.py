@@ -12,12 +12,12 @@ import time
 
 import psutil
 import pytest
+from tests.mlops.deploy.bundles import ROWS
 
 from mlops.deploy import local
 from mlops.deploy.local import control
 from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
-from tests.mlops.deploy.bundles import ROWS
 from tests.mlops.deploy.load import Load
 from tests.mlops.deploy.place import Place
 from tests.rehearsal.world import say

@@ -1,8 +1,8 @@
 """This machine as a target: a scoring process for each bundle, and a router in front of them.
 
-Bundles lie below `.run/local/ENVIRONMENT/` by their digest, with the state that says which answers
-how much; it is written only when a bundle has passed its test. A supervisor of its own keeps the
-processes up, and outlives the verb that started it.
+Bundles lie below `.run/local/ENVIRONMENT/` by their digest, with the state that gives each its
+share of the requests; a bundle is in the state only once it has passed its smoke test. The
+environment's supervisor keeps the processes running, and outlives the command that started it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,50 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlops.base.errors import UserError
-from mlops.base.files import alone, folder_digest, whole_folder
-from mlops.deploy.local import control, smoke
-from mlops.deploy.local.home import CURRENT, HOME, SAMPLES, STATE, Deployed, Home, State
+from mlops.base.files import folder_digest, whole_folder
+from mlops.base.processes import HOST, wait
+from mlops.contract.bundle import Scorer, read_card
+from mlops.deploy import prometheus, smoke_test
+from mlops.deploy.local import control
+from mlops.deploy.local.home import SAMPLES, Deployed, Home, State
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 
 if TYPE_CHECKING:
     from mlops.deploy.manifest import Pin
 
-# Below what systems hand out by themselves; the same wherever an endpoint has the same name.
+# Below the ports that systems assign by themselves; an endpoint's name always has the same one.
 FIRST_PORT, PORTS = 20_000, 10_000
 
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
-    """Place a bundle, test it in its place, then serve it beside what runs.
+    """Copy a bundle, test the copy, then serve it beside what runs.
 
     Raises UserError, and leaves what runs, when it fails its test or its process does not come up.
     """
     home = _home(endpoint)
     home.folder.mkdir(parents=True, exist_ok=True)
     digest = folder_digest(bundle)
-    # Around both, or another could remove what this one is about to name.
-    with alone(endpoint.root / HOME):
-        _place(home, bundle, digest)
-        before = _with_bytes(home)
-        _remove_unnamed(home, {*before.bundles, digest, SAMPLES})
-        state = _with(before, digest, str(pin.version))
-        home.save(replace(state, port=state.port or _port(endpoint)))
+    before = (home.state() or State()).bundles
+
+    def with_copy(state: State) -> State:
+        _copy(home, bundle, digest)
+        _remove_all_but(home, {*state.bundles, digest, SAMPLES})
+        deployed = state.bundles.get(digest, Deployed(version=str(pin.version)))
+        if set(state.bundles) <= {digest}:
+            deployed = replace(deployed, percent=100)
+        bundles = {**state.bundles, digest: deployed}
+        return replace(state, bundles=bundles, port=state.port or _port(endpoint))
+
+    home.change(with_copy)
     try:
         control.settle(home, digest)
     except UserError:
-        if digest not in before.bundles:
+        if digest not in before:
             _forget(home, digest)
             shutil.rmtree(home.folder / digest, ignore_errors=True)
         raise
@@ -58,119 +66,114 @@ def traffic(
 ) -> None:
     """Let the router send each bundle its percentage from now on."""
     home = _home(endpoint)
-    with alone(endpoint.root / HOME):
-        names = home.proved()
-        percents = {names[digest]: share for digest, share in shares.items()}
-        copied = {names[digest]: share for digest, share in mirror.items()}
-        state = home.state() or State()
+    names = home.names()
+    percents = {names[digest]: share for digest, share in shares.items()}
+    mirrored = {names[digest]: share for digest, share in mirror.items()}
+
+    def with_shares(state: State) -> State:
         bundles = {
-            name: replace(one, percent=percents.get(name, 0), mirror=copied.get(name, 0))
+            name: replace(one, percent=percents.get(name, 0), mirror=mirrored.get(name, 0))
             for name, one in state.bundles.items()
         }
-        home.save(replace(state, bundles=bundles))
+        return replace(state, bundles=bundles)
+
+    home.change(with_shares)
     control.settle(home)
 
 
 def health(endpoint: Endpoint, digest: str) -> Health:
     """The router's counts for one bundle since its supervisor started it."""
-    return control.ask(_home(endpoint), "GET", f"/health/{digest}", b"", Health)
+    home = _home(endpoint)
+    process = control.process(home, digest)
+    try:
+        metrics = control.call(home, process.port, "/metrics").decode()
+        output = read_card(home.folder / digest).outputs[0]
+        scores = prometheus.tenths(prometheus.samples(metrics), output)
+    except UserError:
+        scores = ()
+    return Health(
+        process.requests, process.errors, process.seconds, scores, process.compared,
+        process.differing,
+    )  # fmt: skip
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Send rows to this bundle's process, past the router."""
-    body = msgspec.json.encode(list(rows))
-    return control.ask(_home(endpoint), "POST", f"/ask/{digest}", body, Answer)
+    home = _home(endpoint)
+    port, body = control.process(home, digest).port, msgspec.json.encode(list(rows))
+    return smoke_test.timed(lambda: msgspec.json.decode(control.call(home, port, "/predict", body)))
 
 
 def current(endpoint: Endpoint) -> Running:
-    """What is deployed: digests of the very bytes, and of what their processes say they serve."""
+    """What is deployed, by digests computed from the bytes, and whether all of it answers."""
     home = _home(endpoint)
     state = home.state()
     if state is None:
         return Running({})
+    shares = {digest: state.bundles[name].percent for digest, name in home.names().items()}
+    if not home.started_here():
+        return Running(shares, state.note, "elsewhere")
     status = control.status(home)
-    served, answers = _served(home, status)
-    shares: dict[str, int] = {}
-    for digest, name in home.proved().items():
-        # Bytes that were changed since are said before what was loaded of them.
-        found = (served.get(name) or digest) if digest == name else digest
-        shares[found] = shares.get(found, 0) + state.bundles[name].percent
-    address = f"http://{control.LOOPBACK}:{status.port}" if status else ""
-    return Running(shares, state.note, answers, address)
+    if status is None:
+        return Running(shares, state.note, "no")
+    all_answer = all(process.ready for process in status.bundles.values())
+    address = f"http://{HOST}:{status.port}"
+    return Running(shares, state.note, "yes" if all_answer else "no", address)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
-    """Serve this one no more; without any, the supervisor ends."""
+    """Serve this bundle no more; the supervisor ends with the last one."""
     home = _home(endpoint)
-    name = home.proved().get(digest, digest)
+    name = home.names().get(digest, digest)
     if _forget(home, name).bundles:
         control.settle(home)
         shutil.rmtree(home.folder / name, ignore_errors=True)
         return
-    control.gone(home)
+    wait(lambda: not home.supervised(), seconds=control.SETTLE_SECONDS)
     for folder in (home.folder, home.processes):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def note(endpoint: Endpoint, text: str) -> None:
     """Keep a line in the state."""
-    home = _home(endpoint)
-    with alone(endpoint.root / HOME):
-        state = home.state()
-        if state:
-            home.save(replace(state, note=text))
+    _home(endpoint).change(lambda state: replace(state, note=text))
 
 
-def _served(
-    home: Home, status: control.Status | None
-) -> tuple[dict[str, str], Literal["yes", "no", "elsewhere"]]:
-    """By the names of the bundles, the digests that their processes serve; whether all answer."""
-    if not home.started_here():
-        return {}, "elsewhere"
-    processes = status.bundles if status else {}
-    served = {name: control.digest_at(one.port) for name, one in processes.items()}
-    return served, "yes" if served and all(served.values()) else "no"
-
-
-def _place(home: Home, bundle: Path, digest: str) -> None:
-    place = home.folder / digest
-    if place.is_dir() and folder_digest(place) == digest:
+def _copy(home: Home, bundle: Path, digest: str) -> None:
+    """Have a copy that has passed its smoke test; raises UserError when it fails."""
+    copy = home.folder / digest
+    if copy.is_dir() and folder_digest(copy) == digest:
         return
-    with whole_folder(place) as folder:
+    with whole_folder(copy) as folder:
         shutil.copytree(bundle, folder, dirs_exist_ok=True)
-        smoke.test(folder)
+        smoke_test.passes(folder, digest, "this machine", lambda rows: _score(folder, digest, rows))
 
 
-def _with_bytes(home: Home) -> State:
-    """The state, without what has lost its folder."""
-    state = home.state() or State()
-    there = {n: one for n, one in state.bundles.items() if (home.folder / n).is_dir()}
-    return replace(state, bundles=there)
+def _score(folder: Path, digest: str, rows: Sequence[Row]) -> dict[str, Any]:
+    import pandas as pd
 
-
-def _with(state: State, digest: str, version: str) -> State:
-    alone_here = set(state.bundles) <= {digest}
-    known = state.bundles.get(digest, Deployed(version=version))
-    mine = replace(known, percent=100) if alone_here else known
-    return replace(state, bundles={**state.bundles, digest: mine})
+    try:
+        scores = Scorer(folder).predict(pd.DataFrame(rows))
+    except Exception as error:  # ONNX Runtime has no common class for a model that it can't run.
+        reason = " ".join(str(error).split())
+        raise UserError(f"bundle {digest[:12]}: does not run here: {reason}") from None
+    return {"predictions": scores.tolist()}
 
 
 def _forget(home: Home, name: str) -> State:
-    """The state without this one; no state when there is nothing else."""
-    with alone(home.root / HOME):
-        state = (home.state() or State()).without(name)
-        if state.bundles:
-            home.save(state)
-        else:
-            for file in (STATE, CURRENT):
-                (home.folder / file).unlink(missing_ok=True)
-    return state
+    """The state without this bundle."""
+
+    def without(state: State) -> State:
+        bundles = {other: one for other, one in state.bundles.items() if other != name}
+        return replace(state, bundles=bundles)
+
+    return home.change(without)
 
 
-def _remove_unnamed(home: Home, named: set[str]) -> None:
-    for old in home.folder.iterdir():
-        if old.is_dir() and old.name not in named:
-            shutil.rmtree(old, ignore_errors=True)
+def _remove_all_but(home: Home, names: set[str]) -> None:
+    for folder in home.folder.iterdir():
+        if folder.is_dir() and folder.name not in names:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _port(endpoint: Endpoint) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
-import signal
-import socket
+import math
 import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,26 +17,26 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mlops.deploy.local.home import SAMPLES, Deployed
-from mlops.deploy.local.tally import Tally
+from mlops.base.processes import HOST, free_port
+from mlops.deploy.local.home import LOG, SAMPLES, Deployed, Home, Process
 
-LOOPBACK = "127.0.0.1"
-LOOK = 0.03
+NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
+LOOK_SECONDS = 0.03
 START_SECONDS = 60.0
-# How often a process that is ready is looked after, and how long it may be silent then.
+# How often a ready process is checked, and for how long it may fail to answer.
 WATCH_SECONDS, SILENT_SECONDS = 2.0, 10.0
-FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
-# Files of samples, those of processes that have ended included; each as large as the service's.
-MOST_FILES = 32
-# A process that lived so long has forgotten that it once did not.
-SOUND_SECONDS = 60.0
+# The pause before a process is started again doubles, unless it ran for some time.
+FIRST_PAUSE, LONGEST_PAUSE, STABLE_SECONDS = 0.2, 10.0, 60.0
 DRAIN_SECONDS, STOP_SECONDS = 30.0, 10.0
+# Files of samples that are kept, each of at most the size that the service is told.
+SAMPLE_FILES = 32
+LATENCIES = 1000
 log = logging.getLogger("mlops.deploy")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as a backend is asked it; `path` is as it came, escapes and query included."""
+class Request:
+    """A client's request; `path` is as it came, with escapes and query."""
 
     method: str
     path: str
@@ -47,8 +45,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a backend answered."""
+class Response:
+    """A process's answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,163 +54,145 @@ class Said:
 
 
 class Backend:
-    """A bundle's process on a free port of the loopback.
-
-    It is `ready` when its process says that it serves the very digest; `changed` is called
-    whenever that begins or ends. It was `tried` once it has been ready.
-    """
+    """A bundle's process on a free port of the loopback, watched and counted."""
 
     def __init__(
-        self, folder: Path, deployed: Deployed, log: Path, session: aiohttp.ClientSession,
-        changed: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self.folder = folder
-        self.digest = folder.name
+        self, home: Home, digest: str, deployed: Deployed, session: aiohttp.ClientSession
+    ) -> None:
+        self.digest = digest
         self.deployed = deployed
-        self.tally = Tally()
-        self.ready = self.tried = False
-        self.port = self.pid = self.restarts = self.inflight = 0
-        self.reason = ""
-        self._log = log
+        self.process = Process()
+        self._home = home
         self._session = session
-        self._changed = changed
-        self._task = asyncio.get_running_loop().create_task(self._live())
+        self._open = 0
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._task = asyncio.create_task(self._keep_running())
 
-    async def send(self, asked: Asked, seconds: float) -> Said:
-        """Ask the process; raises ClientError or TimeoutError when it does not answer."""
-        begun = time.perf_counter()
-        self.inflight += 1
+    @property
+    def ready(self) -> bool:
+        """Whether the process may be sent requests."""
+        return self.process.ready
+
+    async def send(self, request: Request, seconds: float) -> Response:
+        """Pass a request on, and count it; raises one of NO_ANSWER when there is none in time."""
+        start = time.perf_counter()
+        self._open += 1
         try:
-            said = await self._send(asked, seconds)
+            response = await self._send(request, seconds)
+        except NO_ANSWER:
+            self.count_missed()
+            raise
         finally:
-            self.inflight -= 1
-        self.tally.answered(said.status, time.perf_counter() - begun)
-        return said
+            self._open -= 1
+        self._latencies.append(time.perf_counter() - start)
+        self.process.requests += 1
+        self.process.errors += response.status >= 500
+        return response
 
-    async def ask(self, asked: Asked, seconds: float) -> Said:
-        """The same, uncounted."""
-        return await self._send(asked, seconds)
+    def count_missed(self) -> None:
+        """Count a request that was not answered."""
+        self.process.requests += 1
+        self.process.errors += 1
+
+    def report(self) -> Process:
+        """The process as it is now."""
+        latencies = sorted(self._latencies) or [0.0]
+        self.process.seconds = latencies[math.ceil(0.95 * len(latencies)) - 1]
+        return self.process
 
     async def stop(self) -> None:
-        """Let what was begun end, then end the process."""
-        self.ready = False
+        """Wait for open requests to be answered, then end the process."""
+        self.process.ready = False
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self.inflight:
-                    await asyncio.sleep(LOOK)
+                while self._open:
+                    await asyncio.sleep(LOOK_SECONDS)
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
 
-    async def _send(self, asked: Asked, seconds: float) -> Said:
-        url = URL(f"http://{LOOPBACK}:{self.port}{asked.path}", encoded=True)
+    async def _send(self, request: Request, seconds: float) -> Response:
+        url = URL(f"http://{HOST}:{self.process.port}{request.path}", encoded=True)
         async with asyncio.timeout(seconds), self._session.request(
-            asked.method, url, headers=asked.headers, data=asked.body or None,
+            request.method, url, headers=request.headers, data=request.body or None,
             allow_redirects=False,
-        ) as answer:  # fmt: skip
-            return Said(answer.status, answer.headers, await answer.read())
+        ) as response:  # fmt: skip
+            return Response(response.status, response.headers, await response.read())
 
-    async def _live(self) -> None:
-        """Start the process, again and again, sooner the longer it lived."""
-        wait = FIRST_WAIT
+    async def _keep_running(self) -> None:
+        pause, process = FIRST_PAUSE, self.process
         while True:
-            begun = time.monotonic()
-            await self._once()
-            wait = FIRST_WAIT if time.monotonic() - begun > SOUND_SECONDS else wait
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, LONGEST_WAIT)
-            self.restarts += 1
+            start = time.monotonic()
+            try:
+                process.reason = await self._run()
+            except Exception as error:  # The next start may succeed.
+                process.reason = f"{type(error).__name__}: {error}"
+            log.error("process ended", extra={"digest": self.digest, "reason": process.reason})
+            pause = FIRST_PAUSE if time.monotonic() - start > STABLE_SECONDS else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            process.restarts += 1
 
-    async def _once(self) -> None:
-        """One process from its start to its end."""
-        self.port = _free_port()
-        process = await self._start()
-        self.pid = process.pid
-        watch = asyncio.create_task(self._watch())
-        try:
-            code = await process.wait()
-            self.reason = self.reason or f"ended with {code}"
-            log.error("process ended", extra={"digest": self.digest, "code": code})
-        finally:
-            self.ready = False
-            self._changed()
-            watch.cancel()
-            await _end(process)
-
-    async def _start(self) -> Process:
-        samples = self.folder.parent / SAMPLES
-        _remove_oldest(samples)
-        with self._log.open("ab") as said:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mlops.deploy.local.worker", str(self.folder),
-                "--version", self.deployed.version, "--host", LOOPBACK, "--port", str(self.port),
-                "--samples", str(samples),
-                stdin=PIPE, stdout=DEVNULL, stderr=said,
+    async def _run(self) -> str:
+        """Run the process once; returns why it ended, or had to be ended."""
+        folder = self._home.folder.absolute()
+        _remove_oldest(folder / SAMPLES)
+        self.process.port = free_port()
+        with (self._home.processes / LOG).open("ab") as output:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mlops.deploy.local.worker", str(folder / self.digest),
+                "--version", self.deployed.version, "--samples", str(folder / SAMPLES),
+                "--host", HOST, "--port", str(self.process.port),
+                stdin=PIPE, stdout=DEVNULL, stderr=output,
             )  # fmt: skip
-
-    async def _watch(self) -> None:
-        """Wait until the process is ready, and see that it stays so; end it when it does not."""
+        self.process.pid = child.pid
         try:
-            async with asyncio.timeout(START_SECONDS):
-                serves = await self._serves()
-            if serves != self.digest:
-                self._give_up(f"serves {serves[:12] or 'nothing known'}")
-                return
-            self.reason, self.ready, self.tried = "", True, True
-            log.info("ready", extra={"digest": self.digest, "pid": self.pid})
-            self._changed()
-            while True:
-                await asyncio.sleep(WATCH_SECONDS)
-                async with asyncio.timeout(SILENT_SECONDS):
-                    await self._serves()
-        except TimeoutError:
-            self._give_up("does not answer")
-        except Exception as error:
-            log.exception("watch failed", extra={"digest": self.digest})
-            self._give_up(f"can't be watched: {error}")
+            reason = await self._watch(child)
+            _signal(child.kill)
+        finally:
+            self.process.ready = False
+            _signal(child.terminate)
+            try:
+                await asyncio.wait_for(child.wait(), STOP_SECONDS)
+            except TimeoutError:
+                _signal(child.kill)
+        return reason
 
-    async def _serves(self) -> str:
-        """The digest that the process says it serves, as soon as it says so."""
-        asked = Asked("GET", "/v2/health/ready", {}, b"")
+    async def _watch(self, child: asyncio.subprocess.Process) -> str:
+        """Wait until the process is ready, and check that it stays so; returns what is wrong."""
+        deadline = time.monotonic() + START_SECONDS
         while True:
-            with suppress(aiohttp.ClientError, OSError):
-                said = await self._send(asked, SILENT_SECONDS)
-                if said.status == 200:
-                    return said.headers.get("x-model-digest", "")
-            await asyncio.sleep(LOOK)
+            digest = await self._served_digest()
+            if digest == self.digest:
+                self.process.ready = self.process.tried = True
+                self.process.reason = ""
+                deadline = time.monotonic() + SILENT_SECONDS
+            elif digest is not None:
+                return f"serves {digest[:12] or 'no bundle'}"
+            elif time.monotonic() > deadline:
+                return "does not answer"
+            with suppress(TimeoutError):
+                pause = WATCH_SECONDS if self.ready else LOOK_SECONDS
+                return f"ended with {await asyncio.wait_for(child.wait(), pause)}"
 
-    def _give_up(self, reason: str) -> None:
-        self.reason = reason
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+    async def _served_digest(self) -> str | None:
+        """The digest that the process reports to serve; None when it is not ready."""
+        with suppress(*NO_ANSWER):
+            request = Request("GET", "/v2/health/ready", {}, b"")
+            response = await self._send(request, SILENT_SECONDS)
+            if response.status == 200:
+                return response.headers.get("x-model-digest", "")
+        return None
 
-    def first_output(self) -> str:
-        """The name of the bundle's first output."""
-        card = json.loads((self.folder / "bundle.json").read_text())
-        return str(card["outputs"][0])
 
-
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
+def _signal(send: Callable[[], None]) -> None:
+    """Send a signal to a process that may have ended."""
     with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
+        send()
 
 
 def _remove_oldest(samples: Path) -> None:
-    """Keep what may be asked for of late; each process writes files of its own."""
+    """Keep the newest files of samples; each process writes files of its own."""
     files = sorted(samples.glob("predictions-*"), key=lambda file: file.stat().st_mtime)
-    for file in files[:-MOST_FILES]:
+    for file in files[:-SAMPLE_FILES]:
         file.unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as place:
-        place.bind((LOOPBACK, 0))
-        return int(place.getsockname()[1])

@@ -1,156 +1,108 @@
-"""What the verbs tell a supervisor and hear from it; it is started where there is none."""
+"""Start a supervisor, ask it for its status, and wait until it serves the state."""
 
 from __future__ import annotations
 
 import http.client
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
 import msgspec
 
+from mlops.base import processes
 from mlops.base.errors import UserError
-from mlops.deploy.local.home import LOG, PROCESSES, Address, Home, State
+from mlops.base.processes import HOST
+from mlops.deploy.local.home import LOG, PROCESSES, Home, Process, Status
 
-LOOPBACK = "127.0.0.1"
-PATIENCE_SECONDS = 90.0
-ANSWER_SECONDS = 40.0
-LOOK_SECONDS = 0.05
-# Of the log, when a supervisor is started.
-MOST_LOG_BYTES = 10 * 1024 * 1024
-NO_ANSWER = (OSError, http.client.HTTPException, msgspec.DecodeError)
-Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A deployed bundle's process: whether it is ready, and the last that went wrong."""
-
-    ready: bool
-    port: int
-    pid: int
-    restarts: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a supervisor says: the state that it serves, on which port, by which processes."""
-
-    state: State
-    port: int
-    leaving: int
-    bundles: dict[str, Process]
+SETTLE_SECONDS, ANSWER_SECONDS, LOOK_SECONDS = 90.0, 30.0, 0.05
+# A larger log is begun anew when a supervisor is started.
+LOG_BYTES = 10 * 1024 * 1024
 
 
 def status(home: Home) -> Status | None:
-    """What the supervisor says; None when there is none, or it does not answer."""
+    """What the supervisor reports; None when there is none, or it does not answer."""
+    address = home.address()
+    if address is None or not home.supervised():
+        return None
     try:
-        return _ask(home, "GET", "/status", b"", Status) if home.supervised() else None
-    except NO_ANSWER:
+        return msgspec.json.decode(call(home, address.port, "/"), type=Status)
+    except UserError:
         return None
 
 
-def ask(home: Home, method: str, path: str, body: bytes, kind: type[Kind]) -> Kind:
-    """One question; a supervisor that is gone is started again for it.
+def process(home: Home, digest: str) -> Process:
+    """A bundle's process, waited for until it was ready once, unless that takes too long.
 
-    Raises UserError when none answers.
+    The supervisor is started again when it is gone. Raises UserError for an unknown bundle.
     """
-    for again in (True, False):
-        try:
-            return _ask(home, method, path, body, kind)
-        except NO_ANSWER as error:
-            reason = str(error) or type(error).__name__
-        if again:
-            settle(home)
-    raise UserError(f"{home.processes}: the supervisor does not answer: {reason}")
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        process = (status(home) or settle(home)).bundles.get(digest)
+        if process is None:
+            raise UserError(f"bundle {digest[:12]}: not deployed in {home.folder}")
+        if process.tried or time.monotonic() > deadline:
+            return process
+        time.sleep(LOOK_SECONDS)
 
 
 def settle(home: Home, digest: str = "") -> Status:
     """Wait until a supervisor serves the state, and a bundle is ready if one is named.
 
-    Raises UserError with the reason when it is not in time, or its process ends again and again.
+    Raises UserError with the reason when it takes too long, or the process ends repeatedly.
     """
-    deadline, before = time.monotonic() + PATIENCE_SECONDS, None
+    what = f"bundle {digest[:12]}: is not served" if digest else "the supervisor does not come up"
+    log = PROCESSES / home.environment / LOG
+    deadline, restarts = time.monotonic() + SETTLE_SECONDS, None
     while time.monotonic() < deadline:
         if not home.supervised():
             _start(home)
-        found = status(home)
-        if found and found.state == home.state() and not found.leaving:
-            process = found.bundles.get(digest)
+        report = status(home)
+        if report and report.state == home.state() and not report.stopping:
+            process = report.bundles.get(digest)
             if not digest or (process and process.ready):
-                return found
-            before = process.restarts if process and before is None else before
-            if process and before is not None and process.restarts > before + 1:
-                raise UserError(_why_not(home, digest, process.reason))
+                return report
+            if process:
+                restarts = process.restarts if restarts is None else restarts
+                if process.restarts > restarts + 1:
+                    raise UserError(f"{what}: {process.reason}; see {log}")
         time.sleep(LOOK_SECONDS)
-    raise UserError(_why_not(home, digest, f"not ready in {PATIENCE_SECONDS:.0f} s"))
+    raise UserError(f"{what}: not ready in {SETTLE_SECONDS:.0f} s; see {log}")
 
 
-def gone(home: Home) -> None:
-    """Wait until no supervisor lives."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while home.supervised() and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+def call(home: Home, port: int, path: str, body: bytes | None = None) -> bytes:
+    """The content that one of the environment's processes answers with; `body` is JSON to POST.
 
-
-def digest_at(port: int) -> str:
-    """The digest that a scoring process says it serves; "" when it does not answer."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_SECONDS)
+    Raises UserError for no answer, and for a status other than 200.
+    """
+    address = home.address()
+    headers = {"content-type": "application/json"}
+    if address and address.token:
+        headers["authorization"] = f"Bearer {address.token}"
+    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().headers.get("x-model-digest", "")
-    except (OSError, http.client.HTTPException):
-        return ""
+        connection.request("POST" if body else "GET", path, body, headers)
+        response = connection.getresponse()
+        content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(f"{HOST}:{port}{path}: {error or type(error).__name__}") from None
     finally:
         connection.close()
-
-
-def _why_not(home: Home, digest: str, reason: str) -> str:
-    what = f"bundle {digest[:12]}: is not served" if digest else "the supervisor does not come up"
-    return f"{what}: {reason}; see {PROCESSES / home.environment / LOG}"
-
-
-def _ask(home: Home, method: str, path: str, body: bytes, kind: type[Kind]) -> Kind:
-    address = home.address() if home.supervised() else None
-    if address is None:
-        raise ConnectionError("there is none")
-    return _call(address, method, path, body, kind)
-
-
-def _call(address: Address, method: str, path: str, body: bytes, kind: type[Kind]) -> Kind:
-    connection = http.client.HTTPConnection(LOOPBACK, address.port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request(method, path, body, {"authorization": address.key})
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status != 200:
-            raise http.client.HTTPException(f"{path}: {answer.status}")
-        return msgspec.json.decode(content, type=kind)
-    finally:
-        connection.close()
+    if response.status != 200:
+        raise UserError(f"{HOST}:{port}{path}: answers {response.status}, expected 200")
+    return content
 
 
 def _start(home: Home) -> None:
-    """Start a supervisor that outlives this process, its terminal and its pipes."""
-    home.processes.mkdir(parents=True, exist_ok=True)
-    path = home.processes / LOG
-    mode = "wb" if path.exists() and path.stat().st_size > MOST_LOG_BYTES else "ab"
-    with path.open(mode) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlops.deploy.local.supervisor", str(home.root.absolute()),
-             home.environment],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while process.poll() is None and not _is_up(home, process.pid):
-        if time.monotonic() > deadline:
-            process.kill()
-        time.sleep(LOOK_SECONDS)
+    """Start a supervisor that outlives this process, and wait until it has an address."""
+    log = home.processes / LOG
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.unlink()
+    command = [sys.executable, "-m", "mlops.deploy.local.supervisor", str(home.root.absolute())]
+    pid = processes.start([*command, home.environment], log, Path())
 
+    def is_up() -> bool:
+        address = home.address() if home.supervised() else None
+        return address is not None and address.pid == pid
 
-def _is_up(home: Home, pid: int) -> bool:
-    address = home.address() if home.supervised() else None
-    return address is not None and address.pid == pid
+    # Of two that are started at once, one ends.
+    processes.wait(is_up, lambda: processes.runs(pid), SETTLE_SECONDS)

@@ -1,33 +1,30 @@
-"""What the local target keeps of an environment: what is deployed, and what was started here.
+"""The files of one environment of the local target.
 
 `.run/local/ENVIRONMENT/` says what is deployed, and may travel: a forge's cache carries it from
-runner to runner. `.run/serving/ENVIRONMENT/` belongs to this machine's processes, and stays here.
+runner to runner. `.run/serving/ENVIRONMENT/` belongs to the processes of this machine, and stays.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from mlops.base.files import folder_digest
+from mlops.base.files import alone, folder_digest, whole_file
 
-HOME = Path(".run/local")
-PROCESSES = Path(".run/serving")
-CURRENT = "current"
-STATE = "state.json"
-ADDRESS = "supervisor.json"
-LOCK = "lock"
-LOG = "log"
-SAMPLES = "samples"
+HOME, PROCESSES = Path(".run/local"), Path(".run/serving")
+STATE, SAMPLES = "state.json", "samples"
+ADDRESS, LOCK, LOG = "supervisor.json", "lock", "log"
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """One bundle: the percentage of the requests that it answers, of those that it only sees."""
+    """One bundle: the percentage of the requests that it answers, and of those copied to it."""
 
     percent: int = 0
     mirror: int = 0
@@ -42,21 +39,52 @@ class State:
     port: int = 0
     note: str = ""
 
-    def without(self, digest: str) -> State:
-        """All but one."""
-        return replace(self, bundles={n: b for n, b in self.bundles.items() if n != digest})
+
+@dataclass
+class Process:
+    """A bundle's process, and its answers since the supervisor started it.
+
+    It is `ready` as long as it reports the bundle's digest, and `tried` once it was; `reason` is
+    the last that went wrong. `errors` were answered with 500 and above, or not at all; `seconds`
+    is the 95th percentile of the last latencies.
+    """
+
+    ready: bool = False
+    tried: bool = False
+    port: int = 0
+    pid: int = 0
+    restarts: int = 0
+    reason: str = ""
+    requests: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    compared: int = 0
+    differing: int = 0
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state that a supervisor serves, on which port, and by which processes.
+
+    `stopping` counts the processes of removed bundles that have not ended yet.
+    """
+
+    state: State
+    port: int
+    stopping: int
+    bundles: dict[str, Process]
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a supervisor is told things, and the key that it wants to hear first.
+    """The supervisor's process and status port, and the bearer token of its scoring processes.
 
-    `born` is when its lock was made, to the nanosecond: a copy of it was made later.
+    `born` is when its lock was made, in nanoseconds: a copy of the folder has a later lock.
     """
 
     pid: int
     port: int
-    key: str
+    token: str
     born: int
 
 
@@ -74,76 +102,61 @@ class Home:
 
     @property
     def processes(self) -> Path:
-        """What was started on this machine."""
+        """What was started on this machine; a supervisor holds the lock there while it runs."""
         return self.root / PROCESSES / self.environment
 
-    @property
-    def lock(self) -> Path:
-        """What a supervisor holds as long as it lives."""
-        return self.processes / LOCK
-
     def state(self) -> State | None:
-        """What is deployed; None when nothing is."""
-        try:
-            return msgspec.json.decode((self.folder / STATE).read_bytes(), type=State)
-        except FileNotFoundError:
-            # Killed in the middle of the first deployment, or placed before there was a state.
-            named = self._current()
-            return State({named: Deployed(100)}) if named else None
+        """What is deployed, bundles whose folder was removed left out; None when nothing is."""
+        state = _read(self.folder / STATE, State)
+        if state is None:
+            return None
+        present = {n: one for n, one in state.bundles.items() if (self.folder / n).is_dir()}
+        return replace(state, bundles=present)
 
-    def save(self, state: State) -> None:
-        """Deploy this from now on. `current` names what answers every request."""
-        for digest, bundle in state.bundles.items():
-            if bundle.percent == 100:
-                write(self.folder / CURRENT, f"{digest}\n".encode())
-        write(self.folder / STATE, msgspec.json.format(msgspec.json.encode(state), indent=2))
+    def change(self, edit: Callable[[State], State]) -> State:
+        """Replace the state, alone in the repository; no bundles, no state."""
+        with alone(self.root / HOME):
+            state = edit(self.state() or State())
+            if state.bundles:
+                with whole_file(self.folder / STATE) as partial:
+                    partial.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
+            else:
+                (self.folder / STATE).unlink(missing_ok=True)
+        return state
 
-    def proved(self) -> dict[str, str]:
-        """The names of the bundles that are deployed, by the digests of their very bytes."""
+    def names(self) -> dict[str, str]:
+        """The names of the deployed bundles, by the digests computed from their bytes."""
         state = self.state() or State()
-        places = {name: self.folder / name for name in state.bundles}
-        return {folder_digest(p): name for name, p in places.items() if p.is_dir()}
-
-    def started_here(self) -> bool:
-        """Whether this machine started processes for this very folder, and not for a copy of it."""
-        address = self.address()
-        try:
-            return address is not None and address.born == os.stat(self.lock).st_ctime_ns
-        except FileNotFoundError:
-            return False
-
-    def supervised(self) -> bool:
-        """Whether a supervisor lives."""
-        try:
-            place = os.open(self.lock, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(place, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(place)
-        return False
+        return {folder_digest(self.folder / name): name for name in state.bundles}
 
     def address(self) -> Address | None:
         """The supervisor's address; None while it has none."""
+        return _read(self.processes / ADDRESS, Address)
+
+    def announce(self, address: Address) -> None:
+        """Write the supervisor's address, which only this user may read for its token."""
+        with whole_file(self.processes / ADDRESS, 0o600) as partial:
+            partial.write_bytes(msgspec.json.encode(address))
+
+    def started_here(self) -> bool:
+        """Whether this machine started processes for this very folder, and not for a copy of it."""
+        address, lock = self.address(), self.processes / LOCK
+        return bool(address and lock.exists() and address.born == lock.stat().st_ctime_ns)
+
+    def supervised(self) -> bool:
+        """Whether a supervisor runs."""
         try:
-            return msgspec.json.decode((self.processes / ADDRESS).read_bytes(), type=Address)
+            with (self.processes / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return None
-
-    def _current(self) -> str:
-        try:
-            return (self.folder / CURRENT).read_text().strip()
-        except FileNotFoundError:
-            return ""
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file that is whole or not there."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-    os.replace(aside, path)
+def _read(path: Path, kind: type[Kind]) -> Kind | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-import aiohttp
+import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from mlops.deploy.local import shadow
-from mlops.deploy.local.backend import Asked, Backend, Said
+from mlops.base.processes import HOST
+from mlops.deploy.local.backend import NO_ANSWER, Backend, Request, Response
 
 BODY_BYTES = 16 * 1024 * 1024
-MOST_REQUESTS, MOST_MIRRORED = 1024, 64
-# One try, and all of them with the waiting in between.
-TRY_SECONDS, PATIENCE_SECONDS = 30.0, 60.0
-PAUSE = 0.01
+MOST_MIRRORED = 64
+# For one attempt, and for all of them with the pauses in between.
+TRY_SECONDS, ANSWER_SECONDS, PAUSE_SECONDS = 30.0, 60.0, 0.02
+# Between numbers that two processes compute from equal inputs.
+TOLERANCE = 1e-6
+# Headers that belong to one connection.
 HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
     "transfer-encoding", "upgrade", "content-length", "date", "server", "host", "expect",
@@ -30,7 +34,7 @@ class Weights:
     def __init__(self) -> None:
         self._credit: dict[str, int] = {}
 
-    def next(self, weights: dict[str, int]) -> str | None:
+    def next(self, weights: Mapping[str, int]) -> str | None:
         """The name whose turn it is; None when none has a weight."""
         total = sum(weights.values())
         if not total:
@@ -42,126 +46,123 @@ class Weights:
 
 
 class Router:
-    """Asks one bundle, and another one when it does not answer: scoring twice harms nobody."""
+    """Sends a request to one bundle, and to another when that does not answer.
+
+    Trying again is safe: scoring changes nothing.
+    """
 
     def __init__(self) -> None:
         self.backends: dict[str, Backend] = {}
-        self._turns, self._mirrored = Weights(), Weights()
-        self._awake = asyncio.Event()
-        self._busy = 0
+        self._turns, self._mirror_turns = Weights(), Weights()
         self._shadows: set[asyncio.Task[None]] = set()
 
-    def use(self, backends: dict[str, Backend]) -> None:
-        """Route to these from now on."""
-        self.backends = backends
-        self.look()
-
-    def look(self) -> None:
-        """Which of them are ready has changed."""
-        ready = any(b.ready and b.deployed.percent for b in self.backends.values())
-        (self._awake.set if ready else self._awake.clear)()
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, incoming: web.Request) -> web.Response:
         """Answer one request."""
-        if self._busy >= MOST_REQUESTS:
-            return _failed(429, f"busy: {self._busy} requests are under way")
-        self._busy += 1
-        try:
-            asked = Asked(
-                request.method, request.raw_path, _passed_on(request.headers), await request.read()
-            )
-            said = await self._answer(asked)
-        finally:
-            self._busy -= 1
-        if said is None:
-            return _failed(503, "no process of this endpoint answers")
-        self._mirror(asked, said)
-        return web.Response(body=said.body, status=said.status, headers=_passed_on(said.headers))
+        headers, body = _end_to_end(incoming.headers), await incoming.read()
+        request = Request(incoming.method, incoming.raw_path, headers, body)
+        response = await self._answer(request)
+        if response is None:
+            error = {"error": "no process of this endpoint answers"}
+            return web.json_response(error, status=503, headers={"retry-after": "1"})
+        self._mirror(request, response)
+        headers = _end_to_end(response.headers)
+        return web.Response(body=response.body, status=response.status, headers=headers)
 
-    async def _answer(self, asked: Asked) -> Said | None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    async def _answer(self, request: Request) -> Response | None:
+        deadline = time.monotonic() + ANSWER_SECONDS
         failed: set[str] = set()
         while (left := deadline - time.monotonic()) > 0:
             backend = self._choose(failed)
             if backend is None:
                 failed.clear()
-                await self._some_are_ready(left)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
             try:
-                return await backend.send(asked, min(left, TRY_SECONDS))
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                backend.tally.missed()
+                return await backend.send(request, min(left, TRY_SECONDS))
+            except NO_ANSWER:
                 failed.add(backend.digest)
         return None
 
     def _choose(self, failed: set[str]) -> Backend | None:
-        """Whose turn it is; the next one that is ready when that one is not."""
+        """The bundle whose turn it is; when it is not ready, the one of the greatest weight."""
         weights = {name: b.deployed.percent for name, b in self.backends.items()}
         turn = self._turns.next(weights)
-        if turn is None:
-            return None
         ready = [n for n, b in self.backends.items() if b.ready and weights[n] and n not in failed]
+        if turn is None or not ready:
+            return None
         if turn in ready:
             return self.backends[turn]
-        if ready and turn not in failed and self.backends[turn].tried:
-            self.backends[turn].tally.missed()
-        return self.backends[max(ready, key=lambda name: weights[name])] if ready else None
+        if turn not in failed and self.backends[turn].process.tried:
+            self.backends[turn].count_missed()
+        return self.backends[max(ready, key=lambda name: weights[name])]
 
-    async def _some_are_ready(self, seconds: float) -> None:
-        await asyncio.sleep(PAUSE)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._awake.wait()
-
-    def _mirror(self, asked: Asked, said: Said) -> None:
-        """Let a shadow answer too, after the client has its answer."""
+    def _mirror(self, request: Request, response: Response) -> None:
+        """Send a copy to a shadow, after the client has its answer."""
         weights = {name: b.deployed.mirror for name, b in self.backends.items()}
-        if asked.method != "POST" or not any(weights.values()):
+        if request.method != "POST" or not any(weights.values()):
             return
-        name = self._mirrored.next({**weights, "": 100 - sum(weights.values())})
+        name = self._mirror_turns.next({**weights, "": 100 - sum(weights.values())})
         if name and self.backends[name].ready and len(self._shadows) < MOST_MIRRORED:
-            task = asyncio.create_task(_shadow(self.backends[name], asked, said))
+            task = asyncio.create_task(_compare(self.backends[name], request, response))
             self._shadows.add(task)
             task.add_done_callback(self._shadows.discard)
 
 
-async def _shadow(backend: Backend, asked: Asked, served: Said) -> None:
+async def _compare(shadow: Backend, request: Request, served: Response) -> None:
     try:
-        said = await backend.send(asked, TRY_SECONDS)
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        backend.tally.missed()
+        response = await shadow.send(request, TRY_SECONDS)
+    except NO_ANSWER:
         return
     if served.status == 200:
-        backend.tally.compared += 1
-        differs = said.status != 200 or shadow.differ(served.body, said.body)
-        backend.tally.differing += differs
+        shadow.process.compared += 1
+        differs = response.status != 200 or differ(served.body, response.body)
+        shadow.process.differing += differs
 
 
-def _passed_on(headers: object) -> CIMultiDict[str]:
-    """Without what speaks of one connection alone."""
-    assert hasattr(headers, "items")
+def differ(served: bytes, shadow: bytes) -> bool:
+    """Whether two answers, JSON in any of the service's protocols, hold different predictions."""
+    try:
+        return not _equal(_predictions(served), _predictions(shadow))
+    except msgspec.DecodeError:
+        return served != shadow
+
+
+def _predictions(body: bytes) -> Any:
+    """The predictions without the request's id and the model's name."""
+    content = msgspec.json.decode(body)
+    if not isinstance(content, dict):
+        return content
+    return content.get("predictions", content.get("outputs", content))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(one == other)
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict((k, v) for k, v in headers.items() if k.lower() not in HOP)
 
 
-def _failed(status: int, reason: str) -> web.Response:
-    return web.json_response({"error": reason}, status=status, headers={"retry-after": "1"})
+async def listen(
+    handle: Callable[[web.Request], Awaitable[web.Response]], port: int = 0
+) -> tuple[web.AppRunner, int]:
+    """Answer every request to a port until the runner is cleaned up; returns it and the port.
 
-
-async def listen(router: Router, host: str, port: int) -> web.ServerRunner:
-    """Answer on this port until the runner is cleaned up; raises OSError when it is taken."""
-    loop = asyncio.get_running_loop()
-
-    def request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES
-        )
-
-    server = web.Server(router.handle, request_factory=request, access_log=None)
-    runner = web.ServerRunner(server)
+    Port 0 is any free one. Raises OSError when the port is taken.
+    """
+    application = web.Application(client_max_size=BODY_BYTES)
+    application.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=2048).start()
+        await web.TCPSite(runner, HOST, port, backlog=2048).start()
     except OSError:
         await runner.cleanup()
         raise
-    return runner
+    return runner, int(runner.addresses[0][1])

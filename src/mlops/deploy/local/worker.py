@@ -1,4 +1,4 @@
-"""`python -m mlops.deploy.local.worker BUNDLE …`: the service, ending with who started it."""
+"""`python -m mlops.deploy.local.worker BUNDLE …`: the service, which ends with its parent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlops.serving import server
 
 
 def _end_with_parent() -> None:
-    """The other end of the pipe closes when the parent ends, however it does."""
+    """Wait for the end of standard input: its pipe closes when the parent ends, however it does."""
     os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
