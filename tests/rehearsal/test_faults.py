@@ -409,7 +409,7 @@ def test_a_model_tampered_with_in_every_store_is_not_deployed(world, released, n
     notes("the model was tampered with in cache and registry", ended)
     assert ended.code == 2
     assert "expected" in ended.last
-    assert not (world.runner / ".run" / "local" / "staging" / "current").exists()
+    assert not (world.runner / ".run" / "local" / "staging" / "state.json").exists()
 
 
 def test_a_model_tampered_with_in_one_store_comes_from_the_other(world, released, notes):
@@ -484,7 +484,7 @@ def test_a_disk_that_is_full_leaves_what_runs(world, staged, notes):
     staged.fresh()
     shutil.rmtree(world.runner / ".run" / "bundles")
     home = world.runner / ".run" / "local" / "staging"
-    before = (home / "current").read_text()
+    before = (home / "state.json").read_text()
     model = next(home.rglob("model.onnx"))
     model.write_bytes(b"changed, so that it must be deployed again")
     limit = Path(world.base) / "limit.sh"
@@ -492,7 +492,7 @@ def test_a_disk_that_is_full_leaves_what_runs(world, staged, notes):
     ended = staged.verb(*RECONCILE, ENVIRONMENT="staging", BASH_ENV=str(limit))
     notes("the disk is full", ended)
     assert ended.code != 0
-    assert (home / "current").read_text() == before
+    assert (home / "state.json").read_text() == before
     assert staged.verb(*RECONCILE, ENVIRONMENT="staging").code == 0
     assert leftovers(world) == []
 

@@ -248,9 +248,10 @@ class World:
         from mlops.base.files import folder_digest
 
         home = self.kept(".run/local") / environment
-        if not (home / "current").exists():
+        if not (home / "state.json").exists():
             return None
-        return folder_digest(home / (home / "current").read_text().strip())
+        bundles = json.loads((home / "state.json").read_text())["bundles"]
+        return folder_digest(home / max(bundles, key=lambda name: bundles[name]["percent"]))
 
     def _checkout(self, call: Call, commit: str) -> None:
         wanted = call.inputs.get("ref") or commit

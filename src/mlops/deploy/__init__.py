@@ -1,4 +1,8 @@
-"""Where bundles run: a module for each kind of target, imported when it is used."""
+"""Where bundles run: a module for each kind of target, and the rollout that all share.
+
+It imports the rooms before it in a model's life, and nothing of Git or a forge. A new target is a
+module or package here with the functions of `target.Target`, imported when it is used.
+"""
 
 from __future__ import annotations
 

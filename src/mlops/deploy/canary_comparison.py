@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 
-from mlops.contract import bundle
+from mlops.deploy import smoke_test
 from mlops.deploy.canary_analysis import Pair
 from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Answer, Endpoint, Health, Row, Target
 
-SHARE = 0.95
-# Asked first, and not counted: what was never called takes longer.
+PERCENTILE = 0.95
+# The first requests are not counted: a process answers these more slowly.
 WARM_UP = 2
 
 
 @dataclass(frozen=True)
 class Window:
-    """How both went in one step; `pair` is what they said to the rows that both were asked."""
+    """Both versions' answers in one step; `pair` is of the rows that both were asked."""
 
     running: Health
     new: Health
     pair: Pair = field(default_factory=Pair)
 
     @property
-    def said(self) -> str:
-        """The new version's part in a few words."""
+    def summary(self) -> str:
+        """The new version's answers in a few words."""
         compared = f", {self.new.differing} of {self.new.compared} compared answers differ"
         return (
             f"{self.new.requests} requests, {self.new.errors} failed, "
@@ -36,17 +36,17 @@ class Window:
         )
 
     def __add__(self, other: Window) -> Window:
-        """Two windows as one; the times are those of the one that saw more of the new version."""
+        """Both as one; latencies are those of the window with more of the new version's answers."""
         longer = self if self.new.requests >= other.new.requests else other
         return Window(
-            _added(self.running, other.running, longer.running.seconds),
-            _added(self.new, other.new, longer.new.seconds),
+            _sum(self.running, other.running, longer.running.seconds),
+            _sum(self.new, other.new, longer.new.seconds),
             Pair(self.pair.running + other.pair.running, self.pair.new + other.pair.new),
         )
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """One endpoint with the digest that runs and the new one."""
 
     target: Target
@@ -57,73 +57,65 @@ class Contest:
     rollout: Rollout
 
     def share(self, percent: int, mirror: int = 0) -> None:
-        """Give the new version so much of the traffic, or of the mirrored requests."""
+        """Give the new version these percentages of the traffic and of mirrored requests."""
         shares = {self.running: 100 - percent, self.new: percent}
         self.target.traffic(self.endpoint, shares, {self.new: mirror} if mirror else {})
 
-    def until_now(self) -> Window:
-        """How both went since they were deployed."""
+    def totals(self) -> Window:
+        """Both versions' answers since they were deployed."""
         return Window(
             self.target.health(self.endpoint, self.running),
             self.target.health(self.endpoint, self.new),
         )
 
-    def asked(self, count: int) -> Window:
-        """How both answer reference rows, one at a time and in turn."""
-        rows = list(itertools.islice(reference(self.bundle), WARM_UP + count))
+    def ask_both(self, count: int) -> Window:
+        """Send reference rows to both, one at a time and in turn."""
+        rows = self._rows(WARM_UP + count)
         answers = [(self._ask(self.running, row), self._ask(self.new, row)) for row in rows]
         running, new = zip(*answers[WARM_UP:], strict=True)
         both = [(one.scores[0], two.scores[0]) for one, two in answers if one.scores and two.scores]
         pair = Pair(tuple(one for one, _ in both), tuple(two for _, two in both))
         return Window(_health(running), _health(new), pair)
 
-    def asked_alone(self, count: int) -> Window:
-        """How the new version answers reference rows, whatever the running one says."""
-        rows = itertools.islice(reference(self.bundle), count)
-        return Window(Health(0, 0, 0.0), _health([self._ask(self.new, row) for row in rows]))
+    def ask_new(self, count: int) -> Window:
+        """Send reference rows to the new version alone."""
+        answers = [self._ask(self.new, row) for row in self._rows(count)]
+        return Window(Health(0, 0, 0.0), _health(answers))
+
+    def _rows(self, count: int) -> list[Row]:
+        """The bundle's reference rows, over and over."""
+        return list(islice(cycle(smoke_test.reference(self.bundle)[0]), count))
 
     def _ask(self, digest: str, row: Row) -> Answer:
         return self.target.ask(self.endpoint, digest, [row])
 
 
 def since(before: Window, now: Window) -> Window:
-    """What was answered between two looks."""
-    return Window(_less(now.running, before.running), _less(now.new, before.new))
-
-
-def reference(folder: Path) -> Iterator[Row]:
-    """A bundle's reference rows, None where a value is missing, over and over."""
-    import pandas as pd
-
-    names = [column.name for column in bundle.read_card(folder).inputs]
-    table = pd.read_parquet(folder / bundle.REFERENCE, columns=names).astype(object)
-    found = table.where(table.notna(), None)
-    return itertools.cycle(dict(zip(names, row, strict=True)) for row in found.to_numpy().tolist())
+    """The answers between two totals."""
+    return Window(_difference(now.running, before.running), _difference(now.new, before.new))
 
 
 def _health(answers: Sequence[Answer]) -> Health:
-    times = sorted(answer.seconds for answer in answers if answer.scores)
-    slowest = times[math.ceil(SHARE * len(times)) - 1] if times else 0.0
-    return Health(len(answers), sum(not answer.scores for answer in answers), slowest)
+    latencies = sorted(answer.seconds for answer in answers if answer.scores)
+    percentile = latencies[math.ceil(PERCENTILE * len(latencies)) - 1] if latencies else 0.0
+    return Health(len(answers), sum(not answer.scores for answer in answers), percentile)
 
 
-def _less(now: Health, before: Health) -> Health:
-    # What was started anew meanwhile has begun to count anew.
+def _difference(now: Health, before: Health) -> Health:
+    # A process that was started again meanwhile counts from 0.
     if now.requests < before.requests:
         return now
-    scores = [one - two for one, two in zip(now.scores, before.scores, strict=False)]
+    scores = tuple(one - two for one, two in zip(now.scores, before.scores, strict=False))
     return replace(
         now,
         requests=now.requests - before.requests,
         errors=max(now.errors - before.errors, 0),
-        scores=tuple(scores) if scores and min(scores) >= 0 else now.scores,
+        scores=scores if scores and min(scores) >= 0 else now.scores,
         compared=max(now.compared - before.compared, 0),
         differing=max(now.differing - before.differing, 0),
     )
 
 
-def _added(one: Health, other: Health, seconds: float) -> Health:
-    return replace(
-        one, requests=one.requests + other.requests, errors=one.errors + other.errors,
-        seconds=seconds,
-    )  # fmt: skip
+def _sum(one: Health, other: Health, seconds: float) -> Health:
+    requests, errors = one.requests + other.requests, one.errors + other.errors
+    return replace(one, requests=requests, errors=errors, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Prometheus' text, as places that run bundles give it out."""
+"""Read metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TENTHS = 10
 
 
 class Sample(NamedTuple):
-    """One value, with what it is of."""
+    """One value of a metric."""
 
     name: str
     labels: Mapping[str, str]
@@ -17,7 +17,7 @@ class Sample(NamedTuple):
 
 
 def samples(text: str) -> Iterator[Sample]:
-    """Every value in the text; one of a counter by its full name, `_total` included."""
+    """Every value in the text; a counter's by its full name, `_total` included."""
     from prometheus_client.parser import text_string_to_metric_families
 
     for family in text_string_to_metric_families(text):
@@ -26,7 +26,7 @@ def samples(text: str) -> Iterator[Sample]:
 
 
 def tenths(samples: Iterable[Sample], output: str) -> tuple[int, ...]:
-    """Rows by the tenth of an output that they fell into; empty where none is counted."""
+    """Count rows by the tenth of 0 to 1 that an output fell into; empty where none is counted."""
     counts, counted = [0] * TENTHS, False
     for name, labels, value in samples:
         if name == "mlops_scores_total" and labels["output"] == output:
@@ -36,9 +36,9 @@ def tenths(samples: Iterable[Sample], output: str) -> tuple[int, ...]:
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float:
-    """What such a share of values stays below, from counts of all up to each bound.
+    """A histogram's quantile, from cumulative counts by upper bound; 0 without values.
 
-    Within a bucket values are taken to be spread evenly, as Prometheus does; 0 without values.
+    Values are taken to be spread evenly within a bucket, as `histogram_quantile` does.
     """
     bounds = sorted(buckets)
     if not bounds or not buckets[bounds[-1]]:
@@ -46,7 +46,6 @@ def quantile(share: float, buckets: Mapping[float, float]) -> float:
     rank, below, start = share * buckets[bounds[-1]], 0.0, 0.0
     for bound in bounds:
         if buckets[bound] >= rank:
-            # The last bucket has no end.
             if bound == float("inf"):
                 return start
             return start + (bound - start) * (rank - below) / max(buckets[bound] - below, 1e-12)

@@ -1,7 +1,7 @@
-"""A new version takes over step by step, or all traffic goes back to the one that ran.
+"""Roll out a new version step by step, or give all traffic back to the one that ran.
 
-What is under way is kept as the endpoint's note, so that a rollout that was killed is taken up by
-the next one, whatever that is about: the way back to what ran is always known.
+What is in progress is kept as the endpoint's note, so that the next rollout, of whatever version,
+finds one that was killed: which version ran before is always known.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from mlops.base.errors import Refused
 from mlops.deploy.canary_analysis import breach
-from mlops.deploy.canary_comparison import Contest, Window, since
+from mlops.deploy.canary_comparison import Comparison, Window, since
 from mlops.deploy.manifest import Pin, Rollout
 from mlops.deploy.target import Endpoint, Running, Target
 
-UNDER_WAY = re.compile(r"^rolling out [0-9a-f]{12} beside ([0-9a-f]{12})$")
+IN_PROGRESS = re.compile(r"^rolling out [0-9a-f]{12} beside ([0-9a-f]{12})$")
 LOOK_SECONDS = 1.0
 
 
@@ -28,117 +28,115 @@ def roll_out(
     """Let the pinned bundle take over, a line for each step. May be repeated, and killed.
 
     `back` says that the environment ran it before: it is tested and asked, then takes over at once,
-    for what runs may be what one flees from. Raises Refused, and leaves what ran with all of the
+    for the running version may be faulty. Raises Refused, and leaves what ran with all of the
     traffic and the reason as the endpoint's note, when the new version breaches a limit.
     """
-    settled = ran_before(target.current(endpoint), pin.digest)
+    before = ran_before(target.current(endpoint), pin.digest)
     target.deploy(endpoint, pin, bundle)
     deployed = target.current(endpoint).traffic
-    if settled in (None, pin.digest) or settled not in deployed:
+    if before in (None, pin.digest) or before not in deployed:
         _take_over(target, endpoint, pin.digest)
         return
-    contest = Contest(target, endpoint, settled, pin.digest, bundle, rollout)
-    target.note(endpoint, f"rolling out {pin.digest[:12]} beside {settled[:12]}")
-    yield from _guarded(contest, _steps_back(contest) if back else _steps(contest))
+    comparison = Comparison(target, endpoint, before, pin.digest, bundle, rollout)
+    target.note(endpoint, f"rolling out {pin.digest[:12]} beside {before[:12]}")
+    yield from _guarded(comparison, _steps_back(comparison) if back else _steps(comparison))
     _take_over(target, endpoint, pin.digest)
 
 
-def ran_before(found: Running, wanted: str) -> str | None:
-    """The digest that answered when no rollout was under way; None when nothing did.
+def ran_before(running: Running, wanted: str) -> str | None:
+    """The digest that answered when no rollout was in progress; None when nothing did.
 
-    `wanted`, when that took over already and only the end was missing.
+    `wanted`, when that has all traffic already and only the rollout's end is missing.
     """
-    if found.traffic.get(wanted) == 100:
+    if running.traffic.get(wanted) == 100:
         return wanted
-    known = UNDER_WAY.match(found.note)
-    noted = [digest for digest in found.traffic if known and digest.startswith(known[1])]
+    note = IN_PROGRESS.match(running.note)
+    noted = [digest for digest in running.traffic if note and digest.startswith(note[1])]
     if noted:
         return noted[0]
-    return max(found.traffic, key=lambda digest: found.traffic[digest], default=None)
+    return max(running.traffic, key=lambda digest: running.traffic[digest], default=None)
 
 
 def _take_over(target: Target, endpoint: Endpoint, digest: str) -> None:
-    """All traffic to one, and nothing else deployed."""
-    found = target.current(endpoint)
-    if found.traffic.get(digest) != 100:
-        target.traffic(endpoint, {name: 100 * (name == digest) for name in found.traffic})
-    if found.note:
+    """Give all traffic to one bundle, and remove all others."""
+    running = target.current(endpoint)
+    if running.traffic.get(digest) != 100:
+        target.traffic(endpoint, {name: 100 * (name == digest) for name in running.traffic})
+    if running.note:
         target.note(endpoint, "")
-    for name in found.traffic:
+    for name in running.traffic:
         if name != digest:
             target.remove(endpoint, name)
 
 
-def _guarded(contest: Contest, steps: Iterator[str]) -> Iterator[str]:
-    """Put everything back when a step breaches a limit, or can't be made."""
-    _only_these(contest)
+def _guarded(comparison: Comparison, steps: Iterator[str]) -> Iterator[str]:
+    """Give all traffic back when a step breaches a limit or fails."""
+    _remove_leftovers(comparison)
     try:
         yield from steps
     except Refused as refused:
-        _undo(contest, str(refused))
+        comparison.share(0)
+        comparison.target.note(comparison.endpoint, str(refused))
+        comparison.target.remove(comparison.endpoint, comparison.new)
         raise
     except (Exception, KeyboardInterrupt):
-        # Best effort: the next run finds the note, and takes it up from there.
+        # Best effort: the next rollout finds the note, and continues from there.
         with suppress(Exception):
-            contest.share(0)
+            comparison.share(0)
         raise
 
 
-def _only_these(contest: Contest) -> None:
-    """What a rollout that was killed may have left: a share, or a third version."""
-    found = contest.target.current(contest.endpoint).traffic
-    wanted = {name: 100 * (name == contest.running) for name in found}
-    if found != wanted:
-        contest.target.traffic(contest.endpoint, wanted)
-    for name in found:
-        if name not in (contest.running, contest.new):
-            contest.target.remove(contest.endpoint, name)
+def _remove_leftovers(comparison: Comparison) -> None:
+    """Undo what a killed rollout may have left: a share, or a third version."""
+    traffic = comparison.target.current(comparison.endpoint).traffic
+    wanted = {name: 100 * (name == comparison.running) for name in traffic}
+    if traffic != wanted:
+        comparison.target.traffic(comparison.endpoint, wanted)
+    for name in traffic:
+        if name not in (comparison.running, comparison.new):
+            comparison.target.remove(comparison.endpoint, name)
 
 
-def _undo(contest: Contest, reason: str) -> None:
-    contest.share(0)
-    contest.target.note(contest.endpoint, reason)
-    contest.target.remove(contest.endpoint, contest.new)
-
-
-def _steps(contest: Contest) -> Iterator[str]:
-    rollout, new = contest.rollout, contest.new[:12]
+def _steps(comparison: Comparison) -> Iterator[str]:
+    rollout, new = comparison.rollout, comparison.new[:12]
     if rollout.shadow:
         yield f"{new} answers copies of all requests, unserved"
-        window = _bake(contest, 0, mirror=100)
-        yield f"{new} passed: {window.said}"
+        window = _bake(comparison, 0, mirror=100)
+        yield f"{new} passed: {window.summary}"
     for percent in rollout.steps:
-        yield f"{new} answers {percent} % beside {contest.running[:12]}"
-        window = _bake(contest, percent)
-        yield f"{new} passed: {window.said}"
+        yield f"{new} answers {percent} % beside {comparison.running[:12]}"
+        window = _bake(comparison, percent)
+        yield f"{new} passed: {window.summary}"
 
 
-def _steps_back(contest: Contest) -> Iterator[str]:
-    """What runs is no measure here, and time is dear: only that it answers is asked."""
-    _judge(contest, contest.asked_alone(contest.rollout.requests), "before it took over again")
-    yield f"{contest.new[:12]} ran here before, and takes over at once"
+def _steps_back(comparison: Comparison) -> Iterator[str]:
+    """Only check that it answers: the running version is no measure here, and time matters."""
+    window = comparison.ask_new(comparison.rollout.requests)
+    _require(comparison, window, "before it took over again")
+    yield f"{comparison.new[:12]} ran here before, and takes over at once"
 
 
-def _bake(contest: Contest, percent: int, mirror: int = 0) -> Window:
-    """One step: wait, look, and judge at its end at the latest."""
-    rollout, before = contest.rollout, contest.until_now()
-    contest.share(percent, mirror)
-    at = f"at {percent} %" if percent else "as a shadow"
+def _bake(comparison: Comparison, percent: int, mirror: int = 0) -> Window:
+    """Hold one step's shares for its time, and check the limits, at its end at the latest."""
+    rollout, before = comparison.rollout, comparison.totals()
+    comparison.share(percent, mirror)
+    step = f"at {percent} %" if percent else "as a shadow"
     end = time.monotonic() + rollout.bake_seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
-        window = since(before, contest.until_now())
+        window = since(before, comparison.totals())
         if window.new.requests >= rollout.requests:
-            _judge(contest, window, at)
-    window = since(before, contest.until_now())
+            _require(comparison, window, step)
+    window = since(before, comparison.totals())
     missing = rollout.requests - window.new.requests
     if missing > 0:
-        window += contest.asked(missing)
-    _judge(contest, window, at)
+        window += comparison.ask_both(missing)
+    _require(comparison, window, step)
     return window
 
 
-def _judge(contest: Contest, window: Window, at: str) -> None:
-    why = breach(contest.rollout.limits, window.running, window.new, window.pair)
-    if why:
-        raise Refused(f"{contest.new[:12]} undone {at}: {why}")
+def _require(comparison: Comparison, window: Window, step: str) -> None:
+    """Raise Refused when the window breaches a limit."""
+    reason = breach(comparison.rollout.limits, window.running, window.new, window.pair)
+    if reason:
+        raise Refused(f"{comparison.new[:12]} undone {step}: {reason}")

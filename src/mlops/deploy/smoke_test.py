@@ -1,4 +1,4 @@
-"""The test that a deployed bundle must pass: its reference rows score there as they did here."""
+"""The smoke test of a deployed bundle: its reference rows score there as where it was made."""
 
 from __future__ import annotations
 
@@ -15,37 +15,32 @@ from mlops.contract.bundle import Array
 from mlops.deploy.target import Answer, Row
 
 ROWS = 20
-# Between what the bundle said of its reference rows where it was made, and says there.
+# Between the reference's predictions and those of the place that runs the bundle.
 TOLERANCE = 1e-5
 
 
 def passes(folder: Path, digest: str, place: str, score: Callable[[Sequence[Row]], Any]) -> None:
-    """Send some reference rows to `score`; it gives back what MLflow's protocol calls predictions.
+    """Send some reference rows to `score`, which answers as MLflow's protocol: `predictions`.
 
-    Raises UserError, which names the `place`, unless they are what the bundle said of these rows.
+    Raises UserError, which names the `place`, unless these are the reference's predictions.
     """
     rows, expected = reference(folder)
     what = f"bundle {digest[:12]}: {place}: "
-    answer = score(rows)
+    answer = score(rows[:ROWS])
     try:
-        found = _matrix(answer, bundle.read_card(folder).outputs)
-        off = float(np.max(np.abs(found - expected)))
+        scores = _matrix(answer, bundle.read_card(folder).outputs)
+        difference = float(np.max(np.abs(scores - expected[:ROWS])))
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{what}answers {str(answer)[:80]!r}, expected predictions") from None
-    require_close(off, what)
-
-
-def require_close(off: float, what: str) -> None:
-    """Raise UserError, which begins with `what`, when reference rows score so much otherwise."""
-    if not off <= TOLERANCE:
+    if not difference <= TOLERANCE:
         raise UserError(
-            f"{what}its reference rows score {off:.2g} off what they did when it was made, "
+            f"{what}its reference rows score {difference:.2g} off what they did when it was made, "
             f"expected at most {TOLERANCE:g}"
         )
 
 
 def timed(score: Callable[[], Any]) -> Answer:
-    """One answer: the first output of each row, none where it failed, and how long it took."""
+    """Time one answer: the first output of each row, none where it failed."""
     start = time.monotonic()
     try:
         rows = score()["predictions"]
@@ -57,16 +52,15 @@ def timed(score: Callable[[], Any]) -> Answer:
 
 
 def reference(folder: Path) -> tuple[list[Row], Array]:
-    """Rows as records, None where a value is missing, and their predictions (rows, outputs)."""
+    """The reference rows, None where a value is missing, and their predictions (rows, outputs)."""
     import pandas as pd
 
-    table = pd.read_parquet(folder / bundle.REFERENCE).head(ROWS)
-    names = [str(name) for name in table if str(name).startswith("prediction")]
+    table = pd.read_parquet(folder / bundle.REFERENCE)
+    predictions = [str(name) for name in table if str(name).startswith("prediction")]
     inputs = [column.name for column in bundle.read_card(folder).inputs]
     frame = table[inputs].astype(object)
-    rows = frame.where(frame.notna(), None).to_dict("records")
-    records: list[Row] = [{str(name): value for name, value in row.items()} for row in rows]
-    return records, table[names].to_numpy(dtype=np.float64)
+    rows: list[Row] = frame.where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows, table[predictions].to_numpy(dtype=np.float64)
 
 
 def _matrix(answer: Any, outputs: tuple[str, ...]) -> Array:

@@ -1,6 +1,6 @@
-"""What every kind of target can do: a module of `mlops.deploy` with these functions.
+"""The interface of every kind of target: a module of `mlops.deploy` with these functions.
 
-A target knows bundles by their digest, and moves shares of an endpoint's requests between them.
+A target names bundles by their digest, and divides an endpoint's requests between them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NO_MIRROR: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a manifest says of one place: its environment, its name there, and the repository."""
+    """A manifest's endpoint: its environment, its name at the target, and the repository."""
 
     environment: str
     name: str
@@ -28,12 +28,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Running:
-    """What the world says.
+    """What runs at an endpoint.
 
     `traffic` is the percentage of the requests that each deployed bundle answers, by its digest in
-    64 hex digits, those with 0 too; `note` is what a rollout left there: why it was undone, or
-    that it is under way. `answers` is "no" when what is deployed does not, and "elsewhere" when
-    that is another machine's matter. `address` is where clients ask, "" where that is not known.
+    64 hex digits, 0 included; `note` is what a rollout left there: that it is in progress, or why
+    it was undone. `answers` is "no" when something deployed does not answer, and "elsewhere" when
+    another machine runs it. `address` is where clients send requests, "" where that is not known.
     """
 
     traffic: Mapping[str, int]
@@ -47,9 +47,9 @@ class Health:
     """One bundle's answers since it was deployed.
 
     `errors` were answered with 500 and above, or not at all; `seconds` is the 95th percentile of
-    the time they took; `scores` counts rows by the tenth of the first output that they fell into,
-    and is empty for a regression. Of the mirrored requests `compared` were answered otherwise too,
-    and `differing` of them with other numbers.
+    the latency; `scores` counts rows by the tenth of 0 to 1 that the first output fell into, and is
+    empty for a regression. Of mirrored requests, `compared` were answered by both versions, and
+    `differing` of these with other predictions.
     """
 
     requests: int
@@ -62,9 +62,9 @@ class Health:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one bundle said to rows that it was asked directly: its first output for each row.
+    """One bundle's first output for each row that it was asked, and the seconds that it took.
 
-    No scores: it failed, with 500 and above or not at all. `seconds` is how long it took.
+    Without scores it failed: with 500 and above, or with no answer.
     """
 
     seconds: float
@@ -80,25 +80,25 @@ class Target(Protocol):
     def deploy(self, endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
         """Run a bundle beside what runs, tested, with 0 % of the traffic; 100 % when it is alone.
 
-        Raises UserError, and leaves what runs, when the bundle fails its test.
+        Raises UserError, and leaves what runs, when the bundle fails its smoke test.
         """
 
     def traffic(
         self, endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int] = NO_MIRROR
     ) -> None:
-        """Give each digest its percentage; `mirror` is of requests copied, the answers unserved."""
+        """Give each digest its percentage of the requests; `mirror` is of copies, not served."""
 
     def health(self, endpoint: Endpoint, digest: str) -> Health:
-        """How one bundle's requests went since it was deployed."""
+        """One bundle's answers since it was deployed."""
 
     def ask(self, endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
         """Let this very bundle score rows, whatever its share; `health` need not count them."""
 
     def current(self, endpoint: Endpoint) -> Running:
-        """What is deployed, each digest computed from the bytes or from what the place proves."""
+        """What is deployed, each digest computed from the bytes or from what the target proves."""
 
     def remove(self, endpoint: Endpoint, digest: str) -> None:
-        """Run this one no more; the last one removes the endpoint."""
+        """Run this bundle no more; the last one removes the endpoint."""
 
     def note(self, endpoint: Endpoint, text: str) -> None:
         """Keep a line with the endpoint, "" for none."""

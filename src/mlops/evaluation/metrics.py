@@ -196,10 +196,11 @@ def _score_column(
     codes, values = pd.factorize(column, sort=True)
     texts = [*map(_text, values), "(missing)"]
     # Missing values, whose code is -1, come last.
-    codes = pd.Series(np.where(codes < 0, len(values), codes))
+    codes = np.where(codes < 0, len(values), codes)
+    groups = [(texts[code], np.flatnonzero(codes == code)) for code in np.unique(codes)]
     return pd.DataFrame(
-        {"slice": str(column.name), "value": texts[code], **score_rows(y[rows], rows)}
-        for code, rows in sorted(codes.groupby(codes).indices.items())
+        {"slice": str(column.name), "value": value, **score_rows(y[rows], rows)}
+        for value, rows in groups
     )
 
 

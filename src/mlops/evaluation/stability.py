@@ -6,6 +6,7 @@ B. Yurdakul, Statistical Properties of Population Stability Index (2018).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,10 @@ def index_beyond_chance(expected: ArrayLike, actual: ArrayLike) -> float:
     before, after = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
     if not before.sum() or not after.sum():
         return 0.0
-    freedom = max(np.count_nonzero(before + after) - 1, 1)
-    scale = 1 / before.sum() + 1 / after.sum()
-    chance = (freedom + SIGMAS * np.sqrt(2 * freedom)) * scale
-    return float(max(stability_index(before, after) - chance, 0.0))
+    freedom = max(int(np.count_nonzero(before + after)) - 1, 1)
+    scale = float(1 / before.sum() + 1 / after.sum())
+    chance = (freedom + SIGMAS * math.sqrt(2 * freedom)) * scale
+    return max(stability_index(before, after) - chance, 0.0)
 
 
 def _shares(counts: NDArray[Any]) -> NDArray[Any]:

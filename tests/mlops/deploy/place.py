@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ from mlops.deploy.local import control
 from mlops.deploy.local.home import SAMPLES, Home, Process
 from mlops.deploy.manifest import Pin, Rollout
 from mlops.deploy.rollout import roll_out
-from mlops.deploy.target import Endpoint, Running
+from mlops.deploy.target import NO_MIRROR, Endpoint, Running
 from tests.mlops.deploy import small
 from tests.mlops.deploy.load import Load
 
@@ -51,7 +51,7 @@ class Place:
         local.deploy(self.endpoint, self.pin(digest), self.folders[digest])
         return digest
 
-    def traffic(self, *shares: tuple[str, int], mirror: Any = local.NO_MIRROR) -> None:
+    def traffic(self, *shares: tuple[str, int], mirror: Mapping[str, int] = NO_MIRROR) -> None:
         local.traffic(self.endpoint, dict(shares), mirror)
 
     def roll_out(self, digest: str, rollout: Rollout) -> Iterator[str]:

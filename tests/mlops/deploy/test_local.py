@@ -13,7 +13,7 @@ import pytest
 
 from mlops.base import processes
 from mlops.base.errors import UserError
-from mlops.deploy import local
+from mlops.deploy import local, smoke_test
 from mlops.deploy.local.backend import SAMPLE_FILES
 from mlops.deploy.local.home import ADDRESS, HOME, LOCK, PROCESSES, SAMPLES, STATE, Home
 from mlops.deploy.manifest import Rollout
@@ -171,7 +171,7 @@ def test_a_bundle_whose_process_does_not_come_up_leaves_what_runs(place, monkeyp
     """It was whole when it was tested."""
     (first,), second = place.deploy(1.0), place.bundle(2.0)
     monkeypatch.setattr(
-        local.smoke_test, "passes", lambda folder, *_: (folder / "model.onnx").write_bytes(b"")
+        smoke_test, "passes", lambda folder, *_: (folder / "model.onnx").write_bytes(b"")
     )
     with pytest.raises(UserError, match=r"is not served: ended with 2; see \.run/serving"):
         place.deploy_again(second)
