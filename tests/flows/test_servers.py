@@ -1,4 +1,4 @@
-"""`make up` and `make down`: both servers or none, started once, stopped for good."""
+"""`make up` and `make down`: both servers or none, started once, stopped with all they started."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from mlops.pipeline import servers
 
-BIN = Path(sys.executable).parent
+MLOPS = Path(sys.executable).parent / "mlops"
 STATUS = Path(".run/servers.json")
 
 
@@ -24,46 +24,34 @@ def pids(checkout):
 @pytest.mark.slow
 def test_up_again_keeps_the_servers_that_run(served):
     before = pids(served.checkout)
-    again = served.checkout.run(BIN / "mlops", "up")
+    again = served.checkout.run(MLOPS, "up")
     assert (again.code, again.out) == (0, served.up.out)
     assert pids(served.checkout) == before
     assert all(psutil.pid_exists(pid) for pid in before.values())
 
 
-@pytest.fixture(scope="module")
-def revived(checkout, tmp_path_factory):
-    """A repository with servers, of which one died before `up` was asked for again."""
-    made = checkout(tmp_path_factory.mktemp("revived") / "repository")
+@pytest.mark.slow
+def test_when_one_has_died_up_starts_both_anew_and_down_ends_all_of_both(checkout, tmp_path):
+    made = checkout(tmp_path / "repository")
     try:
-        assert made.run(BIN / "mlops", "up").code == 0
+        assert made.run(MLOPS, "up").code == 0
         before = pids(made)
         os.killpg(before["mlflow"], signal.SIGKILL)
-        yield made, before, made.run(BIN / "mlops", "up")
+        again = made.run(MLOPS, "up")
+        assert again.code == 0
+        assert [line.split()[0] for line in again.out.splitlines()] == ["mlflow", "prefect"]
+        assert not any(psutil.pid_exists(pid) for pid in before.values())
+        groups = set(pids(made).values())
     finally:
-        made.run(BIN / "mlops", "down")
-
-
-@pytest.mark.slow
-def test_when_one_server_has_died_up_starts_both_anew(revived):
-    _, before, again = revived
-    assert again.code == 0
-    assert [line.split()[0] for line in again.out.splitlines()] == ["mlflow", "prefect"]
-    assert not any(psutil.pid_exists(pid) for pid in before.values())
-
-
-@pytest.mark.slow
-def test_down_stops_both_with_all_their_processes_and_can_be_repeated(revived):
-    checkout, _, _ = revived
-    groups = set(pids(checkout).values())
-    down = checkout.run(BIN / "mlops", "down")
+        down = made.run(MLOPS, "down")
     assert (down.code, down.out, down.err) == (0, "stopped: mlflow, prefect\n", "")
     assert [p for p in psutil.process_iter() if group(p) in groups] == []
-    again = checkout.run(BIN / "mlops", "down")
+    again = made.run(MLOPS, "down")
     assert (again.code, again.out, again.err) == (0, "stopped: nothing ran\n", "")
 
 
 def group(process):
-    """The group of a process that runs, or nothing when it has ended meanwhile."""
+    """The group of a process that runs; None when it has ended meanwhile."""
     try:
         ended = process.status() == psutil.STATUS_ZOMBIE
         return None if ended else os.getpgid(process.pid)
@@ -71,58 +59,49 @@ def group(process):
         return None
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
+    made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
+    try:
+        with ThreadPoolExecutor() as both:
+            ups = list(both.map(lambda one: one.run(MLOPS, "up"), made))
+        assert [up.code for up in ups] == [0, 0]
+        addresses = [line.split()[1] for up in ups for line in up.out.splitlines()]
+        assert len(set(addresses)) == 4
+    finally:
+        for one in made:
+            one.run(MLOPS, "down")
+
+
 @pytest.fixture
 def bystander():
-    """A process of somebody else's."""
+    """Another program's process."""
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     yield process
     process.kill()
     process.wait()
 
 
-@pytest.fixture
-def stale(tmp_path, bystander):
-    """What a restart of the machine leaves: servers that are gone, their numbers another's."""
+def test_a_process_that_only_has_the_number_of_a_server_is_neither_used_nor_stopped(
+    tmp_path, bystander
+):
+    """As after a restart of the machine."""
     status = {
         "urls": dict.fromkeys(servers.PORTS, "http://127.0.0.1:9"),
         "pids": dict.fromkeys(servers.PORTS, bystander.pid),
     }
     (tmp_path / STATUS).parent.mkdir()
     (tmp_path / STATUS).write_text(json.dumps(status))
-    return tmp_path
-
-
-def test_servers_that_are_gone_are_not_used(stale):
-    assert servers.running(stale) == {}
-    assert servers.use(stale) == {}
-
-
-def test_down_stops_no_process_that_only_has_the_number_of_a_server(stale, bystander):
-    assert servers.down(stale) == []
-    assert bystander.poll() is None
-    assert not (stale / STATUS).exists()
-
-
-@pytest.mark.parametrize("status", ["", "{"])
-def test_a_status_that_is_no_status_counts_as_none(tmp_path, status):
-    (tmp_path / STATUS).parent.mkdir()
-    (tmp_path / STATUS).write_text(status)
-    assert (servers.running(tmp_path), servers.down(tmp_path)) == ({}, [])
-
-
-def test_down_where_nothing_was_ever_started_is_no_error(tmp_path):
+    assert (servers.running(tmp_path), servers.use(tmp_path)) == ({}, {})
     assert servers.down(tmp_path) == []
+    assert bystander.poll() is None
+    assert not (tmp_path / STATUS).exists()
 
 
-@pytest.mark.slow
-def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
-    made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
-    try:
-        with ThreadPoolExecutor() as both:
-            ups = list(both.map(lambda one: one.run(BIN / "mlops", "up"), made))
-        assert [up.code for up in ups] == [0, 0]
-        addresses = [line.split()[1] for up in ups for line in up.out.splitlines()]
-        assert len(set(addresses)) == 4
-    finally:
-        for one in made:
-            one.run(BIN / "mlops", "down")
+@pytest.mark.parametrize("status", [None, "", "{"])
+def test_without_a_valid_status_nothing_was_started(tmp_path, status):
+    if status is not None:
+        (tmp_path / STATUS).parent.mkdir()
+        (tmp_path / STATUS).write_text(status)
+    assert (servers.running(tmp_path), servers.down(tmp_path)) == ({}, [])

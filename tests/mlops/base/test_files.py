@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,6 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def half_written(folder, error):
-    (folder / "result").write_text("half")
-    raise error
-
-
 @pytest.fixture
 def output(tmp_path):
     """An output that an earlier run left."""
@@ -42,22 +37,31 @@ def output(tmp_path):
 def test_a_block_that_ends_well_replaces_the_whole_folder(output):
     with files.whole_folder(output) as folder:
         (folder / "other").write_text("new")
+        assert (output / "result").read_text() == "earlier"
     assert left_in(output) == ["other"]
     assert left_in(output.parent) == ["output"]
 
 
-def test_the_output_does_not_change_before_the_block_ends(output):
-    with files.whole_folder(output) as folder:
-        (folder / "result").write_text("half")
-        assert (output / "result").read_text() == "earlier"
+def test_a_block_that_ends_well_replaces_a_file_and_its_mode(output):
+    file = output / "result"
+    with files.whole_file(file, 0o600) as partial:
+        assert partial.stat().st_mode & 0o777 == 0o600
+        partial.write_text("new")
+        assert file.read_text() == "earlier"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o600)
+    assert left_in(output) == ["result"]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
 def test_a_block_that_raises_leaves_the_output_and_nothing_else(output, error):
     with pytest.raises(error), files.whole_folder(output) as folder:
-        half_written(folder, error)
+        (folder / "result").write_text("half")
+        raise error
+    with pytest.raises(error), files.whole_file(output / "result") as partial:
+        partial.write_text("half")
+        raise error
     assert (output / "result").read_text() == "earlier"
-    assert left_in(output.parent) == ["output"]
+    assert (left_in(output), left_in(output.parent)) == (["result"], ["output"])
 
 
 def test_a_stop_between_the_two_renames_puts_the_output_back(output, monkeypatch):
@@ -82,51 +86,51 @@ def test_the_first_output_makes_its_parents_and_can_be_read_by_all(tmp_path):
 
 
 WRITER = """
-import sys, time
+import sys
 from pathlib import Path
 from mlops.base.files import whole_folder
 with whole_folder(Path(sys.argv[1])) as folder:
     (folder / "result").write_text("half")
     print("writing", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """
 
 
-def writer(output: Path, seconds: float) -> subprocess.Popen[str]:
-    """Another process, in the middle of writing the same output."""
+@pytest.fixture
+def writer(output):
+    """Another process, in the middle of writing the same output until its input ends."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(output), str(seconds)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "writing\n"
-    return process
+    assert process.stdout.readline() == b"writing\n"
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_process_ended_while_it_writes_leaves_the_earlier_output(output, number):
-    process = writer(output, 60)
-    process.send_signal(number)
-    assert process.wait(10) != 0
+def test_a_process_ended_while_it_writes_leaves_the_earlier_output(output, writer, number):
+    writer.send_signal(number)
+    assert writer.wait() != 0
     assert (output / "result").read_text() == "earlier"
-
-
-def test_what_a_killed_run_left_is_swept_by_the_next(output):
-    process = writer(output, 60)
-    process.kill()
-    process.wait(10)
-    assert len(left_in(output.parent)) == 2
+    # What a killed one left, the next one removes.
     with files.whole_folder(output):
         pass
     assert left_in(output.parent) == ["output"]
 
 
-def test_of_two_writers_one_waits_and_both_end_well(output):
-    process = writer(output, 0.5)
-    start = time.monotonic()
-    with files.whole_folder(output) as folder:
-        (folder / "result").write_text("second")
-    assert time.monotonic() - start > 0.2
-    assert process.wait(10) == 0
+def test_of_two_writers_one_waits_and_both_end_well(output, writer):
+    def write_too():
+        with files.whole_folder(output) as folder:
+            (folder / "result").write_text("second")
+
+    second = threading.Thread(target=write_too)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    writer.stdin.close()
+    second.join()
+    assert writer.wait() == 0
     assert (output / "result").read_text() == "second"
     assert left_in(output.parent) == ["output"]
 
@@ -142,17 +146,14 @@ def test_the_order_in_which_files_are_made_is_not_in_the_digest(tmp_path_factory
 
 @given(CONTENTS.filter(bool), st.data())
 @settings(max_examples=25, deadline=None)
-def test_any_changed_byte_changes_the_digest(tmp_path_factory, content, data):
+def test_any_changed_byte_or_name_changes_the_digest(tmp_path_factory, content, data):
     base = tmp_path_factory.mktemp("digest")
     name = data.draw(st.sampled_from(sorted(content)))
-    other = data.draw(st.binary(max_size=40).filter(lambda new: new != content[name]))
-    first, second = write(base / "a", content), write(base / "b", {**content, name: other})
-    assert files.folder_digest(first) != files.folder_digest(second)
-
-
-def test_a_renamed_file_changes_the_digest(tmp_path):
-    first, second = write(tmp_path / "a", {"x": b"1"}), write(tmp_path / "b", {"y": b"1"})
-    assert files.folder_digest(first) != files.folder_digest(second)
+    changed = data.draw(st.binary(max_size=40).filter(lambda new: new != content[name]))
+    renamed = {f"{key}-" if key == name else key: value for key, value in content.items()}
+    folders = [content, {**content, name: changed}, renamed]
+    digests = {files.folder_digest(write(base / str(i), one)) for i, one in enumerate(folders)}
+    assert len(digests) == 3
 
 
 def test_equal_content_is_equal_json_whatever_the_order_of_keys(tmp_path):
@@ -161,6 +162,8 @@ def test_equal_content_is_equal_json_whatever_the_order_of_keys(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_json_takes_no_nan_which_other_readers_would_refuse(tmp_path):
+def test_json_refuses_nan_which_other_readers_do_not_know(tmp_path):
+    files.write_json(tmp_path / "a", {"x": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a", {"x": float("nan")})
+    assert files.read_json(tmp_path / "a") == {"x": 1}

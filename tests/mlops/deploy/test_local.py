@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from mlops.base import processes
 from mlops.base.errors import UserError
+from mlops.contract import bundle
 from mlops.deploy import local, smoke_test
 from mlops.deploy.local.backend import SAMPLE_FILES
 from mlops.deploy.local.home import ADDRESS, HOME, LOCK, PROCESSES, SAMPLES, STATE, Home
 from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Endpoint
+from tests.mlops.deploy import small
 from tests.mlops.deploy.load import JSON, post
 from tests.mlops.deploy.processes import ended
 from tests.mlops.deploy.small import ROWS
@@ -27,6 +30,31 @@ pytestmark = pytest.mark.slow
 
 def answering(place):
     return post(place.url, ROWS[0])[1]["x-model-digest"]
+
+
+def unrunnable(folder, slope):
+    """A bundle, whole by its card, of a model that is none."""
+    return remade(folder, slope, lambda: (folder / "model.onnx").write_bytes(b"no model"))
+
+
+def misstated(folder, slope):
+    """A bundle, whole by its card, whose reference has other predictions than its model."""
+
+    def edit():
+        reference = pd.read_parquet(folder / "reference.parquet")
+        reference.assign(prediction=reference["prediction"] + 0.1).to_parquet(
+            folder / "reference.parquet"
+        )
+
+    return remade(folder, slope, edit)
+
+
+def remade(folder, slope, edit):
+    small.sound(folder, slope)
+    card = bundle.as_json(bundle.read_card(folder))
+    edit()
+    bundle.write_card(folder, {name: card[name] for name in card if name != "files"})
+    return bundle.digest(folder)
 
 
 def test_the_first_bundle_answers_all_with_its_version_and_digest(place):
@@ -177,6 +205,19 @@ def test_a_bundle_whose_process_does_not_come_up_leaves_what_runs(place, monkeyp
         place.deploy_again(second)
     assert place.current.traffic == {first: 100}
     assert place.copies == [first]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (unrunnable, "does not run here: "),
+        (misstated, "this machine: its reference rows score 0.1 off"),
+    ],
+)
+def test_a_bundle_that_fails_its_smoke_test_is_not_deployed(place, make, message):
+    with pytest.raises(UserError, match=message):
+        place.deploy(1.0, make=make)
+    assert (place.current.traffic, place.copies) == ({}, [])
 
 
 def test_a_token_is_required_of_clients_and_used_by_the_verbs(place, monkeypatch):

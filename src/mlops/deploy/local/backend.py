@@ -11,8 +11,8 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -34,8 +34,7 @@ LATENCIES = 1000
 log = logging.getLogger("mlops.deploy")
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A client's request; `path` is as it came, with escapes and query."""
 
     method: str
@@ -44,8 +43,7 @@ class Request:
     body: bytes
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """A process's answer."""
 
     status: int
@@ -67,11 +65,6 @@ class Backend:
         self._open = 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._task = asyncio.create_task(self._keep_running())
-
-    @property
-    def ready(self) -> bool:
-        """Whether the process may be sent requests."""
-        return self.process.ready
 
     async def send(self, request: Request, seconds: float) -> Response:
         """Pass a request on, and count it; raises one of NO_ANSWER when there is none in time."""
@@ -172,7 +165,7 @@ class Backend:
             elif time.monotonic() > deadline:
                 return "does not answer"
             with suppress(TimeoutError):
-                pause = WATCH_SECONDS if self.ready else LOOK_SECONDS
+                pause = WATCH_SECONDS if self.process.ready else LOOK_SECONDS
                 return f"ended with {await asyncio.wait_for(child.wait(), pause)}"
 
     async def _served_digest(self) -> str | None:

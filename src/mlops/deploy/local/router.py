@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -53,7 +54,7 @@ class Router:
 
     def __init__(self) -> None:
         self.backends: dict[str, Backend] = {}
-        self._turns, self._mirror_turns = Weights(), Weights()
+        self._turns = Weights()
         self._shadows: set[asyncio.Task[None]] = set()
 
     async def handle(self, incoming: web.Request) -> web.Response:
@@ -87,7 +88,10 @@ class Router:
         """The bundle whose turn it is; when it is not ready, the one of the greatest weight."""
         weights = {name: b.deployed.percent for name, b in self.backends.items()}
         turn = self._turns.next(weights)
-        ready = [n for n, b in self.backends.items() if b.ready and weights[n] and n not in failed]
+        ready = [
+            name for name, backend in self.backends.items()
+            if backend.process.ready and weights[name] and name not in failed
+        ]  # fmt: skip
         if turn is None or not ready:
             return None
         if turn in ready:
@@ -97,15 +101,13 @@ class Router:
         return self.backends[max(ready, key=lambda name: weights[name])]
 
     def _mirror(self, request: Request, response: Response) -> None:
-        """Send a copy to a shadow, after the client has its answer."""
-        weights = {name: b.deployed.mirror for name, b in self.backends.items()}
-        if request.method != "POST" or not any(weights.values()):
-            return
-        name = self._mirror_turns.next({**weights, "": 100 - sum(weights.values())})
-        if name and self.backends[name].ready and len(self._shadows) < MOST_MIRRORED:
-            task = asyncio.create_task(_compare(self.backends[name], request, response))
-            self._shadows.add(task)
-            task.add_done_callback(self._shadows.discard)
+        """Send copies to the shadows, which the client does not wait for."""
+        for backend in self.backends.values():
+            mirrored = request.method == "POST" and 100 * random.random() < backend.deployed.mirror
+            if mirrored and backend.process.ready and len(self._shadows) < MOST_MIRRORED:
+                task = asyncio.create_task(_compare(backend, request, response))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
 
 
 async def _compare(shadow: Backend, request: Request, served: Response) -> None:

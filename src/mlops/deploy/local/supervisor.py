@@ -11,7 +11,6 @@ import fcntl
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,8 +25,6 @@ from mlops.serving import logs
 from mlops.serving.server import TOKEN
 
 LOOK_SECONDS = 0.1
-# How long to wait for the endpoint's port, which a predecessor may still hold.
-PORT_SECONDS = 2.0
 
 
 class Supervisor:
@@ -46,7 +43,10 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until there is nothing to serve."""
         self.look()
-        endpoint, self.port = await self._listen()
+        try:
+            endpoint, self.port = await listen(self.router.handle, self.state.port)
+        except OSError:  # Another process has the port.
+            endpoint, self.port = await listen(self.router.handle)
         status, port = await listen(self._report)
         token = os.environ.get(TOKEN, "")
         self.home.announce(Address(os.getpid(), port, token, self._lock.st_ctime_ns))
@@ -93,15 +93,6 @@ class Supervisor:
             task = asyncio.create_task(before[digest].stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
-
-    async def _listen(self) -> tuple[web.AppRunner, int]:
-        """Listen on the endpoint's own port, or on any when another process keeps that."""
-        deadline = time.monotonic() + PORT_SECONDS
-        while time.monotonic() < deadline:
-            with suppress(OSError):
-                return await listen(self.router.handle, self.state.port)
-            await asyncio.sleep(LOOK_SECONDS)
-        return await listen(self.router.handle)
 
 
 async def _supervise(home: Home, lock: os.stat_result) -> None:

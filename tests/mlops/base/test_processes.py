@@ -1,0 +1,106 @@
+"""Commands that fail in one line; background processes that are stopped with all they started."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mlops.base import processes
+from mlops.base.errors import UserError
+from mlops.base.processes import CommandFailed
+
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_a_command_gives_what_it_printed_and_reads_nothing():
+    assert processes.run(python("import sys; print(repr(sys.stdin.read()))")) == "''\n"
+    assert processes.run(["cat"], input="a line") == "a line"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys; sys.exit('a\\nerror: b')", "work: b"),
+        ("print('a'); print('b'); raise SystemExit(1)", "work: b"),
+        ("raise SystemExit(1)", "work: see the lines above"),
+    ],
+)
+def test_a_command_that_fails_is_one_line_with_its_last_words(code, message):
+    with pytest.raises(CommandFailed) as failure:
+        processes.run(python(code), "work")
+    assert (str(failure.value), failure.value.code) == (message, 1)
+
+
+def test_a_command_that_is_missing_or_takes_too_long_is_said_so():
+    with pytest.raises(UserError, match="no-such-program: not found on the PATH"):
+        processes.run(["no-such-program"])
+    with pytest.raises(UserError, match=r"sleep 60: not finished after 0\.2 s"):
+        processes.run(["sleep", "60"], timeout=0.2)
+
+
+@pytest.fixture
+def family(tmp_path):
+    """A background process with a child of its own: both numbers."""
+    log = tmp_path / "logs" / "log"
+    pid = processes.start(python(FAMILY), log, tmp_path)
+    assert processes.wait(lambda: log.read_text().endswith("\n"))
+    yield pid, int(log.read_text())
+    processes.stop([pid])
+
+
+def test_a_process_is_stopped_with_its_group(family):
+    assert all(map(processes.runs, family))
+    processes.stop(family[:1])
+    assert processes.wait(lambda: not any(map(processes.runs, family)))
+    processes.stop(family[:1])
+
+
+def test_a_process_is_known_by_its_command_and_not_by_its_number_alone(family):
+    assert processes.is_command(family[0], "-c", FAMILY)
+    assert not processes.is_command(os.getpid(), "-c", FAMILY)
+
+
+def test_only_children_that_run_the_command_are_stopped():
+    named, other = (
+        subprocess.Popen(python(f"import time; '{word}'; time.sleep(600)"))
+        for word in ("featurize", "ingest")
+    )
+    processes.stop_children("featurize")
+    assert (processes.runs(named.pid), processes.runs(other.pid)) == (False, True)
+    other.kill()
+    other.wait()
+
+
+def test_a_zombie_process_does_not_run():
+    child = subprocess.Popen(["true"])
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not processes.runs(child.pid)
+    child.wait()
+    assert not processes.runs(child.pid)
+
+
+def test_waiting_ends_with_the_process_that_is_waited_for():
+    assert not processes.wait(lambda: False, alive=lambda: False)
+    assert not processes.wait(lambda: False, seconds=0)
+
+
+def test_a_preferred_port_is_given_when_it_is_free():
+    port = processes.free_port()
+    assert processes.free_port(port) == port
+    with socket.socket() as other:
+        other.bind((processes.HOST, port))
+        assert processes.free_port(port) != port
