@@ -18,6 +18,10 @@ ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
 # Beyond all reference rows.
 FAR = 5000.0
 
+ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
+# Beyond all reference rows.
+FAR = 5000.0
+
 
 def made(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of two numbers; its digest."""

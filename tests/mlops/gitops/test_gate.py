@@ -244,7 +244,7 @@ def test_a_champion_that_no_store_has_is_refused_with_every_place_searched(relea
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{word}@127.0.0.1:9")
     verdict = clone.judge()
     assert "MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in verdict.line
-    assert secret not in verdict.model_dump_json()
+    assert word not in verdict.model_dump_json()
 
 
 def test_a_champion_whose_bytes_are_not_the_pinned_ones_is_refused(released):
