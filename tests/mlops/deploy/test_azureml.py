@@ -257,6 +257,7 @@ def test_a_rollout_takes_over_in_steps_and_is_undone(azure, bundles):
     story.told(azureml, HERE, bundles)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_run_that_was_killed_at_any_request_is_finished_by_the_next(azure, bundles, moment):
     first, second = (pin.digest for _, pin in bundles[:2])

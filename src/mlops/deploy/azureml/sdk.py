@@ -37,7 +37,6 @@ class Workspace:
 
     def __init__(self, root: Path, names: tuple[str, ...]) -> None:
         self._root, self._names = root, names
-        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process: subprocess.Popen[str] | None = None
 
     def call(self, doing: str, operation: str, **arguments: Any) -> Any:
@@ -60,6 +59,7 @@ class Workspace:
 
     def _start(self) -> subprocess.Popen[str]:
         python = given(os.environ, PYTHON) or environment(self._root)
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         try:
             # -I: a PYTHONPATH for this Python must not lead that one to this project's packages.
             return subprocess.Popen(
