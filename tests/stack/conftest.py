@@ -75,7 +75,7 @@ class Team:
         """Run Python in the clone."""
         return subprocess.run(
             [sys.executable, *arguments], cwd=self.desk, env={**self.env, **env},
-            capture_output=True, text=True, check=False, timeout=300,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def mlops(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,7 @@ class Team:
     def set_state(self, run: Any, state: Any) -> None:
         self.prefect(lambda client: client.set_flow_run_state(run, state))
 
-    def eventually(self, value: Callable[[], Any], seconds: float = 300) -> Any:
+    def eventually(self, value: Callable[[], Any], seconds: float = 600) -> Any:
         """The first true value of a function; the test fails with the worker's log without one."""
         deadline = time.monotonic() + seconds
         while not (current := value()):
