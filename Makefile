@@ -84,7 +84,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@test -d .github -o -e azure-pipelines.yml \
 		|| { echo "error: no CI: expected .github/ or azure-pipelines.yml" >&2; exit 2; }
 	@check-jsonschema -q --builtin-schema vendor.compose-spec infra/local/compose.yaml
-	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '(\.lock|package-lock\.json)$$'
+	@git ls-files -z | xargs -0 detect-secrets-hook --exclude-files '^tests/fixtures/|(\.lock|package-lock\.json)$$'
 
 format: setup ## rewrite the code in the house style
 	@ruff check --fix .
@@ -131,8 +131,8 @@ image: ## build the service's image, once its Dockerfile names its base
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
-	@for part in infra/azureml/tests infra/kubernetes/tests tests/mlops/serving/clients \
-		benchmarks/serving/rivals/mlserver benchmarks/serving/rivals/bentoml; do \
+	@for part in infra/azureml/requirements infra/kubernetes/tests tests/mlops/serving/clients \
+		benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay

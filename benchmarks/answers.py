@@ -1,4 +1,4 @@
-"""What a pinned bundle would have answered: the service's own log lines, and its labels."""
+"""Samples as the service would have written them for a pinned bundle, and their labels."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 ENVIRONMENT = "production"
 LOGS, LABELS = Path("answers"), Path("came-true")
 # Rows of one request.
-TOGETHER = 10_000
+REQUEST_ROWS = 10_000
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The logs of a bundle, below the root of the repository that pins it."""
+    """The samples of a bundle, below the root of the repository that pins it."""
 
     root: Path
     served: Model
 
     def clear(self) -> None:
-        """Forget all that was asked."""
+        """Remove all samples and labels."""
         for name in (LOGS, LABELS):
             shutil.rmtree(self.root / name, ignore_errors=True)
             (self.root / name).mkdir()
@@ -45,32 +45,32 @@ class Answers:
     def write(
         self, rows: pd.DataFrame, until: datetime, hours: float, labels: Sequence[float] = ()
     ) -> None:
-        """Ask these rows, evenly over so many hours up to a moment; a file for each request."""
+        """Score these rows, evenly over so many hours up to `until`; a file for each request."""
         start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
-        for first in range(0, len(rows), TOGETHER):
-            asked = self._batch(rows.iloc[first : first + TOGETHER])
-            moment = start + step * (first + len(asked) / 2)
-            sample = Sample(moment, f"r{first}", self.served, asked, self.served.score(asked))
+        for first in range(0, len(rows), REQUEST_ROWS):
+            batch = self._batch(rows.iloc[first : first + REQUEST_ROWS])
+            moment = start + step * (first + len(batch) / 2)
+            sample = Sample(moment, f"r{first}", self.served, batch, self.served.score(batch))
             file = self.root / LOGS / f"predictions-{first}.jsonl"
             file.write_text("\n".join(lines(sample)) + "\n")
         if len(labels):
             self._label(labels)
 
     def _batch(self, rows: pd.DataFrame) -> Batch:
-        words = rows[list(self.served.words)].fillna("").to_numpy(dtype=object)
-        return Batch(rows[list(self.served.numbers)].to_numpy(dtype=np.float32), words)
+        categorical = rows[list(self.served.categorical)].fillna("").to_numpy(dtype=object)
+        return Batch(rows[list(self.served.numeric)].to_numpy(dtype=np.float32), categorical)
 
     def _label(self, labels: Sequence[float]) -> None:
         import pandas as pd
 
-        place = np.arange(len(labels))
-        requests = [f"r{first}" for first in place - place % TOGETHER]
-        table = {"request": requests, "row": place % TOGETHER, self.served.card.target: labels}
+        rows = np.arange(len(labels))
+        requests = [f"r{first}" for first in rows - rows % REQUEST_ROWS]
+        table = {"request": requests, "row": rows % REQUEST_ROWS, self.served.card.target: labels}
         pd.DataFrame(table).to_parquet(self.root / LABELS / "labels.parquet")
 
 
 def pin(root: Path) -> Answers:
-    """Pin the bundle in the workspace, as a release would, where no forge is asked."""
+    """Pin the bundle in the workspace, as a release would, without a forge."""
     digest, evidence = folder_digest(root / BUNDLE), folder_digest(root / EVIDENCE)
     for part in (BUNDLE, EVIDENCE):
         shutil.copytree(root / part, root / STORE / digest / part)

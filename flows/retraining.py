@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from mlops.base.errors import Refused
-from mlops.forge import forge
+from mlops.forge.select import current_forge
 from mlops.gitops import report, retrain
 from mlops.gitops.retrain import Attempt
 
@@ -36,7 +36,7 @@ def judge(attempt: Attempt) -> None:
 @task
 def propose(attempt: Attempt) -> str:
     """Open or update the pull request."""
-    return retrain.propose(attempt, forge.here())
+    return retrain.propose(attempt, current_forge())
 
 
 @flow

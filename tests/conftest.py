@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -211,19 +211,28 @@ def store(shared: Shared) -> Path:
     return shared.folder("store", make)
 
 
-def make_repository(project: str, root: Path) -> Workspace:
-    """A repository of a project's code and raw tables (`csv/`); nothing has run or is tracked."""
+def make_repository(
+    project: str,
+    root: Path,
+    package: Path | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> Workspace:
+    """A repository of a project's code and raw tables (`csv/`); nothing has run or is tracked.
+
+    `package` and `tables` are those of `projects/` unless given.
+    """
     (root / "src").mkdir(parents=True)
-    (root / "src" / project).symlink_to(PROJECTS / project)
+    (root / "src" / project).symlink_to(package or PROJECTS / project)
     (root / "src" / "mlops").symlink_to(REPOSITORY / "src" / "mlops")
     (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(PROJECTS / name, root)
     (root / "csv").mkdir()
-    for name, rows in importlib.import_module(f"{project}.tables").csv().items():
+    tables = tables or importlib.import_module(f"{project}.tables").csv()
+    for name, rows in tables.items():
         rows.to_csv(root / "csv" / f"{name}.csv", index=False)
     return Workspace(root, root.parent / "store").change(
-        {"project": project, "model": f"{project}-model", **OF_PROJECT[project]}
+        {"project": project, "model": f"{project}-model", **OF_PROJECT.get(project, {})}
     )
 
 

@@ -1,4 +1,4 @@
-"""Azure DevOps' REST API 7.1, as far as it is spoken here: learn.microsoft.com/rest/api/azure."""
+"""The part of Azure DevOps' REST API 7.1 that is used (learn.microsoft.com/rest/api/azure)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ EXISTS = "TF401179: An active pull request for the source and target branch alre
 
 
 def unknown(call: Call) -> Answer:
-    """To a token that is nobody's: where people sign in, unless asked to leave that."""
+    """For an unknown token: a page to sign in, unless the request suppresses it."""
     if call.headers.get("X-TFS-FedAuthRedirect") != "Suppress":
         return Answer(302, "<html>Sign in</html>", Location="/_signin")
-    said = "TF400813: The user '' is not authorized to access this resource."
-    return Answer(401, {"message": said})
+    text = "TF400813: The user '' is not authorized to access this resource."
+    return Answer(401, {"message": text})
 
 
 def forbidden(permission: str) -> Answer:
-    """To a token without a permission."""
+    """For a token without a permission."""
     right = RIGHTS.get(permission, permission)
-    said = f"TF401027: You need the Git '{right}' permission to perform this action."
-    return Answer(403, {"message": said})
+    text = f"TF401027: You need the Git '{right}' permission to perform this action."
+    return Answer(403, {"message": text})
 
 
 def connection(_: State, call: Call) -> Answer:
@@ -36,10 +36,10 @@ def connection(_: State, call: Call) -> Answer:
 
 def list_threads(state: State, call: Call, pull: str) -> Answer:
     number = _number(state, call, pull)
-    system = {"id": 1, "comments": [], "isDeleted": False}
     # A deleted comment leaves its thread behind.
-    found = [_thread(item) for item in reversed(state.comments) if item.pull == number]
-    return Answer(200, {"value": [*found, system], "count": len(found) + 1})
+    threads = [_thread(item) for item in reversed(state.comments) if item.pull == number]
+    system = {"id": 1, "comments": [], "isDeleted": False}
+    return Answer(200, {"value": [*threads, system], "count": len(threads) + 1})
 
 
 def create_thread(state: State, call: Call, pull: str) -> Answer:
@@ -67,31 +67,30 @@ def delete_comment(state: State, call: Call, pull: str, thread: str) -> Answer:
 
 
 def list_pulls(state: State, call: Call) -> Answer:
-    _version(call)
-    wanted = {key.rpartition(".")[2]: _branch(value) for key, value in call.query.items()}
-    found = [
+    _require_version(call)
+    search = {key.rpartition(".")[2]: _branch(value) for key, value in call.query.items()}
+    pulls = [
         _pull(pull, LISTED_TEXT)
         for pull in reversed(state.pulls)
         if pull.state == "open"
-        and pull.branch == wanted.get("sourceRefName", pull.branch)
-        and pull.base == wanted.get("targetRefName", pull.base)
+        and pull.branch == search.get("sourceRefName", pull.branch)
+        and pull.base == search.get("targetRefName", pull.base)
     ]
-    return Answer(200, {"value": found, "count": len(found)})
+    return Answer(200, {"value": pulls, "count": len(pulls)})
 
 
 def create_pull(state: State, call: Call) -> Answer:
-    _version(call)
+    _require_version(call)
     state.may("pull-requests")
     source, target = (_branch(call.body[key]) for key in ("sourceRefName", "targetRefName"))
     text = _description(call.body)
     if state.has(source, target):
         return Answer(409, {"message": EXISTS, "typeKey": "GitPullRequestExistsException"})
-    made = state.open(source, target, call.body["title"], text, OWNER, call.who)
-    return Answer(201, _pull(made))
+    return Answer(201, _pull(state.open(source, target, call.body["title"], text, OWNER, call.who)))
 
 
 def change_pull(state: State, call: Call, number: str) -> Answer:
-    _version(call)
+    _require_version(call)
     state.may("pull-requests")
     pull = state.pull(int(number))
     pull.title, pull.body = call.body["title"], _description(call.body)
@@ -99,7 +98,7 @@ def change_pull(state: State, call: Call, number: str) -> Answer:
 
 
 def create_status(state: State, call: Call, commit: str) -> Answer:
-    _version(call)
+    _require_version(call)
     state.may("statuses")
     if call.body["state"] not in STATES:
         return Answer(400, {"message": f"{call.body['state']} is no state"})
@@ -109,12 +108,13 @@ def create_status(state: State, call: Call, commit: str) -> Answer:
     return Answer(201, {"id": len(state.statuses)})
 
 
+COMMENT = rf"{API}/pullRequests/(\d+)/threads/(\d+)/comments/1"
 ROUTES = [
     (f"GET /{OWNER}/_apis/connectionData", connection),
     (rf"GET {API}/pullRequests/(\d+)/threads", list_threads),
     (rf"POST {API}/pullRequests/(\d+)/threads", create_thread),
-    (rf"PATCH {API}/pullRequests/(\d+)/threads/(\d+)/comments/1", change_comment),
-    (rf"DELETE {API}/pullRequests/(\d+)/threads/(\d+)/comments/1", delete_comment),
+    (f"PATCH {COMMENT}", change_comment),
+    (f"DELETE {COMMENT}", delete_comment),
     (f"GET {API}/pullrequests", list_pulls),
     (f"POST {API}/pullrequests", create_pull),
     (rf"PATCH {API}/pullrequests/(\d+)", change_pull),
@@ -123,22 +123,17 @@ ROUTES = [
 
 
 def _number(state: State, call: Call, pull: str) -> int:
-    _version(call)
+    _require_version(call)
     if int(pull) not in [item.number for item in state.pulls]:
-        said = f"TF401180: The requested pull request {pull} was not found."
-        raise Answer(404, {"message": said})
+        text = f"TF401180: The requested pull request {pull} was not found."
+        raise Answer(404, {"message": text})
     return int(pull)
 
 
 def _thread(item: Comment) -> Any:
-    """Each comment here is the first of its own thread."""
-    comment = {
-        "id": 1,
-        "author": {"id": _identity(item.author)},
-        "content": item.body,
-        "commentType": "text",
-        "isDeleted": item.deleted,
-    }
+    """Each comment is the first one of its own thread."""
+    author = {"id": _identity(item.author)}
+    comment = {"id": 1, "author": author, "content": item.body, "isDeleted": item.deleted}
     return {"id": item.id, "comments": [comment], "isDeleted": item.deleted}
 
 
@@ -164,22 +159,21 @@ def _branch(ref: str) -> str:
 
 
 def _comment_text(body: Any) -> str:
-    said = "A discussion comment cannot be longer than 150000 characters."
-    return _limited(body["content"], LONGEST, said)
+    return _limited(body["content"], LONGEST)
 
 
 def _description(body: Any) -> str:
-    said = "A description for a pull request must not be longer than 4000 characters."
-    return _limited(body["description"], LONGEST_TEXT, said)
+    return _limited(body["description"], LONGEST_TEXT)
 
 
-def _limited(text: str, longest: int, said: str) -> str:
+def _limited(text: str, longest: int) -> str:
     # .NET counts what lies outside the basic plane as two.
     if len(text.encode("utf-16-le")) > 2 * longest:
-        raise Answer(400, {"message": f"Invalid argument value.\r\nParameter name: {said}"})
+        message = f"Invalid argument value.\r\nA text must not be longer than {longest} characters."
+        raise Answer(400, {"message": message})
     return text
 
 
-def _version(call: Call) -> None:
+def _require_version(call: Call) -> None:
     if call.query.get("api-version") != "7.1":
         raise Answer(400, {"message": "No api-version was supplied."})

@@ -1,4 +1,4 @@
-"""GitHub's REST API, as far as it is spoken here: docs.github.com/rest."""
+"""The part of GitHub's REST API that is used (docs.github.com/rest)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NOT_ALLOWED = "GitHub Actions is not permitted to create or approve pull request
 
 
 def unknown(_: Call) -> Answer:
-    """To a token that is nobody's."""
+    """For an unknown token."""
     return Answer(401, {"message": "Bad credentials"})
 
 
 def forbidden(_: str) -> Answer:
-    """To a token without a permission; GitHub doesn't name it."""
+    """For a token without a permission; GitHub doesn't name it."""
     return Answer(403, {"message": NO_RIGHT})
 
 
@@ -27,8 +27,8 @@ def user(_: State, call: Call) -> Answer:
 
 
 def list_comments(state: State, call: Call, pull: str) -> Answer:
-    found = state.on(state.pull(int(pull)).number)
-    return _page(state, call, [_comment(state, item) for item in found])
+    comments = state.on(state.pull(int(pull)).number)
+    return _page(state, call, [_comment(state, item) for item in comments])
 
 
 def create_comment(state: State, call: Call, pull: str) -> Answer:
@@ -55,7 +55,7 @@ def list_pulls(state: State, call: Call) -> Answer:
     if state.moved:
         return Answer(301, {"message": "Moved Permanently"}, Location=f"{state.url}/elsewhere")
     owner, _, branch = call.query.get("head", "").partition(":")
-    found = [
+    pulls = [
         pull
         for pull in reversed(state.pulls)
         # A head that can't be read is not an error: it filters nothing.
@@ -63,7 +63,7 @@ def list_pulls(state: State, call: Call) -> Answer:
         and pull.state == call.query.get("state", "open")
         and pull.base == call.query.get("base", pull.base)
     ]
-    return _page(state, call, [_pull(state, pull) for pull in found])
+    return _page(state, call, [_pull(state, pull) for pull in pulls])
 
 
 def create_pull(state: State, call: Call) -> Answer:
@@ -143,8 +143,8 @@ def _user(name: str) -> Any:
 def _limited(body: Any, name: str, longest: int) -> str:
     text = str(body[name])
     if len(text) > longest:
-        said = f"{name} is too long (maximum is {longest} characters)"
-        _invalid(code="custom", field=name, message=said)
+        message = f"{name} is too long (maximum is {longest} characters)"
+        _invalid(code="custom", field=name, message=message)
     return text
 
 

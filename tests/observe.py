@@ -1,5 +1,5 @@
-"""Runs one stage in the current folder; prints, as JSON, which code it loaded from `src` and which
-parameters its result was made with: `python tests/observe.py STAGE`.
+"""Run one stage in the current folder and print, as JSON, which parameters its result was made
+with: `python tests/observe.py STAGE`.
 """
 
 import importlib
@@ -41,22 +41,11 @@ def is_section(value):
     return isinstance(value, Section)
 
 
-def loaded():
-    """The files of `src` that are imported now, as dvc.yaml names them."""
-    src = Path("src").absolute()
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return sorted(
-        Path(file).relative_to(src.parent).as_posix()
-        for file in files
-        if file and Path(file).is_relative_to(src)
-    )
-
-
 def main():
     read = set()
     stage = importlib.import_module(MODULES[sys.argv[1]])
     stage.run(Recorder(params.load_all(), read), Path())
-    print(json.dumps({"code": loaded(), "parameters": sorted(read)}))
+    print(json.dumps(sorted(read)))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 START_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the service answered."""
+    """A response of the service."""
 
     status: int
     body: bytes
@@ -35,7 +37,7 @@ class Reply:
 
 @dataclass
 class Served:
-    """A running service and where its log goes."""
+    """A running service, its log, and headers that are sent with each request."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -71,6 +73,17 @@ class Served:
             if line.split("{")[0].split(" ")[0] == name and all(label in line for label in wanted)
         )
 
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+    @property
+    def memory(self) -> float:
+        """Resident memory of the workers, in megabytes."""
+        return sum(worker.memory_info().rss for worker in self.workers) / 1e6
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(START_SECONDS)
@@ -91,24 +104,24 @@ def served(bundle: Path, folder: Path, *options: str, **environment: str) -> Ite
             [sys.executable, "-m", "mlops.serving", str(bundle), f"--port={port}", *options],
             env={**os.environ, **environment}, stdout=file, stderr=file,
         )  # fmt: skip
-    found = Served(process, port, log)
+    service = Served(process, port, log)
     try:
-        _await_answer(found)
-        yield found
+        _await_answer(service)
+        yield service
     finally:
         if process.poll() is None:
             process.terminate()
         process.wait(START_SECONDS)
 
 
-def _await_answer(found: Served) -> None:
+def _await_answer(service: Served) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            if found.get("/v2/health/ready").status == 200:
+            if service.get("/v2/health/ready").status == 200:
                 return
         except OSError:
             pass
-        assert found.process.poll() is None, found.log.read_text()
-        assert time.monotonic() < deadline, found.log.read_text()
+        assert service.process.poll() is None, service.log.read_text()
+        assert time.monotonic() < deadline, service.log.read_text()
         time.sleep(0.05)

@@ -115,13 +115,13 @@ def test_javascript_predicts(run, prediction):
 
 def table(start: str) -> set[str]:
     """The names in the first column of the page's tables that begin with `start`."""
-    return set(re.findall(rf"^\| `({start}[a-z_]+)", PAGE.read_text(), re.MULTILINE))
+    return set(re.findall(rf"^\| `({start}[a-z_-]+)", PAGE.read_text(), re.MULTILINE))
 
 
 def test_the_page_lists_every_option_of_the_service_and_no_other():
-    from mlops.serving.server import options
+    from mlops.serving.settings import parser
 
-    known = {o for action in options()._actions for o in action.option_strings if "--" in o}
+    known = {o for action in parser()._actions for o in action.option_strings if "--" in o}
     assert table("--") == known - {"--help"}
 
 

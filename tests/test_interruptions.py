@@ -1,13 +1,12 @@
 """A stage that is killed, doubled or out of disk leaves every earlier output whole."""
 
-import fcntl
 import os
 import signal
-import time
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
+
+from tests import locks
 
 PLACES = {
     "ingest": "data/raw",
@@ -19,49 +18,33 @@ PLACES = {
 
 
 @pytest.fixture
-def wines(finished, tmp_path):
-    return finished("wine").copy(tmp_path / "wine")
+def wines(trained, tmp_path):
+    return trained("wine").copy(tmp_path / "wine")
 
 
-@contextmanager
-def held(folder):
-    """Another writer is at work in the folder: a stage has to wait before it writes there."""
-    place = os.open(folder, os.O_RDONLY)
-    fcntl.flock(place, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(place)
+def wait_to_write(process):
+    """Wait until the stage has computed all and waits to write."""
+    locks.wait_until(lambda: locks.waits(process.pid), process)
 
 
-def wait_until_waiting(process, seconds=60):
-    """Until the process waits for a lock: all is computed, nothing is written."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
-        if any(f" {process.pid} " in line for line in waiting):
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("it never came to write")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [(stage, signal.SIGKILL) for stage in PLACES]
-    + [("ingest", signal.SIGTERM), ("train", signal.SIGINT)],
+    [
+        pytest.param(stage, signal.SIGKILL, marks=pytest.mark.nightly if stage != "train" else ())
+        for stage in PLACES
+    ]
+    + [("ingest", signal.SIGTERM), ("featurize", signal.SIGINT)],
 )
 def test_a_kill_in_the_middle_of_a_stage_leaves_its_output_and_the_next_run_ends_well(
     wines, stage, number
 ):
     output = wines.root / PLACES[stage]
     before = wines.digest(PLACES[stage])
-    with held(output.parent):
+    with locks.held(output.parent):
         process = wines.start(stage)
-        wait_until_waiting(process)
+        wait_to_write(process)
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode != 0
     assert wines.digest(PLACES[stage]) == before
     wines.run(stage)
@@ -69,15 +52,14 @@ def test_a_kill_in_the_middle_of_a_stage_leaves_its_output_and_the_next_run_ends
     assert not list(output.parent.glob(f".{output.name}*"))
 
 
-@pytest.mark.slow
 def test_two_runs_of_a_stage_at_once_end_well_with_one_whole_output(wines):
     before = wines.digest("data/features")
-    with held(wines.root / "data"):
+    with locks.held(wines.root / "data"):
         both = [wines.start("featurize") for _ in range(2)]
         for process in both:
-            wait_until_waiting(process)
-    said = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+            wait_to_write(process)
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     assert wines.digest("data/features") == before
     assert sorted(path.name for path in (wines.root / "data").iterdir()) == ["features", "raw"]
 

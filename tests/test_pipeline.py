@@ -1,10 +1,12 @@
 """`dvc.yaml` names all that shapes a stage's output, and nothing else: code, parameters, inputs."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ import yaml
 from dvc.repo import Repo
 
 from mlops.contract.stages import MODULES
+from mlops.training import lineage
+from tests.conftest import PROJECTS, REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
-PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+PIPELINE = yaml.safe_load((PROJECTS / "dvc.yaml").read_text())["stages"]
 OUTPUT = {name: stage["outs"][0] for name, stage in PIPELINE.items()}
-PROJECT = "flights"
+PROJECT = "trips"
+IGNORED = "/data/\n/models/\n/reports/\n/mlruns/\n/logs/\n__pycache__/\n"
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +56,7 @@ def other(name, value):
     if isinstance(value, list):
         return value[::-1]
     if isinstance(value, str):
-        return {"duckdb": "spark", "files": "package", "2013-03-31": "2013-04-01"}.get(
+        return {"duckdb": "spark", "files": "package", "2023-03-31": "2023-04-01"}.get(
             value, f"other-{value}"
         )
     if value is None:
@@ -61,13 +65,13 @@ def other(name, value):
 
 
 @pytest.fixture(scope="session")
-def observed(shared, finished):
+def observed(shared, trained):
     """A stage's run in a fresh interpreter, without the inputs and with other values of the
     parameters that it does not declare.
     """
 
     def observe(stage, folder):
-        workspace = finished(PROJECT).copy(folder)
+        workspace = trained(PROJECT).copy(folder)
         unused = {
             name: other(name, value)
             for name, value in leaves(workspace.params().model_dump(mode="json")).items()
@@ -108,21 +112,21 @@ def test_no_shell_stands_between_a_signal_and_the_stage(stage):
 def test_a_stage_reads_only_the_parameters_that_it_declares(stage, seen):
     # Runs are tracked under the model's name, which shapes no output.
     declared = [*PIPELINE[stage]["params"], "model"]
-    assert [name for name in seen["parameters"] if not covered(name, declared)] == []
+    assert [name for name in seen if not covered(name, declared)] == []
 
 
 def test_a_stage_declares_only_parameters_that_it_reads(stage, seen):
     unread = [d for d in PIPELINE[stage]["params"]
-              if not any(covered(name, [d]) for name in seen["parameters"])]  # fmt: skip
+              if not any(covered(name, [d]) for name in seen)]  # fmt: skip
     assert unread == []
 
 
 def test_what_a_stage_does_not_declare_does_not_change_a_byte_of_its_output(
-    stage, observed, finished
+    stage, observed, trained
 ):
     from mlops.base.files import folder_digests
 
-    made, expected = (root / OUTPUT[stage] for root in (observed(stage), finished(PROJECT).root))
+    made, expected = (root / OUTPUT[stage] for root in (observed(stage), trained(PROJECT).root))
     assert folder_digests(made) == folder_digests(expected)
 
 
@@ -132,19 +136,31 @@ def test_every_stage_depends_on_the_lock(stage):
 
 @pytest.fixture(scope="module")
 def reproduced(finished, tmp_path_factory):
-    """A DVC repository in which nothing has changed since its stages ran."""
-    root = finished(PROJECT).copy(tmp_path_factory.mktemp("reproduced")).root
-    for name in (PROJECT, "mlops"):
+    """A repository under Git and DVC in which nothing has changed since its stages ran."""
+    workspace = finished(PROJECT).copy(tmp_path_factory.mktemp("reproduced") / "repository")
+    root = workspace.root
+    for name, source in ((PROJECT, PROJECTS), ("mlops", REPOSITORY / "src")):
         (root / "src" / name).unlink()
-        shutil.copytree(REPOSITORY / "src" / name, root / "src" / name)
-    for name in ("dvc.yaml", "README.md", "flows", ".dvc/config"):
-        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
-        (root / name).parent.mkdir(exist_ok=True)
-        copy(REPOSITORY / name, root / name)
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source / name, root / "src" / name, ignore=ignored)
+    (root / "README.md").write_text("# Trips\n")
+    (root / ".gitignore").write_text(IGNORED)
+    git(root, "init", "-q")
+    with chdir(root), Repo.init(".") as repo:
+        repo.commit(force=True)
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "A start")
+    return workspace
+
+
+def git(root, *words):
+    who = ("-c", "user.name=A Tester", "-c", "user.email=a@b.cd")
+    subprocess.run(["git", *who, *words], cwd=root, check=True)
+
+
+def stale_stages(root):
     with chdir(root):
-        Repo().commit(force=True)
-    return root
+        return list(Repo().status())
 
 
 @pytest.fixture
@@ -152,12 +168,11 @@ def stale_after(reproduced):
     """The stages that DVC would run again after an edit of one file."""
 
     def stale(name, edit):
-        path = reproduced / name
+        path = reproduced.root / name
         before = path.read_text()
         path.write_text(edit(before))
         try:
-            with chdir(reproduced):
-                return list(Repo().status())
+            return stale_stages(reproduced.root)
         finally:
             path.write_text(before)
 
@@ -168,17 +183,16 @@ def stale_after(reproduced):
     ("name", "stages"),
     [
         ("README.md", []),
-        ("flows/training.py", []),
         ("src/mlops/cli.py", []),
         ("src/mlops/pipeline/reproduction.py", []),
         ("src/mlops/registry/register.py", []),
-        ("src/flights/tables.py", ["ingest"]),
+        ("src/trips/tables.py", ["ingest"]),
         ("src/mlops/gitops/params.py", []),
         ("src/mlops/monitoring/params.py", []),
         ("src/mlops/pipeline/stage.py", []),
         ("src/mlops/data/sources/files.py", ["ingest", "featurize"]),
         ("src/mlops/data/engine.py", ["ingest", "featurize", "tune"]),
-        ("src/flights/models.py", ["tune"]),
+        ("src/trips/models.py", ["tune"]),
         ("src/mlops/training/onnx.py", ["tune", "train", "evaluate"]),
         ("src/mlops/evaluation/metrics.py", ["evaluate"]),
         ("src/mlops/evaluation/report/report.html.j2", ["evaluate"]),
@@ -195,11 +209,112 @@ def test_a_line_of_code_makes_stale_what_is_made_with_it(stale_after, name, stag
         ("draws: 20", "draws: 30", ["evaluate"]),
         ("max_evals: 4", "max_evals: 5", ["tune", "train"]),
         ("parity: ", "parity: 0.0001 # ", ["train"]),
-        ("model: flights-model", "model: another", ["train"]),
-        ("until: '2013-03-31'", "until: '2013-04-30'", ["ingest", "featurize", "train"]),
+        ("model: trips-model", "model: another", ["train"]),
+        ("until: '2023-03-31'", "until: '2023-04-30'", ["ingest", "featurize", "train"]),
         ("engine: duckdb", "engine: spark", ["featurize", "tune"]),
-        ("project: flights", "project: flights # ours", []),
+        ("project: trips", "project: trips # ours", []),
     ],
 )
 def test_a_parameter_makes_stale_what_is_made_with_it(stale_after, old, new, stages):
     assert stale_after("params.yaml", lambda text: text.replace(old, new)) == stages
+
+
+@pytest.fixture
+def copied(reproduced, tmp_path):
+    """A copy of that repository, with code of its own."""
+    shutil.copytree(reproduced.root, tmp_path / "copy", symlinks=True)
+    return replace(reproduced, root=tmp_path / "copy")
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+FEATURES_LINE = "      - src/${project}/features.py\n"
+CONSTANT = "LATE_AFTER_MINUTES = 5\n"
+
+
+@pytest.fixture
+def four_files(copied):
+    """A project with a fourth file, which `features.py` imports and `dvc.yaml` does not name."""
+    package = copied.root / "src" / PROJECT
+    (package / "limits.py").write_text(CONSTANT)
+    edit(package / "features.py", CONSTANT, "")
+    with_import = (
+        "from pyspark.sql import functions as F\n\nfrom trips.limits import LATE_AFTER_MINUTES\n"
+    )
+    edit(package / "features.py", "from pyspark.sql import functions as F\n", with_import)
+    return copied
+
+
+def test_a_file_that_a_stage_loads_and_does_not_declare_is_refused_with_the_line_to_add(four_files):
+    done = four_files.command("featurize")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "error: src/trips/limits.py: featurize loads it, but dvc.yaml does not name it; "
+        "add the line '- src/${project}/limits.py' to stages.featurize.deps\n",
+    )
+
+
+def test_a_declared_file_is_a_dependency_and_a_part_of_the_code_hash(four_files):
+    added = FEATURES_LINE.replace("features", "limits")
+    edit(four_files.root / "dvc.yaml", FEATURES_LINE, FEATURES_LINE + added)
+    assert four_files.command("featurize").code == 0
+    with chdir(four_files.root), Repo() as repo:
+        repo.commit(force=True)
+    before = lineage.hashes(four_files.params(), four_files.root)["code"]
+    assert stale_stages(four_files.root) == []
+    edit(four_files.root / "src/trips/limits.py", "5", "6")
+    assert stale_stages(four_files.root) == ["featurize", "tune", "train", "evaluate"]
+    assert lineage.hashes(four_files.params(), four_files.root)["code"] != before
+
+
+def dvc(root, *words, **environment):
+    """DVC's command with this environment's programs; what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=root, check=False,
+        env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+EVALUATED = 'f"holdout '
+MARKED = 'f"THIS FOLDER: holdout '
+
+
+@pytest.fixture
+def marked(copied):
+    """A copied folder whose `evaluate` prints another line than the original's."""
+    edit(copied.root / "src/mlops/evaluation/evaluate.py", EVALUATED, MARKED)
+    return copied
+
+
+def test_a_copied_folder_runs_its_own_code_whatever_its_environment_names(marked, reproduced):
+    """As in a folder that was copied with its `.venv`, which still names the original."""
+    out = dvc(marked.root, "repro", "evaluate", PYTHONPATH=str(reproduced.root / "src"))
+    assert "THIS FOLDER: holdout" in out
+
+
+def test_a_stage_refuses_to_run_the_code_of_another_folder(marked, reproduced):
+    other = reproduced.root / "src"
+    done = marked.command("evaluate", PYTHONPATH=str(other))
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        f"error: {other / 'mlops'}: found the code of another folder, expected src/mlops; "
+        "set PYTHONPATH=src, as dvc.yaml does\n",
+    )
+
+
+def test_a_queued_experiment_runs_the_code_that_was_queued(copied):
+    """DVC runs it in a folder of its own, while the workspace has other code by then."""
+    evaluate = copied.root / "src/mlops/evaluation/evaluate.py"
+    edit(evaluate, EVALUATED, MARKED)
+    dvc(copied.root, "exp", "run", "--queue", "--name", "queued")
+    edit(evaluate, MARKED, EVALUATED)
+    assert "THIS FOLDER: holdout" in dvc(copied.root, "exp", "run", "--run-all")

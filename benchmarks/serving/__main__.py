@@ -1,7 +1,9 @@
-"""`python -m benchmarks.serving`: the service against its rivals, on one core each.
+"""`python -m benchmarks.serving [BUNDLE]`: the service against its rivals, one row a request.
 
-Serves the bundle in `models/bundle`, which `make train` makes. Exits 1 when a figure falls short
-of its goal or can't be measured. The machine needs two cores that nothing else uses.
+Serves `models/bundle`, which `make train` makes, unless another folder is named. Servers have
+their turns one after the other, round after round, all on one core; the client has another.
+Every request has an id of its own. CPU time is that of a server's whole process tree. Exits 1 when
+a figure falls short of its goal or can't be measured.
 """
 
 from __future__ import annotations
@@ -11,17 +13,50 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
-from benchmarks.figure import Failed, progress
-from benchmarks.serving import figures, machine, rows
-from benchmarks.serving.contest import QUICK, Plan
-from benchmarks.serving.servers import Stand
+from benchmarks.figure import Failed, Figure, at_least, at_most, progress
+from benchmarks.serving import requests
+from benchmarks.serving.load import drive
+from benchmarks.serving.requests import MLFLOW, PLAIN, RECORD, Requests, inference
+from benchmarks.serving.servers import CLIENT, SERVER, Commands, Server, running
 from benchmarks.workspace import REPOSITORY
 from mlops.base.errors import UserError
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE
+
+# The most CPU time per request, in that of FastAPI with pydantic and ONNX Runtime.
+CPU_GOALS = {1: 1 / 2, 8: 1 / 4, 64: 1 / 4}
+# The least requests per second at 64 connections, in those of the rival.
+RATE_GOALS = {"mlserver": 6, "mlflow": 60}
+MANY = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rounds of each server, and their seconds; one too short to judge shows that all works."""
+
+    rounds: int = 5
+    seconds: float = 3.0
+    judges: bool = True
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server, and the requests that it is sent."""
+
+    server: Server
+    requests: Requests
+
+    def turn(self, connections: int, seconds: float) -> tuple[float, float]:
+        """Microseconds of CPU time per request, and requests per second."""
+        before = self.server.cpu
+        count, took = drive(self.server.port, self.requests, connections, seconds)
+        return (self.server.cpu - before) / count * 1e6, count / took
 
 
 def main() -> int:
@@ -29,35 +64,65 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serving", description="Load the service and its rivals."
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="short rounds: shows that all works, judges nothing"
-    )
-    plan = QUICK if parser.parse_args().quick else Plan()
+    parser.add_argument("bundle", nargs="?", type=Path, default=REPOSITORY / BUNDLE)
+    parser.add_argument("--quick", action="store_true", help="short rounds that judge nothing")
+    given = parser.parse_args()
+    plan = Plan(rounds=1, seconds=0.5, judges=False) if given.quick else Plan()
     # Servers must not outlive a benchmark that is stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        good = _measure(plan)
-    except (Failed, UserError) as error:
-        print(f"serving: failed: {' '.join(str(error).split())}", flush=True)
-        return 1
-    progress("done")
-    return 0 if good else 1
-
-
-def _measure(plan: Plan) -> bool:
-    """Print the figures as they come; whether all of them are good."""
-    machine.require_two()
-    os.sched_setaffinity(0, machine.CLIENT)
-    source = REPOSITORY / BUNDLE
-    asked = rows.read(source)
     good = True
-    with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
-        stand = Stand(source, Path(folder), bundle.read_card(source).name)
-        for figure in figures.measure(stand, asked, plan):
+    try:
+        if SERVER == CLIENT:
+            raise Failed("found one core, expected two: one for the server, one for the client")
+        os.sched_setaffinity(0, CLIENT)
+        for figure in _measure(given.bundle.absolute(), plan):
             judged = figure if plan.judges else replace(figure, reached=None)
             print(judged.line, flush=True)
             good = good and judged.reached is not False
-    return good
+    except (Failed, UserError) as error:
+        print(f"serving: failed: {' '.join(str(error).split())}", flush=True)
+        return 1
+    return 0 if good else 1
+
+
+def _measure(folder: Path, plan: Plan) -> Iterator[Figure]:
+    rows, name = requests.read(folder), bundle.read_card(folder).name
+    with tempfile.TemporaryDirectory(prefix="mlops-bench-") as place, ExitStack() as stack:
+        commands = Commands(folder, Path(place))
+        starts = {
+            "service": (commands.service, RECORD), "fastapi": (commands.fastapi, PLAIN),
+            "mlserver": (commands.mlserver, inference("model")),
+            "mlflow": (commands.mlflow, MLFLOW),
+        }  # fmt: skip
+        sides = {}
+        for side, (command, form) in starts.items():
+            progress(f"{side}: starting")
+            asked = rows.requests(form)
+            sides[side] = Side(stack.enter_context(running(command(), asked)), asked)
+        service = sides["service"].server
+        yield Figure("start to first answer", f"{service.seconds:.2f} s")
+        for connections, goal in CPU_GOALS.items():
+            pair = [sides["service"], sides["fastapi"]]
+            (ours, _), (theirs, _) = _turns(pair, connections, plan)
+            label = f"CPU per request / fastapi, {connections} connections"
+            yield at_most(label, ours / theirs, goal, f"{ours:.0f} us / {theirs:.0f} us")
+        for rival, form in (("mlserver", inference(name)), ("mlflow", MLFLOW)):
+            pair = [Side(service, rows.requests(form)), sides[rival]]
+            (_, ours), (_, theirs) = _turns(pair, MANY, plan)
+            label = f"requests per second / {rival}, {MANY} connections"
+            detail = f"{ours:.0f}/s / {theirs:.0f}/s"
+            yield at_least(label, ours / theirs, RATE_GOALS[rival], detail, digits=1)
+        yield at_most("memory after the load, MB", service.memory, 200, "shared pages once")
+
+
+def _turns(sides: Sequence[Side], connections: int, plan: Plan) -> list[tuple[float, float]]:
+    """Each side's median CPU time and rate; there, back, there, so that no trend favours one."""
+    results: list[list[tuple[float, float]]] = [[] for _ in sides]
+    for number in range(plan.rounds):
+        order = list(enumerate(sides))
+        for place, side in reversed(order) if number % 2 else order:
+            results[place].append(side.turn(connections, plan.seconds))
+    return [(median(cpu for cpu, _ in r), median(rate for _, rate in r)) for r in results]
 
 
 if __name__ == "__main__":

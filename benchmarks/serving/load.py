@@ -1,118 +1,58 @@
-"""A closed loop of connections that ask again as soon as they are answered.
+"""A closed loop of connections, each of which sends the next request when it has its answer.
 
-Requests are rendered before the clock; connections are kept; each takes another row each time.
-Every answer's status is checked, every hundredth answer's probabilities after the clock.
+Requests are rendered before the clock, but for an id of its own that each has. Every answer's
+status is checked, and of every hundredth the probability, after the clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import uvloop
 
 from benchmarks.figure import Failed
-from benchmarks.serving.forms import Form
+from benchmarks.serving.requests import Requests
 
-PATIENCE = 60.0
-MOST = 1_000_000
-SPOT = 100
-TOLERANCE = 1e-6
-
-Array = np.ndarray[Any, np.dtype[Any]]
+ANSWER_SECONDS = 60.0
+CHECKED = 100
 
 
-@dataclass(frozen=True)
-class Questions:
-    """Requests ready to send in one form, and the probabilities that each must be answered."""
-
-    form: Form
-    requests: list[bytes]
-    expected: list[list[float]]
-
-    def check(self, place: int, body: bytes) -> None:
-        """Raise Failed unless the answer has the probabilities that it must have."""
-        found, expected = self.form.probabilities(json.loads(body)), self.expected[place]
-        if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
-            raise Failed(f"{self.form.path}: found {found[:3]}, expected {expected[:3]}")
-
-
-@dataclass(frozen=True)
-class Round:
-    """All that was asked, from the first request to the last answer: latencies in seconds,
-    (answers,). Nothing is cut off at either end, so a server that answers in bursts, as slow ones
-    do, gets neither more nor less than it did."""
-
-    seconds: float
-    latencies: Array
-
-    @property
-    def rate(self) -> float:
-        """Answers per second."""
-        return len(self.latencies) / self.seconds
-
-    @property
-    def median(self) -> float:
-        """Half of the answers took no longer."""
-        return float(np.median(self.latencies))
-
-    @property
-    def spread(self) -> float:
-        """The 99th percentile, in medians."""
-        return float(np.percentile(self.latencies, 99)) / self.median
-
-
-def drive(
-    port: int, questions: Questions, connections: int, seconds: float, spot: int = SPOT
-) -> Round:
-    """Ask for so many seconds; raises Failed when one of every `spot` answers is wrong, or when
-    one does not come."""
-    run = _Run(questions, connections, spot)
-    gc.collect()
-    gc.disable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run.drive(port, seconds))
-    finally:
-        gc.enable()
-    for place, answer in run.spots:
-        questions.check(place, answer)
-    return Round(run.took, run.latencies[: run.count].copy())
+def drive(port: int, requests: Requests, connections: int, seconds: float) -> tuple[int, float]:
+    """Send requests for so many seconds; returns their number and the seconds until the last
+    answer. Raises Failed for a wrong answer, or for none."""
+    load = _Load(requests, connections)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(load.drive(port, seconds))
+    for place, body in load.sampled:
+        requests.check(place, body)
+    return load.count, load.took
 
 
 @dataclass
-class _Run:
-    """What the connections of one round share."""
+class _Load:
+    """What the connections share."""
 
-    questions: Questions
+    requests: Requests
     connections: int
-    spot: int
-    latencies: Array = field(default_factory=lambda: np.zeros(MOST))
     count: int = 0
-    end: float = float("inf")
+    end: float = 0.0
     took: float = 0.0
-    spots: list[tuple[int, bytes]] = field(default_factory=list)
+    sampled: list[tuple[int, bytes]] = field(default_factory=list)
 
     async def drive(self, port: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self.places = itertools.cycle(range(len(self.questions.requests)))
+        self.numbers = itertools.count()
         self.open, self.done = self.connections, loop.create_future()
-        made = [
-            (await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port))[1]
-            for _ in range(self.connections)
-        ]
         begin = time.perf_counter()
         self.end = begin + seconds
-        for connection in made:
-            connection.ask(time.perf_counter())
+        for _ in range(self.connections):
+            await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port)
         try:
-            await asyncio.wait_for(self.done, seconds + PATIENCE)
+            await asyncio.wait_for(self.done, seconds + ANSWER_SECONDS)
         except TimeoutError:
             raise Failed(f"{self.open} of {self.connections} connections unanswered") from None
         self.took = time.perf_counter() - begin
@@ -121,72 +61,56 @@ class _Run:
         if not self.done.done():
             self.done.set_exception(Failed(reason))
 
-    def close(self) -> None:
-        self.open -= 1
-        if not self.open and not self.done.done():
-            self.done.set_result(None)
-
 
 class _Connection(asyncio.Protocol):
-    """One client: asks, waits, asks again until the round ends."""
+    """One client."""
 
-    def __init__(self, run: _Run) -> None:
-        self.run = run
-        self.rest = b""
-        self.over = False
+    def __init__(self, load: _Load) -> None:
+        self.load = load
+        self.received = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.send()
 
-    def ask(self, now: float) -> None:
-        self.sent = now
-        self.place = next(self.run.places)
-        self.transport.write(self.run.questions.requests[self.place])
+    def send(self) -> None:
+        number = next(self.load.numbers)
+        self.place = number % len(self.load.requests.rendered)
+        before, after = self.load.requests.rendered[self.place]
+        self.transport.write(b"%s%012d%s" % (before, number, after))
 
     def data_received(self, data: bytes) -> None:
-        if self.rest:
-            data = self.rest + data
-        try:
-            body = whole(data)
-        except Failed as failed:
-            self.run.fail(str(failed))
-            return
+        load = self.load
+        self.received += data
+        body = whole(self.received)
         if body is None:
-            self.rest = data
             return
-        self.rest = b""
-        now, run = time.perf_counter(), self.run
-        if not data.startswith(b"HTTP/1.1 200"):
-            run.fail(f"answered {data[:300]!r}")
+        if not self.received.startswith(b"HTTP/1.1 200"):
+            load.fail(f"answered {self.received[:300]!r}")
             return
-        self._count(run, now, data, body)
-        if now < run.end:
-            self.ask(now)
-        else:
-            self.over = True
-            self.transport.close()
-            run.close()
-
-    def _count(self, run: _Run, now: float, data: bytes, body: int) -> None:
-        run.latencies[run.count] = now - self.sent
-        run.count += 1
-        if run.count % run.spot == 0:
-            run.spots.append((self.place, data[body:]))
+        load.count += 1
+        if load.count % CHECKED == 0:
+            load.sampled.append((self.place, body))
+        self.received = b""
+        if time.perf_counter() < load.end:
+            self.send()
+            return
+        self.transport.close()
+        load.open -= 1
+        if not load.open and not load.done.done():
+            load.done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.over:
-            self.run.fail(f"a connection was closed: {error or 'by the server'}")
+        if time.perf_counter() < self.load.end:
+            self.load.fail(f"a connection was closed: {error or 'by the server'}")
 
 
-def whole(data: bytes) -> int | None:
-    """Where the body of a whole answer begins; None while some of it is missing."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
+def whole(data: bytes) -> bytes | None:
+    """The body of a whole answer that says its length; None while some of it is missing."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end:
         return None
-    head = data[:end].lower()
-    found = head.find(b"content-length:")
-    if found < 0:
+    _, found, rest = head.lower().partition(b"content-length:")
+    if not found:
         raise Failed(f"expected an answer that says its length, found {head[:300]!r}")
-    stop = head.find(b"\r\n", found)
-    length = int(head[found + 15 : stop if stop > 0 else end])
-    return end + 4 if len(data) >= end + 4 + length else None
+    return body if len(body) >= int(rest.partition(b"\r\n")[0]) else None

@@ -11,24 +11,23 @@ from pathlib import Path
 
 import yaml
 
-from mlops.contract import params
+from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE
 from mlops.registry import register
 
 
-def main(bundle: Path, folder: Path) -> str:
+def main(served: Path, folder: Path) -> str:
     """The URI of the version that holds the bundle."""
     fetched = folder / "fetched"
-    shutil.copytree(bundle, fetched / BUNDLE)
-    knobs = params.load_all()
+    shutil.copytree(served, fetched / BUNDLE)
     version = register.adopt(folder, fetched, "benchmark")
     for card in folder.glob("mlruns/artifacts/**/MLmodel"):
         _use_one_thread(card)
-    return f"models:/{knobs.model}/{version}"
+    return f"models:/{bundle.read_card(served).name}/{version}"
 
 
 def _use_one_thread(card: Path) -> None:
-    """As all the others: ONNX Runtime's second thread would spin on the core of the first."""
+    """One thread, as the others have: a second one would spin on the same core."""
     content = yaml.safe_load(card.read_text())
     content["flavors"]["onnx"]["onnx_session_options"] = {"intra_op_num_threads": 1}
     card.write_text(yaml.safe_dump(content))

@@ -1,42 +1,80 @@
-"""How the service and each of its rivals are started, one worker each."""
+"""The service and its rivals as processes on one core, one worker each."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from benchmarks import process
-from benchmarks.serving import environment
-from benchmarks.serving.machine import free_port
+from benchmarks.figure import Failed, progress
+from benchmarks.serving.load import whole
+from benchmarks.serving.requests import Requests
 from benchmarks.serving.rivals.row import VARIABLE
-from benchmarks.serving.server import Command
 from benchmarks.workspace import BIN, REPOSITORY
 
 RIVALS = "benchmarks.serving.rivals"
+MLSERVER_LOCK = Path(__file__).with_name("rivals") / "mlserver.lock"
+MLSERVER = REPOSITORY / ".cache/rivals/mlserver"
+START_SECONDS = 180.0
+CORES = sorted(os.sched_getaffinity(0))
+SERVER, CLIENT = {CORES[0]}, {CORES[-1]}
 
 
 @dataclass(frozen=True)
-class Stand:
-    """The bundle that all serve, a folder for what they need beside it, the model's name."""
+class Server:
+    """A running server; `seconds` passed from its start to its first answer."""
+
+    port: int
+    seconds: float
+    pid: int
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU time of the process and its children."""
+        times = [member.cpu_times() for member in _tree(self.pid)]
+        return sum(spent.user + spent.system for spent in times)
+
+    @property
+    def memory(self) -> float:
+        """Memory of the process and its children in megabytes; shared pages count once."""
+        return process.memory(self.pid) / 1e6
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a server is started."""
+
+    words: tuple[str, ...]
+    port: int
+    folder: Path = REPOSITORY
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """How each server is started: the bundle that all serve, and a folder for what they need."""
 
     bundle: Path
     folder: Path
-    name: str
 
     def service(self) -> Command:
-        """This repository's own."""
+        """This repository's own service."""
         port = free_port()
         words = ("-m", "mlops.serving", str(self.bundle), "--port", str(port))
-        return Command((sys.executable, *words), port, self.folder)
-
-    def trivial(self) -> Command:
-        """The same bytes for everybody."""
-        port = free_port()
-        words = ("-m", "benchmarks.serving.trivial", str(port))
-        return Command((sys.executable, *words), port, REPOSITORY)
+        return Command((sys.executable, *words), port)
 
     def fastapi(self) -> Command:
         """FastAPI on uvicorn, with the loop and the parser of `fastapi[standard]`."""
@@ -45,57 +83,122 @@ class Stand:
             "-m", "uvicorn", f"{RIVALS}.plain:app", "--port", str(port), "--no-access-log",
             "--loop", "uvloop", "--http", "httptools",
         )  # fmt: skip
-        return Command((sys.executable, *words), port, REPOSITORY, self._variables)
-
-    def bentoml(self) -> Command:
-        """BentoML, one worker."""
-        port, program = free_port(), environment.programs("bentoml") / "bentoml"
-        words = ("serve", f"{RIVALS}.bentoml:Service", "--host", "127.0.0.1", "--port", str(port))
-        home = {"BENTOML_HOME": str(self.folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
-        return Command((str(program), *words), port, REPOSITORY, self._variables | home)
+        return Command((sys.executable, *words), port, variables=self._variables)
 
     def mlserver(self) -> Command:
         """MLServer, scoring in its own process: another one would share its core."""
-        program, port = environment.programs("mlserver") / "mlserver", free_port()
-        place = self.folder / "mlserver"
-        place.mkdir(exist_ok=True)
+        port, folder = free_port(), self.folder / "mlserver"
+        folder.mkdir(exist_ok=True)
         settings = {
             "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(),
             "metrics_port": free_port(), "debug": False, "gzip_enabled": False,
             "parallel_workers": 0,
         }  # fmt: skip
         model = {"name": "model", "implementation": f"{RIVALS}.mlserver.Onnx"}
-        (place / "settings.json").write_text(json.dumps(settings))
-        (place / "model-settings.json").write_text(json.dumps(model))
-        return Command((str(program), "start", str(place)), port, place, self._variables)
+        (folder / "settings.json").write_text(json.dumps(settings))
+        (folder / "model-settings.json").write_text(json.dumps(model))
+        words = (str(_mlserver() / "mlserver"), "start", str(folder))
+        return Command(words, port, folder, self._variables)
 
     def mlflow(self) -> Command:
         """`mlflow models serve` of the bundle as the pipeline registers it."""
-        port, place = free_port(), self.folder / "mlflow"
+        port, folder = free_port(), self.folder / "mlflow"
         words = (
-            "models", "serve", "--model-uri", self._registered(place), "--port", str(port),
+            "models", "serve", "--model-uri", self._registered(folder), "--port", str(port),
             "--workers", "1", "--env-manager", "local",
         )  # fmt: skip
         variables = {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlruns/mlflow.db'}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlruns/mlflow.db'}",
             # MLflow starts uvicorn by its command line.
             "UVICORN_ACCESS_LOG": "0",
             "PATH": f"{BIN}:/usr/bin:/bin",
         }
-        return Command((str(BIN / "mlflow"), *words), port, place, variables)
+        return Command((str(BIN / "mlflow"), *words), port, folder, variables)
 
-    def _registered(self, place: Path) -> str:
+    def _registered(self, folder: Path) -> str:
         """The model's URI in a registry of its own."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        words = [
-            sys.executable,
-            "-m",
-            "benchmarks.serving.registered",
-            str(self.bundle),
-            str(place),
-        ]
-        return process.run(words, REPOSITORY, kept).out.splitlines()[-1]
+        words = ["-m", "benchmarks.serving.registered", str(self.bundle), str(folder)]
+        return process.run([sys.executable, *words], REPOSITORY, kept).out.splitlines()[-1]
 
     @property
     def _variables(self) -> dict[str, str]:
         return {VARIABLE: str(self.bundle), "PYTHONPATH": str(REPOSITORY)}
+
+
+@contextmanager
+def running(command: Command, requests: Requests) -> Iterator[Server]:
+    """Start a server and wait for its first answer; raises Failed with its last line otherwise."""
+    with tempfile.TemporaryFile() as log:
+        start = time.perf_counter()
+        started = subprocess.Popen(
+            command.words, cwd=command.folder, env={**os.environ, **command.variables},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, SERVER),
+        )  # fmt: skip
+        try:
+            before, after = requests.rendered[0]
+            _wait(started, command.port, b"%sfirst%s" % (before, after), start, log)
+            yield Server(command.port, time.perf_counter() - start, started.pid)
+        finally:
+            for member in _tree(started.pid):
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(signal.SIGKILL)
+            started.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _mlserver() -> Path:
+    """The programs of an environment that uv makes from MLServer's lock."""
+    stamp = MLSERVER / "made-from.lock"
+    if not stamp.exists() or stamp.read_bytes() != MLSERVER_LOCK.read_bytes():
+        progress(f"mlserver: making {MLSERVER.relative_to(REPOSITORY)}")
+        uv, python = str(BIN / "uv"), str(MLSERVER / "bin/python")
+        for words in (
+            ["venv", "-q", "--clear", "--python", sys.executable, str(MLSERVER)],
+            ["pip", "sync", "-q", "--python", python, "--require-hashes", str(MLSERVER_LOCK)],
+        ):
+            process.run([uv, *words], REPOSITORY, os.environ)
+        stamp.write_bytes(MLSERVER_LOCK.read_bytes())
+    return MLSERVER / "bin"
+
+
+def _wait(
+    started: subprocess.Popen[bytes], port: int, request: bytes, start: float, log: IO[bytes]
+) -> None:
+    while not _answers(port, request):
+        late = time.perf_counter() - start > START_SECONDS
+        if late or started.poll() is not None:
+            log.seek(0)
+            last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
+            raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]
+        time.sleep(0.01)
+
+
+def _answers(port: int, request: bytes) -> bool:
+    data = b""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as connection:
+            connection.sendall(request)
+            while whole(data) is None:
+                received = connection.recv(65536)
+                if not received:
+                    return False
+                data += received
+    except OSError:
+        return False
+    return data.startswith(b"HTTP/1.1 200")

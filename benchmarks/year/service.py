@@ -57,7 +57,7 @@ def serving(bundle: Path, samples: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [
             sys.executable, "-c", "from mlops.cli import main; main()", "serve", str(bundle),
-            "--port", str(port), "--samples", str(samples), "--size", str(SIZE),
+            "--port", str(port), "--samples", str(samples), "--sample-bytes", str(SIZE),
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

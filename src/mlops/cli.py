@@ -142,10 +142,10 @@ def comment(
 @_environment
 def release(environment: str) -> None:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.release(ROOT, environment, forge.here()))
+    _print(lambda: promotion.release(ROOT, environment, current_forge()))
 
 
 @main.command()
@@ -153,10 +153,10 @@ def release(environment: str) -> None:
 @click.argument("target")
 def promote(source: str, target: str) -> None:
     """Propose for TARGET what SOURCE runs, as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.promote(ROOT, source, target, forge.here()))
+    _print(lambda: promotion.promote(ROOT, source, target, current_forge()))
 
 
 @main.command()
@@ -164,10 +164,10 @@ def promote(source: str, target: str) -> None:
 @click.option("--to", metavar="REV", help="The commit whose pin to restore; the one before.")
 def rollback(environment: str, to: str | None) -> None:
     """Propose for ENVIRONMENT what it pinned before, as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.rollback(ROOT, environment, to, forge.here()))
+    _print(lambda: promotion.rollback(ROOT, environment, to, current_forge()))
 
 
 @main.command()
@@ -188,13 +188,13 @@ def monitor(environment: str) -> None:
 )
 def retrain(until: datetime | None, because: str) -> None:
     """Train on newer data and, when the gate accepts it, propose it as a pull request."""
-    from mlops.forge import forge
+    from mlops.forge.select import current_forge
     from mlops.gitops import retrain
     from mlops.pipeline import servers
 
     def act() -> str:
         servers.use(ROOT)
-        return retrain.run(ROOT, until.date() if until else None, because, forge.here())
+        return retrain.run(ROOT, until.date() if until else None, because, current_forge())
 
     _print(act)
 

@@ -1,6 +1,7 @@
-"""The real tables, and the features of a small part of them on DuckDB."""
+"""The example's own: the real tables, and the features of a small part of them on DuckDB."""
 
 import importlib
+import shutil
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 
 from flights.tables import TABLES
+from mlops.contract.stages import MADE_BY_DVC
 from mlops.data import engine
+from tests.conftest import REPOSITORY, Shared, Workspace, make_repository
 
 # Long enough for the longest history to leave its first days behind.
 SAMPLE_DAYS = 32
@@ -40,6 +43,25 @@ def sample(clean: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     days = flights["date"] < flights["date"].min() + pd.Timedelta(days=SAMPLE_DAYS)
     some = flights["carrier"].isin(["B6", "UA"])
     return {**clean, "flights": flights[days & some].reset_index(drop=True)}
+
+
+@pytest.fixture(scope="session")
+def example(shared: Shared, store: Path, raw: dict[str, pd.DataFrame]) -> Workspace:
+    """The example after a training on every tenth flight of two carriers, January to April."""
+
+    def make(root: Path) -> None:
+        flights, weather = raw["flights"], raw["weather"]
+        some = flights["carrier"].isin(["EV", "UA"]) & (flights["flight"] % 7 < 2)
+        tables = {
+            **raw,
+            "flights": flights[some & (flights["month"] <= 4)],
+            "weather": weather[weather["month"] <= 4],
+        }
+        workspace = make_repository("flights", root, REPOSITORY / "src/flights", tables)
+        shutil.copytree(store, root / "mlruns")
+        workspace.change({"data.until": "2013-03-31"}).run(*MADE_BY_DVC)
+
+    return Workspace(shared.folder("example", make), store)
 
 
 @pytest.fixture(scope="session")

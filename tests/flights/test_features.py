@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+
+from tests.conftest import Workspace
 
 Featurize = Callable[[pd.DataFrame], pd.DataFrame]
 OUTCOMES = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
@@ -114,3 +117,13 @@ def test_history_is_what_a_plain_loop_over_days_counts(
     expected = ((arrived["arr_delay"] > 15).sum() + 2) / (len(arrived) + 8)
     rows = table[(table["date"] == day) & (table["origin"] == "JFK")]
     assert (rows["airport_late_7d"] == expected).all()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.spark
+def test_spark_and_duckdb_give_the_same_bytes(example: Workspace, tmp_path: Path) -> None:
+    workspace = example.copy(tmp_path / "spark").change({"engine": "spark"})
+    done = workspace.command("featurize")
+    assert done.code == 0, done.err
+    assert workspace.digest("data/features") == example.digest("data/features")

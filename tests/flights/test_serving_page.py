@@ -36,12 +36,13 @@ def test_the_query_is_databricks_sql_and_names_every_feature_of_the_model():
     assert [field.name for field in result.expressions] == ["probability"]
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
-def test_the_commands_of_the_page_give_the_answers_that_it_shows(finished, tmp_path):
+def test_the_commands_of_the_page_give_the_answers_that_it_shows(example, tmp_path):
     blocks = [(code, answer) for code, answer in BLOCK.findall(PAGE.read_text()) if ADDRESS in code]
     assert len(blocks) >= 6
     token = secrets.token_hex()
-    bundle = finished("flights").root / "models" / "bundle"
+    bundle = example.root / "models" / "bundle"
     with served(bundle, tmp_path, "--version=7", MLOPS_SERVING_TOKEN=token) as service:
         for code, answer in blocks:
             code = code.replace(ADDRESS, f"127.0.0.1:{service.port}")

@@ -12,6 +12,7 @@ import pytest
 
 from flows import __main__ as command
 from mlops.base.errors import MENDABLE
+from tests.conftest import PROJECTS
 from tests.settings import change
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
 
 
 def test_a_key_that_is_misspelt_is_said_before_a_server_is_started_for_it(tmp_path):
-    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    shutil.copy(PROJECTS / "params.yaml", tmp_path)
     change(tmp_path, {"tune.max_eval": 3})
     program = (
         "import sys; sys.argv = ['flows', 'training']\n"

@@ -22,6 +22,7 @@ def pids(checkout):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_up_again_keeps_the_servers_that_run(served):
     before = pids(served.checkout)
     again = served.checkout.run(MLOPS, "up")
@@ -31,6 +32,7 @@ def test_up_again_keeps_the_servers_that_run(served):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_when_one_has_died_up_starts_both_anew_and_down_ends_all_of_both(checkout, tmp_path):
     made = checkout(tmp_path / "repository")
     try:
@@ -60,6 +62,7 @@ def group(process):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.nightly
 def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
     made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]

@@ -65,7 +65,7 @@ def test_the_screen_has_a_line_for_each_stage_then_the_outcome_and_no_chatter(se
 
 def test_the_outcome_names_the_version_the_report_and_the_baselines(served):
     out = served.first.out
-    assert re.search(r"\| registered +\| flights-model, version 1 +\|", out)
+    assert re.search(r"\| registered +\| trips-model, version 1 +\|", out)
     assert re.search(r"\| holdout roc_auc +\| 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) \|", out)
     assert re.search(r"\| majority class +\| 0\.5000 +\|", out)
     assert "the report: reports/report.html\n" in out
@@ -93,7 +93,7 @@ def test_when_nothing_changed_nothing_runs(again):
     ended, executed = again
     assert (ended.code, ended.err, executed) == (0, "", [])
     assert stage_lines(ended.out) == dict.fromkeys(TASKS, "unchanged")
-    assert "flights-model version 1 (registered before)" in ended.out
+    assert "trips-model version 1 (registered before)" in ended.out
 
 
 def test_outputs_that_were_removed_are_restored_and_nothing_runs(without_outputs):
@@ -125,7 +125,7 @@ def test_without_a_server_the_flow_starts_one_and_says_so(trained, served):
     assert (ended.code, ended.err) == (0, "")
     how = {**dict.fromkeys(STAGES, "unchanged"), "register": "run"}
     assert stage_lines(ended.out) == how
-    assert "flights-model version 1 (registered)" in ended.out
+    assert "trips-model version 1 (registered)" in ended.out
     assert "a temporary Prefect server was started for this run; `make up`" in ended.out
     assert "temporary" not in served.first.out
 

@@ -7,7 +7,7 @@ from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from benchmarks.serving.rivals.row import Model, words
+from benchmarks.serving.rivals.row import Model, strings
 
 
 class Onnx(MLModel):
@@ -25,7 +25,7 @@ class Onnx(MLModel):
             if self.model.kinds[tensor.name] == "float":
                 feeds[tensor.name] = self.decode(tensor, default_codec=NumpyCodec)
             else:
-                feeds[tensor.name] = words(self.decode(tensor, default_codec=StringCodec))
+                feeds[tensor.name] = strings(self.decode(tensor, default_codec=StringCodec))
         scores = self.model.session.run(None, feeds)[0]
         output = NumpyCodec.encode_output("probability", scores)
         return InferenceResponse(model_name=self.name, outputs=[output])

@@ -46,12 +46,12 @@ class Model:
         feeds = {
             name: np.array([value], dtype=np.float32)
             if self.kinds[name] == "float"
-            else words([value])
+            else strings([value])
             for name, value in row
         }
         return Prediction(probability=float(self.session.run(None, feeds)[0][0]))
 
 
-def words(values: list[str | None]) -> np.ndarray[Any, np.dtype[Any]]:
-    """A column of words, (rows,); a missing one is empty."""
-    return np.array([word or "" for word in values], dtype=object)
+def strings(values: list[str | None]) -> np.ndarray[Any, np.dtype[Any]]:
+    """A column of strings, (rows,); a missing one is empty."""
+    return np.array([value or "" for value in values], dtype=object)

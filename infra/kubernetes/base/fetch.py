@@ -1,10 +1,10 @@
-"""Fetch a bundle from DVC's remote by the name of its content, and verify every byte of it.
+"""Fetch a bundle from DVC's remote by DVC's name of its content, and verify every byte of it.
 
     BUNDLE_STORE=https://… BUNDLE_CONTENT=….dir BUNDLE_DIGEST=… python fetch.py FOLDER
 
-The remote is reached over HTTP, read only; BUNDLE_QUERY, such as a signature, is asked with each
-file. Needs nothing but Python. What was fetched is removed again unless its digest is the one
-that is wanted: the SHA-256 over the sorted `digest  name` lines of its files.
+The remote is read over HTTP; BUNDLE_QUERY, such as a signature, is the query of each request. Needs
+nothing but Python. The files are removed again unless their digest is the expected one: the SHA-256
+over the sorted `digest  name` lines of the files.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ SECONDS = 30
 
 
 def main() -> None:
-    """Exits with a line, and an empty folder, when the bundle can't be had or is another."""
-    folder = Path(sys.argv[1])
-    wanted = os.environ["BUNDLE_DIGEST"]
+    """Exit with a line, and an empty folder, when the bundle can't be fetched or is another."""
+    folder, expected = Path(sys.argv[1]), os.environ["BUNDLE_DIGEST"]
     clear(folder)
     try:
         fetch(os.environ["BUNDLE_CONTENT"], folder)
         found = digest(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         clear(folder)
-        # An address may carry the signature.
-        sys.exit(f"bundle {wanted[:12]}: {type(error).__name__}: {hidden(str(error))}")
-    if found != wanted:
+        # A URL in the message may contain the signature.
+        sys.exit(f"bundle {expected[:12]}: {type(error).__name__}: {hidden(str(error))}")
+    if found != expected:
         clear(folder)
-        sys.exit(f"bundle {wanted[:12]}: found digest {found[:12]}")
-    print(f"bundle {wanted[:12]}: fetched and verified")
+        sys.exit(f"bundle {expected[:12]}: found digest {found[:12]}")
+    print(f"bundle {expected[:12]}: fetched and verified")
 
 
 def fetch(content: str, folder: Path) -> None:
-    """Write every file of a folder that DVC knows by its content."""
+    """Write every file of the folder that DVC keeps under this name."""
     for file in json.loads(read(content)):
         place = PurePosixPath(file["relpath"])
         if place.is_absolute() or ".." in place.parts:
@@ -53,13 +52,13 @@ def read(name: str) -> bytes:
     """The bytes that DVC keeps under a name."""
     query = os.environ.get("BUNDLE_QUERY", "").lstrip("?")
     url = f"{os.environ['BUNDLE_STORE'].rstrip('/')}/files/md5/{name[:2]}/{name[2:]}"
-    with urllib.request.urlopen(f"{url}?{query}" if query else url, timeout=SECONDS) as answer:
-        content: bytes = answer.read()
+    with urllib.request.urlopen(f"{url}?{query}" if query else url, timeout=SECONDS) as response:
+        content: bytes = response.read()
     return content
 
 
 def digest(folder: Path) -> str:
-    """A folder's digest, as the bundle's own."""
+    """A folder's digest, computed as the bundle's own."""
     files = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -70,14 +69,14 @@ def digest(folder: Path) -> str:
 
 
 def clear(folder: Path) -> None:
-    """Leave nothing in the folder, which itself may be another's."""
+    """Empty the folder; it may be a mounted volume, and stays."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def hidden(text: str) -> str:
-    """The text without what is asked with each file."""
+    """The text without the query of the requests."""
     query = os.environ.get("BUNDLE_QUERY", "").lstrip("?")
     return text.replace(query, "***") if query else text
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 MENDABLE = 2
 REFUSED = 1
 BUG = 70
+LONGEST_REASON = 300
 
 
 class UserError(Exception):
@@ -26,3 +27,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as `; did you mean 'seed'?`, or nothing when no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_line(text: object) -> str:
+    """What another program says, for use within one line: no line breaks, and cut."""
+    return " ".join(str(text).split())[:LONGEST_REASON]

@@ -1,9 +1,4 @@
-"""One HTTP client for every forge: it waits where that may help, and says in a line what can't.
-
-A request is sent again after 429, a rate limit, 5xx and a lost connection, for as long as there is
-patience. One that creates something is not: it may have been carried out although the answer was
-lost, so `once` looks first.
-"""
+"""A client for JSON REST APIs: bounded retries, and one line for what an API refuses."""
 
 from __future__ import annotations
 
@@ -12,46 +7,44 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from itertools import count
+from typing import Any
 
 import requests
+from requests import exceptions
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.util.retry import Retry
 
-from mlops.base import faults
-from mlops.base.errors import UserError
-from mlops.base.faults import Fault, Patience
+from mlops.base.errors import UserError, one_line
+from mlops.base.retries import RETRIES, Unavailable, is_untrusted
 
-# Seconds to connect, and between two bytes of an answer.
+# Seconds to connect, and between two bytes of a response.
 TIMEOUT = (10.0, 30.0)
+NOT_A_URL = (exceptions.InvalidURL, exceptions.InvalidSchema, exceptions.MissingSchema)
 
-T = TypeVar("T")
 
-
-class Denied(UserError):
-    """The forge said no, for a `reason` in its own words; `status` is HTTP's."""
+class RequestRefused(UserError):
+    """The API refused a request with an HTTP `status`, for a `reason` in its own words."""
 
     def __init__(self, line: str, status: int, reason: str) -> None:
         super().__init__(line)
         self.status, self.reason = status, reason
 
 
-class Uncertain(Exception):
-    """A creation that may have been carried out or not: look before it is sent again."""
-
-
 @dataclass(frozen=True)
-class Doing:
-    """What a request is for, and the permission that it needs, in the forge's words."""
+class Operation:
+    """What a request is for, and the permission that it needs, in the API's own terms."""
 
-    text: str
+    description: str
     permission: str
 
 
 @dataclass(frozen=True)
 class Token(AuthBase):
-    """What proves who asks: sent with each request, shown nowhere.
+    """A credential: sent with each request, never part of a message.
 
-    Raises UserError for what can't be a token; a header's own complaint would show it.
+    Raises UserError for characters that no token has; a header's own complaint would show it.
     """
 
     variable: str
@@ -63,130 +56,152 @@ class Token(AuthBase):
             raise UserError(f"{self.variable}: found spaces or odd characters, expected a token")
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        scheme = f"Basic {self._packed}" if self.basic else f"Bearer {self.secret}"
+        scheme = f"Basic {self._encoded}" if self.basic else f"Bearer {self.secret}"
         request.headers["Authorization"] = scheme
         return request
 
-    def hidden(self, text: str) -> str:
+    def hide_in(self, text: str) -> str:
         """The text without the token, should a server have repeated it."""
-        return text.replace(self.secret, "***").replace(self._packed, "***")
+        return text.replace(self.secret, "***").replace(self._encoded, "***")
 
     @property
-    def _packed(self) -> str:
+    def _encoded(self) -> str:
         return base64.b64encode(f":{self.secret}".encode()).decode()
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where a forge is: the variable that said so, and what it wants with each request.
+@dataclass
+class Client:
+    """Sends requests to the service `name`, whose URL an environment `variable` gave.
 
-    `explain` makes of a status, the forge's reason and what was being done the line for the user.
+    `explain` makes the user's line of a status, the service's reason and the operation. Every
+    method raises RequestRefused for what is refused, and Unavailable without an answer.
     """
 
     name: str
     variable: str
     url: str
-    explain: Callable[[int, str, Doing], str]
-    headers: dict[str, str] = field(default_factory=dict)
+    token: Token
+    explain: Callable[[int, str, Operation], str]
+    headers: dict[str, str]
     parameters: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._retrying, self._single = self._session(RETRIES), self._session(0)
 
-class Client:
-    """Sends requests to one forge."""
+    def send(self, method: str, path: str, operation: Operation, **request: Any) -> Any:
+        """The response's JSON, None where it is empty; only for what may be carried out twice."""
+        return self._json(self._response(self._retrying, method, path, operation, request))
 
-    def __init__(self, site: Site, token: Token, patience: Patience) -> None:
-        self._site, self._token, self._patience = site, token, patience
-        self._session = requests.Session()
-        self._session.headers.update(site.headers)
-        self._session.auth = token
+    def create(self, path: str, operation: Operation, content: Any, exists: str = "") -> Any:
+        """The response to a POST that is sent once, for use in `retries.retry_ambiguous_create`.
 
-    def send(
-        self, method: str, path: str, doing: Doing, *, again: bool = True, **request: Any
-    ) -> Any:
-        """The content of the answer; None where it has none.
-
-        Raises Denied for a no, UserError when patience ends, and, where the request is not to be
-        sent `again`, Uncertain when it may have been carried out.
+        A refusal that says `exists` is Unavailable too: another run was faster.
         """
-        return self._content(self._answer(method, path, doing, again, request))
-
-    def pages(self, path: str, doing: Doing, **parameters: Any) -> Iterator[Any]:
-        """The elements of a list that comes in pages, told by a `Link` header."""
-        more, page = True, 1
-        while more:
-            asked = {"params": {**parameters, "per_page": 100, "page": page}}
-            answer = self._answer("GET", path, doing, True, asked)
-            yield from self._content(answer)
-            more, page = "next" in answer.links, page + 1
-
-    def doubt(self, what: str, doing: Doing) -> NoReturn:
-        """Wait, then have `once` look again. Raises Uncertain, or UserError when patience ends."""
-        self._bear(Fault(what), doing, 0.0)
-        raise Uncertain
-
-    def _answer(
-        self, method: str, path: str, doing: Doing, again: bool, request: dict[str, Any]
-    ) -> requests.Response:
-        request["params"] = {**self._site.parameters, **request.get("params", {})}
-        while True:
-            start = time.monotonic()
-            try:
-                answer = self._session.request(
-                    method, self._site.url + path, timeout=TIMEOUT, allow_redirects=False, **request
-                )
-                fault = faults.of(answer)
-            except requests.RequestException as error:
-                fault = self._lost(error)
-            if fault is None:
-                return self._allowed(answer, doing)
-            self._bear(fault, doing, time.monotonic() - start)
-            if not again:
-                raise Uncertain
-
-    def _bear(self, fault: Fault, doing: Doing, took: float) -> None:
-        if not self._patience.bear(fault, took):
-            raise UserError(
-                f"{self._site.name}: could not {doing.text}: {fault}; "
-                "run it again, nothing is done twice"
-            )
-
-    def _lost(self, error: requests.RequestException) -> Fault:
-        """The fault behind a request without an answer, unless no waiting can mend it."""
-        place = f"{self._site.variable}: {self._site.url}"
-        if isinstance(error, requests.exceptions.SSLError) and "certificate" in str(error).lower():
-            raise UserError(
-                f"{place}: its certificate is not trusted; REQUESTS_CA_BUNDLE can name one that is"
-            ) from None
-        # What can't be a URL.
-        if isinstance(error, ValueError):
-            raise UserError(f"{place}: not a URL that can be asked") from None
-        return Fault(f"{self._site.url} does not answer ({type(error).__name__})")
-
-    def _allowed(self, answer: requests.Response, doing: Doing) -> requests.Response:
-        # Azure DevOps answers a token that it doesn't know with 203 and a page to sign in.
-        if answer.ok and answer.status_code < 300 and answer.status_code != 203:
-            return answer
-        reason = self._token.hidden(faults.reason(answer))
-        line = self._site.explain(answer.status_code, reason, doing)
-        raise Denied(line, answer.status_code, reason)
-
-    def _content(self, answer: requests.Response) -> Any:
         try:
-            return answer.json() if answer.content else None
+            request = {"json": content}
+            return self._json(self._response(self._single, "POST", path, operation, request))
+        except RequestRefused as refused:
+            if not (exists and exists in refused.reason):
+                raise
+            raise self._unavailable(operation, "it has one, but does not show it") from None
+
+    def pages(self, path: str, operation: Operation, **parameters: Any) -> Iterator[Any]:
+        """The elements of a list that comes in pages, as a `Link` header says."""
+        for page in count(1):
+            request = {"params": {**parameters, "per_page": 100, "page": page}}
+            response = self._response(self._retrying, "GET", path, operation, request)
+            yield from self._json(response)
+            if "next" not in response.links:
+                return
+
+    def _session(self, retries: Retry | int) -> requests.Session:
+        session = requests.Session()
+        session.headers.update(self.headers)
+        session.auth = self.token
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        return session
+
+    def _response(
+        self, session: requests.Session, method: str, path: str, operation: Operation,
+        request: dict[str, Any],
+    ) -> requests.Response:  # fmt: skip
+        request["params"] = {**self.parameters, **request.get("params", {})}
+        request |= {"timeout": TIMEOUT, "allow_redirects": False}
+        try:
+            response = session.request(method, self.url + path, **request)
+        except requests.RequestException as error:
+            raise self._lost(error, operation) from None
+        status = response.status_code
+        if _is_rate_limited(response):
+            what = f"the rate limit is reached{_remaining(response)}"
+            raise self._unavailable(operation, what, response)
+        if status >= 500:
+            what = f"it answers {status} {response.reason}"
+            raise self._unavailable(operation, what, response)
+        # Azure DevOps answers a token that it doesn't know with 203 and a page to sign in.
+        if status >= 300 or status == 203:
+            reason = self.token.hide_in(_reason(response))
+            raise RequestRefused(self.explain(status, reason, operation), status, reason)
+        return response
+
+    def _lost(self, error: requests.RequestException, operation: Operation) -> UserError:
+        place = f"{self.variable}: {self.url}"
+        if is_untrusted(error):
+            return UserError(
+                f"{place}: its certificate is not trusted; REQUESTS_CA_BUNDLE can name one that is"
+            )
+        if isinstance(error, NOT_A_URL):
+            return UserError(f"{place}: not a URL that can be asked")
+        what = f"{self.url} does not answer ({type(error).__name__})"
+        return self._unavailable(operation, what)
+
+    def _unavailable(
+        self, operation: Operation, what: str, response: requests.Response | None = None
+    ) -> Unavailable:
+        line = f"{self.name}: could not {operation.description}: {what}"
+        return Unavailable(f"{line}; run it again, nothing is done twice", response)
+
+    def _json(self, response: requests.Response) -> Any:
+        try:
+            return response.json() if response.content else None
         except ValueError:
-            site = self._site
             raise UserError(
-                f"{site.variable}: {site.url} answers, but not as {site.name} does"
+                f"{self.variable}: {self.url} answers, but not as {self.name} does"
             ) from None
 
 
-def once(look: Callable[[], list[T]], create: Callable[[], T]) -> list[T]:
-    """What `look` finds, in its order; when that is nothing, what is there after `create`.
+def _is_rate_limited(response: requests.Response) -> bool:
+    if response.status_code != 403:
+        return response.status_code == 429
+    headers = response.headers
+    named = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    return named or "rate limit" in response.text.lower()
 
-    It looks again after each creation, so that of two runs that create at once both see both.
-    """
-    while not (found := look()):
-        with suppress(Uncertain):
-            made = create()
-            return look() or [made]
-    return found
+
+def _remaining(response: requests.Response) -> str:
+    """How long a rate limit lasts, where the response says so, as ` for N min more`."""
+    headers, seconds = response.headers, 0.0
+    with suppress(ValueError):
+        if headers.get("x-ratelimit-remaining") == "0":
+            seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
+        seconds = float(headers.get("retry-after", seconds))
+    if seconds < 120:
+        return f" for {seconds:.0f} s more" if seconds > 0 else ""
+    return f" for {seconds / 60:.0f} min more"
+
+
+def _reason(response: requests.Response) -> str:
+    """Why the API refused a request, in its own words and one line."""
+    try:
+        content = response.json()
+        parts = [content["message"], *(_detail(error) for error in content.get("errors", []))]
+        return one_line(": ".join(str(part) for part in parts))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{response.status_code} {response.reason}"
+
+
+def _detail(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    return str(error.get("message") or f"{error.get('field')} is {error.get('code')}")

@@ -1,4 +1,4 @@
-"""Specifications below `infra/`: YAML that people edit, with `${names}` that a deployment fills."""
+"""Specifications below `infra/`: YAML files with `${name}` placeholders that a deployment fills."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORT = 12
 
 
 def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
-    """One specification, filled in; UserError names the file and what is wrong with it."""
+    """Load a specification and fill it in; UserError names the file and what is wrong with it."""
     try:
         content = yaml.safe_load((root / place).read_text())
     except FileNotFoundError:
@@ -48,13 +48,13 @@ def _filled(part: Any, place: Path, values: Mapping[str, str]) -> Any:
 
 
 def image() -> str:
-    """The service's image, by the digest of its bytes; a tag may be another image tomorrow."""
-    named = os.environ.get(IMAGE, "").strip()
-    if not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", named):
-        raise UserError(f"{IMAGE}: found {named!r}, expected NAME@sha256:DIGEST")
-    return named
+    """The service's image by its digest, from the environment: what a tag names may change."""
+    name = os.environ.get(IMAGE, "").strip()
+    if not re.fullmatch(r"[\w./:-]+@sha256:[0-9a-f]{64}", name):
+        raise UserError(f"{IMAGE}: found {name!r}, expected NAME@sha256:DIGEST")
+    return name
 
 
 def name_of(digest: str) -> str:
-    """What a bundle is called in a place of its own: short enough for every platform."""
+    """The name of a bundle's deployment, short enough for every platform."""
     return f"bundle-{digest[:SHORT]}"

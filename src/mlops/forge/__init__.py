@@ -1,4 +1,5 @@
-"""Git and the forges: one protocol, GitHub and Azure DevOps behind it. Knows nothing of models.
+"""Git and the forges: one protocol, GitHub and Azure DevOps behind it. Knows nothing about models.
 
-Imports `base` alone. A new forge is a module beside `github.py` and an entry in `forge.py`.
+Imports `base` only. A new forge is a module beside `github.py`, with a `rest.RestForge` or another
+`protocol.Forge`, and an entry in `select.py`.
 """

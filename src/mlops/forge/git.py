@@ -1,4 +1,4 @@
-"""Git, as the other rooms need it: read any commit, write one without touching the workspace."""
+"""Git: read any commit, write one without touching the workspace, push it where it is expected."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 
 REMOTE = "origin"
 BOT = "mlops"
 BOT_MAIL = "mlops@users.noreply.invalid"
+QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 class GitError(UserError):
-    """Git said no; the message is its last line."""
+    """Git refused a command; the message is the line of its output that says why."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,25 @@ class Change:
 
 
 def git(
-    root: Path, *arguments: str, given: bytes = b"", env: Mapping[str, str] | None = None
+    root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
 ) -> str:
-    """What a Git command printed. Raises GitError with what it complained of."""
+    """The standard output of a Git command. Raises GitError when it fails."""
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            input=given,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(env or {})},
-            capture_output=True,
-            check=False,
-        )
+        process = subprocess.run(
+            ["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False,
+            env={**os.environ, **QUIET, **(env or {})},
+        )  # fmt: skip
     except FileNotFoundError:
         raise UserError("git: not found on the PATH") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        told = next((line for line in said if line.startswith(("fatal", "error", " !"))), said[-1])
-        raise GitError(f"git {arguments[0]}: {' '.join(told.split())}")
-    return done.stdout.decode()
+    if process.returncode:
+        lines = process.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        errors = [line for line in lines if line.startswith(("fatal", "error", " !"))]
+        raise GitError(f"git {arguments[0]}: {one_line((errors or lines[-1:])[0])}")
+    return process.stdout.decode()
 
 
 def commit(root: Path, ref: str) -> str:
-    """The commit a name stands for. Raises GitError where it stands for none here."""
+    """The commit that a name stands for. Raises GitError where there is none in this clone."""
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
     except GitError:
@@ -61,7 +58,7 @@ def commit(root: Path, ref: str) -> str:
 
 
 def exists(root: Path, ref: str) -> bool:
-    """Whether a name stands for a commit here."""
+    """Whether a name stands for a commit in this clone."""
     try:
         return bool(commit(root, ref))
     except GitError:
@@ -99,7 +96,7 @@ def is_ancestor(root: Path, older: str, newer: str) -> bool:
 
 
 def has_remote(root: Path) -> bool:
-    """Whether there is somewhere to push to."""
+    """Whether there is a remote to push to."""
     return REMOTE in git(root, "remote").split()
 
 
@@ -113,10 +110,9 @@ def main_branch(root: Path) -> str:
 
 
 def base(root: Path) -> str:
-    """Where a branch is compared with: the remote's main line; without a remote, HEAD.
+    """What a branch is compared with: the remote's main branch; without a remote, HEAD.
 
-    Raises UserError where the remote's main line is not here: a branch must not choose its own
-    champion.
+    Raises UserError where that branch was not fetched: a branch must not choose its own champion.
     """
     if not has_remote(root):
         return "HEAD"
@@ -127,14 +123,14 @@ def base(root: Path) -> str:
 
 
 def fetch(root: Path, *branches: str) -> None:
-    """Bring the remote's branches up to date here, where there is a remote."""
+    """Update the remote's branches in this clone, where there is a remote."""
     if has_remote(root):
-        wanted = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in branches]
-        git(root, "fetch", "--quiet", "--no-tags", REMOTE, *wanted)
+        refs = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in branches]
+        git(root, "fetch", "--quiet", "--no-tags", REMOTE, *refs)
 
 
 def tip(root: Path) -> str:
-    """The newest commit of the main line, the remote's, fetched; without a remote, HEAD."""
+    """The newest commit of the remote's main branch, fetched; without a remote, HEAD."""
     if not has_remote(root):
         return commit(root, "HEAD")
     branch = main_branch(root)
@@ -144,32 +140,31 @@ def tip(root: Path) -> str:
 
 def remote_head(root: Path, branch: str) -> str:
     """The commit of the remote's branch, fetched; empty when there is no such branch."""
-    listed = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split()
-    if not listed:
+    line = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split()
+    if not line:
         return ""
-    git(root, "fetch", "--quiet", "--no-tags", REMOTE, listed[0])
-    return listed[0]
+    git(root, "fetch", "--quiet", "--no-tags", REMOTE, line[0])
+    return line[0]
 
 
 def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
-    """A new commit on `parent` with these files changed; neither workspace nor index moves."""
-    with tempfile.TemporaryDirectory() as aside:
-        index = {"GIT_INDEX_FILE": str(Path(aside) / "index")}
+    """Write a commit on `parent` with these files changed, leaving workspace and index; its id."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(root, "read-tree", parent, env=index)
         for file, content in files.items():
-            blob = git(root, "hash-object", "-w", "--stdin", given=content).strip()
+            blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
             entry = f"100644,{blob},{file.as_posix()}"
             git(root, "update-index", "--add", "--cacheinfo", entry, env=index)
         tree = git(root, "write-tree", env=index).strip()
-    return git(
-        root, "commit-tree", tree, "-p", parent, given=message.encode(), env=_identity(root)
-    ).strip()
+    text, env = message.encode(), _identity(root)
+    return git(root, "commit-tree", tree, "-p", parent, stdin=text, env=env).strip()
 
 
 def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
     """Make the remote's branch point to a commit, if it still is where it was `expected`.
 
-    Raises GitError when somebody else moved it in between, or the push was not allowed.
+    Raises GitError when somebody else moved it in between, or may not push.
     """
     name = f"refs/heads/{branch}"
     lease = f"--force-with-lease={name}:{expected}"
@@ -177,13 +172,11 @@ def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
 
 
 def _identity(root: Path) -> dict[str, str]:
-    """The user's own name, or the bot's on a machine that has none."""
+    """The author as Git's environment variables, for a machine that has none configured."""
     try:
         git(root, "config", "user.email")
     except GitError:
-        return {
-            f"GIT_{role}_{part}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for part, value in (("NAME", BOT), ("EMAIL", BOT_MAIL))
-        }
+        identity = {"NAME": BOT, "EMAIL": BOT_MAIL}
+        roles = ("AUTHOR", "COMMITTER")
+        return {f"GIT_{role}_{key}": identity[key] for role in roles for key in identity}
     return {}

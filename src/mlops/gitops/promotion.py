@@ -11,7 +11,7 @@ from mlops import deploy
 from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
-from mlops.forge.forge import Forge
+from mlops.forge.protocol import Forge
 from mlops.gitops import pin_history, reconcile, verdict
 from mlops.gitops.pin_history import LOCK, manifest_at, only_pins_changed
 from mlops.gitops.pinning import accepted, locked, of_workspace

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops.forge import git
-from mlops.forge.forge import GATE, Forge
+from mlops.forge.protocol import GATE, Forge
 
 ATTEMPTS = 3
 

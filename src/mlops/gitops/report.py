@@ -15,7 +15,9 @@ from mlops.contract.bundle import Card
 from mlops.contract.params import FILE as PARAMETERS
 from mlops.contract.paths import BUNDLE
 from mlops.evaluation.metrics import main_metric
-from mlops.forge import forge, git
+from mlops.forge import git
+from mlops.forge.protocol import GATE, DryRun, State
+from mlops.forge.select import current_forge
 from mlops.gitops import pin_history, verdict
 from mlops.gitops.gate_inputs import PRODUCTION
 from mlops.gitops.markdown import Row, drawing, folded, table
@@ -48,19 +50,19 @@ def post(file: Path, head: str | None) -> str:
         body = file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(f"{file}: not found; `mlops report` writes it") from None
-    client = forge.here()
-    pull_request = client.number(head)
-    if pull_request is None and isinstance(client, forge.DryRun):
+    forge = current_forge()
+    number = forge.number(head)
+    if number is None and isinstance(forge, DryRun):
         return f"no forge here; the comment is {file}"
-    if pull_request is None:
+    if number is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
-    return client.comment(pull_request, body, KEY)
+    return forge.comment(number, body, KEY)
 
 
-def mark(commit: str, state: forge.State) -> None:
+def mark(commit: str, state: State) -> None:
     """Set the gate's status of a commit, for rules that require it before a merge."""
     text = "accepted" if state == "success" else "refused, or not judged"
-    forge.here().status(commit, state, forge.GATE, text)
+    current_forge().status(commit, state, GATE, text)
 
 
 def render(judged: Verdict, root: Path) -> str:

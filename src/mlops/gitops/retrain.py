@@ -23,7 +23,7 @@ from mlops.contract import bundle
 from mlops.contract.params import FILE as PARAMETERS
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.forge import git
-from mlops.forge.forge import Forge
+from mlops.forge.protocol import Forge
 from mlops.gitops import proposal, report, verdict
 from mlops.gitops.pin_history import LOCK
 from mlops.gitops.proposal import Proposal

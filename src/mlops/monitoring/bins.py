@@ -34,20 +34,15 @@ class Bins:
     edges: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
 
-    def codes(self, values: pd.Series[Any]) -> Array:
-        """Number the bin of every value that is not missing, in order."""
+    def counts(self, values: pd.Series[Any]) -> Array:
+        """Count the values in each bin, missing ones left out; shape (bins,)."""
         present = values.dropna()
-        if not self.categories:
-            return np.searchsorted(np.array(self.edges), present.to_numpy(dtype=np.float64))
-        numbers = {category: code for code, category in enumerate(self.categories)}
-        codes: Array = present.map(numbers).fillna(len(numbers)).to_numpy(dtype=np.intp)
-        return codes
-
-    def shares(self, codes: Array) -> Array:
-        """The share of each bin."""
-        counts = np.bincount(codes, minlength=len(self.labels))
-        shares: Array = counts / max(len(codes), 1)
-        return shares
+        if self.categories:
+            codes = {category: code for code, category in enumerate(self.categories)}
+            bins = present.map(codes).fillna(len(codes)).to_numpy(dtype=np.intp)
+        else:
+            bins = np.searchsorted(np.array(self.edges), present.to_numpy(dtype=np.float64))
+        return np.bincount(bins, minlength=len(self.labels))
 
 
 def numeric(reference: pd.Series[Any]) -> Bins:

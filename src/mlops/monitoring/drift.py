@@ -29,14 +29,14 @@ VALUES, REFERENCE_VALUES = 200, 50
 class Reference:
     """The bundle's sample of its training rows.
 
-    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and in `codes` the bin
-    of each value that is not missing.
+    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and the counts of the
+    values in them.
     """
 
     card: Card
     rows: int
     bins: Mapping[str, Bins]
-    codes: Mapping[str, Array]
+    counts: Mapping[str, Array]
 
 
 def reference(folder: Path, card: Card) -> Reference:
@@ -56,8 +56,8 @@ def reference(folder: Path, card: Card) -> Reference:
     names = _prediction_names(card)
     columns |= {f"o{index}": table[name] for index, name in enumerate(names)}
     cut |= {f"o{index}": numeric(table[name]) for index, name in enumerate(names)}
-    codes = {name: cut[name].codes(column) for name, column in columns.items()}
-    return Reference(card, len(table), cut, codes)
+    counts = {name: cut[name].counts(column) for name, column in columns.items()}
+    return Reference(card, len(table), cut, counts)
 
 
 def measure(
@@ -70,7 +70,7 @@ def measure(
     features = tuple(
         _with_counts(
             _compare(f"i{i}", feature.name, sample, reference),
-            (1 - len(reference.codes[f"i{i}"]) / reference.rows, reference.rows),
+            (1 - reference.counts[f"i{i}"].sum() / reference.rows, reference.rows),
             (1 - present[i] / rows, rows),
             _unseen(database, where, i, feature) / rows,
         )
@@ -113,13 +113,18 @@ def _unseen(database: duckdb.DuckDBPyConnection, where: str, index: int, feature
 
 
 def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference) -> Column:
-    cut, before = reference.bins[column], reference.codes[column]
-    now = cut.codes(sample[column])
-    counts = [np.bincount(codes, minlength=len(cut.labels)) for codes in (before, now)]
-    shares = zip(cut.labels, cut.shares(before), cut.shares(now), strict=True)
-    bins = tuple(Bin(label, float(old), float(new)) for label, old, new in shares)
-    enough = len(now) >= VALUES and len(before) >= REFERENCE_VALUES
-    return Column(name, index_beyond_chance(*counts) if enough else None, bins=bins)
+    bins, before = reference.bins[column], reference.counts[column]
+    now = bins.counts(sample[column])
+    values, reference_values = int(now.sum()), int(before.sum())
+    enough = values >= VALUES and reference_values >= REFERENCE_VALUES
+    return Column(
+        name,
+        index_beyond_chance(before, now) if enough else None,
+        bins=tuple(
+            Bin(label, float(old) / max(reference_values, 1), float(new) / max(values, 1))
+            for label, old, new in zip(bins.labels, before, now, strict=True)
+        ),
+    )
 
 
 def _with_counts(
@@ -129,8 +134,8 @@ def _with_counts(
     noise = np.sqrt(_variance(*before) + _variance(*now))
     return replace(
         column,
-        missing=now[0],
-        missing_before=before[0],
+        missing=float(now[0]),
+        missing_before=float(before[0]),
         missing_rise=float(now[0] - before[0] - SIGMAS * noise),
         unseen=float(unseen - SIGMAS * np.sqrt(_variance(unseen, now[1]))),
     )

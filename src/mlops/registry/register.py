@@ -91,10 +91,7 @@ def _registered(params: Params, root: Path) -> Registered:
 
 
 def ensure(params: Params, root: Path) -> Registered:
-    """Do as `run`, but first ask the registry whether anything is left to do.
-
-    A server answers that without MLflow's client, whose import takes longer.
-    """
+    """Do as `run`, but first ask the registry whether anything is left to do."""
     return _already(params, root) or run(params, root)
 
 

@@ -1,4 +1,4 @@
-"""`python -m mlops.serving BUNDLE`: the service alone, with what its own dependencies bring."""
+"""`python -m mlops.serving BUNDLE`: the service with its own dependencies alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,5 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MENDABLE)
-    # The service has ended well: what uvicorn raises once more is the terminal's own signal.
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,7 @@
-"""The ASGI application: routes, limits, and answers that say who answered."""
+"""The RSGI application: routes, limits, and answers that name the model and the request.
+
+RSGI is the interface of Granian, the server: https://github.com/emmett-framework/granian
+"""
 
 from __future__ import annotations
 
@@ -11,223 +14,167 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from types import FrameType
-from typing import Any
+from contextlib import suppress
 
 import msgspec
+from granian.rsgi import (  # type: ignore[attr-defined]
+    Headers,
+    HTTPProtocol,
+    ProtocolClosed,
+    Scope,
+)
 
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.errors import Refusal
-from mlops.serving.http import JSON, Answer, Head, Headers, Request
-from mlops.serving.patience import Patience
-from mlops.serving.routes import MODEL_ROUTES, OPEN, ROUTES, Handler
+from mlops.serving.routes import MODEL_ROUTES, OPEN, ROUTES, Handler, Request, Response
 from mlops.serving.service import Service
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-IDENTITY = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# What the parent process sends before SIGTERM where requests are drained first.
+UNREADY = signal.SIGUSR1
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+RETRY = {"retry-after": "1"}
 log = logging.getLogger("mlops.serving")
 
 
 class App:
-    """The service behind HTTP."""
+    """The service behind HTTP; `arriving` are the bytes of bodies that are arriving."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.busy = self.held = 0
-        self.patience = Patience(service.settings.patience)
-        # What heads say that came before, for `shortcut`.
-        self.heads: dict[bytes, Head] = {}
+        self.arriving = 0
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start, before the first connection is accepted."""
+        self.service.start(loop)
+        loop.add_signal_handler(UNREADY, self._become_unready)
+        # The collector need not look again and again at what was loaded.
+        gc.collect()
+        gc.freeze()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self.service.start()
-                self.patience.start()
-                _drain_first(self.service)
-                # What is loaded stays: the collector need not look at it again and again.
-                gc.freeze()
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.service.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop, after the last answer."""
+        loop.run_until_complete(self.service.stop())
+        log.info("stopped", extra={"pid": os.getpid()})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = time.perf_counter()
-        # What is in use now answers this request to its end, whatever is loaded meanwhile.
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        """Answer one request."""
+        start = time.perf_counter()
+        # The request ends with the endpoint that it began with, whatever is loaded meanwhile.
         endpoint = self.service.endpoint
-        headers = dict(scope["headers"])
-        identity = self.identity(headers)
-        name, handler = self._route(scope, endpoint)
-        self.busy += 1
+        identity = self._identity(scope.headers.get("x-request-id"))
+        route, handler = _route(scope, endpoint)
+        self.service.requests += 1
         try:
-            answer = await self._answer(handler, endpoint, headers, identity, scope, receive)
+            response = await self._respond(handler, endpoint, identity, scope, protocol)
         except Refusal as refusal:
-            answer = _refused(refusal, identity)
-        except Hung:
-            return
+            response = _refused(refusal, identity)
         except Exception:
-            log.exception("failed", extra={"request": identity, "route": name})
-            answer = _refused(Refusal(500, "the service failed; its log says how"), identity)
+            log.exception("failed", extra={"request": identity, "route": route})
+            response = _refused(Refusal(500, "the service failed; see its log"), identity)
         finally:
-            self.busy -= 1
+            self.service.requests -= 1
+        headers = [
+            ("content-type", response.content_type),
+            ("x-request-id", identity),
+            *endpoint.headers,
+            *response.headers,
+        ]
         if self.service.stopping:
-            answer.headers.append((b"connection", b"close"))
-        await _send(send, answer, endpoint.headers, identity)
-        self.service.metrics.answered(name, answer.status, time.perf_counter() - begun)
+            headers.append(("connection", "close"))
+        # The client may have gone.
+        with suppress(ProtocolClosed):
+            protocol.response_bytes(response.status, headers, response.body)
+        self.service.metrics.answered(route, response.status, time.perf_counter() - start)
 
-    async def _answer(
-        self,
-        handler: Handler | None,
-        endpoint: Endpoint,
-        headers: dict[bytes, bytes],
-        identity: str,
-        scope: Scope,
-        receive: Receive,
-    ) -> Answer:
-        self.require_token(scope["path"], headers)
+    async def _respond(
+        self, handler: Handler | None, endpoint: Endpoint, identity: str, scope: Scope,
+        protocol: HTTPProtocol,
+    ) -> Response:  # fmt: skip
+        headers = scope.headers
+        self._require_token(scope.path, headers)
         if handler is None:
             raise _no_route(scope, endpoint)
-        if scope["method"] != "POST":
-            return await handler(self.service, Request(endpoint, headers, b"", identity))
-        if self.busy > self.service.settings.requests:
-            raise Refusal(429, f"busy: {self.busy} requests are under way", **{"retry-after": "1"})
-        with self.patience:
-            body = await self._body(headers, receive)
-        return await handler(self.service, Request(endpoint, headers, body, identity))
+        body = b""
+        if scope.method == "POST":
+            requests = self.service.requests
+            if requests > self.service.settings.requests:
+                raise Refusal(429, f"busy: {requests} requests are under way", **RETRY)
+            body = await self._body(headers.get("content-length"), protocol)
+        response = handler(self.service, Request(endpoint, headers, body, identity))
+        return response if isinstance(response, Response) else await response
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        limit = self.service.settings.body
-        said = headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said) > limit:
-            raise _too_large(int(said), limit)
-        message = await self._next(receive)
-        if not message.get("more_body"):
-            body: bytes = message.get("body", b"")
-            return _limited(body, limit)
-        return await self._pieces(message, receive)
-
-    async def _pieces(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
-        """A body that arrives bit by bit; what all of them hold together is limited too."""
-        settings, parts, held = self.service.settings, [message.get("body", b"")], 0
+    async def _body(self, declared: str | None, protocol: HTTPProtocol) -> bytes:
+        """The whole body; raises Refusal when it is too large, too late, or cut short."""
+        reserved = 0
         try:
-            while message.get("more_body"):
-                held += len(parts[-1])
-                self.held += len(parts[-1])
-                if self.held > settings.bodies:
-                    raise Refusal(429, f"busy: {self.held} bytes are arriving",
-                                  **{"retry-after": "1", "connection": "close"})  # fmt: skip
-                message = await self._next(receive)
-                parts.append(message.get("body", b""))
-                _limited(b"", settings.body, held + len(parts[-1]))
-            return b"".join(parts)
+            async with asyncio.timeout(self.service.settings.body_timeout):
+                # A length that is declared is checked by the server.
+                if declared is not None:
+                    reserved = self._reserve(int(declared), 0)
+                    return await protocol()
+                parts: list[bytes] = []
+                async for part in protocol:
+                    reserved = self._reserve(len(part), reserved)
+                    parts.append(part)
+                return b"".join(parts)
+        except TimeoutError:
+            raise Refusal(408, "body: did not arrive in time", connection="close") from None
+        except ProtocolClosed:
+            raise Refusal(400, "body: cut short", connection="close") from None
         finally:
-            self.held -= held
+            self.arriving -= reserved
 
-    async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Hung
-        return message
+    def _reserve(self, size: int, reserved: int) -> int:
+        """Count `size` more bytes of a body; returns the bytes of it so far."""
+        settings = self.service.settings
+        total = reserved + size
+        if total > settings.body:
+            # The rest is not read, so the connection can't be used again.
+            reason = f"body: found {total} bytes, expected at most {settings.body}"
+            raise Refusal(413, reason, connection="close")
+        if self.arriving + size > settings.bodies:
+            reason = f"busy: {self.arriving} bytes are arriving"
+            raise Refusal(429, reason, **RETRY, connection="close")
+        self.arriving += size
+        return total
 
-    def identity(self, headers: dict[bytes, bytes]) -> str:
-        """The client's own name of a request, or a new one."""
-        given = headers.get(b"x-request-id")
-        if given and IDENTITY.fullmatch(given):
-            return given.decode()
+    def _identity(self, given: str | None) -> str:
+        """The client's own id of a request, or a new one."""
+        if given and REQUEST_ID.fullmatch(given):
+            return given
         return f"{self._prefix}-{next(self._count)}"
 
-    def _route(self, scope: Scope, endpoint: Endpoint) -> tuple[str, Handler | None]:
-        # The server leaves out the body of what a HEAD is answered.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        found = ROUTES.get((method, scope["path"]))
-        if found:
-            return found
-        rest = endpoint.below(scope["path"])
-        return MODEL_ROUTES.get((method, rest), ("unknown", None))
-
-    def require_token(self, path: str, headers: dict[bytes, bytes]) -> None:
-        """Raise Refusal unless the client may ask for the path."""
-        wanted = self.service.settings.token
-        if not wanted or path in OPEN:
+    def _require_token(self, path: str, headers: Headers) -> None:
+        token = self.service.settings.token
+        if not token or path in OPEN:
             return
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer" or not hmac.compare_digest(given, wanted.encode()):
+        kind, _, given = str(headers.get("authorization", "")).partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
             raise Refusal(401, "authorization: expected the bearer token",
                           **{"www-authenticate": "Bearer"})  # fmt: skip
 
-
-def _drain_first(service: Service) -> None:
-    """Have SIGTERM make the service unready, and stop it only later; a second one stops it."""
-    if not service.settings.drain:
-        return
-    stop: Any = signal.getsignal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-
-    def later(number: int, frame: FrameType | None) -> None:
-        if service.stopping:
-            stop(number, frame)
-        service.stopping = True
-        delay = service.settings.drain
-        loop.call_soon_threadsafe(loop.call_later, delay, stop, number, frame)
-
-    signal.signal(signal.SIGTERM, later)
+    def _become_unready(self) -> None:
+        self.service.stopping = True
 
 
-class Hung(Exception):
-    """The client has hung up."""
-
-
-async def _send(send: Send, answer: Answer, known: Headers, identity: str) -> None:
-    headers = head(answer, known, identity)
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def head(answer: Answer, known: Headers, identity: str) -> Headers:
-    """An answer's headers; `known` are the endpoint's own."""
-    return [
-        (b"content-type", answer.kind),
-        (b"content-length", b"%d" % len(answer.body)),
-        (b"x-request-id", identity.encode()),
-        *known,
-        *answer.headers,
-    ]
-
-
-def _refused(refusal: Refusal, identity: str) -> Answer:
-    body = msgspec.json.encode({"error": refusal.reason, "id": identity})
-    headers = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
-    return Answer(body, JSON, refusal.status, headers)
+def _route(scope: Scope, endpoint: Endpoint) -> tuple[str, Handler | None]:
+    # The server leaves out the body of the answer to HEAD.
+    method = "GET" if scope.method == "HEAD" else scope.method
+    if route := ROUTES.get((method, scope.path)):
+        return route
+    return MODEL_ROUTES.get((method, endpoint.below(scope.path)), ("unknown", None))
 
 
 def _no_route(scope: Scope, endpoint: Endpoint) -> Refusal:
-    path, rest = scope["path"], endpoint.below(scope["path"])
-    allowed = [m for m in ("GET", "POST") if (m, path) in ROUTES or (m, rest) in MODEL_ROUTES]
+    path, below = scope.path, endpoint.below(scope.path)
+    allowed = [m for m in ("GET", "POST") if (m, path) in ROUTES or (m, below) in MODEL_ROUTES]
     if allowed:
-        method = scope["method"]
-        return Refusal(405, f"{method} {path}: expected {allowed[0]}", allow=allowed[0])
+        return Refusal(405, f"{scope.method} {path}: expected {allowed[0]}", allow=allowed[0])
     return Refusal(404, f"{path}: no such path; the model is {endpoint.name!r}, see /docs")
 
 
-def _too_large(found: int, limit: int) -> Refusal:
-    # What follows is not read: the connection can't be used again.
-    return Refusal(413, f"body: found {found} bytes, expected at most {limit}", connection="close")
-
-
-def _limited(body: bytes, limit: int, size: int = 0) -> bytes:
-    if max(size, len(body)) > limit:
-        raise _too_large(max(size, len(body)), limit)
-    return body
+def _refused(refusal: Refusal, identity: str) -> Response:
+    body = msgspec.json.encode({"error": refusal.reason, "id": identity})
+    return Response(body, status=refusal.status, headers=list(refusal.headers.items()))

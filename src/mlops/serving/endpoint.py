@@ -1,34 +1,34 @@
-"""One loaded model with all that is made of it once: decoders, headers, what it says of itself."""
+"""A loaded model with what is made for it once: decoders, response headers, paths, metadata."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mlops.contract import bundle
-from mlops.serving.inference import Inference
+from mlops.serving import openapi, page
+from mlops.serving.inference import BYTES, Inference
 from mlops.serving.invocations import Invocations
 from mlops.serving.model import Model
-from mlops.serving.plain import Plain
+from mlops.serving.predict import Predict
 from mlops.serving.rows import Columns
-from mlops.serving.tensors import BYTES
 
 EXTENSIONS = ["binary_tensor_data"]
 
 
 class Endpoint:
-    """A model as the three protocols know it; a request may have `rows` at most."""
+    """A model behind the three protocols; a request may have `rows` at most."""
 
     def __init__(self, model: Model, rows: int) -> None:
         self.model = model
         self.name = model.card.name
         columns = Columns(model, rows)
-        self.plain = Plain(model, columns)
+        self.predict = Predict(model, columns)
         self.invocations = Invocations(model, columns)
         self.inference = Inference(model, columns)
         self.headers = [
-            (b"x-model-name", model.card.name.encode()),
-            (b"x-model-version", model.version.encode()),
-            (b"x-model-digest", model.digest.encode()),
+            ("x-model-name", model.card.name),
+            ("x-model-version", model.version),
+            ("x-model-digest", model.digest),
         ]
         self._paths = {f"/v2/models/{self.name}": ""}
         if model.version:
@@ -37,7 +37,7 @@ class Endpoint:
             self._paths.update({f"{base}{rest}": rest for rest in ("/ready", "/infer")})
 
     def below(self, path: str) -> str | None:
-        """What follows the model's own path; None when it is not this model's."""
+        """The part of a path below the model's own; None when it is not this model's."""
         return self._paths.get(path)
 
     @property
@@ -50,13 +50,13 @@ class Endpoint:
     @property
     def metadata(self) -> dict[str, Any]:
         """The model's metadata of the Open Inference Protocol; -1 stands for any number of rows."""
-        kinds = {"float": "FP32", "string": BYTES}
+        datatypes = {"float": "FP32", "string": BYTES}
         return {
             "name": self.name,
             "versions": [self.model.version] if self.model.version else [],
             "platform": "onnxruntime_onnx",
             "inputs": [
-                {"name": column.name, "datatype": kinds[column.type], "shape": [-1]}
+                {"name": column.name, "datatype": datatypes[column.type], "shape": [-1]}
                 for column in self.model.card.inputs
             ],
             "outputs": [
@@ -64,6 +64,16 @@ class Endpoint:
                 for name in self.model.card.outputs
             ],
         }
+
+    @property
+    def openapi(self) -> dict[str, Any]:
+        """The service's OpenAPI document."""
+        return openapi.document(self.model)
+
+    @property
+    def page(self) -> str:
+        """The page `/docs`."""
+        return page.page(self.model)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -1,90 +1,87 @@
-"""What a client did wrong, as the status and the line that it is answered with."""
+"""What is wrong with a request: an HTTP status and one line that says where and why."""
 
 from __future__ import annotations
 
-import re
+import json
+import sys
+from typing import Any
 
 import msgspec
 
 from mlops.base.errors import nearest
 
-PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-NAMES = {"float": "number", "int": "number", "str": "string", "bool": "boolean", "null": "null"}
-# What a decoder raises: it is no DecodeError where a string is not UTF-8.
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# Of what a client sent, so much is said back to it.
-LONGEST = 500
+# What a decoder raises; of bytes that are not UTF-8 it is no DecodeError.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# A refusal repeats at most so many characters of what a client sent.
+LONGEST_REASON = 500
 LONGEST_NAME = 80
+# Constants that Python's encoder writes, MLflow's client among others, though they are no JSON.
+# NaN is a missing value; an infinite number is one that no float32 holds.
+CONSTANTS = {"NaN": None, "Infinity": sys.float_info.max, "-Infinity": -sys.float_info.max}
+KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 class Refusal(Exception):
-    """A request that is not scored: an HTTP status and one line that says why."""
+    """A request that is not scored; `headers` go with the answer."""
 
     def __init__(self, status: int, reason: str, **headers: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
+        self.reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
         self.headers = headers
 
 
-def malformed(
-    error: Exception, within: str = "", columns: tuple[str, ...] = (), root: str = "field"
-) -> Refusal:
-    """What is said of a body that could not be decoded.
+def decode(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview) -> Any:
+    """Decode JSON, with Python's constants NaN and Infinity; raises one of `UNDECODABLE`."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        whole = bytes(body)
+        if not any(name.encode() in whole for name in CONSTANTS):
+            raise
+    return decoder.decode(_without_constants(whole))
 
-    `columns` names positions in a row, `root` says what the names in the outermost object are.
-    """
+
+def _without_constants(body: bytes) -> bytes:
+    try:
+        content = json.loads(body.decode(), parse_constant=CONSTANTS.__getitem__)
+        return msgspec.json.encode(content)
+    except UnicodeDecodeError:
+        raise
+    # Not JSON, a lone surrogate, or a number longer than any integer.
+    except (ValueError, OverflowError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def undecodable(error: Exception, place: str = "body") -> Refusal:
+    """The refusal of a body that one of `UNDECODABLE` was raised for; where a type is wrong,
+    msgspec's message names place, found and expected."""
     if isinstance(error, RecursionError):
         return Refusal(400, "body: nested too deeply")
     if isinstance(error, UnicodeDecodeError):
         return Refusal(400, f"body: not UTF-8: {error.reason}")
-    if not isinstance(error, msgspec.ValidationError):
-        return Refusal(400, f"body: not JSON: {_json(error)}")
-    text = str(error)
-    found = PLACE.search(text)
-    path = within + (found["path"] if found else "")
-    said = text[: found.start()] if found else text
-    noun = "column" if "[" in path and columns else root
-    return Refusal(422, f"{_place(path, columns)}: {_plain(said, noun, columns)}")
+    if isinstance(error, msgspec.ValidationError):
+        return Refusal(422, f"{place}: {error}")
+    return Refusal(400, f"body: {error}")
 
 
-def unknown(name: str, known: tuple[str, ...], noun: str = "column") -> str:
-    """What is said of a name that is not known."""
+def require_kind(value: Any, kind: str, place: str) -> None:
+    """Raise Refusal unless a decoded value is a "number", "string" or "boolean", or null."""
+    found = kind_of(value)
+    if found not in (kind, "null"):
+        raise Refusal(422, f"{place}: found {found}, expected {kind} or null")
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls a decoded value."""
+    return KINDS.get(type(value), "number")
+
+
+def unknown_column(name: str, columns: tuple[str, ...]) -> str:
+    """The message for a column that the model does not have, with the nearest that it has."""
     if len(name) > LONGEST_NAME:
-        # To look for the nearest of a long name takes long.
-        return f"unknown {noun} {name[:LONGEST_NAME]!r}…"
-    return f"unknown {noun} {name!r}{nearest(name, known if noun == 'column' else ())}"
-
-
-def _json(error: Exception) -> str:
-    said = str(error).removeprefix("JSON is malformed: ")
-    return said[:1].lower() + said[1:]
-
-
-def _place(path: str, columns: tuple[str, ...]) -> str:
-    """`data[3][7]` as `data[3].temp`: the row's number and the column's name."""
-    row = re.fullmatch(r"(.*\[\d+\])\[(\d+)\]", path)
-    if row and columns and int(row[2]) < len(columns):
-        path = f"{row[1]}.{columns[int(row[2])]}"
-    return path.lstrip(".").replace("[...]", "") or "body"
-
-
-def _plain(said: str, noun: str, columns: tuple[str, ...]) -> str:
-    """msgspec's own words in those of the fields they speak of."""
-    kind = re.match(r"Expected `(.*)`, got `(.*)`$", said)
-    if kind:
-        return f"found {_kind(kind[2])}, expected {_kind(kind[1])}"
-    length = re.match(r"Expected `array` of length (\d+)$", said)
-    if length:
-        return f"expected {length[1]} values"
-    absent = re.match(r"Object missing required field `(.*)`$", said)
-    if absent:
-        return f"{noun} {absent[1]!r}: missing"
-    extra = re.match(r"Object contains unknown field `(.*)`$", said, re.DOTALL)
-    if extra:
-        return unknown(extra[1], columns, noun)
-    return said[:1].lower() + said[1:].replace("`", "'")
-
-
-def _kind(text: str) -> str:
-    return " or ".join(NAMES.get(name, name) for name in text.split(" | "))
+        # Finding the nearest of a long name takes long.
+        return f"unknown column {name[:LONGEST_NAME]!r}…"
+    return f"unknown column {name!r}{nearest(name, columns)}"

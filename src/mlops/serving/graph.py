@@ -1,8 +1,8 @@
-"""A bundle's graph with two inputs, a matrix of numbers and one of words, for fast feeding.
+"""A bundle's graph with two inputs, a numeric and a categorical matrix, instead of one a column.
 
 ONNX Runtime spends more time on taking thirty-nine inputs than on scoring a row. The bundle's
-graph begins by making columns of its inputs and a matrix of the columns; here the matrix is fed.
-Only nodes that copy are removed, so the scores stay the same to the bit; `same` proves it.
+graph begins by making a matrix of its inputs; here the matrix is the input. Only nodes that copy
+are removed, so the scores stay the same to the bit; `model.load` compares them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-NUMBERS = "numbers"
-WORDS = "words"
+NUMERIC = "numbers"
+CATEGORICAL = "words"
 
 
-def narrowed(model: bytes, numbers: list[str], words: list[str]) -> bytes:
-    """The same graph, fed with `numbers` (rows, numbers) float32 and `words` (rows, words)."""
+def narrowed(model: bytes, numeric: list[str], categorical: list[str]) -> bytes:
+    """The same graph, whose inputs are `NUMERIC` (rows, numeric columns) float32 and `CATEGORICAL`
+    (rows, categorical columns) strings."""
     graph = onnx.load_from_string(model)
     body = graph.graph
     del body.input[:]
     for name, columns, kind in (
-        (NUMBERS, numbers, TensorProto.FLOAT),
-        (WORDS, words, TensorProto.STRING),
+        (NUMERIC, numeric, TensorProto.FLOAT),
+        (CATEGORICAL, categorical, TensorProto.STRING),
     ):
         if columns:
             shape: list[str | int | None] = ["rows", len(columns)]
@@ -33,12 +34,12 @@ def narrowed(model: bytes, numbers: list[str], words: list[str]) -> bytes:
 
 
 def _feed(body: Any, matrix: str, columns: list[str]) -> None:
-    """Let what read `columns`, (rows,) each, read `matrix` instead."""
+    """Rewire the nodes that read `columns`, (rows,) each, to read `matrix`."""
     produced = {node.input[0]: node for node in body.node if node.op_type == "Unsqueeze"}
     made = [produced[name].output[0] for name in columns]
     merges = [n for n in body.node if n.op_type == "Concat" and list(n.input) == made]
     for merge in merges:
-        # The matrix itself: nothing to split and to merge again.
+        # It makes the matrix itself.
         _rename(body, merge.output[0], matrix)
         body.node.remove(merge)
     for position, name in enumerate(columns):

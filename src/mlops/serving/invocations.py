@@ -16,20 +16,19 @@ from typing import Any
 import msgspec
 
 from mlops.contract.bundle import Array
-from mlops.serving.errors import BROKEN, Refusal, malformed
-from mlops.serving.literals import decoded
+from mlops.serving.errors import Refusal
 from mlops.serving.model import Batch, Model
-from mlops.serving.rows import Columns, Rows
+from mlops.serving.rows import Columns, Rows, read
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ABSENT = msgspec.Raw(b"null")
 CSV = "text/csv"
-# What pandas, R and Spark write for a number that is not there.
+# What pandas, R and Spark write for a missing number.
 MISSING = {"", "NA", "NaN", "nan", "null"}
 
 
 class Split(msgspec.Struct):
-    """A table as pandas splits it; the index says nothing to a model."""
+    """A table as pandas splits it; the index is ignored."""
 
     columns: list[str]
     data: msgspec.Raw
@@ -43,14 +42,13 @@ class Invocations:
         self.model = model
         self.columns = columns
         many: Any = list[columns.record]  # type: ignore[name-defined]
-        records = many | msgspec.UnsetType
         either = many | dict[str, msgspec.Raw] | msgspec.UnsetType
         unset = msgspec.UNSET
         envelope: Any = msgspec.defstruct(
             "Envelope",
             [
                 ("dataframe_split", Split | msgspec.UnsetType, unset),
-                ("dataframe_records", records, unset),
+                ("dataframe_records", many | msgspec.UnsetType, unset),
                 ("instances", either, unset),
                 ("inputs", either, unset),
                 ("params", msgspec.Raw, ABSENT),
@@ -59,9 +57,9 @@ class Invocations:
         )
         self.decoder = msgspec.json.Decoder(envelope)
 
-    def decode(self, body: bytes, kind: str) -> Rows | Batch:
+    def decode(self, body: bytes, content_type: str) -> Rows | Batch:
         """Rows in any of the forms; raises Refusal."""
-        return self._csv(body) if kind == CSV else self._json(body)
+        return self._csv(body) if content_type == CSV else self._json(body)
 
     def encode(self, outputs: list[Array]) -> bytes:
         """What MLflow answers for an ONNX model and a data frame: a record for each row."""
@@ -70,30 +68,33 @@ class Invocations:
         return msgspec.json.encode({"predictions": rows})
 
     def _json(self, body: bytes) -> Rows | Batch:
-        try:
-            found = decoded(self.decoder, body)
-        except BROKEN as error:
-            raise malformed(error, columns=self.columns.names) from None
-        given = [form for form in FORMS if getattr(found, form) is not msgspec.UNSET]
+        envelope = read(self.decoder, body, self._wrong)
+        given = [form for form in FORMS if getattr(envelope, form) is not msgspec.UNSET]
         if len(given) != 1:
-            said = " and ".join(given) or "none"
-            raise Refusal(422, f"body: found {said}, expected one of {', '.join(FORMS)}")
-        form, content = given[0], getattr(found, given[0])
+            found = " and ".join(given) or "none"
+            raise Refusal(422, f"body: found {found}, expected one of {', '.join(FORMS)}")
+        form, content = given[0], getattr(envelope, given[0])
         if isinstance(content, Split):
             return self.columns.table(content.columns, content.data, f"{form}.data")
         if isinstance(content, dict):
             return self._columns(content, form)
         return self.columns.rows(content)
 
-    def _columns(self, content: dict[str, msgspec.Raw], within: str) -> Batch:
-        self.columns.require(list(content), within)
-        found: dict[str, Any] = {}
-        for name, values in content.items():
-            try:
-                found[name] = self.columns.column[name].decode(_listed(values))
-            except BROKEN as error:
-                raise malformed(error, f"{within}.{name}") from None
-        return self.columns.batch(found, within)
+    def _wrong(self, content: Any) -> Refusal | None:
+        """The record of any form that does not fit, if any."""
+        if not isinstance(content, dict):
+            return None
+        found = ((form, content[form]) for form in FORMS[1:] if isinstance(content.get(form), list))
+        wrong = (self.columns.wrong_record(records, form) for form, records in found)
+        return next(filter(None, wrong), None)
+
+    def _columns(self, content: dict[str, msgspec.Raw], place: str) -> Batch:
+        self.columns.require(list(content), place)
+        values: dict[str, Any] = {
+            name: self.columns.values(name, _as_list(column), f"{place}.{name}")
+            for name, column in content.items()
+        }
+        return self.columns.batch(values, place)
 
     def _csv(self, body: bytes) -> Rows:
         """A line of names and a line for each row, as pandas writes them; blank lines are none.
@@ -111,30 +112,30 @@ class Invocations:
             raise self.columns.too_many(f"more than {self.columns.limit}")
         if not lines:
             raise Refusal(400, "body: found nothing, expected a line of column names")
-        head, *rows = lines
-        self.columns.require(head, "CSV")
-        return _typed(self.columns, head, rows)
+        header, *rows = lines
+        self.columns.require(header, "CSV")
+        return _typed(self.columns, header, rows)
 
 
-def _listed(values: msgspec.Raw) -> bytes:
+def _as_list(column: msgspec.Raw) -> bytes:
     """A column's values; a lone record may have one without a list."""
-    content = bytes(values)
+    content = bytes(column)
     return content if content.startswith(b"[") else b"[%b]" % content
 
 
-def _typed(columns: Columns, head: list[str], rows: list[list[str]]) -> Rows:
-    order = [head.index(name) for name in columns.names]
-    numbers, words = [], []
+def _typed(columns: Columns, header: list[str], rows: list[list[str]]) -> Rows:
+    order = [header.index(name) for name in columns.names]
+    numeric, categorical = [], []
     for number, row in enumerate(rows):
-        if len(row) != len(head):
-            raise Refusal(422, f"CSV row {number}: found {len(row)} cells, expected {len(head)}")
-        cells = [row[place] for place in order]
-        numbers.append(tuple(
+        if len(row) != len(header):
+            raise Refusal(422, f"CSV row {number}: found {len(row)} cells, expected {len(header)}")
+        cells = [row[position] for position in order]
+        numeric.append(tuple(
             _number(cell, number, name)
             for cell, name in zip(cells[: columns.count], columns.names, strict=False)
         ))  # fmt: skip
-        words.append(tuple(cells[columns.count :]))
-    return Rows(numbers, words)
+        categorical.append(tuple(cells[columns.count :]))
+    return Rows(numeric, categorical)
 
 
 def _number(cell: str, row: int, column: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on the standard error, one for each thing that happened."""
+"""Logs as JSON lines on the standard error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ import sys
 
 import msgspec
 
-OWN = set(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
+# Fields that every record has.
+OWN = set(vars(logging.makeLogRecord({}))) | {"message"}
+# Have Granian's loggers pass their records on.
+GRANIAN = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"propagate": True}},
+}
 
 
 class Lines(logging.Formatter):
-    """A record as one line of JSON: time, level, message, and whatever `extra` said."""
+    """A record as one line of JSON: time, level, logger, message, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = dt.datetime.fromtimestamp(record.created, tz=dt.UTC)
@@ -29,7 +36,7 @@ class Lines(logging.Formatter):
 
 
 def configure(level: str = "INFO") -> None:
-    """Send every logger's records there."""
+    """Send every logger's records to the standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(handlers=[handler], level=level, force=True)

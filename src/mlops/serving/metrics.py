@@ -1,10 +1,9 @@
-"""What the service counts, for Prometheus."""
+"""The service's metrics, for Prometheus."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections import Counter as Counts
 
 import numpy as np
 from prometheus_client import (
@@ -31,39 +30,45 @@ class Metrics:
     """Counters of one worker; with several, `render` sums those of all."""
 
     def __init__(self) -> None:
-        mine = self.registry = CollectorRegistry()
+        own = self.registry = CollectorRegistry()
         self._serving: tuple[str, str, str] | None = None
-        # Looking a child up by its labels costs more than counting.
+        # Finding a child by its labels takes longer than counting.
         self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._tenths: dict[tuple[str, int], Counter] = {}
         self.requests = Counter(
-            "mlops_requests", "Requests answered.", ["route", "status"], registry=mine
+            "mlops_requests", "Requests answered.", ["route", "status"], registry=own
         )
         self.seconds = Histogram(
             "mlops_request_seconds", "From the head of a request to its answer.",
-            ["route"], registry=mine, buckets=SECONDS,
+            ["route"], registry=own, buckets=SECONDS,
         )  # fmt: skip
-        self.batch = Histogram("mlops_batch_rows", "Rows in a run.", registry=mine, buckets=ROWS)
-        self.rows = Counter("mlops_rows", "Rows scored.", ["digest"], registry=mine)
+        self.batch = Histogram("mlops_batch_rows", "Rows in a run.", registry=own, buckets=ROWS)
+        self.rows = Counter("mlops_rows", "Rows scored.", ["digest"], registry=own)
         self.unseen = Counter(
-            "mlops_unseen_categories", "Words that training never saw.", ["column"], registry=mine
+            "mlops_unseen_categories",
+            "Categories that training never saw.",
+            ["column"],
+            registry=own,
         )
         self.missing = Counter(
-            "mlops_missing_values", "Numbers that were not given.", ["column"], registry=mine
+            "mlops_missing_values",
+            "Numeric values that were missing.",
+            ["column"],
+            registry=own,
         )
         self.scores = Counter(
             "mlops_scores", "Scores by tenth: 0.3 counts those from 0.3 to 0.4.",
-            ["output", "tenth"], registry=mine,
+            ["output", "tenth"], registry=own,
         )  # fmt: skip
-        self.swaps = Counter("mlops_swaps", "Bundles loaded.", ["outcome"], registry=mine)
-        self.sampled = Counter("mlops_samples", "Rows kept.", ["outcome"], registry=mine)
+        self.swaps = Counter("mlops_swaps", "Bundles loaded.", ["outcome"], registry=own)
+        self.sampled = Counter("mlops_samples", "Rows kept.", ["outcome"], registry=own)
         self.model = Gauge(
-            "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=mine,
+            "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=own,
             multiprocess_mode="mostrecent",
         )  # fmt: skip
 
     def serve(self, model: Model) -> None:
-        """From now on this model is in use."""
+        """Record which model is in use."""
         if self._serving:
             self.model.labels(*self._serving).set(0)
         self._serving = (model.card.name, model.version, model.digest)
@@ -71,18 +76,18 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        known = self._routes.get((route, status))
-        if known is None:
-            known = self.requests.labels(route, status), self.seconds.labels(route)
-            self._routes[route, status] = known
-        known[0].inc()
-        known[1].observe(seconds)
+        counters = self._routes.get((route, status))
+        if counters is None:
+            counters = self.requests.labels(route, status), self.seconds.labels(route)
+            self._routes[route, status] = counters
+        counters[0].inc()
+        counters[1].observe(seconds)
 
-    def run(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
+    def scored(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
         """Count one run of the model."""
         self.batch.observe(len(rows))
         self.rows.labels(model.digest).inc(len(rows))
-        self._count_words(model, rows)
+        self._count_unseen(model, rows)
         self._count_missing(model, rows)
         if model.card.task != "regression":
             for name, values in zip(model.card.outputs, outputs, strict=True):
@@ -92,30 +97,34 @@ class Metrics:
         """Prometheus' text form."""
         if SHARED not in os.environ:
             return bytes(generate_latest(self.registry))
-        everyone = CollectorRegistry()
-        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
-        return bytes(generate_latest(everyone))
+        of_all_workers = CollectorRegistry()
+        MultiProcessCollector(of_all_workers)  # type: ignore[no-untyped-call]
+        return bytes(generate_latest(of_all_workers))
 
-    def _count_words(self, model: Model, rows: Batch) -> None:
-        for place, known in enumerate(model.known):
-            unseen = sum(word not in known for word in rows.words[:, place].tolist())
-            if unseen:
-                self.unseen.labels(model.words[place]).inc(unseen)
+    def _count_unseen(self, model: Model, rows: Batch) -> None:
+        for position, known in enumerate(model.categories):
+            values = rows.categorical[:, position].tolist()
+            if not known.issuperset(values):
+                unseen = sum(value not in known for value in values)
+                self.unseen.labels(model.categorical[position]).inc(unseen)
 
     def _count_missing(self, model: Model, rows: Batch) -> None:
-        missing = np.isnan(rows.numbers)
+        missing = np.isnan(rows.numeric)
         if missing.any():
             counts = missing.sum(axis=0)
-            for place in counts.nonzero()[0].tolist():
-                self.missing.labels(model.numbers[place]).inc(int(counts[place]))
+            for position in counts.nonzero()[0].tolist():
+                self.missing.labels(model.numeric[position]).inc(int(counts[position]))
 
     def _count_scores(self, name: str, values: Array) -> None:
         # A model may have no finite answer to numbers near the end of float32.
-        finite = (value for value in values.tolist() if math.isfinite(value))
-        counts = Counts(min(max(int(value * TENTHS), 0), TENTHS - 1) for value in finite)
+        counts: dict[int, int] = {}
+        for value in values.tolist():
+            if math.isfinite(value):
+                tenth = min(max(int(value * TENTHS), 0), TENTHS - 1)
+                counts[tenth] = counts.get(tenth, 0) + 1
         for tenth, count in counts.items():
-            known = self._tenths.get((name, tenth))
-            if known is None:
-                known = self.scores.labels(name, f"{tenth / TENTHS:.1f}")
-                self._tenths[name, tenth] = known
-            known.inc(count)
+            counter = self._tenths.get((name, tenth))
+            if counter is None:
+                counter = self.scores.labels(name, f"{tenth / TENTHS:.1f}")
+                self._tenths[name, tenth] = counter
+            counter.inc(count)

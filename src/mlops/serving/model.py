@@ -1,4 +1,4 @@
-"""A bundle loaded for scoring: its columns in the service's own order, and its ONNX session."""
+"""A bundle loaded for scoring: its columns, numeric ones first, and its ONNX session."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ Feeds = dict[str, Array]
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to score: `numbers` (rows, numbers) float32 with NaN where one is missing, `words`
-    (rows, words) of str, "" where one is missing. Columns stand as in `Model.numbers`, `words`."""
+    """Rows to score: `numeric` (rows, numeric columns) float32, NaN where a value is missing;
+    `categorical` (rows, categorical columns) of str, "" where one is. Columns are in the order of
+    `Model.numeric` and `Model.categorical`."""
 
-    numbers: Array
-    words: Array
+    numeric: Array
+    categorical: Array
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.numeric)
 
 
-def batch(rows: list[tuple[Number, ...]], words: list[tuple[str | None, ...]]) -> Batch:
+def batch(numeric: list[tuple[Number, ...]], categorical: list[tuple[str | None, ...]]) -> Batch:
     """A batch of decoded rows; a missing value is None."""
     with np.errstate(over="ignore"):
-        numbers = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
-    named = np.array(words, dtype=object).reshape(len(rows), -1)
-    if named.size:
-        named[named == None] = ""  # noqa: E711
-    return Batch(numbers, named)
+        numbers = np.array(numeric, dtype=np.float32).reshape(len(numeric), -1)
+    strings = np.array(categorical, dtype=object).reshape(len(numeric), -1)
+    if any(None in row for row in categorical):
+        strings[strings == None] = ""  # noqa: E711
+    return Batch(numbers, strings)
 
 
 def joined(batches: list[Batch]) -> Batch:
@@ -48,14 +49,17 @@ def joined(batches: list[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     return Batch(
-        np.concatenate([one.numbers for one in batches]),
-        np.concatenate([one.words for one in batches]),
+        np.concatenate([one.numeric for one in batches]),
+        np.concatenate([one.categorical for one in batches]),
     )
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is needed to score: the card, the bundle's digest, the session. Safe in threads."""
+    """A bundle's card, digest, version and session; safe to use from several threads.
+
+    `narrow`: the session has two inputs, the matrices of a `Batch`, and not one for each column.
+    """
 
     card: Card
     digest: str
@@ -64,18 +68,18 @@ class Model:
     narrow: bool
 
     @cached_property
-    def numbers(self) -> tuple[str, ...]:
-        """The columns of numbers, in the order that a batch has them in."""
+    def numeric(self) -> tuple[str, ...]:
+        """The names of the numeric columns."""
         return tuple(column.name for column in self.card.inputs if column.type == "float")
 
     @cached_property
-    def words(self) -> tuple[str, ...]:
-        """The columns of words, in the order that a batch has them in."""
+    def categorical(self) -> tuple[str, ...]:
+        """The names of the categorical columns."""
         return tuple(column.name for column in self.card.inputs if column.type == "string")
 
     @cached_property
-    def known(self) -> tuple[frozenset[str], ...]:
-        """For each column of words, those that training saw."""
+    def categories(self) -> tuple[frozenset[str], ...]:
+        """For each categorical column the values that training saw."""
         return tuple(
             frozenset(column.categories) for column in self.card.inputs if column.type == "string"
         )
@@ -90,7 +94,7 @@ class Model:
 def load(folder: Path, version: str = "", threads: int = 1) -> Model:
     """Load and check a bundle; raises UserError when it is not whole or does not run.
 
-    Where the graph with two inputs says the same of the trial rows, it is used.
+    The graph with two inputs is used where it gives the same outputs for the trial rows.
     """
     try:
         card = bundle.read_card(folder)
@@ -98,17 +102,17 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     if bundle.MODEL not in card.files:
         raise UserError(f"{folder / bundle.CARD}: files: found no digest of {bundle.MODEL}")
-    content, name = (folder / bundle.MODEL).read_bytes(), bundle.digest(folder)
+    content, digest = (folder / bundle.MODEL).read_bytes(), bundle.digest(folder)
     try:
-        wide = Model(card, name, version, bundle.session(content, threads), narrow=False)
+        wide = Model(card, digest, version, bundle.session(content, threads), narrow=False)
         _require_card(wide)
-        trial = _trial(wide)
-        expected = wide.score(trial)
-        slim = _slim(wide, content, threads)
-        return slim if slim and graph.same(expected, slim.score(trial)) else wide
+        rows = _trial_rows(wide)
+        expected = wide.score(rows)
+        narrow = _narrowed(wide, content, threads)
+        return narrow if narrow and graph.same(expected, narrow.score(rows)) else wide
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"bundle {name[:12]}: does not run here: {reason}") from None
+        raise UserError(f"bundle {digest[:12]}: does not run here: {reason}") from None
 
 
 def _require_card(model: Model) -> None:
@@ -124,9 +128,9 @@ def _require_card(model: Model) -> None:
             raise UserError(f"{what}: found {', '.join(found)}, expected {', '.join(expected)}")
 
 
-def _slim(wide: Model, content: bytes, threads: int) -> Model | None:
+def _narrowed(wide: Model, content: bytes, threads: int) -> Model | None:
     try:
-        narrowed = graph.narrowed(content, list(wide.numbers), list(wide.words))
+        narrowed = graph.narrowed(content, list(wide.numeric), list(wide.categorical))
         session = bundle.session(narrowed, threads)
     # A graph that another exporter laid out is scored as it is.
     except Exception:
@@ -134,30 +138,31 @@ def _slim(wide: Model, content: bytes, threads: int) -> Model | None:
     return Model(wide.card, wide.digest, wide.version, session, narrow=True)
 
 
-def _trial(model: Model) -> Batch:
-    """Rows that tell columns apart: every number and every word differs from its neighbours."""
-    shape = (8, len(model.numbers))
-    numbers = np.random.default_rng(0).normal(scale=100.0, size=shape).astype(np.float32)
-    numbers[0] = np.nan
-    words = [
-        [sorted(known)[row % len(known)] if row and known else "" for known in model.known]
+def _trial_rows(model: Model) -> Batch:
+    """Eight rows in which no two columns are alike."""
+    shape = (8, len(model.numeric))
+    numeric = np.random.default_rng(0).normal(scale=100.0, size=shape).astype(np.float32)
+    numeric[0] = np.nan
+    categorical = [
+        [sorted(known)[row % len(known)] if row and known else "" for known in model.categories]
         for row in range(8)
     ]
-    return Batch(numbers, np.array(words, dtype=object).reshape(8, -1))
+    return Batch(numeric, np.array(categorical, dtype=object).reshape(8, -1))
 
 
 def _matrices(model: Model, rows: Batch) -> Feeds:
     feeds: dict[str, Any] = {}
-    if model.numbers:
-        feeds[graph.NUMBERS] = rows.numbers
-    if model.words:
-        feeds[graph.WORDS] = rows.words
+    if model.numeric:
+        feeds[graph.NUMERIC] = rows.numeric
+    if model.categorical:
+        feeds[graph.CATEGORICAL] = rows.categorical
     return feeds
 
 
 def _columns(model: Model, rows: Batch) -> Feeds:
-    numbers, words = np.ascontiguousarray(rows.numbers.T), np.ascontiguousarray(rows.words.T)
+    numeric = np.ascontiguousarray(rows.numeric.T)
+    categorical = np.ascontiguousarray(rows.categorical.T)
     return {
-        **dict(zip(model.numbers, numbers, strict=True)),
-        **dict(zip(model.words, words, strict=True)),
+        **dict(zip(model.numeric, numeric, strict=True)),
+        **dict(zip(model.categorical, categorical, strict=True)),
     }

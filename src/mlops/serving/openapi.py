@@ -1,4 +1,4 @@
-"""What the service says of itself: OpenAPI 3.1, made of the bundle's own schema."""
+"""The service's OpenAPI 3.1 document, made from the bundle's card."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from mlops.contract.bundle import Card, Input
-from mlops.serving.inference import SIZE
+from mlops.serving.inference import BYTES, NUMERIC, SIZE
 from mlops.serving.model import Model
-from mlops.serving.tensors import BYTES, NUMBERS
 
 Json = dict[str, Any]
 # The largest double that is a finite float32 when it is rounded.
 LARGEST = float(np.nextafter(2.0**128 - 2.0**103, 0))
 NUMBER = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
-WORD = {"type": ["string", "null"]}
+STRING = {"type": ["string", "null"]}
 TEXT, COUNT, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
 # Null where the model itself has no finite answer.
 SCORE = {"type": ["number", "null"]}
@@ -36,9 +35,9 @@ REFUSALS = {
 def document(model: Model) -> Json:
     """The OpenAPI document of a service with this model."""
     card = model.card
-    said = card.trained_on
-    span = f" of {said['since']} to {said['until']}" if {"since", "until"} <= said.keys() else ""
-    rows = f" on {said['rows']} rows{span}" if "rows" in said else ""
+    data = card.trained_on
+    span = f" of {data['since']} to {data['until']}" if {"since", "until"} <= data.keys() else ""
+    rows = f" on {data['rows']} rows{span}" if "rows" in data else ""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -73,7 +72,7 @@ def paths(model: Model) -> Json:
     return {
         "/predict": {"post": _scoring(
             "Score one record or many", {JSON: ({"anyOf": [RECORD, _rows(RECORD)]}, row)},
-            _answered(card),
+            _predictions(card),
         )},
         "/invocations": {"post": _scoring(
             "Score in MLflow's forms",
@@ -86,10 +85,10 @@ def paths(model: Model) -> Json:
             _object({"model_name": TEXT, "outputs": _listed(_output(card))}), BINARY,
         )},
         infer: {"get": _reading("The model's inputs and outputs")},
-        f"{infer}/ready": {"get": _ready("Whether the model is ready", _ready_said())},
+        f"{infer}/ready": {"get": _ready("Whether the model is ready", _readiness())},
         "/v2": {"get": _reading("The server's name and extensions")},
         "/v2/health/live": {"get": _reading("Whether the process lives", _object({"live": FLAG}))},
-        "/v2/health/ready": {"get": _ready("Whether it takes requests", _ready_said())},
+        "/v2/health/ready": {"get": _ready("Whether it takes requests", _readiness())},
         "/model": {"get": _reading("The bundle's card")},
         "/openapi.json": {"get": _reading("This document")},
         "/ping": {"get": _ready("Whether it takes requests", TEXT, "text/plain")},
@@ -152,14 +151,14 @@ def _tensors(card: Card) -> Json:
 
 def _tensor(column: Input) -> Json:
     """One column as a tensor, (rows,) or (rows, 1), or in bytes behind the JSON."""
-    kinds = list(NUMBERS) if column.type == "float" else [BYTES]
+    kinds = list(NUMERIC) if column.type == "float" else [BYTES]
     parameters = {"type": ["object", "null"], "properties": {SIZE: COUNT}}
-    known = _object({
+    tensor = _object({
         "name": {"const": column.name}, "datatype": {"enum": kinds},
         "shape": {"type": "array", "items": COUNT, "minItems": 1, "maxItems": 2},
     })  # fmt: skip
-    return known | {
-        "properties": known["properties"] | {"data": {"type": "array"}, "parameters": parameters}
+    return tensor | {
+        "properties": tensor["properties"] | {"data": {"type": "array"}, "parameters": parameters}
     }
 
 
@@ -176,14 +175,14 @@ def _record(card: Card) -> Json:
 
 
 def _value(column: Input) -> Json:
-    return NUMBER if column.type == "float" else WORD
+    return NUMBER if column.type == "float" else STRING
 
 
 def _column(column: Input) -> Json:
     if column.type == "float":
         return NUMBER | {"description": column.unit}
-    known = ", ".join(column.categories[:12]) + (", …" if len(column.categories) > 12 else "")
-    return WORD | {"description": f"{column.unit}; training saw {known}"}
+    seen = ", ".join(column.categories[:12]) + (", …" if len(column.categories) > 12 else "")
+    return STRING | {"description": f"{column.unit}; training saw {seen}"}
 
 
 def _prediction(card: Card) -> Json:
@@ -195,14 +194,14 @@ def _prediction(card: Card) -> Json:
     return _object({"probability": SCORE} | decision)
 
 
-def _answered(card: Card) -> Json:
-    found = _listed({"$ref": "#/components/schemas/Prediction"})
+def _predictions(card: Card) -> Json:
+    predictions = _listed({"$ref": "#/components/schemas/Prediction"})
     return _object(
-        {"model": TEXT, "version": TEXT, "digest": TEXT, "id": TEXT, "predictions": found}
+        {"model": TEXT, "version": TEXT, "digest": TEXT, "id": TEXT, "predictions": predictions}
     )
 
 
-def _ready_said() -> Json:
+def _readiness() -> Json:
     return _object({"ready": FLAG, "name": TEXT})
 
 
@@ -223,14 +222,14 @@ def _object(properties: Json, extra: bool = True) -> Json:
     }
 
 
-def _said(description: str, schema: Json, *kinds: str) -> Json:
+def _response(description: str, schema: Json, *kinds: str) -> Json:
     return {"description": description, "content": {kind: {"schema": schema} for kind in kinds}}
 
 
 def _refused(*statuses: str) -> Json:
     refusal = {"$ref": "#/components/schemas/Refusal"}
-    said = REFUSALS | {"503": "The service is stopping."}
-    return {status: _said(said[status], refusal, JSON) for status in statuses}
+    reasons = REFUSALS | {"503": "The service is stopping."}
+    return {status: _response(reasons[status], refusal, JSON) for status in statuses}
 
 
 def _scoring(summary: str, bodies: dict[str, tuple[Json, Any]], answer: Json, *also: str) -> Json:
@@ -239,23 +238,25 @@ def _scoring(summary: str, bodies: dict[str, tuple[Json, Any]], answer: Json, *a
         kind: {"schema": schema} | ({} if shown is None else {"example": shown})
         for kind, (schema, shown) in bodies.items()
     }
-    answered = _said("The scores", answer, JSON)
-    answered["content"] |= {kind: {} for kind in also}
+    response = _response("The scores", answer, JSON)
+    response["content"] |= {kind: {} for kind in also}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": answered, **_refused(*REFUSALS)},
+        "responses": {"200": response, **_refused(*REFUSALS)},
     }
 
 
 def _reading(summary: str, schema: Json | None = None, kind: str = JSON) -> Json:
-    found = {"type": "object"} if schema is None else schema
     return {
         "summary": summary,
-        "responses": {"200": _said(summary, found, kind), **_refused("401")},
+        "responses": {
+            "200": _response(summary, schema or {"type": "object"}, kind),
+            **_refused("401"),
+        },
     }
 
 
 def _ready(summary: str, schema: Json, kind: str = JSON) -> Json:
-    responses = {"200": _said(summary, schema, kind), **_refused("503")}
+    responses = {"200": _response(summary, schema, kind), **_refused("503")}
     return {"summary": summary, "responses": responses}

@@ -1,4 +1,4 @@
-"""The service's description for people: what to send, where to, with a real row to try."""
+"""The page `/docs`: paths, columns, and a form that sends a row of the training data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from mlops.contract.bundle import Input
 from mlops.serving import openapi
 from mlops.serving.model import Model
 
-# A column of a thousand categories would bury the others.
+HTML = "text/html; charset=utf-8"
+# Categories of a column that are shown.
 SHOWN = 12
 
 
 def page(model: Model) -> str:
-    """HTML that needs nothing but itself."""
+    """The page as HTML, without any other file."""
     card = model.card
     row = json.dumps(openapi.example(card), indent=2, ensure_ascii=False)
     operations = [
@@ -30,16 +31,16 @@ def page(model: Model) -> str:
 
 
 def _path(method: str, path: str, summary: str) -> str:
-    shown = html.escape(path)
+    text = html.escape(path)
     # A link that leaves this page's folder would miss a service behind a prefix.
-    link = f'<a href="{shown.lstrip("/")}">{shown}</a>' if method == "GET" else shown
+    link = f'<a href="{text.lstrip("/")}">{text}</a>' if method == "GET" else text
     return f"<tr><td><code>{method} {link}</code><td>{html.escape(summary)}"
 
 
 def _column(column: Input) -> str:
-    known = ", ".join(column.categories[:SHOWN])
+    categories = ", ".join(column.categories[:SHOWN])
     more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
-    about = html.escape(f"{known}{more}" if known else column.unit)
+    about = html.escape(f"{categories}{more}" if categories else column.unit)
     # A long name breaks at its words.
     name = html.escape(column.name).replace("_", "_<wbr>")
     return f"<tr><td><code>{name}</code><td>{column.type}<td>{about}"
@@ -53,23 +54,17 @@ PAGE = """<!doctype html>
 <title>{name}</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }}
-h1, h2 {{ line-height: 1.2 }}
+body {{ font: 16px/1.5 system-ui; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; width: 100% }}
-th, td {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left;
-  vertical-align: top; overflow-wrap: break-word }}
-td:first-child {{ width: 50% }}
+th, td {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left }}
 code, pre, textarea {{ font: .9rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }}
-textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1px solid #8884;
-  border-radius: .3rem }}
-textarea {{ height: 20rem; resize: vertical }}
+textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1px solid #8884 }}
+textarea {{ height: 20rem }}
 pre {{ white-space: pre-wrap; min-height: 3rem }}
-button {{ font: inherit; padding: .4rem 1.6rem }}
 </style>
 <h1>{name}</h1>
 <p>Predicts <code>{target}</code> with bundle <code>{digest}</code>.
-The whole description is in <a href="openapi.json">openapi.json</a>.</p>
+All paths are described in <a href="openapi.json">openapi.json</a>.</p>
 <h2>Try it</h2>
 <p>A row of the training data, for <code>POST /predict</code>:</p>
 <textarea id="body" aria-label="The request's body" spellcheck="false">{row}</textarea>
@@ -80,24 +75,18 @@ The whole description is in <a href="openapi.json">openapi.json</a>.</p>
 {paths}
 </table>
 <h2>Columns</h2>
-<p>A <code>null</code> is a missing value. A string that training never saw is scored all the
-same.</p>
+<p>A <code>null</code> is a missing value. A category that training never saw is scored too.</p>
 <table>
-<tr><th>name<th>type<th>unit, or what training saw
+<tr><th>name<th>type<th>unit, or the categories in training
 {columns}
 </table>
 <script>
 document.getElementById("send").onclick = async () => {{
-  const shown = document.getElementById("answer");
+  const body = document.getElementById("body").value;
   const headers = {{"content-type": "application/json"}};
-  try {{
-    const body = document.getElementById("body").value;
-    const answer = await fetch("predict", {{method: "POST", body, headers}});
-    const text = await answer.text();
-    shown.textContent = answer.status + " " + JSON.stringify(JSON.parse(text), null, 2);
-  }} catch (error) {{
-    shown.textContent = error;
-  }}
+  const text = await fetch("predict", {{method: "POST", body, headers}})
+    .then(async (answer) => answer.status + " " + await answer.text(), String);
+  document.getElementById("answer").textContent = text;
 }};
 </script>
 </html>

@@ -1,6 +1,6 @@
-"""A sample of what was asked and answered, as JSON lines in files that rotate.
+"""A share of the requests with their answers, as JSON lines in files that rotate.
 
-Nothing waits for the disk: a thread writes, and what it can't keep up with is counted and lost.
+No request waits for the disk: a thread writes, and what it can't keep up with is counted as lost.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mlops.serving.model import Batch, Model, batch
 from mlops.serving.rows import Rows
 from mlops.serving.settings import Settings
 
-# Requests that may wait for the disk.
+# Requests that may wait to be written.
 QUEUE = 1000
 log = logging.getLogger("mlops.serving")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One request's rows and outputs, and when they met, in seconds since 1970."""
+    """One request's id, rows and outputs, and when it was scored, in seconds since 1970."""
 
     time: float
     request: str
@@ -40,15 +40,14 @@ class Sample:
 
 
 class _File(RotatingFileHandler):
-    """One that leaves it to us what is done when the disk says no."""
+    """A rotating file that raises what went wrong, where logging would print it with the row."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Raise what went wrong, where logging would print it with all that was asked."""
         raise
 
 
 class Samples:
-    """Keeps a share of all requests in `settings.samples`, never more than the files may hold."""
+    """Writes a share of all requests to the folder `settings.samples`."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         assert settings.samples is not None
@@ -63,23 +62,23 @@ class Samples:
         # A file for each process: two that rotate one file would lose lines.
         self._file = _File(
             settings.samples / f"predictions-{os.getpid()}.jsonl",
-            maxBytes=settings.size, backupCount=settings.kept - 1, delay=True,
+            maxBytes=settings.sample_bytes, backupCount=settings.sample_files - 1, delay=True,
         )  # fmt: skip
         self._file.setFormatter(logging.Formatter("%(message)s"))
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start to write."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, then end."""
+        """Write the samples that wait, and stop."""
         self._queue.put(None)
         self._thread.join()
         self._file.close()
 
     def offer(self, model: Model, rows: Rows | Batch, outputs: list[Array], request: str) -> None:
-        """Keep this request, if the dice say so and there is room."""
-        if random.random() >= self.settings.sample:
+        """Keep this request if it is drawn and there is room."""
+        if random.random() >= self.settings.sample_share:
             return
         try:
             self._queue.put_nowait(Sample(time.time(), request, model, rows, outputs))
@@ -98,9 +97,9 @@ class Samples:
 
 
 def lines(sample: Sample) -> list[str]:
-    """A line for each row: when, by which bundle, what was asked, what was answered."""
+    """A line for each row: time, request, version, digest, inputs and outputs."""
     model, rows = sample.model, sample.rows
-    made = rows if isinstance(rows, Batch) else batch(rows.numbers, rows.words)
+    arrays = rows if isinstance(rows, Batch) else batch(rows.numeric, rows.categorical)
     values = [output.tolist() for output in sample.outputs]
     head = {
         "time": sample.time, "request": sample.request,
@@ -111,12 +110,12 @@ def lines(sample: Sample) -> list[str]:
             head
             | {
                 "row": row,
-                "inputs": dict(zip(model.numbers, numbers, strict=True))
-                | dict(zip(model.words, words, strict=True)),
+                "inputs": dict(zip(model.numeric, numeric, strict=True))
+                | dict(zip(model.categorical, categorical, strict=True)),
                 "outputs": {n: v[row] for n, v in zip(model.card.outputs, values, strict=True)},
             }
         ).decode()
-        for row, (numbers, words) in enumerate(
-            zip(made.numbers.tolist(), made.words.tolist(), strict=True)
+        for row, (numeric, categorical) in enumerate(
+            zip(arrays.numeric.tolist(), arrays.categorical.tolist(), strict=True)
         )
     ]

@@ -1,50 +1,105 @@
-"""The service itself, without HTTP: the model in use, its swaps, its counts, its samples."""
+"""The service without HTTP: the model in use, loading of another, metrics, samples."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlops.base.errors import UserError
+from mlops.contract import bundle
 from mlops.contract.bundle import Array
 from mlops.serving import model
 from mlops.serving.endpoint import Endpoint
 from mlops.serving.metrics import Metrics
 from mlops.serving.model import Batch
-from mlops.serving.place import Place
 from mlops.serving.rows import Rows
 from mlops.serving.samples import Samples
 from mlops.serving.scorer import Scorer
 from mlops.serving.settings import Settings
 
+Stamp = tuple[int, int, int]
+# Bytes of the longest name of a folder.
+LONGEST_NAME = 1024
 log = logging.getLogger("mlops.serving")
 
 
-class Service:
-    """Scores with one model, and changes to another when its place says so.
+@dataclass
+class Location:
+    """A bundle's folder, or a file with the name of a folder beside it, which may change.
 
-    A swap loads and tries the new bundle beside the old one; requests under way end with the
-    model that they began with. A bundle that fails leaves the old one in use.
+    `version` is what the registry calls the bundle; `interval` are seconds between two looks.
     """
 
-    def __init__(self, place: Place, settings: Settings) -> None:
-        self.place = place
+    path: Path
+    version: str = ""
+    interval: float = 1.0
+    _seen: Stamp | None = field(default=None, init=False)
+
+    def find(self) -> Path:
+        """The bundle's folder now; raises UserError when there is none."""
+        self._seen = self._stamp()
+        folder = self.path
+        try:
+            if folder.is_file():
+                folder = folder.parent / _name(folder)
+            if (folder / bundle.CARD).is_file():
+                return folder
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
+
+    def changed(self) -> Path | None:
+        """The bundle's folder, when it is another one than at the last look."""
+        return self.find() if self._stamp() != self._seen else None
+
+    def _stamp(self) -> Stamp | None:
+        file = self.path / bundle.CARD if self.path.is_dir() else self.path
+        try:
+            status = os.stat(file)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _name(file: Path) -> str:
+    with file.open("rb") as content:
+        name = content.read(LONGEST_NAME + 1).decode(errors="replace").strip()
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise UserError(f"{file}: expected one line with the name of a bundle's folder")
+    return name
+
+
+class Service:
+    """Scores with one model, and changes to another when its location names another.
+
+    `requests` are under way; when it is `stopping` it is not ready.
+
+    The new bundle is loaded and tried beside the old one; requests under way end with the model
+    that they began with. A bundle that fails leaves the old one in use.
+    """
+
+    def __init__(self, location: Location, settings: Settings) -> None:
+        self.location = location
         self.settings = settings
         self.stopping = False
+        self.requests = 0
         self.metrics = Metrics()
         self.samples = Samples(settings, self.metrics) if settings.samples else None
-        self.scorer = Scorer(settings, self.metrics.run)
-        self._use(place.find())
+        self.scorer = Scorer(settings, self.metrics.scored)
+        self._use(self._load(location.find()))
         self._watch: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to watch the model's place."""
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start to look at the bundle's location again and again."""
         if self.samples:
             self.samples.start()
-        self._watch = asyncio.get_running_loop().create_task(self._watching())
+        self._watch = loop.create_task(self._watch_location())
 
     async def stop(self) -> None:
-        """Let what was begun end, and keep what was sampled."""
+        """Let what was begun end, and write the samples that wait."""
         self.stopping = True
         if self._watch:
             self._watch.cancel()
@@ -52,42 +107,39 @@ class Service:
         if self.samples:
             await asyncio.to_thread(self.samples.stop)
 
-    async def score(self, endpoint: Endpoint, rows: Rows | Batch, request: str) -> list[Array]:
-        """The outputs for these rows, in the card's order, each (rows,); raises Refusal."""
-        outputs = await self.scorer.score(endpoint.model, rows)
-        self.sample(endpoint, rows, outputs, request)
+    async def score(self, endpoint: Endpoint, rows: Rows | Batch, identity: str) -> list[Array]:
+        """The outputs for these rows, in the card's order, each (rows,); raises Refusal.
+
+        `identity` is the request's id in the samples.
+        """
+        alone = self.requests == 1
+        outputs = await self.scorer.score(endpoint.model, rows, alone)
+        if self.samples:
+            self.samples.offer(endpoint.model, rows, outputs, identity)
         return outputs
 
-    def sample(
-        self, endpoint: Endpoint, rows: Rows | Batch, outputs: list[Array], request: str
-    ) -> None:
-        """Keep a share of what was asked and answered, if any."""
-        if self.samples:
-            self.samples.offer(endpoint.model, rows, outputs, request)
+    def _load(self, folder: Path) -> model.Model:
+        return model.load(folder, self.location.version, self.settings.threads)
 
-    def _use(self, folder: Path) -> None:
-        loaded = model.load(folder, self.place.version, self.settings.threads)
+    def _use(self, loaded: model.Model) -> None:
         self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
 
-    async def _watching(self) -> None:
+    async def _watch_location(self) -> None:
         while True:
-            await asyncio.sleep(self.place.interval)
+            await asyncio.sleep(self.location.interval)
             try:
-                folder = self.place.changed()
+                folder = self.location.changed()
                 if folder:
-                    await self._swap(folder)
-            # Whatever is wrong with a bundle, its place is looked at again.
+                    await self._change(folder)
+            # Whatever is wrong with a bundle, its location is looked at again.
             except Exception as error:
                 self.metrics.swaps.labels("refused").inc()
                 log.error("bundle refused", extra={"reason": " ".join(str(error).split())})
 
-    async def _swap(self, folder: Path) -> None:
+    async def _change(self, folder: Path) -> None:
         before = self.endpoint.model.digest
-        loaded = await asyncio.to_thread(
-            model.load, folder, self.place.version, self.settings.threads
-        )
-        self.endpoint = Endpoint(loaded, self.settings.rows)
-        self.metrics.serve(loaded)
+        loaded = await asyncio.to_thread(self._load, folder)
+        self._use(loaded)
         self.metrics.swaps.labels("done").inc()
         log.info("bundle loaded", extra={"before": before, "digest": loaded.digest})

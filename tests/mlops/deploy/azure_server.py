@@ -1,30 +1,41 @@
-"""Azure ML that runs here: the parts of its REST API that deployments need, with their delays.
+"""Azure ML's REST API as its SDK uses it: a stand-in that clients reach as their proxy.
 
-Resources keep what is put; changes take a few requests' time and are told by
-`Azure-AsyncOperation` or `Location`; meanwhile others are refused with 409. What is deployed
-really loads the bytes that were uploaded, and scores with them. Managed identity, blob store and
-Azure Monitor stand on the same port.
+Resources keep what is put. A change takes a few requests' time, reported by `Azure-AsyncOperation`
+or `Location`; meanwhile other changes are refused with 409. A deployment loads the bytes that were
+uploaded, and scores with them. Managed identity, blob store and Azure Monitor are here too.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
+from mlops.base.errors import UserError
 from mlops.contract import bundle
-from tests.mlops.deploy.cloud import Answer, Call, Cloud
+from mlops.deploy.azureml import sdk
+from tests.apart import OFFLINE
+from tests.conftest import REPOSITORY, Shared
+from tests.mlops.deploy.cloud import Answer, Call, Cloud, certificate
 
-GROUP = "/subscriptions/0/resourceGroups/group/providers/Microsoft.MachineLearningServices"
-WORKSPACE = f"{GROUP}/workspaces/work"
-ASKED = {"https://management.azure.com": "for-arm", "https://storage.azure.com": "for-storage"}
+HOSTS = ("management.azure.com", "account.blob.core.windows.net", "work.inference.ml.azure.com")
+MANAGEMENT, STORAGE, SCORING = (f"https://{host}" for host in HOSTS)
+TOKENS = {MANAGEMENT: "for-management", "https://storage.azure.com": "for-storage"}
+WORKSPACE = (
+    "/subscriptions/0/resourceGroups/group/providers/Microsoft.MachineLearningServices"
+    "/workspaces/work"
+)
 _W = WORKSPACE.replace(".", r"\.")
 _KIND = r"(?:onlineEndpoints|batchEndpoints)"
+# Asks clients to look again at once.
+SOON = {"retry_after_ms": "5"}
+CREATED = {f"{what}{at}": value for what in ("created", "lastModified")
+           for at, value in (("At", "2026-11-20T10:00:00Z"), ("By", "tests"))}  # fmt: skip
 
 
 class Azure(Cloud):
@@ -34,8 +45,9 @@ class Azure(Cloud):
         (r"GET /msi/token", "token"),
         (rf"GET {_W}", "workspace"),
         (rf"GET {_W}/datastores/workspaceblobstore", "datastore"),
+        (r"HEAD /container/(.+)", "blob"),
         (r"PUT /container/(.+)", "upload"),
-        (rf"GET ({_W}/.+/providers/Microsoft\.Insights/metrics)", "metrics"),
+        (rf"GET ({_W}/.+)/providers/Microsoft\.Insights/metrics", "metrics"),
         (rf"GET {_W}/operations/(\d+)", "operation"),
         (rf"GET {_W}/results/(\d+)", "result"),
         (rf"GET ({_W}/{_KIND}/[^/]+/deployments)", "deployments"),
@@ -48,38 +60,61 @@ class Azure(Cloud):
         (r"POST /score/([^/]+)", "score"),
     )
 
-    def __init__(self, polls: int = 2) -> None:
-        super().__init__()
+    def __init__(self, folder: Path) -> None:
+        tls, self.certificate = certificate(folder, *HOSTS)
+        super().__init__(tls)
+        self.reset()
+
+    def reset(self, polls: int = 2) -> None:
+        """Begin with an empty workspace."""
         self.polls = polls
+        self.log.clear()
+        self.faults.clear()
         self.resources: dict[str, Any] = {}
         self.blobs: dict[str, bytes] = {}
+        self.uploaded: set[str] = set()
         self.running: dict[str, bundle.Scorer] = {}
         self.under_way: dict[int, list[Any]] = {}
         self.ended: dict[int, dict[str, Any]] = {}
-        # What the next deployment fails with, hours after it was accepted.
+        # What the next deployment fails with, after it was accepted.
         self.failure: dict[str, str] | None = None
         self.measured: dict[tuple[str, str], list[Any]] = {}
+        # Before or after which request something happens, and what.
+        self.before: tuple[int, Callable[[], None]] | None = None
+        self.after: tuple[int, Callable[[], None]] | None = None
 
     def environment(self) -> dict[str, str]:
         """What a process needs to work in this subscription."""
-        return {
+        proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.url)
+        return proxy | {
             "AZUREML_ARM_SUBSCRIPTION": "0",
             "AZUREML_ARM_RESOURCEGROUP": "group",
             "AZUREML_ARM_WORKSPACE_NAME": "work",
-            "AZURE_RESOURCE_MANAGER_URL": self.url,
             "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
             "IDENTITY_HEADER": "here",
             "AZURE_TOKEN_CREDENTIALS": "managedidentitycredential",
-            # The store has a host name of its own, which only this server knows.
-            "HTTP_PROXY": self.url,
-            "http_proxy": self.url,
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
+            "REQUESTS_CA_BUNDLE": str(self.certificate),
             "MLOPS_SERVING_IMAGE": f"registry.example/mlops-serving@sha256:{'a' * 64}",
         }
 
-    def traffic(self, endpoint: str) -> dict[str, int]:
-        return self.resources[f"{WORKSPACE}/onlineEndpoints/{endpoint}"]["properties"]["traffic"]
+    def endpoint(self, name: str, kind: str = "onlineEndpoints") -> dict[str, Any]:
+        """The properties of an endpoint."""
+        found: dict[str, Any] = self.resources[f"{WORKSPACE}/{kind}/{name}"]["properties"]
+        return found
+
+    def answer(self, method: str, target: str, headers: Any, content: bytes) -> Answer:
+        self._happen("before", len(self.log) + 1)
+        response = super().answer(method, target, headers, content)
+        self._happen("after", len(self.log))
+        return response
+
+    def _happen(self, moment: str, number: int) -> None:
+        with self._lock:
+            event = getattr(self, moment)
+            if event is None or event[0] != number:
+                return
+            setattr(self, moment, None)
+        event[1]()
 
     def tick(self) -> None:
         for number, entry in list(self.under_way.items()):
@@ -91,30 +126,39 @@ class Azure(Cloud):
     def denied(self, path: str, call: Call) -> Answer | None:
         if path.startswith(("/msi/", "/score/")):
             return None
-        audience = "for-storage" if path.startswith("/container/") else "for-arm"
+        audience = TOKENS["https://storage.azure.com" if path.startswith("/container/")
+                          else MANAGEMENT]  # fmt: skip
         if call.headers.get("Authorization") == f"Bearer {audience}":
             return None
-        return _error(401, "AuthenticationFailed", "Authentication failed.")
+        return error(401, "AuthenticationFailed", "Authentication failed.")
 
     def missing(self, path: str) -> Answer:
-        return _error(404, "ResourceNotFound", f"The Resource '{path}' was not found.")
+        return error(404, "ResourceNotFound", f"The Resource '{path}' was not found.")
 
     def token(self, call: Call) -> Answer:
-        said = {"access_token": ASKED[call.query["resource"]], "expires_on": "4102444800"}
-        return Answer(200, said | {"resource": call.query["resource"], "token_type": "Bearer"})
+        asked = call.query["resource"]
+        return Answer(200, {"access_token": TOKENS[asked], "expires_on": "4102444800",
+                            "resource": asked, "token_type": "Bearer"})  # fmt: skip
 
     def workspace(self, call: Call) -> Answer:
-        return Answer(200, {"id": WORKSPACE, "name": "work", "location": "westeurope"})
+        return Answer(200, {"id": WORKSPACE, "name": "work", "location": "westeurope",
+                            "properties": {}})  # fmt: skip
 
     def datastore(self, call: Call) -> Answer:
-        said = {"datastoreType": "AzureBlob", "accountName": "account", "protocol": "http",
-                "containerName": "container", "endpoint": "core.windows.test"}  # fmt: skip
-        return Answer(200, {"properties": said})
+        properties = {"datastoreType": "AzureBlob", "accountName": "account",
+                      "containerName": "container",
+                      "credentials": {"credentialsType": "None"}}  # fmt: skip
+        return Answer(200, {"id": f"{WORKSPACE}/datastores/workspaceblobstore",
+                            "name": "workspaceblobstore", "properties": properties})  # fmt: skip
+
+    def blob(self, call: Call, name: str) -> Answer:
+        done = {"x_ms_meta_upload_status": "completed"} if name in self.uploaded else {}
+        return Answer(200 if name in self.blobs else 404, None, **done)
 
     def upload(self, call: Call, name: str) -> Answer:
-        checked = base64.b64encode(hashlib.md5(call.content).digest()).decode()
-        if call.headers["x-ms-blob-type"] != "BlockBlob" or call.headers["Content-MD5"] != checked:
-            return Answer(400, "<Error><Code>Md5Mismatch</Code></Error>")
+        if call.query.get("comp") == "metadata":
+            self.uploaded.add(name)
+            return Answer(200)
         self.blobs[name] = call.content
         return Answer(201)
 
@@ -133,36 +177,36 @@ class Azure(Cloud):
         page: dict[str, Any] = {"value": [self.resources[place] for place in places[:1]]}
         if len(places) > 1:
             asked = f"api-version={call.query['api-version']}&$skipToken={places[0]}"
-            page["nextLink"] = f"{self.url}{path}?{asked}"
+            page["nextLink"] = f"{MANAGEMENT}{path}?{asked}"
         return Answer(200, page)
 
     def asset(self, call: Call, path: str) -> Answer:
-        known = self.resources.get(path)
-        if known and known["properties"] != call.body["properties"]:
-            return _error(400, "UserError", "Asset with this version exists; it can't be altered.")
-        self.resources[path] = {"id": path, **call.body}
+        known, properties = self.resources.get(path), call.body["properties"]
+        properties["flavors"] = properties.get("flavors") or {}
+        if known and known["properties"] != properties:
+            return error(400, "UserError", "Asset with this version exists; it can't be altered.")
+        self.resources[path] = {"id": path, "name": path.rpartition("/")[2], **call.body}
         return Answer(200 if known else 201, self.resources[path])
 
     def put_endpoint(self, call: Call, path: str) -> Answer:
         self._require_free(path)
-        wanted = call.body
-        self._require_sound(path, wanted["properties"])
-        known = self.resources.get(path)
-        wanted["properties"].setdefault("traffic", {})
-        wanted["properties"]["scoringUri"] = f"{self.url}/score/{path.rpartition('/')[2]}"
-        return self._changed(path, wanted, "Updating" if known else "Creating")
+        self._require_sound(path, call.body["properties"])
+        state = "Updating" if path in self.resources else "Creating"
+        call.body["properties"].setdefault("traffic", {})
+        call.body["properties"]["scoringUri"] = f"{SCORING}/score/{path.rpartition('/')[2]}"
+        return self._changed(path, call.body, state)
 
     def put_deployment(self, call: Call, endpoint: str, name: str) -> Answer:
         self._require_free(endpoint)
         path = f"{endpoint}/deployments/{name}"
-        self._require_free(path)
         if endpoint not in self.resources:
             return self.missing(endpoint)
-        model = call.body["properties"]["model"]
+        properties = call.body["properties"]
         online = "/onlineEndpoints/" in endpoint
-        for place in [model, call.body["properties"]["environmentId"]] if online else []:
+        for place in (properties["model"], properties["environmentId"]) if online else ():
             if place not in self.resources:
-                return _error(400, "UserError", f"{place} does not exist.")
+                return error(400, "UserError", f"{place} does not exist.")
+        properties["scaleSettings"] = {"scaleType": "Default"}
         failure, self.failure = self.failure, None
 
         def started() -> dict[str, Any] | None:
@@ -170,7 +214,7 @@ class Azure(Cloud):
                 self.resources[path]["properties"]["provisioningState"] = "Failed"
                 return {"status": "Failed", "error": failure}
             if online:
-                self.running[path] = self._mounted(model)
+                self.running[path] = self._mounted(properties["model"])
             return None
 
         return self._changed(path, call.body, "Creating", started)
@@ -181,7 +225,7 @@ class Azure(Cloud):
         self._require_free(path)
         endpoint, below, name = path.partition("/deployments/")
         if below and self.resources[endpoint]["properties"].get("traffic", {}).get(name):
-            return _error(400, "UserError", f"Deployment {name} still has traffic.")
+            return error(400, "UserError", f"Deployment {name} still has traffic.")
 
         def gone() -> None:
             for place in [p for p in self.resources if p == path or p.startswith(f"{path}/")]:
@@ -190,39 +234,36 @@ class Azure(Cloud):
 
         self.resources[path]["properties"]["provisioningState"] = "Deleting"
         number = self._begin(path, gone)
-        place = f"{self.url}{WORKSPACE}/results/{number}?api-version=2099-01-01"
-        return Answer(202, Location=place, Retry_After="0")
+        return Answer(202, Location=f"{MANAGEMENT}{WORKSPACE}/results/{number}", **SOON)
 
     def operation(self, call: Call, number: str) -> Answer:
-        assert call.query["api-version"] == "2099-01-01"
-        said = self.ended.get(int(number), {"status": "InProgress"})
-        return Answer(200, said, Retry_After="0")
+        return Answer(200, self.ended.get(int(number), {"status": "InProgress"}), **SOON)
 
     def result(self, call: Call, number: str) -> Answer:
-        return Answer(204) if int(number) in self.ended else Answer(202, Retry_After="0")
+        return Answer(204) if int(number) in self.ended else Answer(202, **SOON)
 
     def keys(self, call: Call, endpoint: str) -> Answer:
         return Answer(200, {"primaryKey": "the-key", "secondaryKey": "another"})
 
     def score(self, call: Call, endpoint: str) -> Answer:
         if call.headers["Authorization"] != "Bearer the-key":
-            return Answer(401, {"error": {"message": "key_auth_access_denied"}})
+            return error(401, "AuthenticationFailed", "key_auth_access_denied")
         name = call.headers["azureml-model-deployment"]
         scorer = self.running.get(f"{WORKSPACE}/onlineEndpoints/{endpoint}/deployments/{name}")
         if scorer is None:
-            return Answer(404, {"error": {"message": "no such deployment"}})
-        said = scorer.predict(pd.DataFrame(call.body["dataframe_records"]))
-        rows = [{scorer.card.outputs[0]: value} for value in said.tolist()]
+            return self.missing(name)
+        scores = scorer.predict(pd.DataFrame(call.body["dataframe_records"]))
+        rows = [{scorer.card.outputs[0]: value} for value in scores.tolist()]
         return Answer(200, {"predictions": rows}, x_model_digest=getattr(scorer, "digest"))  # noqa: B009
 
-    def metrics(self, call: Call, path: str) -> Answer:
-        name = path.partition("/providers/Microsoft.Insights")[0].rpartition("/")[2]
+    def metrics(self, call: Call, resource: str) -> Answer:
+        name = resource.rpartition("/")[2]
         series = self.measured.get((name, call.query["metricnames"]), [])
         return Answer(200, {"value": [{"timeseries": series}]})
 
     def _mounted(self, model: str) -> bundle.Scorer:
         uri = self.resources[model]["properties"]["modelUri"]
-        folder = uri.partition("/paths/")[2] + "/"
+        folder = uri.partition("/paths/")[2].rstrip("/") + "/"
         place = Path(tempfile.mkdtemp())
         for name, content in self.blobs.items():
             if name.startswith(folder):
@@ -235,23 +276,24 @@ class Azure(Cloud):
         traffic, mirror = wanted.get("traffic", {}), wanted.get("mirrorTraffic") or {}
         for name in (*traffic, *mirror):
             if f"{path}/deployments/{name}" not in self.resources:
-                raise _error(400, "UserError", f"Traffic names {name}, which does not exist.")
+                raise error(400, "UserError", f"Traffic names {name}, which does not exist.")
         if sum(traffic.values()) not in (0, 100):
-            raise _error(400, "UserError", "The sum of traffic must be 0 or 100.")
+            raise error(400, "UserError", "The sum of traffic must be 0 or 100.")
         if len(mirror) > 1 or any(v > 50 or traffic.get(k) for k, v in mirror.items()):
-            raise _error(400, "UserError", "Mirror traffic: one deployment without traffic, 50 %.")
+            raise error(400, "UserError", "Mirror traffic: one deployment without traffic, 50 %.")
 
     def _require_free(self, path: str) -> None:
         for _, place, _ in self.under_way.values():
-            if place == path or place.startswith(f"{path}/"):
-                raise _error(409, "Conflict", "There is an operation under way already.")
+            if f"{place}/".startswith(f"{path}/") or f"{path}/".startswith(f"{place}/"):
+                raise error(
+                    409, "Conflict", "There is an operation under way already.", Retry_After="0"
+                )
 
     def _changed(self, path: str, content: Any, state: str, end: Any = None) -> Answer:
-        fresh = path not in self.resources
-        made = {"createdAt": "2026-11-20T10:00:00Z"}
+        new = path not in self.resources
         content["properties"]["provisioningState"] = state
         self.resources[path] = {
-            "id": path, "name": path.rpartition("/")[2], "systemData": made, **content
+            "id": path, "name": path.rpartition("/")[2], "systemData": CREATED, **content
         }  # fmt: skip
 
         def done() -> dict[str, Any] | None:
@@ -259,9 +301,8 @@ class Azure(Cloud):
             return end() if end else None
 
         number = self._begin(path, done)
-        place = f"{self.url}{WORKSPACE}/operations/{number}?api-version=2099-01-01"
-        return Answer(201 if fresh else 200, self.resources[path],
-                      Azure_AsyncOperation=place, Retry_After="0")  # fmt: skip
+        place = f"{MANAGEMENT}{WORKSPACE}/operations/{number}"
+        return Answer(201 if new else 200, self.resources[path], Azure_AsyncOperation=place, **SOON)
 
     def _begin(self, path: str, end: Callable[[], Any]) -> int:
         number = len(self.ended) + len(self.under_way) + 1
@@ -269,5 +310,23 @@ class Azure(Cloud):
         return number
 
 
-def _error(status: int, code: str, message: str) -> Answer:
-    return Answer(status, {"error": {"code": code, "message": message, "details": []}})
+def error(status: int, code: str, message: str, **headers: str) -> Answer:
+    """An answer that refuses, in Azure's form."""
+    content = {"error": {"code": code, "message": message, "details": []}}
+    return Answer(status, content, **headers)
+
+
+def sdk_python(shared: Shared) -> str:
+    """The Python of an environment with Azure ML's SDK; skips without a network."""
+
+    def make(root: Path) -> None:
+        (root / sdk.FOLDER).mkdir(parents=True)
+        shutil.copy(REPOSITORY / sdk.LOCK, root / sdk.LOCK)
+        try:
+            sdk.environment(root)
+        except UserError as failed:
+            if any(sign in str(failed) for sign in OFFLINE):
+                pytest.skip("no network: Azure ML's SDK can't be installed")
+            raise
+
+    return sdk.environment(shared.folder("azureml", make))

@@ -1,15 +1,19 @@
-"""What every cloud that runs here has: HTTP, a state that stays, a log, faults, interruptions."""
+"""Servers that stand in for a cloud's REST API: routes, a log, faults, interruptions, TLS."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,7 +29,7 @@ class Call:
     headers: Any
     content: bytes
 
-    @property
+    @cached_property
     def body(self) -> Any:
         return json.loads(self.content) if self.content else None
 
@@ -50,11 +54,15 @@ class Fault:
 
 
 class Cloud:
-    """A platform's REST API on a port of this machine; `routes` are its methods, by pattern."""
+    """A platform's REST API on a port of this machine; `routes` are its methods, by pattern.
+
+    With `tls` it is also a proxy that answers as every host itself.
+    """
 
     routes: tuple[tuple[str, str], ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.port = self._http.server_port
         self.url = f"http://127.0.0.1:{self.port}"
@@ -126,14 +134,50 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/plain" if text else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+        def do_CONNECT(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.flush()
+            assert cloud.tls
+            self.connection = cloud.tls.wrap_socket(self.connection, server_side=True)
+            self.rfile, self.wfile = (self.connection.makefile(mode) for mode in ("rb", "wb"))
+            self.close_connection = False
 
         def log_message(self, *_: object) -> None:
             """Say nothing: the cloud keeps a log of its own."""
 
     return Handler
+
+
+def certificate(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, Path]:
+    """A server's certificate for these host names, and the file with which clients trust it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(tz=dt.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    public, secret = folder / "certificate.pem", folder / "key.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
+    ))  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, secret)
+    return context, public
 
 
 class Killed(BaseException):

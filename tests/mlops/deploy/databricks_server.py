@@ -1,8 +1,7 @@
-"""Databricks Model Serving that runs here: its REST API, with a state and its delays.
+"""Databricks Model Serving's REST API in this process, with a state and its delays.
 
 A configuration is pending for a few requests; meanwhile another is refused with 409. What is
-served really scores, with the bundle that the version was registered from. Every body must be
-what Databricks' own SDK understands to the last key.
+served really scores, with the bundle that the version was registered from.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TOKEN = "the-owners"
 
 
 class Databricks(Cloud):
-    """A workspace; `looks` is how many requests a change takes."""
+    """A workspace; a change takes as many requests as `looks`."""
 
     routes = (
         (rf"POST {API}", "create"),
@@ -40,9 +39,11 @@ class Databricks(Cloud):
         self.endpoints: dict[str, Any] = {}
         # The registry: folder and tags of each version.
         self.versions: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
-        self.under_way: dict[str, list[Any]] = {}
+        # The requests that are left of each pending change, and what ends it.
+        self.pending: dict[str, list[Any]] = {}
+        # Why the next change fails.
         self.failure = ""
-        self.measured = ""
+        self.exported = ""
 
     def environment(self) -> dict[str, str]:
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": TOKEN}
@@ -56,11 +57,11 @@ class Databricks(Cloud):
         return {route["served_model_name"]: route["traffic_percentage"] for route in routes}
 
     def tick(self) -> None:
-        for name, entry in list(self.under_way.items()):
-            entry[0] -= 1
-            if entry[0] <= 0:
-                del self.under_way[name]
-                entry[1]()
+        for name, change in list(self.pending.items()):
+            change[0] -= 1
+            if change[0] <= 0:
+                del self.pending[name]
+                change[1]()
 
     def denied(self, path: str, call: Call) -> Answer | None:
         if call.headers.get("Authorization") == f"Bearer {TOKEN}":
@@ -86,46 +87,42 @@ class Databricks(Cloud):
 
     def update(self, call: Call, name: str) -> Answer:
         self._endpoint(name)
-        if name in self.under_way:
+        if name in self.pending:
             return _error(409, "RESOURCE_CONFLICT", "The endpoint is being updated already.")
         return self._begin(name, call.body)
 
     def delete(self, call: Call, name: str) -> Answer:
         self._endpoint(name)
         del self.endpoints[name]
-        self.under_way.pop(name, None)
+        self.pending.pop(name, None)
         return Answer(200, {})
 
     def tag(self, call: Call, name: str) -> Answer:
-        from databricks.sdk.service.serving import EndpointTag
-
-        endpoint = self._endpoint(name)
-        added = [EndpointTag.from_dict(tag).as_dict() for tag in call.body.get("add_tags", [])]
-        gone = {tag["key"] for tag in added} | set(call.body.get("delete_tags", []))
-        endpoint["tags"] = [tag for tag in endpoint["tags"] if tag["key"] not in gone] + added
+        endpoint, added = self._endpoint(name), call.body.get("add_tags", [])
+        keys = {tag["key"] for tag in added} | set(call.body.get("delete_tags", []))
+        endpoint["tags"] = [tag for tag in endpoint["tags"] if tag["key"] not in keys] + added
         return Answer(200, {"tags": endpoint["tags"]})
 
     def version(self, call: Call) -> Answer:
-        found = self.versions.get((call.query["name"], call.query["version"]))
-        if found is None:
-            return self.missing(f"{call.query['name']} version {call.query['version']}")
-        tags = [{"key": key, "value": value} for key, value in found[1].items()]
+        name, version = call.query["name"], call.query["version"]
+        if (name, version) not in self.versions:
+            return self.missing(f"{name} version {version}")
+        tags = [{"key": k, "value": v} for k, v in self.versions[name, version][1].items()]
         return Answer(200, {"model_version": {**call.query, "status": "READY", "tags": tags}})
 
     def score(self, call: Call, name: str, entity: str) -> Answer:
-        config = self._endpoint(name)["config"]
-        for served in config.get("served_entities", []):
+        for served in self._endpoint(name)["config"].get("served_entities", []):
             if served["name"] == entity:
                 folder, _ = self.versions[served["entity_name"], served["entity_version"]]
                 scorer = bundle.Scorer(folder)
-                said = scorer.predict(pd.DataFrame(call.body["dataframe_records"])).tolist()
-                rows = [{scorer.card.outputs[0]: value} for value in said]
+                scores = scorer.predict(pd.DataFrame(call.body["dataframe_records"])).tolist()
+                rows = [{scorer.card.outputs[0]: score} for score in scores]
                 return Answer(200, {"predictions": rows})
         return self.missing(entity)
 
     def metrics(self, call: Call, name: str) -> Answer:
         self._endpoint(name)
-        return Answer(200, self.measured)
+        return Answer(200, self.exported)
 
     def _endpoint(self, name: str) -> Any:
         if name not in self.endpoints:
@@ -133,23 +130,23 @@ class Databricks(Cloud):
         return self.endpoints[name]
 
     def _begin(self, name: str, content: Any) -> Answer:
-        self._require_sound(content)
+        self._require_valid(content)
         endpoint, failure, self.failure = self.endpoints[name], self.failure, ""
-        entities = [{**entity, "creator": "owner", "creation_timestamp": 1,
-                     "state": {"deployment": "DEPLOYMENT_CREATING"}}
+        state = {"deployment": "DEPLOYMENT_CREATING"}
+        entities = [{**entity, "creator": "owner", "creation_timestamp": 1, "state": state}
                     for entity in content["served_entities"]]  # fmt: skip
-        pending = {**content, "served_entities": entities}
-        endpoint["pending_config"] = pending
+        endpoint["pending_config"] = {**content, "served_entities": entities}
         endpoint["state"] = {"ready": "READY" if endpoint["config"] else "NOT_READY",
                              "config_update": "IN_PROGRESS"}  # fmt: skip
-        self.under_way[name] = [self.looks, self._end(endpoint, pending, failure)]
+        self.pending[name] = [self.looks, self._end(endpoint, failure)]
         return Answer(200, endpoint)
 
-    def _end(self, endpoint: Any, pending: Any, failure: str) -> Callable[[], None]:
-        def ended() -> None:
-            known = {entity["name"] for entity in endpoint["config"].get("served_entities", [])}
+    def _end(self, endpoint: Any, failure: str) -> Callable[[], None]:
+        def end() -> None:
+            pending = endpoint["pending_config"]
+            served = {entity["name"] for entity in endpoint["config"].get("served_entities", [])}
             for entity in pending["served_entities"]:
-                failed = failure and entity["name"] not in known
+                failed = failure and entity["name"] not in served
                 entity["state"] = {
                     "deployment": "DEPLOYMENT_FAILED" if failed else "DEPLOYMENT_READY",
                     "deployment_state_message": failure if failed else "",
@@ -159,20 +156,15 @@ class Databricks(Cloud):
                 # Without an earlier one, the failed configuration is the endpoint's.
                 endpoint["config"] = endpoint["config"] or pending
                 return
-            endpoint["config"] = pending
-            del endpoint["pending_config"]
+            endpoint["config"] = endpoint.pop("pending_config")
             endpoint["state"] = {"ready": "READY", "config_update": "NOT_UPDATING"}
 
-        return ended
+        return end
 
-    def _require_sound(self, content: Any) -> None:
-        from databricks.sdk.service.serving import EndpointCoreConfigInput
-
-        if EndpointCoreConfigInput.from_dict(content).as_dict() != content:
-            raise _error(400, "MALFORMED_REQUEST", "Unknown fields.")
+    def _require_valid(self, content: Any) -> None:
         names = [entity["name"] for entity in content["served_entities"]]
         routes = content["traffic_config"]["routes"]
-        if len(set(names)) != len(names) or {r["served_model_name"] for r in routes} != set(names):
+        if sorted(route["served_model_name"] for route in routes) != sorted(set(names)):
             raise _error(400, "INVALID_PARAMETER_VALUE", "Routes and served entities differ.")
         if sum(route["traffic_percentage"] for route in routes) != 100:
             raise _error(400, "INVALID_PARAMETER_VALUE", "Traffic must sum to 100.")

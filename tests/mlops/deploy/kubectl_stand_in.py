@@ -1,9 +1,10 @@
-"""A kubectl with a cluster of its own, kept in the folder that CLUSTER names.
+"""A stand-in for kubectl, with a cluster in the folder that CLUSTER names.
 
-Knows what deployments of bundles need: server-side apply with fields that their manager owns,
-labels, a Deployment whose pod really runs its init container (the script of the ConfigMap, with
-the environment of the specification) and really scores with what that fetched, the proxy to
-services and pods, quotas. `faults.json` there holds what goes wrong with the next calls.
+It has what deployments of bundles need: server-side apply with fields that their manager owns,
+labels, the proxy to services and pods, quotas. A Deployment's pod runs its init container (the
+ConfigMap's script with the environment of the specification) and scores with what that fetched.
+`faults.json` in the folder holds what goes wrong with the next calls. Kustomize is the real one's,
+of the program that KUBECTL names.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ def main(arguments: list[str]) -> None:
         log.write(" ".join(arguments) + "\n")
     _fail(" ".join(arguments))
     if arguments[0] == "kustomize":
-        _kustomize(Path(arguments[1]))
-        return
+        os.execv(os.environ["KUBECTL"], ["kubectl", *arguments])
     assert arguments[0] == "--namespace"
     namespace, verb, *rest = arguments[1:]
     {
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 def apply(namespace: str, arguments: list[str]) -> None:
     assert arguments == ["--server-side", "--force-conflicts", "--field-manager=mlops", "-f", "-"]
-    import yaml  # What only reads is called most often, and does without.
+    import yaml  # Imported here: most calls only read, and start sooner without.
 
     for document in yaml.load_all(sys.stdin.read(), yaml.CSafeLoader):
         kind, name = document["kind"], document["metadata"]["name"]
@@ -105,16 +105,16 @@ def delete(namespace: str, arguments: list[str]) -> None:
 
 
 def annotate(namespace: str, arguments: list[str]) -> None:
-    kind, name, said, overwrite = arguments
+    kind, name, change, overwrite = arguments
     known = _load(namespace, BY_NAME[kind], name)
     if not known:
         die(f'Error from server (NotFound): {KINDS[BY_NAME[kind]]} "{name}" not found')
     assert overwrite == "--overwrite"
     annotations = known["object"]["metadata"].setdefault("annotations", {})
-    if said.endswith("-") and "=" not in said:
-        annotations.pop(said[:-1], None)
+    if change.endswith("-") and "=" not in change:
+        annotations.pop(change[:-1], None)
     else:
-        key, _, value = said.partition("=")
+        key, _, value = change.partition("=")
         annotations[key] = value
     _save(namespace, known["object"], known["applied"])
 
@@ -148,10 +148,10 @@ def _start(namespace: str, deployment: dict[str, Any]) -> None:
         (mounted,) = [v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v]
         script = HERE / f"{name}.py"
         script.write_text(_load(namespace, "ConfigMap", mounted)["object"]["data"]["fetch.py"])
-        told = {one["name"]: one.get("value", "") for one in container["env"]}
+        variables = {one["name"]: one.get("value", "") for one in container["env"]}
         done = subprocess.run(
             [sys.executable, "-I", str(script), str(HERE / "volumes" / name)],
-            env={**os.environ, **told}, capture_output=True, text=True, check=False,
+            env={**os.environ, **variables}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         status["availableReplicas"] = int(done.returncode == 0)
         labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -192,8 +192,8 @@ def _raw(path: str, content: Any) -> str:
     rows = content["dataframe_records"]
     names = [one.name for one in session.get_inputs()]
     feeds = {one: np.array([row[one] for row in rows], np.float32) for one in names}
-    said = session.run(None, feeds)[0].tolist()
-    return json.dumps({"predictions": [{"probability": value} for value in said]})
+    scores = session.run(None, feeds)[0].tolist()
+    return json.dumps({"predictions": [{"probability": value} for value in scores]})
 
 
 def _require_sound(document: dict[str, Any]) -> None:
@@ -245,14 +245,6 @@ def _save(namespace: str, document: dict[str, Any], applied: dict[str, Any]) -> 
     place = _place(namespace, document["kind"], document["metadata"]["name"])
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({"object": document, "applied": applied}))
-
-
-def _kustomize(folder: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent))
-    import kustomize
-    import yaml
-
-    print(yaml.safe_dump_all(kustomize.render(folder)))
 
 
 def _fail(call: str) -> None:

@@ -14,15 +14,15 @@ def main() -> None:
     import yaml
 
     version, file = sys.argv[1:]
-    said = []
+    errors = []
     with open(file) as text:
         for document in yaml.safe_load_all(text):
             try:
                 kubernetes_validate.validate(document, version, strict=True)
-                said.append("")
+                errors.append("")
             except kubernetes_validate.ValidationError as error:
-                said.append(f"{'.'.join(str(part) for part in error.path)}: {error.message}")
-    print(json.dumps(said))
+                errors.append(f"{'.'.join(str(part) for part in error.path)}: {error.message}")
+    print(json.dumps(errors))
 
 
 if __name__ == "__main__":

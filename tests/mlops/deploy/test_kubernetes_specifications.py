@@ -18,12 +18,12 @@ import jsonschema
 import pytest
 import yaml
 
-from mlops.deploy.kubernetes import objects
+from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.kubernetes.objects import Overlay
 from mlops.deploy.target import Endpoint
 from tests import apart
 from tests.conftest import REPOSITORY, Shared
-from tests.mlops.deploy import kustomize, small
+from tests.mlops.deploy import small
 from tests.mlops.deploy.test_kubernetes import IMAGE, stored
 
 FOLDER = REPOSITORY / "infra/kubernetes"
@@ -39,7 +39,7 @@ Check = Callable[[list[Any], str], list[str]]
 
 @pytest.fixture(scope="session")
 def check(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """What Kubernetes' own schemas say of objects, "" for those that are valid."""
+    """What Kubernetes' own schemas find wrong with objects, "" for those that are valid."""
     lock = FOLDER / "tests.lock"
     folder = shared.folder("kubernetes-validate", lambda folder: apart.environment(lock, folder))
 
@@ -50,10 +50,18 @@ def check(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Check:
             [str(folder / "bin/python"), str(CHECKER), version, str(file)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        said: list[str] = json.loads(done.stdout)
-        return said
+        errors: list[str] = json.loads(done.stdout)
+        return errors
 
     return run
+
+
+@functools.cache
+def rendered(place: str) -> list[Any]:
+    """A folder's objects, as kubectl puts them together."""
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl on the PATH")
+    return kubectl.rendered(FOLDER / place, Path(place))
 
 
 def schema(kind: str) -> Any:
@@ -61,11 +69,11 @@ def schema(kind: str) -> Any:
 
 
 def sent(environment: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """All objects of an endpoint with two bundles, as the target sends them."""
+    """All objects of an endpoint with two bundles, as the target applies them."""
     monkeypatch.setenv("MLOPS_SERVING_IMAGE", IMAGE)
     monkeypatch.setenv("MLOPS_BUNDLE_STORE", "https://store.example/bundles")
     endpoint = Endpoint(environment, "flights-late", REPOSITORY)
-    overlay = Overlay(endpoint, kustomize.render(FOLDER / "overlays" / environment))
+    overlay = Overlay(endpoint, rendered(f"overlays/{environment}"))
     pins = [small.pin(letter * 64, number) for number, letter in enumerate("ab", 1)]
     names = [objects.name(endpoint, pin.digest) for pin in pins]
     route = overlay.route({names[0]: 90, names[1]: 10}, {names[1]: 20})
@@ -78,28 +86,12 @@ def pods(documents: list[Any]) -> list[Any]:
                     if one["kind"] == "InferenceService"]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["overlays/staging", "overlays/production", "kserve"])
-def test_kubectl_puts_together_the_same_as_the_stand_in(place):
-    if not shutil.which("kubectl"):
-        pytest.skip("no kubectl on the PATH; the stand-in alone has put them together")
-    said = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER / place)], capture_output=True, text=True, check=True
-    )
-
-    def ordered(documents: Any) -> list[Any]:
-        return sorted(documents, key=lambda one: (one["kind"], one["metadata"]["name"]))
-
-    ours = kustomize.render(FOLDER / place)
-    assert ordered(yaml.safe_load_all(said.stdout)) == ordered(ours)
-
-
 @pytest.mark.parametrize("environment", OVERLAYS)
-def test_no_word_of_the_specification_is_left(environment, monkeypatch):
-    words = {"scoring-bundle", "mlops-serving", "bundle-digest", "bundle-version",
+def test_no_placeholder_is_left(environment, monkeypatch):
+    placeholders = {"scoring-bundle", "mlops-serving", "bundle-digest", "bundle-version",
              "bundle-content", "bundle-store", "scoring-fetch"}  # fmt: skip
     for document in sent(environment, monkeypatch):
-        left = words & set(strings(document))
+        left = placeholders & set(strings(document))
         # The secret that may hold the store's signature is called so.
         assert left <= {"bundle-store"}, document["kind"]
         assert document["metadata"]["namespace"] == f"mlops-{environment}"
@@ -118,7 +110,7 @@ def strings(part: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("environment", OVERLAYS)
-def test_what_belongs_together_names_each_other(environment, monkeypatch):
+def test_objects_refer_to_each_other_by_name(environment, monkeypatch):
     documents = sent(environment, monkeypatch)
     named = {(one["kind"], one["metadata"]["name"]): one for one in documents}
     for (kind, name), one in named.items():
@@ -142,9 +134,9 @@ def test_what_belongs_together_names_each_other(environment, monkeypatch):
 
 
 @pytest.mark.parametrize("environment", [*OVERLAYS, "kserve"])
-def test_no_pod_may_more_than_it_must(environment, monkeypatch):
+def test_pods_are_hardened(environment, monkeypatch):
     kserve = environment == "kserve"
-    documents = kustomize.render(FOLDER / "kserve") if kserve else sent(environment, monkeypatch)
+    documents = rendered("kserve") if kserve else sent(environment, monkeypatch)
     assert pods(documents)
     for pod in pods(documents):
         assert pod["automountServiceAccountToken"] is False
@@ -166,12 +158,13 @@ def test_no_pod_may_more_than_it_must(environment, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_own_schemas_accept_every_object(check, monkeypatch, version):
     documents = [one for environment in OVERLAYS for one in sent(environment, monkeypatch)
                  if one["kind"] not in CUSTOM]  # fmt: skip
     # Its predictor is a pod with a few more keys.
-    predictor = pods(kustomize.render(FOLDER / "kserve"))[0]
+    predictor = pods(rendered("kserve"))[0]
     more = schema("InferenceService")["properties"]["spec"]["properties"]["predictor"]["properties"]
     pod = {key: value for key, value in predictor.items() if key == "containers" or key not in more}
     documents.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod})
@@ -185,7 +178,7 @@ def test_the_route_is_what_the_gateway_api_takes(environment, monkeypatch):
 
 
 def test_the_inference_service_is_what_kserve_takes():
-    (service,) = kustomize.render(FOLDER / "kserve")
+    (service,) = rendered("kserve")
     jsonschema.validate(service, schema("InferenceService"))
 
 
@@ -199,6 +192,7 @@ def broken(document: Any, path: str, value: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_kubernetes_own_schemas_refuse_what_is_broken(check, monkeypatch):
     named = {one["kind"]: one for one in sent("staging", monkeypatch)}
     cases = [
@@ -211,8 +205,8 @@ def test_kubernetes_own_schemas_refuse_what_is_broken(check, monkeypatch):
         ("NetworkPolicy", "spec.ingress.0.from.0.namespaceSelector.matchLabel", {}),
         ("ServiceAccount", "automountServiceAccountToken", "no"),
     ]  # fmt: skip
-    said = check([broken(named[kind], path, value) for kind, path, value in cases], VERSIONS[-1])
-    assert not [case for case, line in zip(cases, said, strict=True) if not line], said
+    errors = check([broken(named[kind], path, value) for kind, path, value in cases], VERSIONS[-1])
+    assert not [case for case, error in zip(cases, errors, strict=True) if not error], errors
 
 
 @pytest.mark.parametrize(
@@ -231,7 +225,7 @@ def test_kubernetes_own_schemas_refuse_what_is_broken(check, monkeypatch):
     ],
 )
 def test_the_custom_schemas_refuse_what_is_broken(monkeypatch, kind, path, value):
-    documents = [*sent("staging", monkeypatch), *kustomize.render(FOLDER / "kserve")]
+    documents = [*sent("staging", monkeypatch), *rendered("kserve")]
     (document,) = [one for one in documents if one["kind"] == kind]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken(document, path, value), schema(kind))
@@ -250,7 +244,7 @@ def remote(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, for whoever shows the signature where one is wanted."""
+    """Files of a folder, behind a signature where one is wanted."""
 
     wanted = ""
 
@@ -261,7 +255,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         super().do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def fetched(url: str, content: str, digest: str, target: Path, query: str = "") -> tuple[int, str]:
@@ -281,8 +275,10 @@ def test_a_pod_fetches_the_bytes_that_are_pinned(remote, tmp_path):
     content, target = stored(tmp_path / "bundle", folder), tmp_path / "target"
     target.mkdir()
     (target / "left").write_text("by an earlier try")
-    said = fetched(url, content, digest, target)
-    assert said == (0, f"bundle {digest[:12]}: fetched and verified\n")
+    assert fetched(url, content, digest, target) == (
+        0,
+        f"bundle {digest[:12]}: fetched and verified\n",
+    )
     assert {p.name: p.read_bytes() for p in target.iterdir()} == {
         p.name: p.read_bytes() for p in (tmp_path / "bundle").iterdir()
     }
@@ -310,7 +306,7 @@ def test_a_pod_keeps_nothing_of_what_is_not_pinned(remote, tmp_path, damage):
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_pod_shows_the_stores_signature_to_the_store_alone(remote, tmp_path, monkeypatch):
+def test_a_pod_signs_its_requests_and_does_not_log_the_signature(remote, tmp_path, monkeypatch):
     folder, url = remote
     monkeypatch.setattr(Quiet, "wanted", "sv=1&sig=made-up")
     digest = small.made(tmp_path / "bundle", 1.0)
@@ -323,6 +319,7 @@ def test_a_pod_shows_the_stores_signature_to_the_store_alone(remote, tmp_path, m
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pod_reads_what_dvc_itself_pushed(remote, tmp_path):
     folder, url = remote
     work = tmp_path / "work"

@@ -94,6 +94,7 @@ def test_a_killed_process_loses_no_request_and_is_started_again(place):
     assert place.current.answers == "yes"
 
 
+@pytest.mark.nightly
 def test_a_killed_supervisor_takes_its_processes_along_and_is_brought_back(place):
     first, second = place.deploy(1.0, 2.0)
     url, workers = place.url, [process.pid for process in place.processes().values()]
@@ -108,6 +109,7 @@ def test_a_killed_supervisor_takes_its_processes_along_and_is_brought_back(place
     assert (place.current.answers, place.url) == ("yes", url)
 
 
+@pytest.mark.nightly
 def test_of_two_supervisors_one_ends(place):
     (digest,) = place.deploy(1.0)
     pid = place.supervisor
@@ -129,6 +131,7 @@ def test_removing_the_last_one_ends_everything(place):
     assert not place.home.folder.exists()
 
 
+@pytest.mark.nightly
 def test_one_that_is_removed_under_load_answers_its_open_requests(place):
     first, second = place.deploy(1.0, 2.0)
     place.traffic((first, 50), (second, 50))
@@ -140,6 +143,7 @@ def test_one_that_is_removed_under_load_answers_its_open_requests(place):
     assert clients.failed == []
 
 
+@pytest.mark.nightly
 def test_a_supervisor_whose_folder_is_removed_ends_by_itself(place):
     place.deploy(1.0)
     pid = place.supervisor
@@ -160,6 +164,7 @@ def test_a_state_that_is_restored_elsewhere_says_what_is_deployed_and_can_be_sta
     assert local.current(other).address not in ("", place.url)
 
 
+@pytest.mark.nightly
 def test_a_copy_of_the_whole_folder_started_nothing(place):
     (digest,) = place.deploy(1.0)
     other = place.base / "copy"
@@ -179,6 +184,7 @@ def test_bytes_that_were_changed_have_another_digest_and_are_put_right(place):
     assert place.current.traffic == {digest: 100}
 
 
+@pytest.mark.nightly
 def test_a_process_that_serves_other_bytes_than_named_is_sent_nothing(place):
     """The changed bytes are a whole bundle: the card was made for them."""
     (digest,), other = place.deploy(1.0), place.bundle(3.0)
@@ -195,6 +201,7 @@ def test_a_process_that_serves_other_bytes_than_named_is_sent_nothing(place):
     assert set(clients.answered) == {digest}
 
 
+@pytest.mark.nightly
 def test_a_bundle_whose_process_does_not_come_up_leaves_what_runs(place, monkeypatch):
     """It was whole when it was tested."""
     (first,), second = place.deploy(1.0), place.bundle(2.0)
@@ -258,6 +265,7 @@ def test_requests_and_answers_are_kept_for_monitoring_within_bounds(place):
     assert not (samples / "predictions-2.jsonl").exists()
 
 
+@pytest.mark.nightly
 def test_a_process_that_hangs_is_replaced_and_its_request_answered(place):
     (digest,) = place.deploy(1.0)
     pid = place.processes()[digest].pid
@@ -266,6 +274,7 @@ def test_a_process_that_hangs_is_replaced_and_its_request_answered(place):
     assert place.processes()[digest].pid != pid
 
 
+@pytest.mark.nightly
 def test_a_bundle_without_a_folder_is_not_deployed(place):
     first, second = place.deploy(1.0, 2.0)
     shutil.rmtree(place.home.folder / first)

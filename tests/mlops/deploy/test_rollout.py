@@ -316,7 +316,8 @@ def test_a_rollout_whose_supervisor_is_killed_goes_on(place, running):
 COMMAND = """
 import sys
 from pathlib import Path
-from mlops.deploy.manifest import Pin, Rollout
+from mlops.deploy.manifest import Rollout
+from mlops.registry.pin import Pin
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Endpoint
 name, root, bundle, pin, rollout = sys.argv[1:]

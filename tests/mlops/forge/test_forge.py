@@ -2,13 +2,15 @@
 
 import json
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.base.faults import Patience
-from mlops.forge import azure_devops, forge, github
+from mlops.forge import azure_devops, github
+from mlops.forge.protocol import DryRun
+from mlops.forge.select import current_forge, current_pull_request
 from tests.forge_server import Fault, ForgeServer
 from tests.forge_state import PERSON, ROBOT
 
@@ -16,67 +18,78 @@ MARKER = "<!-- mlops:verdict -->"
 CREATES = "POST .*(comments|threads)$"
 LISTS = "GET .*(comments|threads)$"
 OPENS = "POST .*pull(s|requests)$"
+RELEASE = "release/staging"
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two forges that the server speaks for."""
+    """One of the two APIs that the server has, and a pull request from `feature` with number 1."""
 
     server: ForgeServer
     name: str
 
     def run(self, **environment):
-        """What a CI run of its own would speak with; it waits without taking time."""
-        connect = {"github": github.connect, "azure": azure_devops.connect}[self.name]
-        given = getattr(self.server, self.name)(**environment)
-        return connect(given, Patience(sleep=lambda _: None))
+        """The forge as a CI run of its own finds it."""
+        return current_forge(getattr(self.server, self.name)(**environment))
 
-    def texts(self, pull=1):
-        return [comment.body for comment in self.server.on(pull)]
+    def comment(self, body, **environment):
+        return self.run(**environment).comment(1, body, "verdict")
+
+    def texts(self):
+        return [comment.body for comment in self.server.on(1)]
+
+    def titles(self):
+        return [pull.title for pull in self.server.pulls]
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def server():
+    with ForgeServer() as server:
+        server.open("feature", title="A feature")
+        yield server
 
 
 @pytest.fixture(params=["github", "azure"])
-def side(request):
-    with ForgeServer() as server:
-        server.open("feature", title="A feature")
-        yield Side(server, request.param)
+def side(request, server):
+    return Side(server, request.param)
 
 
 @pytest.fixture
-def hub():
-    with ForgeServer() as server:
-        yield Side(server, "github")
+def hub(server):
+    return Side(server, "github")
 
 
 @pytest.fixture
-def azure():
-    with ForgeServer() as server:
-        yield Side(server, "azure")
+def azure(server):
+    return Side(server, "azure")
 
 
 def written(body):
     return f"{MARKER}\n\n{body}"
 
 
-def test_a_comment_is_written_once_and_then_anew(side):
-    first = side.run().comment(1, "accepted", "verdict")
-    second = side.run().comment(1, "refused", "verdict")
-    assert first == second
+def test_a_comment_is_created_once_and_then_updated(side):
+    first = side.comment("accepted")
+    assert side.comment("refused") == first
     assert first.startswith(f"{side.server.url}/acme/")
     assert side.texts() == [written("refused")]
 
 
-def test_a_comment_that_says_the_same_is_not_touched(side):
+def test_an_equal_comment_is_not_updated(side):
     for _ in range(2):
-        side.run().comment(1, "accepted", "verdict")
+        side.comment("accepted")
     assert side.server.asked("PATCH") == []
 
 
 def test_each_key_has_a_comment_of_its_own(side):
-    run = side.run()
-    run.comment(1, "accepted", "verdict")
-    run.comment(1, "none", "drift")
-    assert side.texts() == [written("accepted"), "<!-- mlops:drift -->\n\nnone"]
+    side.run().comment(1, "none", "drift")
+    side.comment("accepted")
+    assert side.texts() == ["<!-- mlops:drift -->\n\nnone", written("accepted")]
 
 
 @pytest.mark.parametrize(
@@ -89,25 +102,24 @@ def test_each_key_has_a_comment_of_its_own(side):
         (ROBOT, "<!-- mlops:verdicts -->\n\nanother key"),
     ],
 )
-def test_what_only_looks_like_the_comment_is_left_alone(side, author, text):
+def test_comments_that_only_look_similar_are_not_changed(side, author, text):
     side.server.write(1, text, author)
-    side.run().comment(1, "accepted", "verdict")
-    side.run().comment(1, "refused", "verdict")
+    side.comment("accepted")
+    side.comment("refused")
     assert side.texts() == [text, written("refused")]
 
 
-def test_a_comment_that_was_deleted_is_written_again(side):
-    side.run().comment(1, "accepted", "verdict")
+def test_a_deleted_comment_is_created_again(side):
+    side.comment("accepted")
     side.server.comments[0].deleted = True
-    side.run().comment(1, "refused", "verdict")
+    side.comment("refused")
     assert side.texts() == [written("refused")]
 
 
 def test_a_persons_token_finds_that_persons_comment(hub):
-    hub.server.open("feature")
     hub.server.write(1, written("the robot's"), ROBOT)
     for body in ("accepted", "refused"):
-        hub.run(token="marias-own").comment(1, body, "verdict")
+        hub.comment(body, token="marias-own")
     assert hub.texts() == [written("the robot's"), written("refused")]
 
 
@@ -115,34 +127,34 @@ def test_a_comment_is_found_behind_hundreds_of_others(side):
     for number in range(250):
         side.server.write(1, f"Remark {number}")
     for body in ("accepted", "refused"):
-        side.run().comment(1, body, "verdict")
+        side.comment(body)
     assert side.texts()[250:] == [written("refused")]
 
 
-def test_of_two_comments_the_older_is_kept_and_it_is_said(side, capsys):
+def test_the_oldest_of_several_comments_is_kept_and_the_deletions_are_logged(side, capsys):
     for body in ("first", "second", "third"):
         side.server.write(1, written(body), ROBOT)
-    url = side.run().comment(1, "accepted", "verdict")
+    url = side.comment("accepted")
     assert side.texts() == [written("accepted")]
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert all(line.startswith("deleted http") and url in line for line in said)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("deleted http") and url in line for line in lines)
 
 
-def test_another_runs_comment_between_look_and_creation_is_the_one_kept(side, capsys):
+def test_another_runs_comment_between_look_and_creation_is_the_one_kept(side):
     other = side.server.write
     side.server.fail(Fault(LISTS, meanwhile=lambda: other(1, written("theirs"), ROBOT)))
-    side.run().comment(1, "ours", "verdict")
+    side.comment("ours")
     assert side.texts() == [written("ours")]
     assert [comment.deleted for comment in side.server.comments] == [False, True]
 
 
-def test_a_second_comment_that_the_other_run_deleted_first_is_no_error(side, capsys):
+def test_a_second_comment_that_another_run_deleted_first_is_no_error(side):
     for body in ("first", "second"):
         side.server.write(1, written(body), ROBOT)
     late = side.server.comments[1]
     side.server.fail(Fault("PATCH", meanwhile=lambda: setattr(late, "deleted", True)))
-    side.run().comment(1, "accepted", "verdict")
+    side.comment("accepted")
     assert side.texts() == [written("accepted")]
 
 
@@ -150,10 +162,7 @@ def test_runs_that_write_at_the_same_time_leave_one_comment(side):
     together = threading.Barrier(3, timeout=20)
     for _ in range(3):
         side.server.fail(Fault(LISTS, meanwhile=together.wait))
-    runs = [
-        threading.Thread(target=side.run().comment, args=(1, f"run {number}", "verdict"))
-        for number in range(3)
-    ]
+    runs = [threading.Thread(target=side.comment, args=(f"run {n}",)) for n in range(3)]
     for run in runs:
         run.start()
     for run in runs:
@@ -163,26 +172,29 @@ def test_runs_that_write_at_the_same_time_leave_one_comment(side):
     assert not side.server.comments[0].deleted
 
 
-@pytest.mark.parametrize("fault", [{"status": 0}, {"status": 502}, {"status": 500}])
-def test_a_comment_whose_answer_was_lost_is_not_written_twice(side, fault):
-    side.server.fail(Fault(CREATES, after=True, **fault))
-    side.run().comment(1, "accepted", "verdict")
+@pytest.mark.parametrize("status", [0, 502])
+def test_what_was_created_although_the_response_was_lost_is_not_created_twice(side, status):
+    for match in (CREATES, OPENS):
+        side.server.fail(Fault(match, status=status, after=True))
+    side.comment("accepted")
+    side.run().pull_request(RELEASE, "main", "Release", "text")
     assert [comment.body for comment in side.server.comments] == [written("accepted")]
-    assert len(side.server.asked(CREATES)) == 1
+    assert side.titles() == ["A feature", "Release"]
+    assert len(side.server.asked(CREATES)) == len(side.server.asked(OPENS)) == 1
 
 
 @pytest.mark.parametrize("fault", [{"status": 0}, {"status": 503, "times": 3}])
-def test_a_comment_that_was_not_written_is_sent_again(side, fault):
+def test_what_was_not_created_is_sent_again(side, fault):
     side.server.fail(Fault(CREATES, **fault))
-    side.run().comment(1, "accepted", "verdict")
+    side.comment("accepted")
     assert side.texts() == [written("accepted")]
 
 
 @pytest.mark.parametrize("line", ["word " * 15, "🛫 " * 30])
 def test_a_comment_too_long_for_the_forge_is_cut_and_says_so(side, line):
     body = "# Verdict\n" + f"{line}\n" * 5_000
-    side.run().comment(1, body, "verdict")
-    side.run().comment(1, body, "verdict")
+    for _ in range(2):
+        side.comment(body)
     (text,) = side.texts()
     assert text.startswith(f"{MARKER}\n\n# Verdict\n{line}\n")
     longest = {"github": "65,536", "azure": "150,000"}[side.name]
@@ -190,28 +202,19 @@ def test_a_comment_too_long_for_the_forge_is_cut_and_says_so(side, line):
     assert len(side.server.asked("PATCH")) == 0
 
 
-def test_what_is_open_where_a_comment_is_cut_does_not_hide_the_line_that_says_so(hub):
-    hub.server.open("feature")
-    hub.run().comment(1, "<details>\n\n```\n" + "code\n" * 20_000 + "```\n</details>", "verdict")
+def test_a_code_block_that_is_cut_does_not_hide_the_note_of_the_cut(hub):
+    hub.comment("<details>\n\n```\n" + "code\n" * 20_000 + "```\n</details>")
     assert "code\n```\n\n</details>\n\n*Cut here: 100," in hub.texts()[0]
 
 
 def test_a_comment_of_one_long_line_is_cut_within_it(hub):
-    hub.server.open("feature")
-    hub.run().comment(1, "x" * 100_000, "verdict")
+    hub.comment("x" * 100_000)
     assert 65_000 < len(hub.texts()[0]) <= 65_536
 
 
-def test_azure_devops_counts_an_emoji_as_two(azure):
-    azure.server.open("feature")
-    azure.run().comment(1, "🛫" * 100_000, "verdict")
-    assert azure.texts()[0].endswith("takes 150,000.*\n")
-
-
 def test_a_pull_request_is_opened_once_and_then_updated(side):
-    first = side.run().pull_request("release/staging", "main", "Release a", "a")
-    second = side.run().pull_request("release/staging", "main", "Release b", "b" * 1_000)
-    assert first == second
+    first = side.run().pull_request(RELEASE, "main", "Release a", "a")
+    assert side.run().pull_request(RELEASE, "main", "Release b", "b" * 1_000) == first
     assert first.startswith(f"{side.server.url}/acme/")
     assert first.endswith("/2")
     pull = side.server.pull(2)
@@ -221,65 +224,62 @@ def test_a_pull_request_is_opened_once_and_then_updated(side):
 
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_after_a_pull_request_was_closed_a_new_one_is_opened(side, state):
-    first = side.run().pull_request("release/staging", "main", "Release", "")
+    first = side.run().pull_request(RELEASE, "main", "Release", "")
     side.server.close(2, state)
-    assert side.run().pull_request("release/staging", "main", "Release", "") != first
+    assert side.run().pull_request(RELEASE, "main", "Release", "") != first
     assert [pull.state for pull in side.server.pulls] == ["open", state, "open"]
 
 
 def test_a_pull_request_of_a_fork_or_into_another_branch_is_not_taken_for_it(side):
-    side.server.open("release/staging", owner="stranger")
-    side.server.open("release/staging", base="next")
-    side.run().pull_request("release/staging", "main", "Release", "")
-    assert [pull.title for pull in side.server.pulls] == ["A feature", "", "", "Release"]
+    side.server.open(RELEASE, owner="stranger")
+    side.server.open(RELEASE, base="next")
+    side.run().pull_request(RELEASE, "main", "Release", "")
+    assert side.titles() == ["A feature", "", "", "Release"]
 
 
 def test_a_pull_request_that_another_run_opened_meanwhile_is_updated(side):
     def other():
-        side.server.open("release/staging", title="Theirs", author=ROBOT)
+        side.server.open(RELEASE, title="Theirs", author=ROBOT)
 
     side.server.fail(Fault("GET .*pull", meanwhile=other))
-    url = side.run().pull_request("release/staging", "main", "Ours", "")
-    assert [pull.title for pull in side.server.pulls] == ["A feature", "Ours"]
+    url = side.run().pull_request(RELEASE, "main", "Ours", "")
+    assert side.titles() == ["A feature", "Ours"]
     assert url.endswith("/2")
 
 
-@pytest.mark.parametrize("status", [0, 502])
-def test_a_pull_request_whose_answer_was_lost_is_not_opened_twice(side, status):
-    side.server.fail(Fault(OPENS, status=status, after=True))
-    side.run().pull_request("release/staging", "main", "Release", "text")
-    assert [pull.title for pull in side.server.pulls] == ["A feature", "Release"]
-    assert len(side.server.asked(OPENS)) == 1
-
-
-def test_a_pull_request_that_is_there_but_not_shown_is_no_endless_search(side):
-    taken = {"github": (422, "A pull request already exists for acme:release/staging.")}
-    status, said = taken.get(side.name, (409, "TF401179: An active pull request exists."))
-    side.server.fail(Fault(OPENS, status=status, content=said, times=1_000))
+def test_a_pull_request_that_exists_but_is_not_listed_is_an_error_after_some_retries(side):
+    github = (422, f"A pull request already exists for acme:{RELEASE}.")
+    azure = (409, "TF401179: An active pull request exists.")
+    status, content = github if side.name == "github" else azure
+    side.server.fail(Fault(OPENS, status=status, content=content, times=1_000))
     with pytest.raises(UserError, match="it has one, but does not show it; run it again"):
-        side.run().pull_request("release/staging", "main", "Release", "")
-    assert len(side.server.asked(OPENS)) < 20
+        side.run().pull_request(RELEASE, "main", "Release", "")
+    assert len(side.server.asked(OPENS)) == 6
 
 
 def test_a_pull_requests_text_is_cut_where_azure_devops_takes_no_more(azure):
-    azure.run().pull_request("release/staging", "main", "Release", "line\n" * 1_000)
-    assert azure.server.pull(1).body.endswith("and the forge takes 4,000.*\n")
+    azure.run().pull_request(RELEASE, "main", "Release", "line\n" * 1_000)
+    assert azure.server.pull(2).body.endswith("and the forge takes 4,000.*\n")
 
 
-def test_a_status_is_set_in_the_forges_own_words_with_the_page_of_the_run(side):
-    run = side.run(GITHUB_RUN_ID="7", BUILD_BUILDID="7")
+@pytest.mark.parametrize(
+    ("name", "states", "page"),
+    [
+        ("github", ["pending", "success", "failure"], "/acme/flights/actions/runs/7"),
+        ("azure", ["pending", "succeeded", "failed"], "/_build/results?buildId=7"),
+    ],
+)
+def test_a_status_has_the_forges_own_states_and_the_page_of_the_run(server, name, states, page):
+    run = Side(server, name).run(GITHUB_RUN_ID="7", BUILD_BUILDID="7")
     for state in ("pending", "success", "failure"):
         run.status("c0ffee", state, "mlops/gate", "every rule holds")
-    states = [item.state for item in side.server.statuses]
-    page = {"github": "/acme/flights/actions/runs/7", "azure": "/_build/results?buildId=7"}
-    own = {"github": "success failure", "azure": "succeeded failed"}
-    assert states == ["pending", *own[side.name].split()]
-    for item in side.server.statuses:
-        assert (item.context, item.text) == ("mlops/gate", "every rule holds")
-        assert item.url.endswith(page[side.name])
+    assert [status.state for status in server.statuses] == states
+    for status in server.statuses:
+        assert (status.context, status.text) == ("mlops/gate", "every rule holds")
+        assert status.url.endswith(page)
 
 
-def test_a_status_may_be_long_and_need_no_page(hub):
+def test_a_long_status_is_cut_and_needs_no_page(hub):
     hub.run().status("c0ffee", "failure", "mlops/gate", "because " * 50)
     (status,) = hub.server.statuses
     assert status.text == ("because " * 50)[:140]
@@ -289,24 +289,18 @@ def test_a_status_may_be_long_and_need_no_page(hub):
 def test_the_number_of_a_branchs_pull_request(side):
     side.server.open("feature", base="next")
     side.server.close(side.server.open("done").number)
-    run = side.run()
-    assert run.number("acme:feature") == 1
-    assert run.number("feature") == 1
-    assert run.number("acme:done") is None
-    assert run.number("acme:nothing") is None
-    assert run.number(None) is None
+    heads = ("acme:feature", "feature", "acme:done", "acme:nothing", None)
+    assert [side.run().number(head) for head in heads] == [1, 1, None, None, None]
 
 
 def test_the_number_of_a_forks_pull_request_is_found_by_its_owner(hub):
     hub.server.open("main", owner="stranger")
     hub.server.open("main", owner="somebody")
-    assert hub.run().number("somebody:main") == 2
-    assert hub.run().number("Somebody:main") == 2
-    assert hub.run().number("acme:main") is None
+    heads = ("somebody:main", "Somebody:main", "acme:main")
+    assert [hub.run().number(head) for head in heads] == [3, 3, None]
 
 
 def test_a_head_that_github_cannot_read_finds_nothing_rather_than_anything(hub):
-    hub.server.open("feature")
     assert hub.run().number(":") is None
 
 
@@ -323,28 +317,25 @@ def test_a_head_that_github_cannot_read_finds_nothing_rather_than_anything(hub):
 )
 def test_the_number_of_the_pull_request_that_a_run_is_for(side, environment, number):
     assert side.run(**environment).number(None) == number
-    assert forge.DryRun("", forge.this_pull_request(environment)).number(None) == number
+    assert current_forge(environment).number(None) == number
 
 
 @pytest.mark.parametrize(
     ("event", "number"),
     [({"pull_request": {"number": 56}}, 56), ({"ref": "x"}, None), ([], None), ("", None)],
 )
-def test_the_number_is_read_from_the_event_that_set_off_the_run(tmp_path, event, number):
+def test_the_number_is_read_from_the_event_that_triggered_the_run(tmp_path, event, number):
     (tmp_path / "event.json").write_text(json.dumps(event))
     environment = {"GITHUB_EVENT_PATH": str(tmp_path / "event.json"), "GITHUB_REF": "refs/heads/x"}
-    assert forge.this_pull_request(environment) == number
+    assert current_pull_request(environment) == number
 
 
-def test_a_run_knows_its_forge_by_its_environment():
-    with ForgeServer() as server:
-        assert isinstance(forge.here(server.github()), github.GitHub)
-        assert isinstance(forge.here(server.azure()), azure_devops.AzureDevOps)
-        # A laptop with a token; Azure Pipelines on a repository of GitHub's.
-        laptop = {"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": "acme/flights"}
-        assert isinstance(forge.here(laptop), github.GitHub)
-        mixed = {**server.azure(), **laptop, "BUILD_REPOSITORY_PROVIDER": "GitHub"}
-        assert isinstance(forge.here(mixed), github.GitHub)
+def test_the_environment_selects_the_forge(server):
+    laptop = {"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": "acme/flights"}
+    azure_with_github = {**server.azure(), **laptop, "BUILD_REPOSITORY_PROVIDER": "GitHub"}
+    for environment in (server.github(), laptop, azure_with_github):
+        assert isinstance(current_forge(environment), github.GitHub)
+    assert isinstance(current_forge(server.azure()), azure_devops.AzureDevOps)
 
 
 @pytest.mark.parametrize(
@@ -362,12 +353,12 @@ def test_a_run_knows_its_forge_by_its_environment():
         ("azure", "SYSTEM_COLLECTIONURI", ""),
     ],
 )
-@pytest.mark.parametrize("value", ["", "  ", "$(System.AccessToken)"])
-def test_without_a_variable_it_is_a_dry_run_that_names_it(system, variable, advice, value, capsys):
-    with ForgeServer() as server:
-        run = forge.here({**getattr(server, system)(), variable: value})
-        assert run.comment(7, "# Accepted\nAll rules hold", "verdict") == "dry run, nothing sent"
-        assert server.log == []
+@pytest.mark.parametrize("value", ["  ", "$(System.AccessToken)"])
+def test_a_missing_variable_is_named_by_a_dry_run(server, system, variable, advice, value, capsys):
+    run = current_forge({**getattr(server, system)(), variable: value})
+    assert isinstance(run, DryRun)
+    assert run.comment(7, "# Accepted\nAll rules hold", "verdict") == "dry run, nothing sent"
+    assert server.log == []
     name = {"github": "GitHub", "azure": "Azure DevOps"}[system]
     assert capsys.readouterr().out == (
         f"dry run; {name} needs {variable}{advice}\n"
@@ -377,15 +368,15 @@ def test_without_a_variable_it_is_a_dry_run_that_names_it(system, variable, advi
 
 
 def test_a_dry_run_prints_all_that_it_would_send(capsys):
-    run = forge.here({})
-    run.pull_request("release/staging", "main", "Release", "The pin")
+    run = current_forge({})
+    run.pull_request(RELEASE, "main", "Release", "The pin")
     run.status("c0ffee" * 6, "success", "mlops/gate", "accepted")
-    said = capsys.readouterr().out
-    assert "would send: pull request release/staging -> main: Release\n    The pin\n" in said
-    assert "would send: status mlops/gate of c0ffeec0ffee: success, accepted\n" in said
+    output = capsys.readouterr().out
+    assert f"would send: pull request {RELEASE} -> main: Release\n    The pin\n" in output
+    assert "would send: status mlops/gate of c0ffeec0ffee: success, accepted\n" in output
 
 
 @pytest.mark.parametrize("repository", ["flights", "acme/flights/more", "acme/fli ghts", "../x/y"])
-def test_a_repository_that_is_no_repository_is_named(repository):
+def test_a_malformed_repository_is_named(repository):
     with pytest.raises(UserError, match="GITHUB_REPOSITORY: found .*, expected OWNER/NAME"):
-        forge.here({"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": repository})
+        current_forge({"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": repository})

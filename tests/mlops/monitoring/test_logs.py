@@ -45,12 +45,13 @@ def test_rows_are_read_as_the_service_received_them(place, read):
 
 def test_files_of_a_real_writer_are_read_with_those_that_it_rotated_away(place, read):
     served = model.load(place.folder / "models/bundle", "7")
-    settings = Settings(samples=place.logs / "deeper", size=20_000, kept=5)
+    settings = Settings(samples=place.logs / "deeper", sample_bytes=20_000, sample_files=5)
     samples = Samples(settings, Metrics())
     samples.start()
     rows = bundles.frame(40, seed=1)
     batch = model.Batch(
-        rows[bundles.NUMBERS].to_numpy("float32"), rows[bundles.WORDS].to_numpy(object)
+        rows[list(served.numeric)].to_numpy("float32"),
+        rows[list(served.categorical)].to_numpy(object),
     )
     for request in range(3):
         samples.offer(served, batch, served.score(batch), f"request-{request}")

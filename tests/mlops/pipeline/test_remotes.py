@@ -56,12 +56,12 @@ def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, m
     assert capsys.readouterr().err == "DVC's remote 'store' is not used: no answer within 1 s\n"
 
 
-def test_one_that_refuses_has_checked_remotes(dvc_repository, refusing, monkeypatch):
+def test_one_that_refuses_has_answered(dvc_repository, refusing, monkeypatch):
     monkeypatch.setattr(remotes, "ANSWER_SECONDS", 20.0)
     remotes.require_answer(dvc_repository(refusing))
 
 
-def test_a_folder_that_is_not_there_yet_has_checked_remotes(dvc_repository, tmp_path):
+def test_a_folder_that_is_not_there_yet_has_answered(dvc_repository, tmp_path):
     remotes.require_answer(dvc_repository(str(tmp_path / "later")))
 
 

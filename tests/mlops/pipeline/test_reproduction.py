@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -68,3 +69,14 @@ def test_a_file_that_holds_nothing_is_kept(tmp_path, lock):
 def test_without_the_file_there_is_nothing_to_forget(tmp_path):
     with reproduction.alone(tmp_path):
         assert not (tmp_path / reproduction.DVCS_LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (-9, signal.SIGKILL), (-15, signal.SIGTERM), (137, signal.SIGKILL), (143, signal.SIGTERM),
+        (1, None), (70, None), (128, None), (255, None),
+    ],
+)  # fmt: skip
+def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, number):
+    assert reproduction.ended_by(code) is number

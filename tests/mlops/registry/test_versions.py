@@ -1,9 +1,6 @@
-"""A server's REST interface and MLflow's client say the same of model versions."""
+"""Model versions are found by alias and by digest, in a file and in a server's registry."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 
@@ -12,26 +9,29 @@ from mlops.pipeline import tracking
 from mlops.registry import versions
 from mlops.registry.versions import Version
 from tests import standing
+from tests.mlops.deploy.cloud import Answer, Cloud
 
 pytestmark = pytest.mark.slow
 MODEL, OTHER = "wines", "it's another's"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server that knows three versions of a model, two of the same bytes."""
-    folder = tmp_path_factory.mktemp("tracking") / "server"
-    standing.start(folder, *standing.MLFLOW)
-    url = standing.answering(folder, "mlflow")
-    register(url)
-    yield url
-    standing.stop(folder)
+@pytest.fixture(scope="module", params=["file", pytest.param("server", marks=pytest.mark.nightly)])
+def registry(request, tmp_path_factory):
+    """A registry with three versions of a model, two of the same bundle; its URI."""
+    folder, is_server = tmp_path_factory.mktemp("tracking") / "server", request.param == "server"
+    if is_server:
+        standing.start(folder, *standing.MLFLOW)
+    uri = standing.answering(folder, "mlflow") if is_server else f"sqlite:///{folder}.db"
+    register(uri)
+    yield uri
+    if is_server:
+        standing.stop(folder)
 
 
-def register(url):
+def register(uri):
     from mlflow import MlflowClient
 
-    client = MlflowClient(url)
+    client = MlflowClient(uri)
     run = client.create_run("0").info
     client.create_registered_model(MODEL)
     for digest in ("aa", "bb", "aa"):
@@ -40,59 +40,64 @@ def register(url):
     client.set_registered_model_alias(MODEL, "staging", "2")
 
 
-@pytest.fixture(params=["asked over REST", "asked by the client"])
-def root(request, server, tmp_path, monkeypatch):
-    """A workspace that tracks there; REST may be out of reach, as it is behind a login."""
-    monkeypatch.setenv(tracking.VARIABLE, server)
-    if request.param == "asked by the client":
-        monkeypatch.setattr(versions, "REST", "api/none")
+@pytest.fixture
+def root(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv(tracking.VARIABLE, registry)
     return tmp_path
 
 
 def test_an_alias_names_its_version(root):
-    found = versions.by_alias(root, MODEL, "staging")
-    assert isinstance(found, Version)
-    assert (found.number, found.digest) == (2, "bb")
-    assert len(found.run) == 32
+    version = versions.by_alias(root, MODEL, "staging")
+    assert isinstance(version, Version)
+    assert (version.number, version.digest) == (2, "bb")
+    assert len(version.run) == 32
 
 
-@pytest.mark.parametrize("asked", [(MODEL, "nobody"), (OTHER, "staging")])
-def test_an_alias_or_model_that_is_not_there_is_none(root, asked):
-    assert versions.by_alias(root, *asked) is None
+@pytest.mark.parametrize(("model", "alias"), [(MODEL, "nobody"), (OTHER, "staging")])
+def test_a_missing_alias_or_model_is_none(root, model, alias):
+    assert versions.by_alias(root, model, alias) is None
 
 
-def test_the_first_of_two_versions_of_the_same_bytes_is_the_one(root):
-    found = versions.by_digest(root, MODEL, "aa")
-    assert isinstance(found, Version)
-    assert found.number == 1
-
-
-def test_bytes_that_were_never_registered_have_no_version(root):
-    assert versions.by_digest(root, MODEL, "cc") is None
+@pytest.mark.parametrize(("digest", "number"), [("aa", 1), ("bb", 2), ("cc", None)])
+def test_a_digest_finds_the_first_version_of_its_bundle(root, digest, number):
+    version = versions.by_digest(root, MODEL, digest)
+    assert (version and version.number) == number
 
 
 def test_an_alias_moves_and_comes_back(root):
     for number in (3, 2):
         versions.set_alias(root, MODEL, "staging", number)
-        moved = versions.by_alias(root, MODEL, "staging")
-        assert isinstance(moved, Version)
-        assert moved.number == number
+        version = versions.by_alias(root, MODEL, "staging")
+        assert version
+        assert version.number == number
 
 
-def test_an_alias_for_a_version_that_is_not_there_is_refused_in_a_line(root):
-    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: http.*99"):
+def test_an_alias_for_a_missing_version_is_refused_in_one_line(root):
+    with pytest.raises(UserError, match=rf"^{tracking.VARIABLE}: .*99") as error:
         versions.set_alias(root, MODEL, "staging", 99)
+    assert "\n" not in str(error.value)
 
 
-def test_a_server_that_answers_is_asked_without_importing_mlflow(server, tmp_path, monkeypatch):
-    monkeypatch.setenv(tracking.VARIABLE, server)
-    code = (
-        "import sys; from pathlib import Path; from mlops.registry import versions\n"
-        f"versions.set_alias(Path(), {MODEL!r}, 'production', 1)\n"
-        f"print(versions.by_alias(Path(), {MODEL!r}, 'production').number)\n"
-        f"print(versions.by_digest(Path(), {MODEL!r}, 'bb').number, 'mlflow' in sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["1", "2", "False"]
+class Registry(Cloud):
+    """A registry behind a login: it answers whoever has the token."""
+
+    routes = ((r"GET /health", "health"), (r"GET .*/registered-models/alias", "alias"))
+
+    def health(self, call):
+        return Answer(200, "OK")
+
+    def alias(self, call):
+        if call.headers["Authorization"] != "Bearer of-mlflow":
+            return Answer(401, {"error_code": "UNAUTHENTICATED", "message": "Who are you?"})
+        return Answer(200, {"model_version": {"name": MODEL, "version": "7"}})
+
+
+def test_mlflows_own_settings_for_a_login_apply(tmp_path, monkeypatch):
+    with Registry() as registry:
+        monkeypatch.setenv(tracking.VARIABLE, registry.url)
+        with pytest.raises(UserError, match=r"Who are you\?"):
+            versions.by_alias(tmp_path, MODEL, "staging")
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-mlflow")
+        version = versions.by_alias(tmp_path, MODEL, "staging")
+    assert version
+    assert version.number == 7

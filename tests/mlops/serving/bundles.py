@@ -1,4 +1,4 @@
-"""Small bundles of every family and task, made by the code that makes real ones."""
+"""Small bundles of every family and task, fitted and exported as real ones are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = ["words", "numbers", "z", "city", "höhe", "numbers_0"]
 
 
 def frame(rows: int = 200, seed: int = 0, missing: float = 0.1) -> pd.DataFrame:
-    """Rows with missing numbers and words, in columns that have the names the fast graph uses."""
+    """Rows with missing values; some columns have the names of `graph`'s inputs."""
     random = np.random.default_rng(seed)
     numbers = random.normal(size=(rows, len(NUMBERS))).astype("float32")
     numbers[random.random(numbers.shape) < missing] = np.nan
@@ -35,28 +35,31 @@ def frame(rows: int = 200, seed: int = 0, missing: float = 0.1) -> pd.DataFrame:
 
 
 def outcome(rows: pd.DataFrame, task: str) -> Any:
-    score = rows.index % 3 + 0.0
-    if "numbers" in rows:
-        score = score + rows["numbers"].fillna(0.5).to_numpy()
-    if "words" in rows:
-        score = score + rows["words"].map({"a": 1.0, "b": -1.0}).fillna(0).to_numpy()
+    """An outcome that every column adds to, or takes from."""
+    score = pd.Series(rows.index % 3 + 0.0)
+    for position, name in enumerate(rows):
+        sign = (-1) ** (position // 2)
+        if rows[name].dtype == object:
+            score += sign * (rows[name] == sorted(set(rows[name]))[-1]).to_numpy()
+        else:
+            score += sign * 3 * rows[name].rank(pct=True).fillna(0.5).to_numpy()
     if task == "regression":
         return 100 * score.to_numpy()
-    return pd.qcut(pd.Series(score).rank(method="first"), CLASSES[task], labels=False).to_numpy()
+    return pd.qcut(score.rank(method="first"), CLASSES[task], labels=False).to_numpy()
 
 
 def exported(family: str, task: str, rows: pd.DataFrame) -> bytes:
     """A fitted model's graph."""
-    known = families.family(family)
-    encoder = families.encoder(known.encoding, rows)
+    chosen = families.family(family)
+    encoder = families.encoder(chosen.encoding, rows)
     matrix = encoder.fit_transform(rows).astype("float32")
-    estimator = known.build(task, SMALL.get(family, {}), 1, 1)
-    known.fit(estimator, (matrix, outcome(rows, task)), None)
+    estimator = chosen.build(task, SMALL.get(family, {}), 1, 1)
+    chosen.fit(estimator, (matrix, outcome(rows, task)), None)
     return onnx.export(encoder, estimator, rows, task, CLASSES[task])
 
 
 def card(rows: pd.DataFrame, family: str, task: str) -> dict[str, Any]:
-    """What a bundle says of itself; its example is the first row."""
+    """The content of a bundle's card; its example is the first row."""
     words = [name for name in rows if rows[name].dtype == object]
     example = rows.iloc[0].astype(object).where(rows.iloc[0].notna(), None)
     return {
@@ -74,11 +77,11 @@ def card(rows: pd.DataFrame, family: str, task: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(folder: Path, model: bytes, said: dict[str, Any], rows: pd.DataFrame) -> Path:
+def write(folder: Path, model: bytes, content: dict[str, Any], rows: pd.DataFrame) -> Path:
     folder.mkdir(parents=True)
     (folder / bundle.MODEL).write_bytes(model)
     rows.to_parquet(folder / bundle.REFERENCE)
-    bundle.write_card(folder, said)
+    bundle.write_card(folder, content)
     return folder
 
 

@@ -1,11 +1,11 @@
-"""An ASGI application called as a server calls it, without one."""
+"""An RSGI application called as Granian calls it, without a server."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ from mlops.serving.app import App
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -27,6 +27,33 @@ class Reply:
     @property
     def error(self) -> str:
         return str(self.json["error"])
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A request's head."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Protocol:
+    """A request's body, in parts, and the response to it."""
+
+    parts: list[bytes]
+    replies: list[Reply] = field(default_factory=list)
+
+    async def __call__(self) -> bytes:
+        return b"".join(self.parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.replies.append(Reply(status, dict(headers), body))
 
 
 class Client:
@@ -46,11 +73,11 @@ class Client:
     def send(
         self, method: str, path: str, body: bytes | Sequence[bytes], headers: dict[str, str]
     ) -> Reply:
-        """A body of several parts is sent chunk by chunk."""
+        """A body of several parts is sent in chunks, without a length."""
         return self.loop.run_until_complete(self.call(method, path, body, headers))
 
     def at_once(self, path: str, bodies: Sequence[Any]) -> list[Reply]:
-        """The answers to requests that arrive together, in their order."""
+        """The responses to requests that arrive together, in their order."""
 
         async def all_of_them() -> list[Reply]:
             calls = (self.call("POST", path, encoded(body), {}) for body in bodies)
@@ -61,32 +88,14 @@ class Client:
     async def call(
         self, method: str, path: str, body: bytes | Sequence[bytes], headers: dict[str, str]
     ) -> Reply:
-        parts = [body] if isinstance(body, bytes) else list(body)
-        sent: list[dict[str, Any]] = [
-            {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
-            for place, part in enumerate(parts)
-        ]
-        answers: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return sent.pop(0) if sent else {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            answers.append(message)
-
-        await self.app(_scope(method, path, headers), receive, send)
-        head, *rest = answers
-        return Reply(
-            head["status"],
-            {name.decode(): value.decode() for name, value in head["headers"]},
-            b"".join(part["body"] for part in rest),
-        )
+        named = {name.lower(): value for name, value in headers.items()}
+        if isinstance(body, bytes):
+            named.setdefault("content-length", str(len(body)))
+        protocol = Protocol([body] if isinstance(body, bytes) else list(body))
+        await self.app.__rsgi__(Scope(method, unquote(path), named), protocol)
+        (reply,) = protocol.replies
+        return reply
 
 
 def encoded(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
-
-
-def _scope(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
-    names = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http", "method": method, "path": unquote(path), "headers": names}

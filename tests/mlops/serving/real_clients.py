@@ -1,16 +1,13 @@
-"""Clients that others wrote, run in an environment of their own: `NAME URL MODEL < rows.json`.
+"""Clients of other projects, in an environment of their own: `NAME URL MODEL < rows.json`.
 
-Rows are read as lists by column name; what the service answered is printed in the same form.
+Rows are read as lists by column name, outputs are printed in the same form.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -43,25 +40,6 @@ def triton(url: str, model: str, rows: Columns, binary: bool = True) -> Columns:
 
 def triton_json(url: str, model: str, rows: Columns) -> Columns:
     return triton(url, model, rows, binary=False)
-
-
-def triton_default(url: str, model: str, rows: Columns) -> Columns:
-    """Without a word on outputs: all, in bytes. Many requests at once, by the client's threads."""
-    import tritonclient.http as http
-
-    client = http.InferenceServerClient(url.removeprefix("http://"), concurrency=4)
-    inputs = []
-    for name, values in rows.items():
-        words = isinstance(values[0], str)
-        array = np.array(values, dtype=object if words else np.float64).reshape(-1, 1)
-        inputs.append(http.InferInput(name, list(array.shape), "BYTES" if words else "FP64"))
-        inputs[-1].set_data_from_numpy(array)
-    waiting = [client.async_infer(model, inputs) for _ in range(8)]
-    answers = [one.get_result() for one in waiting]
-    names = [output["name"] for output in answers[0].get_response()["outputs"]]
-    first, *others = [{name: a.as_numpy(name).tolist() for name in names} for a in answers]
-    assert all(other == first for other in others)
-    return first
 
 
 def triton_refused(url: str, model: str, rows: Columns) -> Columns:
@@ -120,36 +98,9 @@ def mlserver(url: str, model: str, rows: Columns) -> Columns:
     MetadataServerResponse.model_validate_json(call("/v2"))
     MetadataModelResponse.model_validate_json(call(f"/v2/models/{model}"))
     asked = PandasCodec.encode_request(_frame(rows), use_bytes=False).model_dump_json()
-    said = call(f"/v2/models/{model}/infer", asked.encode())
-    frame = PandasCodec.decode_response(InferenceResponse.model_validate_json(said))
+    answer = call(f"/v2/models/{model}/infer", asked.encode())
+    frame = PandasCodec.decode_response(InferenceResponse.model_validate_json(answer))
     return {name: frame[name].tolist() for name in frame}
-
-
-def mlserver_batch(url: str, model: str, rows: Columns) -> Columns:
-    """MLServer's command that sends a file of requests, one on each line."""
-    from mlserver.codecs import PandasCodec
-    from mlserver.types import InferenceResponse
-
-    frame = _frame(rows)
-    lines = [
-        PandasCodec.encode_request(frame.iloc[[row]], use_bytes=False).model_dump_json()
-        for row in range(len(frame))
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder, "asked"), Path(folder, "answered")
-        asked.write_text("\n".join(lines) + "\n")
-        command = Path(sys.executable).with_name("mlserver")
-        subprocess.run(
-            [command, "infer", "-u", url.removeprefix("http://"), "-m", model,
-             "-i", asked, "-o", answered, "--workers", "2"], check=True, stdout=sys.stderr,
-        )  # fmt: skip
-        said = [InferenceResponse.model_validate_json(s) for s in answered.read_text().splitlines()]
-    said.sort(key=lambda one: int(one.parameters.model_extra["batch_index"]))
-    names = [output.name for output in said[0].outputs]
-    return {
-        name: [next(o for o in one.outputs if o.name == name).data[0] for one in said]
-        for name in names
-    }
 
 
 def _frame(rows: Columns) -> Any:
@@ -162,9 +113,8 @@ def _frame(rows: Columns) -> Any:
 
 CLIENTS = {
     client.__name__: client
-    for client in (triton, triton_json, triton_default, triton_refused, kserve, kserve_binary,
-                   mlserver, mlserver_batch)
-}  # fmt: skip
+    for client in (triton, triton_json, triton_refused, kserve, kserve_binary, mlserver)
+}
 
 if __name__ == "__main__":
     name, url, model = sys.argv[1:]

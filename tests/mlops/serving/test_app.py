@@ -34,7 +34,6 @@ def test_every_page_is_there_and_says_who_answers(made, client, path):
     assert reply.status == 200
     assert ME.items() <= reply.headers.items()
     assert reply.headers["x-model-digest"] == bundle.digest(made("lightgbm", "binary"))
-    assert int(reply.headers["content-length"]) == len(reply.body)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
@@ -48,12 +47,6 @@ def test_another_method_is_a_405_that_names_the_right_one(client, method):
 def test_every_page_may_be_asked_for_its_head(client):
     for path in READ:
         assert client.send("HEAD", path, b"", {}).status == 200
-
-
-@pytest.mark.parametrize("path", POSTED)
-def test_reading_what_must_be_posted_is_a_405(client, path):
-    assert client.get(path).status == 405
-    assert client.send("HEAD", path, b"", {}).status == 405
 
 
 @pytest.mark.parametrize(
@@ -90,11 +83,6 @@ def test_a_request_keeps_the_id_it_came_with(client, identity):
 def test_an_id_that_is_none_is_replaced(client, identity):
     reply = client.post("/predict", ROW, {"X-Request-Id": identity})
     assert reply.headers["x-request-id"] == reply.json["id"] != identity
-
-
-def test_every_request_has_an_id_of_its_own(client):
-    replies = client.at_once("/predict", [ROW] * 20)
-    assert len({reply.headers["x-request-id"] for reply in replies}) == 20
 
 
 # No secret, but what the service is told to be one.
@@ -222,8 +210,8 @@ def test_a_model_that_has_no_finite_answer_says_null_and_decides_nothing(made, s
     assert client.post("/invocations", {"inputs": [row]}).json == {
         "predictions": [dict.fromkeys(outputs)]
     }
-    said = client.post(f"/v2/models/{task}-model/infer", {"inputs": forms.tensors(frame)}).json
-    assert [output["data"] for output in said["outputs"]] == [[None]] * len(outputs)
+    answer = client.post(f"/v2/models/{task}-model/infer", {"inputs": forms.tensors(frame)}).json
+    assert [output["data"] for output in answer["outputs"]] == [[None]] * len(outputs)
 
 
 @pytest.mark.parametrize("rows", [1, 300])

@@ -1,4 +1,4 @@
-"""Scoring whole tables: every row once, in order, however large, and after whatever kill."""
+"""Scoring whole tables: every row once, in order, in bounded memory, after any interruption."""
 
 import gzip
 import itertools
@@ -20,10 +20,9 @@ import pytest
 from mlops.base.errors import Refused, UserError
 from mlops.base.files import folder_digests
 from mlops.contract import bundle
-from mlops.serving import batch, model
-from mlops.serving.batch import forest, source, trees
-from mlops.serving.model import Batch
-from mlops.training import families, onnx
+from mlops.serving import batch
+from mlops.serving.batch import source
+from tests.mlops.serving import bundles
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
 PREDICTED = {
@@ -62,37 +61,12 @@ def made(tmp_path_factory):
     return {task: make(task, base / task) for task in TASKS}
 
 
-def make(task, folder, name="", **hyperparameters):
+def make(task, folder):
     frame = people(600)[["age", "colour", "sum"]]
     frame["sum"] = frame["sum"].astype(np.float32)
-    rank = frame["sum"].rank() + 300 * (frame["colour"] == "red")
-    outcome = {
-        "binary": (rank > 400).to_numpy().astype(int),
-        "multiclass": (rank // 310).clip(0, 2).to_numpy().astype(int),
-        "regression": rank.to_numpy(dtype=float),
-    }[task]
-    family = families.family(name or FAMILY[task])
-    encoder = families.encoder(family.encoding, frame)
-    estimator = family.build(task, hyperparameters, 1, 1)
-    family.fit(estimator, (encoder.fit_transform(frame).astype(np.float32), outcome), None)
-    classes = {"binary": 2, "multiclass": 3, "regression": 1}[task]
-    folder.mkdir()
-    (folder / bundle.MODEL).write_bytes(onnx.export(encoder, estimator, frame, task, classes))
-    frame.to_parquet(folder / bundle.REFERENCE)
-    inputs = [
-        {"name": "age", "type": "float", "unit": "years"},
-        {"name": "colour", "type": "string", "unit": "", "categories": WORDS},
-        {"name": "sum", "type": "float", "unit": "EUR"},
-    ]
-    card = {
-        "name": "people", "task": task, "target": "late", "classes": classes, "inputs": inputs,
-        "example": {"age": 40.0, "colour": "red", "sum": 1.0},
-        "outputs": onnx.output_names(task, classes),
-        "threshold": 0.3 if task == "binary" else None, "family": FAMILY[task],
-        "hyperparameters": {}, "trained_on": {}, "parity": 0.0, "hashes": {},
-    }  # fmt: skip
-    bundle.write_card(folder, card)
-    return folder
+    card = bundles.card(frame, FAMILY[task], task) | {"name": "people"}
+    card["threshold"] = 0.3 if task == "binary" else None
+    return bundles.write(folder, bundles.exported(FAMILY[task], task, frame), card, frame)
 
 
 @pytest.fixture
@@ -107,15 +81,15 @@ def expected(folder, frame):
 
 def agrees(task, folder, table, frame):
     """Whether a scored table says what the bundle says of the frame, in its order."""
-    said = expected(folder, frame)
+    scores = expected(folder, frame)
     names = PREDICTED[task]
     if task == "multiclass":
-        np.testing.assert_array_equal(table[names[:3]].to_numpy(), said)
-        np.testing.assert_array_equal(table["class"].to_numpy(), said.argmax(axis=1))
+        np.testing.assert_array_equal(table[names[:3]].to_numpy(), scores)
+        np.testing.assert_array_equal(table["class"].to_numpy(), scores.argmax(axis=1))
     else:
-        np.testing.assert_array_equal(table[names[0]].to_numpy(), said)
+        np.testing.assert_array_equal(table[names[0]].to_numpy(), scores)
     if task == "binary":
-        np.testing.assert_array_equal(table["decision"].to_numpy(), said >= 0.3)
+        np.testing.assert_array_equal(table["decision"].to_numpy(), scores >= 0.3)
     assert list(table) == [*frame, *names]
     assert table["id"].tolist() == frame["id"].tolist()
 
@@ -191,9 +165,9 @@ def test_a_compressed_csv_is_read(made, tmp_path):
 def test_each_file_says_which_bundle_made_it(made, tmp_path):
     batch.run(made["binary"], str(parquet(people(9), tmp_path / "a.parquet")), tmp_path / "out")
     (part,) = (tmp_path / "out").iterdir()
-    said = pq.read_schema(part).metadata
-    assert said[b"bundle"].decode() == bundle.digest(made["binary"])
-    assert said[b"model"] == b"people"
+    metadata = pq.read_schema(part).metadata
+    assert metadata[b"bundle"].decode() == bundle.digest(made["binary"])
+    assert metadata[b"model"] == b"people"
     assert json.loads((tmp_path / "out.json").read_text())["bundle"] == bundle.digest(
         made["binary"]
     )
@@ -304,103 +278,40 @@ def test_a_string_that_is_not_utf8_is_refused(made, tmp_path):
     ]
 
 
-def hard_rows(loaded):
-    """Rows on and beside every threshold of the trees, missing, extreme and ordinary ones."""
-    dice = np.random.default_rng(0)
-    edges = np.concatenate([group.thresholds.ravel() for group in loaded.forest.groups])
-    beside = [np.nextafter(edges, np.float32(to)) for to in (-np.inf, np.inf)]
-    odd = np.array([np.nan, 0, -0.0, 1e30, -1e30, 1e-40], dtype=np.float32)
-    pool = np.concatenate([edges, *beside, odd, dice.normal(0, 1e4, 500)]).astype(np.float32)
-    numbers = dice.choice(pool, (30_001, 2))
-    words = dice.choice([*WORDS, "never seen"], (30_001, 1)).astype(object)
-    return Batch(numbers, words)
-
-
-@pytest.mark.parametrize(
-    ("task", "family", "hyperparameters"),
-    [
-        ("binary", "xgboost", {"n_estimators": 150, "max_depth": 5}),
-        ("binary", "xgboost", {"n_estimators": 3, "max_depth": 1}),
-        ("binary", "lightgbm", {"n_estimators": 80, "max_depth": 6}),
-        ("regression", "xgboost", {"n_estimators": 40, "max_depth": 7}),
-        ("regression", "lightgbm", {"n_estimators": 40, "num_leaves": 4}),
-        ("binary", "hist_gradient_boosting", {"max_iter": 60, "max_depth": 4}),
-    ],
-)
-def test_trees_say_the_same_to_the_bit_as_onnx_runtime(tmp_path, task, family, hyperparameters):
-    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
-    loaded = trees.load(folder)
-    assert isinstance(loaded, trees.Forested)
-    rows = hard_rows(loaded)
-    np.testing.assert_array_equal(loaded.score(rows)[0], model.load(folder).score(rows)[0])
-
-
-@pytest.mark.parametrize(
-    ("task", "family", "hyperparameters"),
-    [
-        ("binary", "lightgbm", {"num_leaves": 60, "min_child_samples": 1, "n_estimators": 30}),
-        ("binary", "linear", {}),
-        ("multiclass", "xgboost", {"n_estimators": 2}),
-    ],
-)
-def test_what_is_no_small_ensemble_is_left_to_onnx_runtime(tmp_path, task, family, hyperparameters):
-    folder = make(task, tmp_path / "bundle", family, **hyperparameters)
-    assert type(trees.load(folder)) is model.Model
-
-
-def test_an_ensemble_that_would_say_something_else_is_left_to_onnx_runtime(made, monkeypatch):
-    monkeypatch.setattr(forest, "_leaf_numbers", lambda turns: np.zeros(turns[0].size * 64, "u1"))
-    assert type(trees.load(made["regression"])) is model.Model
-
-
 def bad(tmp_path, name):
     """A bad input, as it is named on the command line."""
-    frame, path = people(5), tmp_path / "in.parquet"
-    if name == "no file":
-        return str(tmp_path / "none.parquet")
-    if name == "no ending":
-        (tmp_path / "in.txt").write_text("a")
-        return str(tmp_path / "in.txt")
-    if name == "empty folder":
-        (tmp_path / "in").mkdir()
-        return str(tmp_path / "in")
-    if name == "empty csv":
-        (tmp_path / "in.csv").touch()
-        return str(tmp_path / "in.csv")
-    if name == "bytes in csv":
-        (tmp_path / "in.csv").write_bytes(b"age,colour,sum\n1,\xff\xfe,2\n")
-        return str(tmp_path / "in.csv")
+    frame, path, database = people(5), tmp_path / "in.parquet", tmp_path / "ware.duckdb"
+    frames = {
+        "missing column": frame.drop(columns="age").assign(ages=1),
+        "wrong type": frame.assign(age="old"),
+        "a word is a number": frame.assign(colour=3),
+        "taken name": frame.assign(probability=1.0),
+    }
+    contents = {"no ending": ("in.txt", b"a"), "empty csv": ("in.csv", b""),
+                "bytes in csv": ("in.csv", b"age,colour,sum\n1,\xff\xfe,2\n")}  # fmt: skip
+    parquet(frames.get(name, frame), path)
+    if name in contents:
+        file, content = contents[name]
+        (tmp_path / file).write_bytes(content)
+        return str(tmp_path / file)
     if name == "torn":
-        parquet(frame, path)
         path.write_bytes(path.read_bytes()[:-20])
-    if name == "missing column":
-        parquet(frame.drop(columns="age").assign(ages=1), path)
-    if name == "wrong type":
-        parquet(frame.assign(age="old"), path)
-    if name == "a word is a number":
-        parquet(frame.assign(colour=3), path)
-    if name == "taken name":
-        parquet(frame.assign(probability=1.0), path)
-    if name == "another column":
+    if name in ("empty folder", "another column"):
         (tmp_path / "in").mkdir()
-        parquet(frame, tmp_path / "in/a.parquet")
-        parquet(frame.assign(age="old"), tmp_path / "in/b.parquet")
+        if name == "another column":
+            parquet(frame, tmp_path / "in/a.parquet")
+            parquet(frame.assign(age="old"), tmp_path / "in/b.parquet")
         return str(tmp_path / "in")
-    if name == "no table":
-        duckdb.connect(str(tmp_path / "ware.duckdb")).close()
-        return f"{tmp_path / 'ware.duckdb'}:people"
-    if name == "no table named":
-        duckdb.connect(str(tmp_path / "ware.duckdb")).close()
-        return str(tmp_path / "ware.duckdb")
-    if name == "view":
-        with duckdb.connect(str(tmp_path / "ware.duckdb")) as connection:
-            connection.execute("create view people as select 1 as age")
-        return f"{tmp_path / 'ware.duckdb'}:people"
-    return str(path)
+    if name in ("no table", "no table named", "view"):
+        with duckdb.connect(str(database)) as connection:
+            if name == "view":
+                connection.execute("create view people as select 1 as age")
+        return str(database) if name == "no table named" else f"{database}:people"
+    return str(tmp_path / "none.parquet") if name == "no file" else str(path)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no file", "none.parquet: not found"),
         ("no ending", "in.txt: found no file that ends in .parquet, .csv"),
@@ -418,10 +329,10 @@ def bad(tmp_path, name):
         ("view", "ware.duckdb:people: found a view, expected a table"),
     ],
 )
-def test_an_input_that_cannot_be_scored_is_named_in_one_line(made, tmp_path, name, said):
+def test_an_input_that_cannot_be_scored_is_named_in_one_line(made, tmp_path, name, message):
     with pytest.raises(UserError) as error:
         batch.run(made["binary"], bad(tmp_path, name), tmp_path / "out/put")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out/put").exists()
 
@@ -495,11 +406,11 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
 
 def test_two_that_write_the_same_output_exclude_each_other(made, tmp_path):
     from mlops.serving.batch.output import Job, Output
-    from mlops.serving.batch.work import opened
+    from mlops.serving.batch.work import open_work
 
     given = str(parquet(people(5), tmp_path / "in.parquet"))
     job = Job(model="", bundle="", engine="duckdb", rows_per_part=1, input=[])
-    with opened(Output(tmp_path / "out"), job):
+    with open_work(Output(tmp_path / "out"), job):
         with pytest.raises(Refused, match="out: another run writes it"):
             batch.run(made["binary"], given, tmp_path / "out")
         batch.run(made["binary"], given, tmp_path / "other")
@@ -540,9 +451,10 @@ def test_the_command_says_what_it_did_and_what_is_wrong_in_a_line(made, tmp_path
     assert (done.returncode, out, err.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", ["", ".csv"])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(made, tmp_path, ending):
-    frame = people(900_000)
+    frame = people(600_000)
     frame.loc[::50_001, "sum"] = 1e300
     given = parquet(frame, tmp_path / "in.parquet", row_group_size=200_000)
     whole, out = tmp_path / f"whole{ending}", tmp_path / f"out{ending}"
@@ -583,6 +495,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_memory_does_not_grow_with_the_rows(made, tmp_path, ending):
     frame = people(400_000).drop(columns="day")
@@ -604,26 +517,15 @@ def spark(tmp_path_factory):
 
     none = tmp_path_factory.mktemp("none")
     (none / "pandas.py").write_text("raise ImportError('no pandas here')")
-    said = f"--conf spark.executorEnv.PYTHONPATH={none} pyspark-shell"
+    options = f"--conf spark.executorEnv.PYTHONPATH={none} pyspark-shell"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYSPARK_SUBMIT_ARGS", said)
+        patched.setenv("PYSPARK_SUBMIT_ARGS", options)
         session = engine.start("spark")
     yield session
     session.stop()
 
 
-@pytest.mark.spark
-def test_spark_has_no_pandas_here(spark):
-    def loads(batches):
-        import importlib.util
-
-        found = importlib.util.find_spec("pandas").origin
-        yield from (pa.RecordBatch.from_pydict({"at": [found]}) for _ in batches)
-
-    frame = spark.range(1, numPartitions=1).mapInArrow(loads, "at string")
-    assert frame.toArrow()["at"][0].as_py().endswith("none0/pandas.py")
-
-
+@pytest.mark.nightly
 @pytest.mark.spark
 @pytest.mark.parametrize("task", TASKS)
 def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, tmp_path):
@@ -642,6 +544,7 @@ def test_spark_says_what_one_machine_says_in_the_same_order(spark, made, task, t
     pd.testing.assert_frame_equal(*rejected, check_dtype=False)
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     lines = ["id,age,colour,sum", *(f"{n},{n % 90},red,{n}" for n in range(50)), '"a,\nb",NA,,7']
@@ -661,6 +564,7 @@ def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_a_table_of_spark_is_scored(spark, made, tmp_path):
     frame = people(40).drop(columns="day")
@@ -670,11 +574,15 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
     assert (receipt.rows, receipt.refused) == (39, 1)
     table = pd.read_parquet(tmp_path / "out").sort_values("id", ignore_index=True)
     agrees("binary", made["binary"], table, frame.drop(index=3).reset_index(drop=True))
-    for name, said in (("nobody", "nobody: can't be read"), ("in.duckdb:t", "in.duckdb: not fou")):
-        with pytest.raises(UserError, match=said):
+    for name, message in (
+        ("nobody", "nobody: can't be read"),
+        ("in.duckdb:t", "in.duckdb: not fou"),
+    ):
+        with pytest.raises(UserError, match=message):
             batch.run(made["binary"], name, tmp_path / "none", engine="spark")
 
 
+@pytest.mark.nightly
 @pytest.mark.spark
 def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
     from mlops.serving.batch import spark as engine
@@ -700,12 +608,3 @@ def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, 
     batch.run(made["binary"], given, out, engine="spark")
     assert taken == [0, 1, 1, 2]
     agrees("binary", made["binary"], pd.read_parquet(out), frame)
-
-
-@pytest.mark.spark
-def test_files_that_spark_wrote_say_which_bundle_made_them(spark, made, tmp_path):
-    given = str(parquet(people(9), tmp_path / "in.parquet"))
-    batch.run(made["binary"], given, tmp_path / "out", engine="spark")
-    (part,) = (tmp_path / "out").iterdir()
-    said = str(pq.read_schema(part).metadata)
-    assert bundle.digest(made["binary"]) in said

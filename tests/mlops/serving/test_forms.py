@@ -19,11 +19,11 @@ def answered(reply, task):
     assert reply.status == 200, reply.body
     if forms.LENGTH.lower() in reply.headers:
         return np.column_stack(list(unpacked(reply).values()))
-    said = reply.json
-    if "outputs" in said:
-        return np.column_stack([output["data"] for output in said["outputs"]])
+    answer = reply.json
+    if "outputs" in answer:
+        return np.column_stack([output["data"] for output in answer["outputs"]])
     names = {"binary": "probability", "regression": "prediction"}
-    rows = said["predictions"]
+    rows = answer["predictions"]
     if task == "multiclass" and "probabilities" in rows[0]:
         return np.array([row["probabilities"] for row in rows])
     if task == "multiclass":

@@ -1,120 +1,103 @@
-"""Over twenty thousand damaged requests: each is answered, none with a 5xx, none costs memory."""
+"""Damaged requests: each is answered, none with a 5xx, and none leaves memory behind."""
 
 import json
+import random
+import re
 import socket
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPConnection
 
-import numpy as np
-import pandas as pd
-import psutil
 import pytest
 
-from mlops.contract import bundle
-from tests.mlops.serving import forms, mutations
+from tests.mlops.serving import bundles, forms
 from tests.served import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-COUNT, SHARES = 20_000, 4
-# Megabytes that the process may grow by, from when it has seen every kind of request.
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(600)]
+COUNT = 20_000
+# Megabytes that the workers may grow by, from when they have seen every kind of request.
 GROWTH = 25
-
-
-@pytest.fixture(scope="module")
-def folder(finished):
-    return finished("wine").root / "models" / "bundle"
+# What a token may be replaced with.
+VALUES = [
+    b"null", b"true", b"[]", b"{}", b'""', b"-1", b"1e999", b"1e-999", b"NaN", b"-Infinity", b"01",
+    b"1.", b"9" * 5000, b"3.5e38", b'"\\ud800"', b'"\\u0000"', b'"\\"', b"18446744073709551616",
+    b'"\xff"', b'"' + b"x" * 3000 + b'"', b"[" * 3000, b'{"a":' * 3000, b"\0", b'"NaN"',
+    b"\xef\xbb\xbf", b"\xed\xa0\x80",
+]  # fmt: skip
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|null|true|false|[\[\]{}:,\n]')
+LENGTHS = ["0", "7", "99999999", "-1", "", "x", "1e3", "9" * 400, "0x10"]
 
 
 @pytest.fixture
-def service(folder, tmp_path):
-    with served(folder, tmp_path, "--version", "3") as running:
+def service(made, tmp_path):
+    with served(made("lightgbm", "multiclass"), tmp_path, "--version", "3") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def valid(folder):
+def valid():
     """Every form, of one row and of several."""
-    card = bundle.read_card(folder)
-    names = [column.name for column in card.inputs]
-    frame = pd.read_parquet(folder / bundle.REFERENCE, columns=names)
-    numbers = [column.name for column in card.inputs if column.type == "float"]
-    frame.loc[frame.index[1], numbers[0]] = np.nan
-    wanted = {"id": "1", "parameters": {"binary_data_output": True},
-              "outputs": [{"name": card.outputs[0]}]}  # fmt: skip
-    every = [*forms.forms(card.name).values(), forms.packed(card.name, wanted=wanted)]
-    return [form(frame.head(rows)) for form in every for rows in (1, 3)]
+    wanted = {"id": "1", "parameters": {"binary_data_output": True}}
+    model = "multiclass-model"
+    every = [*forms.forms(model).values(), forms.packed(model, wanted=wanted)]
+    return [form(bundles.frame(rows)) for form in every for rows in (1, 3)]
 
 
-def send(connection, sent):
-    """The status; the same connection serves on unless the service closes it."""
-    connection.request("POST", sent.path, sent.body, {"Content-Type": "", **sent.headers})
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+def damaged(sent, dice):
+    """The request with bytes flipped, a piece cut or repeated, or tokens replaced."""
+    body = sent.body
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        start, end = sorted(dice.choices(range(len(body) + 1), k=2))
+        tokens = list(TOKEN.finditer(body))
+        match dice.randrange(6):
+            case 0:
+                body = body[:start] + bytes([dice.randrange(256)]) + body[start + 1 :]
+            case 1:
+                body = body[:start] + body[end:]
+            case 2:
+                body = body[:end] + body[start:end] * dice.randint(1, 20) + body[end:]
+            case _ if tokens:
+                token = dice.choice(tokens)
+                value = dice.choice([*VALUES, dice.choice(tokens)[0]])
+                body = body[: token.start()] + value + body[token.end() :]
+    headers = dict(sent.headers)
+    if dice.random() < 0.1:
+        headers["Content-Type"] = dice.choice(["text/csv", "text/plain", "", forms.JSON])
+    if dice.random() < 0.3 and forms.LENGTH in headers:
+        headers[forms.LENGTH] = dice.choice(LENGTHS)
+    return forms.Sent(sent.path, body, headers)
 
 
-def bombard(service, valid, count, seed):
-    """How many answers of each status, and those that should not be."""
-    statuses, wrong = Counter(), []
+def wrong_answers(service, valid, count, seed):
+    """Requests that are answered as none should be."""
+    dice, wrong = random.Random(seed), []
     connection = HTTPConnection("127.0.0.1", service.port, timeout=60)
-    for sent in mutations.requests(valid, count, seed):
-        status, said = send(connection, sent)
-        statuses[status] += 1
-        if not (status == 200 or (400 <= status < 500 and well_said(said))):
-            wrong.append((sent, status, said))
+    for _ in range(count):
+        sent = damaged(dice.choice(valid), dice)
+        connection.request("POST", sent.path, sent.body, {"Content-Type": "", **sent.headers})
+        answer = connection.getresponse()
+        body = answer.read()
+        refused = 400 <= answer.status < 500 and set(json.loads(body)) == {"error", "id"}
+        if answer.status != 200 and not refused:
+            wrong.append((sent, answer.status, body))
     connection.close()
-    return statuses, wrong
+    return wrong
 
 
-def well_said(body):
-    """One line of text, as every refusal is."""
-    said = json.loads(body)
-    return set(said) == {"error", "id"} and 0 < len(said["error"]) <= 600
-
-
-def at_once(service, valid, count, seed):
-    with ThreadPoolExecutor(SHARES) as threads:
-        shares = [
-            threads.submit(bombard, service, valid, count // SHARES, seed + share)
-            for share in range(SHARES)
-        ]
-        results = [share.result() for share in shares]
-    statuses = sum((statuses for statuses, _ in results), Counter())
-    return statuses, [one for _, wrong in results for one in wrong]
-
-
-def answers(service, valid):
-    bodies = [service.post(v.path, v.body, v.headers["Content-Type"], **v.headers) for v in valid]
-    return [(reply.status, scores(reply)) for reply in bodies]
-
-
-def scores(reply):
-    """The answer without the request's own id."""
-    return reply.body.replace(reply.headers["x-request-id"].encode(), b"")
-
-
-def memory(service):
-    return psutil.Process(service.process.pid).memory_info().rss / 1e6
+def statuses(service, valid):
+    kinds = [sent.headers["Content-Type"] for sent in valid]
+    return {
+        service.post(sent.path, sent.body, kind, **sent.headers).status
+        for sent, kind in zip(valid, kinds, strict=True)
+    }
 
 
 def test_damaged_requests_are_refused_and_leave_nothing_behind(service, valid):
-    before = answers(service, valid)
-    assert {status for status, _ in before} == {200}
-    at_once(service, valid, 3000, seed=100)
-    used = memory(service)
-
-    statuses, wrong = at_once(service, valid, COUNT, seed=0)
-
-    assert wrong == []
-    assert statuses.total() == COUNT
-    assert statuses[400] > COUNT / 10
-    assert statuses[422] > COUNT / 10
-    assert memory(service) < used + GROWTH
-    assert [status for status, _ in answers(service, valid)] == [200] * len(valid)
-    assert answers(service, valid) == before
-    for status in statuses:
-        assert service.count("mlops_requests_total", status=str(status)) >= statuses[status]
+    assert wrong_answers(service, valid, 3000, seed=1) == []
+    used = service.memory
+    assert wrong_answers(service, valid, COUNT, seed=2) == []
+    assert service.memory < used + GROWTH
+    assert service.count("mlops_requests_total", status="422") > COUNT / 10
+    assert statuses(service, valid) == {200}
     assert '"level":"error"' not in service.log.read_text()
 
 
@@ -123,41 +106,37 @@ def test_bytes_that_are_no_http_are_refused_and_the_service_serves_on(service, v
     head = f"POST {first.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {forms.JSON}\r\n".encode()
     for raw in [
         b"\0" * 1000, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n",
-        head + b"Content-Length: -1\r\n\r\n",
-        head + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
-        head + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n{}",
-        head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        head + b"Content-Length: x\r\n\r\n", head + b"Content-Length: -1\r\n\r\n",
         head + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}\r\n0\r\n\r\n",
         head + b"Content-Length: 99\r\n\r\n{", head + b"X: \0\r\n\r\n", b"\x16\x03\x01\x02\0\x01",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", head + b"A: " + b"x" * 200_000 + b"\r\n\r\n",
     ]:  # fmt: skip
-        said = b""
+        answer = b""
         with (
             socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection,
-            # A head without an end is hung up on while it is sent.
-            suppress(ConnectionError),
+            # The service hangs up on an endless head while it is sent.
+            suppress(OSError),
         ):
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65536):
-                said += part
-        assert not said.startswith(b"HTTP/1.1 5"), (raw[:80], said)
-    assert {status for status, _ in answers(service, valid)} == {200}
+                answer += part
+        assert not answer.startswith(b"HTTP/1.1 5"), (raw[:80], answer)
+    assert statuses(service, valid) == {200}
     assert service.count("mlops_requests_total", status="500") == 0
 
 
-def test_the_head_of_a_page_has_no_body_and_the_connection_serves_on(service, valid):
+def test_the_head_of_a_page_has_no_body_and_the_connection_serves_on(service):
     connection = HTTPConnection("127.0.0.1", service.port, timeout=60)
     for path in ("/ping", "/docs", "/model", "/metrics"):
         connection.request("HEAD", path)
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (200, b"")
         assert int(answer.headers["content-length"]) > 0
-        assert send(connection, valid[0])[0] == 200
     connection.close()
 
 
-@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("size", [1, 1000])
 def test_a_body_in_chunks_is_scored_as_a_whole_one(service, valid, size):
     for sent in valid:
         connection = HTTPConnection("127.0.0.1", service.port, timeout=60)
@@ -167,42 +146,27 @@ def test_a_body_in_chunks_is_scored_as_a_whole_one(service, valid, size):
         connection.close()
 
 
-LARGE = 15 * 1024 * 1024
+SIZE = 15 * 1024 * 1024
+FIRST = b'{"instances":['
+# Bodies below the limit that would take much memory, were they decoded whole.
+LARGE = {
+    "nested lists": b"[" * SIZE,
+    "nested objects": b'{"a":' * (SIZE // 5),
+    "numbers": FIRST + b"1," * (SIZE // 2) + b"1]}",
+    "not-a-numbers": FIRST + b"NaN," * (SIZE // 4) + b"1]}",
+    "escapes": FIRST + b'NaN,"' + b'\\"' * (SIZE // 2),
+    "blank lines": b"\n" * SIZE,
+    "commas": b"," * SIZE,
+}
 
 
-def large(name):
-    """Bodies below the limit that would take most memory, were they believed."""
-    first, last = b'{"instances":[', b"]}"
-    return {
-        "nested lists": b"[" * LARGE,
-        "nested objects": b'{"a":' * (LARGE // 5),
-        "lists in parameters": b'{"params":' + b"[" * LARGE,
-        "numbers": first + b"1," * (LARGE // 2) + b"1" + last,
-        "not-a-numbers": first + b"NaN," * (LARGE // 4) + b"1" + last,
-        "empty words": first + b"NaN," + b'"",' * (LARGE // 3) + b"1" + last,
-        "an escaped novel": first + b'NaN,"' + b'\\"' * (LARGE // 2),
-        "blank lines": b"\n" * LARGE,
-        "commas": b"," * LARGE,
-    }[name]
-
-
-NAMES = ["nested lists", "nested objects", "lists in parameters", "numbers", "not-a-numbers",
-         "empty words", "an escaped novel"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_large_bodies_are_refused_and_their_memory_is_given_back(service, valid, name):
-    before = answers(service, valid)
-    used = memory(service)
-    for path in {sent.path for sent in valid}:
-        assert 400 <= service.post(path, large(name)).status < 500
-    assert memory(service) < used + 60
-    assert answers(service, valid) == before
-
-
-@pytest.mark.parametrize("name", ["blank lines", "commas"])
-def test_large_csv_is_refused_and_its_memory_is_given_back(service, valid, name):
-    used = memory(service)
-    assert 400 <= service.post("/invocations", large(name), forms.CSV).status < 500
-    assert memory(service) < used + 60
-    assert {status for status, _ in answers(service, valid)} == {200}
+@pytest.mark.parametrize("name", LARGE)
+def test_large_bodies_are_refused_and_leave_no_memory_behind(service, valid, name):
+    kind = forms.CSV if name in ("blank lines", "commas") else forms.JSON
+    used = []
+    for _ in range(4):
+        assert 400 <= service.post("/invocations", LARGE[name], kind).status < 500
+        used.append(service.memory)
+    # The first ones leave buffers that the next ones use.
+    assert used[-1] < used[1] + GROWTH
+    assert statuses(service, valid) == {200}

@@ -12,16 +12,15 @@ SCORE = """
 import asyncio, json, sys
 from pathlib import Path
 from mlops.serving.app import App
-from mlops.serving.place import Place
-from mlops.serving.service import Service
+from mlops.serving.service import Location, Service
 from mlops.serving.settings import Settings
 
 async def main():
-    service = Service(Place(Path(sys.argv[1])), Settings())
+    service = Service(Location(Path(sys.argv[1])), Settings())
     endpoint = service.endpoint
-    rows = endpoint.plain.decode(json.dumps(endpoint.model.card.example).encode())
+    rows = endpoint.predict.decode(json.dumps(endpoint.model.card.example).encode())
     outputs = await service.score(endpoint, rows, "1")
-    assert endpoint.plain.encode(outputs, "1")
+    assert endpoint.predict.encode(outputs, "1")
     assert service.metrics.render()
 
 asyncio.run(main())

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from mlops.contract import bundle
-from mlops.serving.tensors import NUMBERS
+from mlops.serving.inference import NUMERIC
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.forms import LENGTH, SIZE
 from tests.mlops.serving.test_forms import scored, unpacked
 
 INFER = "/v2/models/multiclass-model/infer"
 OUTPUTS = ["probability_0", "probability_1", "probability_2"]
-TYPES = sorted(NUMBERS)
+TYPES = sorted(NUMERIC)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_numbers_of_every_type_are_read_from_json(client, folder, datatype):
 @pytest.mark.parametrize("datatype", TYPES)
 def test_numbers_of_every_type_are_read_from_bytes(client, folder, datatype):
     frame = whole(5, datatype)
-    sent = packed(frame, np.dtype(NUMBERS[datatype]).newbyteorder("<"), datatype)
+    sent = packed(frame, np.dtype(NUMERIC[datatype]).newbyteorder("<"), datatype)
     found = probabilities(client.post(INFER, sent.body, sent.headers))
     assert (found == scored(folder, frame)).all()
 
@@ -81,9 +81,9 @@ def test_words_as_json_and_numbers_as_bytes_go_together(client, folder):
 
 def test_the_answer_names_the_model_its_version_its_digest_and_the_request(client, folder):
     body = {"inputs": forms.tensors(bundles.frame(2))}
-    said = client.post(INFER, body | {"id": "42"}).json
-    assert said.pop("outputs")
-    assert said == {
+    answer = client.post(INFER, body | {"id": "42"}).json
+    assert answer.pop("outputs")
+    assert answer == {
         "model_name": "multiclass-model", "model_version": "12", "id": "42",
         "parameters": {"digest": bundle.digest(folder)},
     }  # fmt: skip
@@ -129,8 +129,8 @@ def test_outputs_come_as_bytes_where_that_is_asked_for(client, folder, binary, w
 
 def test_some_outputs_come_as_bytes_and_others_as_json(client, folder):
     frame = bundles.frame(6)
-    said = {"parameters": {"binary_data": False}}
-    asked = [{"name": "probability_2"}, {"name": "probability_0", **said}]
+    as_json = {"parameters": {"binary_data": False}}
+    asked = [{"name": "probability_2"}, {"name": "probability_0", **as_json}]
     body = {"inputs": forms.tensors(frame), "outputs": asked, **BINARY}
     reply = client.post(INFER, body)
     length = int(reply.headers[LENGTH.lower()])
@@ -153,9 +153,9 @@ def test_nan_among_bytes_is_a_missing_value(client, folder):
 
 
 def test_metadata_names_columns_and_outputs_as_the_card_does(client):
-    said = client.get("/v2/models/multiclass-model").json
-    assert said["versions"] == ["12"]
-    assert [(tensor["name"], tensor["datatype"]) for tensor in said["inputs"]] == [
+    metadata = client.get("/v2/models/multiclass-model").json
+    assert metadata["versions"] == ["12"]
+    assert [(tensor["name"], tensor["datatype"]) for tensor in metadata["inputs"]] == [
         (name, "BYTES" if name in bundles.WORDS else "FP32") for name in bundles.COLUMNS
     ]
-    assert [tensor["name"] for tensor in said["outputs"]] == OUTPUTS
+    assert [tensor["name"] for tensor in metadata["outputs"]] == OUTPUTS

@@ -14,7 +14,7 @@ from mlops.contract import bundle
 from tests.mlops.serving import forms
 from tests.served import free_port, served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(300)]
 NAMES = [name for name in forms.FORMS if name not in ("predict",) and not name.startswith("v2")]
 
 

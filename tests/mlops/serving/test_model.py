@@ -20,20 +20,20 @@ ODD = ["", "a", "A", "a" * 10_000, "\N{SNOWMAN} never seen", "a\0b", "NaN"]
 def rows(loaded, count, seed=0):
     """Numbers of every size, missing ones too, and words that training saw and did not see."""
     random = np.random.default_rng(seed)
-    numbers = random.normal(size=(count, len(loaded.numbers))) * 10.0 ** random.integers(
-        -40, 38, size=(count, len(loaded.numbers))
+    numbers = random.normal(size=(count, len(loaded.numeric))) * 10.0 ** random.integers(
+        -40, 38, size=(count, len(loaded.numeric))
     )
     numbers = numbers.astype("float32")
     numbers[random.random(numbers.shape) < 0.2] = np.nan
-    words = random.choice(np.array(ODD, dtype=object), (count, len(loaded.words)))
+    words = random.choice(np.array(ODD, dtype=object), (count, len(loaded.categorical)))
     return Batch(numbers, words)
 
 
 def own(folder, loaded, batch):
     """The answer of the bundle's own graph, fed with its own inputs."""
     session = bundle.session((folder / bundle.MODEL).read_bytes())
-    numbers = dict(zip(loaded.numbers, batch.numbers.T.copy(), strict=True))
-    words = dict(zip(loaded.words, batch.words.T.copy(), strict=True))
+    numbers = dict(zip(loaded.numeric, batch.numeric.T.copy(), strict=True))
+    words = dict(zip(loaded.categorical, batch.categorical.T.copy(), strict=True))
     return session.run(None, numbers | words)
 
 
@@ -62,7 +62,7 @@ def test_a_row_is_scored_as_in_company(made, family, task):
     batch = rows(loaded, 40)
     whole = loaded.score(batch)
     for place in (0, 17, 39):
-        alone = loaded.score(Batch(batch.numbers[[place]], batch.words[[place]]))
+        alone = loaded.score(Batch(batch.numeric[[place]], batch.categorical[[place]]))
         if family == "linear":
             for one, output in zip(alone, whole, strict=True):
                 assert one == pytest.approx(output[[place]], rel=1e-5, abs=1e-6)
@@ -81,8 +81,8 @@ def test_a_model_of_numbers_alone_or_words_alone_is_scored(tmp_path, family, col
 
 def test_a_missing_number_is_nan_and_a_missing_word_is_empty():
     made = model.batch([(None, 1.5), (2.0, None)], [(None, "a"), ("", "b")])
-    assert np.isnan(made.numbers).tolist() == [[True, False], [False, True]]
-    assert made.words.tolist() == [["", "a"], ["", "b"]]
+    assert np.isnan(made.numeric).tolist() == [[True, False], [False, True]]
+    assert made.categorical.tolist() == [["", "a"], ["", "b"]]
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ TAMPERED = [
 ]
 
 
-@pytest.mark.parametrize(("tamper", "said"), TAMPERED)
-def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, said):
+@pytest.mark.parametrize(("tamper", "message"), TAMPERED)
+def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(copy, tamper, message):
     tamper(copy)
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         model.load(copy)
     assert "\n" not in str(refused.value)
 

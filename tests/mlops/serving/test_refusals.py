@@ -1,4 +1,4 @@
-"""What is wrong with a request is said in one line that names row and column; never a 5xx."""
+"""What is wrong with a request is message in one line that names row and column; never a 5xx."""
 
 import json
 
@@ -19,17 +19,17 @@ from tests.mlops.serving.wrong import (
 )
 
 
-@pytest.mark.parametrize(("path", "body", "status", "said"), WRONG)
+@pytest.mark.parametrize(("path", "body", "status", "message"), WRONG)
 def test_a_wrong_request_is_answered_with_the_place_and_the_reason(
-    client, path, body, status, said
+    client, path, body, status, message
 ):
     reply = client.post(path, body)
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == forms.JSON
     assert set(reply.json) == {"error", "id"}
     assert "\n" not in reply.error
-    if said:
-        assert reply.error == said
+    if message:
+        assert reply.error == message
 
 
 HEAD = ",".join(NAMES)
@@ -54,11 +54,11 @@ WRONG_CSV = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "status", "said"), WRONG_CSV)
-def test_wrong_csv_is_answered_with_the_place_and_the_reason(client, body, status, said):
+@pytest.mark.parametrize(("body", "status", "message"), WRONG_CSV)
+def test_wrong_csv_is_answered_with_the_place_and_the_reason(client, body, status, message):
     reply = client.post(INVOKE, body, {"Content-Type": forms.CSV})
     assert reply.status == status, reply.body
-    assert said is None or reply.error == said
+    assert message is None or reply.error == message
 
 
 def packed(**changes):
@@ -98,38 +98,38 @@ WRONG_BINARY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("parts", "said"), WRONG_BINARY)
+@pytest.mark.parametrize(("parts", "message"), WRONG_BINARY)
 def test_wrong_tensors_behind_the_json_are_answered_with_the_place_and_the_reason(
-    client, parts, said
+    client, parts, message
 ):
     head, content = parts
     headers = {"Content-Type": forms.BINARY, LENGTH: str(len(head))}
     reply = client.post(INFER, head + content, headers)
     assert reply.status == 422, reply.body
-    assert said is None or reply.error == said
+    assert message is None or reply.error == message
 
 
 @pytest.mark.parametrize(
-    ("length", "said"),
+    ("length", "message"),
     [
         ("99999", f"{LENGTH}: found 99999 in a body of"),
         ("-1", f"{LENGTH}: expected a number of bytes"),
         ("x", f"{LENGTH}: expected a number of bytes"),
         ("9" * 5000, f"{LENGTH}: "),
-        ("0", "body: not JSON: input data was truncated"),
+        ("0", "body: Input data was truncated"),
     ],
 )
-def test_a_wrong_length_of_the_json_part_is_refused(client, length, said):
+def test_a_wrong_length_of_the_json_part_is_refused(client, length, message):
     head, content = packed()
     reply = client.post(INFER, head + content, {"Content-Type": forms.BINARY, LENGTH: length})
     assert reply.status == 400, reply.body
-    assert reply.error.startswith(said)
+    assert reply.error.startswith(message)
 
 
-def test_bytes_that_no_tensor_speaks_of_are_refused(client):
+def test_bytes_after_the_last_tensor_are_refused(client):
     head, content = packed()
     reply = client.post(INFER, head + content + b"!", {LENGTH: str(len(head))})
-    assert (reply.status, reply.error) == (400, "body: 1 bytes that no tensor speaks of")
+    assert (reply.status, reply.error) == (400, "body: found 1 bytes after the last tensor")
 
 
 def test_what_a_client_sent_is_said_back_in_so_many_words(client):
@@ -149,20 +149,19 @@ def test_what_a_client_sent_is_said_back_in_so_many_words(client):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "said"),
+    ("path", "kind", "message"),
     [
         (PREDICT, "text/plain", "content-type: found 'text/plain', expected application/json"),
         (PREDICT, "text/csv", "content-type: found 'text/csv', expected application/json"),
         (INVOKE, "application/xml", None),
         (INFER, "text/csv", None),
         (PREDICT, "", "content-type: found '', expected application/json"),
-        (PREDICT, "\xff", None),
     ],
 )
-def test_another_content_type_is_a_415(client, path, kind, said):
+def test_another_content_type_is_a_415(client, path, kind, message):
     reply = client.post(path, ROW, {"Content-Type": kind})
     assert reply.status == 415
-    assert said is None or reply.error == said
+    assert message is None or reply.error == message
 
 
 def test_a_compressed_body_is_a_415(client):
@@ -187,13 +186,13 @@ def test_too_many_rows_are_a_413(made, serve, form):
 
 def test_too_many_bytes_are_a_413_whether_said_or_not(narrow_limits):
     body = b" " * 2001
-    said = narrow_limits.post(PREDICT, body, {"Content-Length": "2001"})
+    message = narrow_limits.post(PREDICT, body, {"Content-Length": "2001"})
     unsaid = narrow_limits.post(PREDICT, body)
     chunked = narrow_limits.send("POST", PREDICT, [b" " * 100] * 30, {})
-    for reply in (said, unsaid, chunked):
+    for reply in (message, unsaid, chunked):
         assert reply.status == 413
         assert reply.headers["connection"] == "close"
-    assert said.error == "body: found 2001 bytes, expected at most 2000"
+    assert message.error == "body: found 2001 bytes, expected at most 2000"
 
 
 def test_a_body_in_chunks_is_scored(narrow_limits):

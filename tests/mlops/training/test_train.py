@@ -9,6 +9,7 @@ import pytest
 from mlops.base.files import sha256
 from mlops.contract import bundle
 
+pytestmark = pytest.mark.slow
 BUNDLE, HOLDOUT = "models/bundle", "data/features/holdout.parquet"
 
 

@@ -1,60 +1,70 @@
-"""Azure ML as a target: a managed online endpoint, a deployment behind it for each bundle.
+"""Azure ML as a target: a managed online endpoint, with a deployment behind it for each bundle.
 
-A deployment is named by the beginning of its bundle's digest and holds all of it in a property,
-which Azure ML never alters; the model that it mounts holds it too. What the service says of the
-bytes themselves, in the header of its answers, is checked when it is deployed. Azure Monitor
-counts requests and times them, but no scores: only those of rows that it is asked are known.
+- A bundle is a custom model named `MODEL-bundle`, whose version is the beginning of the bundle's
+  digest; a property, which Azure ML never alters, holds all of it. The deployment that mounts this
+  model is named by the beginning of the digest too.
+- The service's image is an environment, whose version is the beginning of the image's digest.
+- A batch endpoint follows the online endpoint where `infra/azureml/batch-endpoint.yaml` exists: it
+  scores files with the bundle's version in the workspace's MLflow registry.
+
+The service's answers name the digest of the bytes that it has loaded: checked when it is deployed.
+Azure Monitor counts requests and times them, but knows no scores.
+
+Needed: the roles *AzureML Data Scientist* in the workspace and *Storage Blob Data Contributor* in
+its storage account; the workspace must be able to pull the image.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mlops.base.errors import UserError
-from mlops.base.http import Doing
 from mlops.deploy import smoke_test, specification
-from mlops.deploy.azureml import answers, batch, bodies
-from mlops.deploy.azureml import workspace as assets
-from mlops.deploy.azureml.workspace import ROLE, Workspace
+from mlops.deploy.azureml import sdk
+from mlops.deploy.azureml.scoring import Deployed
+from mlops.deploy.azureml.sdk import FOLDER, Workspace
+from mlops.deploy.specification import SHORT
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.registry.pin import Pin
 
-NOTE = "mlops.note"
-# Characters of a tag, and the most of the traffic that is mirrored.
+DIGEST, NOTE = "mlops.bundle", "mlops.note"
+# Characters of a tag's value, and the most of the traffic that is mirrored, in percent.
 LONGEST_NOTE, MOST_MIRRORED = 256, 50
-# A deployment that is not there yet, never will be, or is there no more.
-PASSING = ("Creating", "Failed", "Deleting")
-# What can be written of an endpoint; the rest is Azure's own.
-WRITABLE = ("authMode", "description", "properties", "publicNetworkAccess", "compute",
-            "traffic", "mirrorTraffic")  # fmt: skip
+# Each kind of resource, as the SDK calls it, with the file that specifies it.
+FILES = {
+    "environments": "environment.yaml",
+    "models": "model.yaml",
+    "online_endpoints": "endpoint.yaml",
+    "online_deployments": "deployment.yaml",
+    "batch_endpoints": "batch-endpoint.yaml",
+    "batch_deployments": "batch-deployment.yaml",
+}
 
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     """Run a bundle beside what runs, tested, with 0 % of the traffic; 100 % when it is alone."""
-    workspace, root = assets.here(), endpoint.root
-    values = assets.values(endpoint.name, pin)
-    location = _location(workspace)
-    assets.environment(workspace, specification.load(root, bodies.place("environment"), values))
-    assets.model(workspace, pin, bundle)
-    if _find(workspace, endpoint) is None:
-        spec = specification.load(root, bodies.place("endpoint"), values)
-        workspace.arm.change("PUT", _path(workspace, endpoint), _doing("create", endpoint),
-                             bodies.endpoint(spec, location))  # fmt: skip
-    name = values["deployment"]
-    spec = specification.load(root, bodies.place("deployment"), values)
-    fresh = _deployed(workspace, endpoint, name, bodies.deployment(spec, workspace, location))
+    workspace, specs = sdk.connect(endpoint.root), specifications(endpoint, pin, bundle)
+    for kind, spec in specs.items():
+        workspace.call(f"use {FOLDER / FILES[kind]}", "check", kind=kind, spec=spec)
+    for kind in ("environments", "models", "online_endpoints"):
+        _create(workspace, kind, specs[kind])
+    created = _create(workspace, "online_deployments", specs["online_deployments"])
     try:
-        deployed = answers.reach(workspace, _path(workspace, endpoint), pin.digest)
+        deployed = _reach(endpoint, pin.digest)
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Azure ML", deployed.score)
     except UserError:
-        if fresh:
-            _delete(workspace, endpoint, name)
+        if created:
+            _delete(workspace, endpoint, specification.name_of(pin.digest))
         raise
-    batch.deploy(workspace, endpoint, values, location)
-    if not any(_traffic(_found(workspace, endpoint)).values()):
+    for kind in ("batch_endpoints", "batch_deployments"):
+        if kind in specs:
+            _create(workspace, kind, specs[kind])
+    if not any(_found(workspace, endpoint)["traffic"].values()):
         traffic(endpoint, {pin.digest: 100})
 
 
@@ -62,191 +72,190 @@ def traffic(
     endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int] = NO_MIRROR
 ) -> None:
     """Give each digest its percentage; one may have copies of requests, at most of 50 % of them."""
-    workspace = assets.here()
-    known = _digests(workspace, endpoint)
-    for digest in (*shares, *mirror):
-        if digest not in known.values():
-            raise UserError(f"{endpoint.name}: bundle {digest[:12]} is not deployed in Azure ML")
+    workspace = sdk.connect(endpoint.root)
+    deployed = _deployed(_found(workspace, endpoint))
+    names = {digest: _named(endpoint, deployed, digest)["name"] for digest in (*shares, *mirror)}
     if len(mirror) > 1:
         raise UserError(
             f"{endpoint.name}: found requests mirrored to {len(mirror)} bundles, expected at most "
             "one in Azure ML"
         )
-    _change(
+    _update(
         workspace, endpoint, f"move the traffic of {endpoint.name}",
-        traffic={name: shares.get(digest, 0) for name, digest in known.items()},
-        mirrorTraffic={
-            specification.name_of(digest): min(share, MOST_MIRRORED)
-            for digest, share in mirror.items()
-        },
+        traffic={names[digest]: share for digest, share in shares.items()},
+        mirror_traffic={names[d]: min(share, MOST_MIRRORED) for d, share in mirror.items()},
     )  # fmt: skip
     for digest, share in shares.items():
         if share == 100:
-            batch.prefer(workspace, endpoint, specification.name_of(digest))
+            batch = f"{endpoint.name}-batch"
+            workspace.call(
+                f"change the default of {batch}", "update", kind="batch_endpoints", name=batch,
+                fields={"defaults": {"deploymentName": names[digest]}},
+            )  # fmt: skip
 
 
 def health(endpoint: Endpoint, digest: str) -> Health:
-    """Requests, errors and latency as Azure Monitor has them, of at most a day; no scores."""
-    workspace = assets.here()
-    return answers.health(workspace, _path(workspace, endpoint, specification.name_of(digest)))
+    """Requests, errors and latency as Azure Monitor has them, of at most a day; no scores.
+
+    Azure Monitor has the 95th percentile of each minute; of those that saw requests, the mean.
+    """
+    workspace = sdk.connect(endpoint.root)
+    deployment = _named(endpoint, _deployed(_found(workspace, endpoint)), digest)
+    by_code = _metric(workspace, deployment, "RequestsPerMinute",
+                      filter="envoy_response_code eq '*'")  # fmt: skip
+    timed = _metric(workspace, deployment, "RequestLatency_P95")
+    latency = [value for _, values in timed for value in values if value]
+    return Health(
+        requests=round(sum(sum(counts) for _, counts in by_code)),
+        # An answer that never came has the code 0.
+        errors=round(sum(sum(counts) for code, counts in by_code if code[:1] in ("5", "0"))),
+        seconds=sum(latency) / len(latency) / 1000 if latency else 0.0,
+    )
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very bundle score rows, whatever its share; Azure Monitor counts them too."""
-    answer = smoke_test.timed(lambda: reached(endpoint, digest).score(rows))
-    # A key that was renewed meanwhile is read anew.
+    answer = smoke_test.timed(lambda: _reach(endpoint, digest).score(rows))
+    # The key may have been renewed: read it again next time.
     if not answer.scores:
-        reached.cache_clear()
+        _reach.cache_clear()
     return answer
-
-
-@lru_cache(maxsize=16)
-def reached(endpoint: Endpoint, digest: str) -> answers.Deployed:
-    """A deployment to ask; found once, for hundreds of rows may be asked one by one."""
-    workspace = assets.here()
-    return answers.reach(workspace, _path(workspace, endpoint), digest)
 
 
 def current(endpoint: Endpoint) -> Running:
     """What is deployed, by the digests that Azure ML never alters."""
-    workspace = assets.here()
-    found = _find(workspace, endpoint)
+    found = _state(sdk.connect(endpoint.root), endpoint)
     if found is None:
         return Running({})
-    shares = _traffic(found)
-    known = _digests(workspace, endpoint)
-    strange = sorted(name for name, share in shares.items() if share and name not in known)
-    if strange:
+    shares, deployed = found["traffic"], _deployed(found)
+    names = {deployment["name"] for deployment in deployed.values()}
+    unknown = sorted(name for name, share in shares.items() if share and name not in names)
+    if unknown:
         raise UserError(
-            f"{endpoint.name}: deployment {strange[0]!r} answers requests in Azure ML, and is none "
+            f"{endpoint.name}: deployment {unknown[0]!r} answers requests in Azure ML, and is none "
             "of a bundle's; take its traffic away"
         )
-    note = str((found.get("tags") or {}).get(NOTE, ""))
-    traffic = {digest: shares.get(name, 0) for name, digest in known.items()}
-    return Running(traffic, note, address=str(found["properties"].get("scoringUri") or ""))
+    traffic = {digest: shares.get(deployed[digest]["name"], 0) for digest in deployed}
+    return Running(traffic, found["tags"].get(NOTE, ""), address=found["scoring_uri"] or "")
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
     """Run this one no more; the last one removes the endpoint. Raises UserError while it serves."""
-    workspace, name = assets.here(), specification.name_of(digest)
-    found = _find(workspace, endpoint)
-    if found is None:
-        batch.remove(workspace, endpoint)
+    workspace, name = sdk.connect(endpoint.root), specification.name_of(digest)
+    found, batch = _state(workspace, endpoint), f"{endpoint.name}-batch"
+    if found is None or not any(one["name"] != name for one in found["deployments"]):
+        for kind, place in (("batch_endpoints", batch), ("online_endpoints", endpoint.name)):
+            workspace.call(f"remove the endpoint {place}", "delete", kind=kind, name=place)
         return
-    others = [d["name"] for d in _deployments(workspace, endpoint) if d["name"] != name]
-    if not others:
-        batch.remove(workspace, endpoint)
-        workspace.arm.change("DELETE", _path(workspace, endpoint), _doing("remove", endpoint))
-        return
-    if _traffic(found).get(name):
+    if found["traffic"].get(name):
         raise UserError(
-            f"{endpoint.name}: bundle {digest[:12]} answers {_traffic(found)[name]} % of the "
+            f"{endpoint.name}: bundle {digest[:12]} answers {found['traffic'][name]} % of the "
             "requests in Azure ML, expected 0 before it is removed"
         )
     _delete(workspace, endpoint, name)
-    batch.remove(workspace, endpoint, name)
+    workspace.call(
+        f"remove {name} of {batch}", "delete", kind="batch_deployments", name=name,
+        endpoint_name=batch,
+    )  # fmt: skip
 
 
 def note(endpoint: Endpoint, text: str) -> None:
     """Keep a line among the endpoint's tags, "" for none."""
-    workspace = assets.here()
-    tags = {k: v for k, v in (_found(workspace, endpoint).get("tags") or {}).items() if k != NOTE}
-    said = {NOTE: text[:LONGEST_NOTE]} if text else {}
-    _change(workspace, endpoint, f"write a note on {endpoint.name}", tags=tags | said)
+    workspace = sdk.connect(endpoint.root)
+    tags = {**_found(workspace, endpoint)["tags"], NOTE: text[:LONGEST_NOTE]}
+    if not text:
+        del tags[NOTE]
+    _update(workspace, endpoint, f"write a note on {endpoint.name}", tags=tags)
 
 
-def _path(workspace: Workspace, endpoint: Endpoint, name: str = "") -> str:
-    below = ("deployments", name) if name else ()
-    return workspace.path("onlineEndpoints", endpoint.name, *below)
+def specifications(endpoint: Endpoint, pin: Pin, bundle: Path) -> dict[str, dict[str, Any]]:
+    """The filled-in specifications by kind, in the order of their creation."""
+    image = specification.image()
+    values = {
+        "endpoint": endpoint.name,
+        "deployment": specification.name_of(pin.digest),
+        "model": pin.model,
+        "asset": re.sub(r"[^A-Za-z0-9_-]", "-", pin.model) + "-bundle",
+        "version": str(pin.version),
+        "digest": pin.digest,
+        "short": pin.digest[:SHORT],
+        "bundle": str(bundle.resolve()),
+        "image": image,
+        "image_version": image.rpartition(":")[2][:SHORT],
+    }
+    batches = (endpoint.root / FOLDER / FILES["batch_endpoints"]).exists()
+    return {
+        kind: specification.load(endpoint.root, FOLDER / file, values)
+        for kind, file in FILES.items()
+        if batches or "batch" not in kind
+    }
 
 
-def _doing(what: str, endpoint: Endpoint) -> Doing:
-    return Doing(f"{what} the endpoint {endpoint.name}", ROLE)
+def _create(workspace: Workspace, kind: str, spec: Mapping[str, Any]) -> bool:
+    doing = f"create the {kind.removesuffix('s').replace('_', ' ')} {spec['name']}"
+    return bool(workspace.call(doing, "create", kind=kind, spec=spec))
 
 
-def _location(workspace: Workspace) -> str:
-    return str(
-        workspace.arm.send("GET", workspace.id, Doing("find the workspace", ROLE))["location"]
-    )
+@lru_cache(maxsize=16)
+def _reach(endpoint: Endpoint, digest: str) -> Deployed:
+    """A deployment to ask; looked up once, for hundreds of rows may be asked one by one."""
+    doing, workspace = f"read the keys of {endpoint.name}", sdk.connect(endpoint.root)
+    return Deployed(digest=digest, **workspace.call(doing, "access", endpoint=endpoint.name))
 
 
-def _find(workspace: Workspace, endpoint: Endpoint) -> Any | None:
-    return workspace.arm.find(_path(workspace, endpoint), _doing("find", endpoint))
+def _state(workspace: Workspace, endpoint: Endpoint) -> Any | None:
+    """The endpoint with its deployments, as the driver's `state` has it."""
+    return workspace.call(f"read {endpoint.name}", "state", endpoint=endpoint.name)
 
 
 def _found(workspace: Workspace, endpoint: Endpoint) -> Any:
-    return workspace.arm.send("GET", _path(workspace, endpoint), _doing("find", endpoint))
+    found = _state(workspace, endpoint)
+    if found is None:
+        raise UserError(f"{endpoint.name}: found no such endpoint in Azure ML; `mlops reconcile`")
+    return found
 
 
-def _traffic(found: Any) -> dict[str, int]:
-    return dict(found["properties"].get("traffic") or {})
+def _deployed(found: Any) -> dict[str, Any]:
+    """An endpoint's deployments that are ready, by the digest of the bundle that each mounts."""
+    deployed = {}
+    for one in found["deployments"]:
+        digest = str(((one["model"] or {}).get("properties") or {}).get(DIGEST, ""))
+        passing = one["provisioning_state"] in ("Creating", "Failed", "Deleting")
+        if digest and one["name"] == specification.name_of(digest) and not passing:
+            deployed[digest] = one
+    return deployed
 
 
-def _deployments(workspace: Workspace, endpoint: Endpoint) -> list[Any]:
-    doing = Doing(f"list the deployments of {endpoint.name}", ROLE)
-    return list(workspace.arm.every(f"{_path(workspace, endpoint)}/deployments", doing))
+def _named(endpoint: Endpoint, deployed: Mapping[str, Any], digest: str) -> Any:
+    if digest not in deployed:
+        raise UserError(f"{endpoint.name}: bundle {digest[:12]} is not deployed in Azure ML")
+    return deployed[digest]
 
 
-def _digests(workspace: Workspace, endpoint: Endpoint) -> dict[str, str]:
-    """The bundles that are ready, by their deployments' names.
-
-    Raises UserError where a deployment and the model that it mounts name two digests.
-    """
-    known = {}
-    for deployed in _deployments(workspace, endpoint):
-        digest = assets.digest_of(deployed)
-        if not digest or deployed["properties"].get("provisioningState") in PASSING:
-            continue
-        model = deployed["properties"]["model"]
-        doing = Doing(f"read the model of {deployed['name']}", ROLE)
-        mounted = assets.digest_of(workspace.arm.send("GET", model, doing))
-        if mounted != digest:
-            raise UserError(
-                f"{endpoint.name}: deployment {deployed['name']} in Azure ML mounts "
-                f"{mounted[:12]}, expected {digest[:12]}"
-            )
-        known[deployed["name"]] = digest
-    return known
+def _metric(workspace: Workspace, deployment: Any, name: str, **query: str) -> Any:
+    """A metric of each minute since the deployment was created, or for a day: no more is kept."""
+    now = dt.datetime.now(tz=dt.UTC)
+    start = now - dt.timedelta(days=1)
+    if deployment["created"]:
+        start = max(start, dt.datetime.fromisoformat(deployment["created"]).astimezone(dt.UTC))
+    return workspace.call(
+        f"read the metrics of {deployment['name']}", "metrics", resource=deployment["id"],
+        metricnames=name, aggregation="Average", interval="PT1M",
+        timespan=f"{start:%Y-%m-%dT%H:%M:%SZ}/{now:%Y-%m-%dT%H:%M:%SZ}", **query,
+    )  # fmt: skip
 
 
-def _deployed(workspace: Workspace, endpoint: Endpoint, name: str, content: dict[str, Any]) -> bool:
-    """Have a deployment run; whether it did not before."""
-    path, doing = _path(workspace, endpoint, name), Doing(f"deploy {name}", ROLE)
-    known = workspace.arm.find(path, doing)
-    state = known["properties"].get("provisioningState") if known else None
-    # One that failed keeps what it failed with.
-    if state == "Failed":
-        _delete(workspace, endpoint, name)
-    if state != "Succeeded":
-        workspace.arm.change("PUT", path, doing, content)
-    return state != "Succeeded"
+def _update(workspace: Workspace, endpoint: Endpoint, doing: str, **fields: Any) -> None:
+    workspace.call(doing, "update", kind="online_endpoints", name=endpoint.name, fields=fields)
 
 
 def _delete(workspace: Workspace, endpoint: Endpoint, name: str) -> None:
-    found = _found(workspace, endpoint)["properties"]
-    shares, mirrored = found.get("traffic") or {}, found.get("mirrorTraffic") or {}
-    if name in shares or name in mirrored:
-        _change(
-            workspace, endpoint, f"take the traffic from {name}",
-            traffic={k: v for k, v in shares.items() if k != name},
-            mirrorTraffic={k: v for k, v in mirrored.items() if k != name},
-        )  # fmt: skip
-    doing = Doing(f"remove {name}", ROLE)
-    workspace.arm.change("DELETE", _path(workspace, endpoint, name), doing)
-
-
-def _change(
-    workspace: Workspace, endpoint: Endpoint, doing: str, tags: Any = None, **properties: Any
-) -> None:
-    """Write the endpoint anew with something changed: a smaller request can't change traffic."""
+    """Remove an online deployment, with its share of the traffic or of the copies."""
     found = _found(workspace, endpoint)
-    kept = {k: v for k, v in found["properties"].items() if k in WRITABLE and v is not None}
-    identity = {"identity": {"type": found["identity"]["type"]}} if found.get("identity") else {}
-    content = {
-        "location": found["location"],
-        "tags": found.get("tags") or {} if tags is None else tags,
-        "properties": kept | properties,
-        **identity,
-    }
-    if content["properties"] != kept or content["tags"] != (found.get("tags") or {}):
-        workspace.arm.change("PUT", _path(workspace, endpoint), Doing(doing, ROLE), content)
+    fields = {field: {key: share for key, share in found[field].items() if key != name}
+              for field in ("traffic", "mirror_traffic")}  # fmt: skip
+    _update(workspace, endpoint, f"take the traffic from {name}", **fields)
+    workspace.call(
+        f"remove {name}", "delete", kind="online_deployments", name=name,
+        endpoint_name=endpoint.name,
+    )  # fmt: skip

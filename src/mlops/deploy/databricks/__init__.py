@@ -12,34 +12,38 @@ The metrics are those of the last minute, and count no scores; requests can't be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlops.base.errors import UserError
-from mlops.base.http import Doing
+from mlops.base.errors import UserError, nearest
 from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
-from mlops.deploy.databricks.endpoint import MANAGE, Entity, Served, Workspace
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.pipeline.tracking import BUNDLE_TAG
 from mlops.registry.pin import Pin
 
+if TYPE_CHECKING:
+    from databricks.sdk.service.serving import ServedEntityInput, ServedEntityOutput
+
 SPECIFICATION = Path("infra/databricks/served-entity.yaml")
-# Where an entity keeps its bundle's digest.
+# The environment variable in which an entity keeps its bundle's digest.
 DIGEST = "MLOPS_BUNDLE"
 NOTE, LONGEST_NOTE = "mlops_note", 255
 
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     """Run a bundle beside what runs, tested, with 0 % of the traffic; 100 % when it is alone."""
-    workspace, entity = api.here(), _entity(endpoint, pin)
-    _require(workspace, entity, pin.digest)
-    fresh = _served(workspace, endpoint, entity)
+    entity = _entity(endpoint, pin)
+    name = str(entity.name)
+    _require_digest(entity, pin.digest)
+    is_new = _serve(endpoint, entity)
     try:
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Databricks",
-                     lambda rows: workspace.score(endpoint.name, entity["name"], rows))  # fmt: skip
+                          lambda rows: api.score(endpoint.name, name, rows))  # fmt: skip
     except UserError:
-        if fresh:
-            _withdraw(workspace, endpoint, entity["name"])
+        if is_new:
+            _withdraw(endpoint, name)
         raise
 
 
@@ -52,23 +56,22 @@ def traffic(
             f"{endpoint.name}: Databricks mirrors no requests; rollout.shadow: found true, "
             "expected false"
         )
-    workspace = api.here()
-    served = _found(workspace, endpoint)
-    names = {specification.name_of(digest): share for digest, share in shares.items()}
-    for name in names:
+    served = _existing(endpoint)
+    by_name = {specification.name_of(digest): share for digest, share in shares.items()}
+    for name in by_name:
         if name not in served.entities:
             raise UserError(f"{endpoint.name}: {name} is not served in Databricks")
-    wanted = {name: names.get(name, 0) for name in served.entities}
+    wanted = {name: by_name.get(name, 0) for name in served.entities}
     if wanted != {name: served.shares.get(name, 0) for name in served.entities}:
-        doing = f"move the traffic of {endpoint.name}"
-        _serve(workspace, endpoint, served.entities, wanted, doing)
+        operation = f"move the traffic of {endpoint.name}"
+        api.change(endpoint.name, served.entities, wanted, operation)
 
 
 def health(endpoint: Endpoint, digest: str) -> Health:
-    """Requests, errors and latency of the last minute, all that Databricks gives out; no scores."""
+    """Requests, errors and latency of the last minute, all that Databricks exports; no scores."""
     name = specification.name_of(digest)
     counts, buckets = {"request_count_total": 0.0, "request_5xx_count_total": 0.0}, {}
-    for sample in prometheus.samples(api.here().metrics(endpoint.name)):
+    for sample in prometheus.samples(api.metrics(endpoint.name)):
         if name not in (sample.labels.get("served_model_name"),
                         sample.labels.get("served_entity_name")):  # fmt: skip
             continue
@@ -82,111 +85,109 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very version score rows, whatever its share; Databricks counts them too."""
-    workspace, name = api.here(), specification.name_of(digest)
-    return smoke_test.timed(lambda: workspace.score(endpoint.name, name, list(rows)))
+    name = specification.name_of(digest)
+    return smoke_test.timed(lambda: api.score(endpoint.name, name, list(rows)))
 
 
 def current(endpoint: Endpoint) -> Running:
     """What is served, each digest as the version's tag in Unity Catalog has it."""
-    workspace = api.here()
-    served = workspace.find(endpoint.name)
+    served = api.find(endpoint.name)
     if served is None:
         return Running({})
     traffic = {}
     for name, entity in served.entities.items():
-        digest = (entity.get("environment_vars") or {}).get(DIGEST, "")
+        digest = (entity.environment_vars or {}).get(DIGEST, "")
         if digest:
-            _require(workspace, entity, digest)
+            _require_digest(entity, digest)
             traffic[digest] = served.shares.get(name, 0)
         elif served.shares.get(name):
             raise UserError(
                 f"{endpoint.name}: {name} answers requests in Databricks, and is none of a "
                 "bundle's; take its traffic away"
             )
-    address = workspace.address(endpoint.name)
-    return Running(traffic, served.tags.get(NOTE, ""), address=address)
+    return Running(traffic, served.tags.get(NOTE, ""), address=api.address(endpoint.name))
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
-    """Run this one no more; the last one removes the endpoint. Raises UserError while it serves."""
-    workspace, name = api.here(), specification.name_of(digest)
-    served = workspace.find(endpoint.name)
+    """Stop serving this one; the last one removes the endpoint. Raises UserError with traffic."""
+    name, served = specification.name_of(digest), api.find(endpoint.name)
     if served and set(served.entities) - {name} and served.shares.get(name):
         raise UserError(
             f"{endpoint.name}: bundle {digest[:12]} answers {served.shares[name]} % of the "
             "requests in Databricks, expected 0 before it is removed"
         )
-    _withdraw(workspace, endpoint, name)
+    _withdraw(endpoint, name)
 
 
 def note(endpoint: Endpoint, text: str) -> None:
     """Keep a line among the endpoint's tags, "" for none."""
-    workspace, text = api.here(), text[:LONGEST_NOTE]
-    if _found(workspace, endpoint).tags.get(NOTE, "") != text:
-        workspace.tag(endpoint.name, NOTE, text)
+    text = text[:LONGEST_NOTE]
+    if _existing(endpoint).tags.get(NOTE, "") != text:
+        api.tag(endpoint.name, NOTE, text)
 
 
-def _entity(endpoint: Endpoint, pin: Pin) -> Entity:
+def _entity(endpoint: Endpoint, pin: Pin) -> ServedEntityInput:
+    """The specification, filled in. Raises UserError for an unknown key or a malformed name."""
+    from databricks.sdk.service.serving import ServedEntityInput
+
     values = {
         "deployment": specification.name_of(pin.digest), "model": pin.model,
         "version": str(pin.version), "digest": pin.digest, "endpoint": endpoint.name,
     }  # fmt: skip
-    entity = specification.load(endpoint.root, SPECIFICATION, values)
-    model = entity.get("entity_name", "")
+    content = specification.load(endpoint.root, SPECIFICATION, values)
+    keys = [field.name for field in fields(ServedEntityInput)]
+    for key in content:
+        if key not in keys:
+            raise UserError(f"{SPECIFICATION}: unknown key {key!r}{nearest(key, keys)}")
+    model = content.get("entity_name", "")
     if len(str(model).split(".")) != 3:
         raise UserError(
             f"{SPECIFICATION}: entity_name: found {model!r}, expected CATALOG.SCHEMA.NAME"
         )
-    return entity
+    return ServedEntityInput.from_dict(content)
 
 
-def _served(workspace: Workspace, endpoint: Endpoint, entity: Entity) -> bool:
-    """Have an entity served, alone with everything or else with nothing; whether it was not yet."""
-    served, name = workspace.find(endpoint.name), entity["name"]
+def _serve(endpoint: Endpoint, entity: ServedEntityInput) -> bool:
+    """Serve an entity, with all of the traffic or, beside another, none; whether it is new."""
+    served, name = api.find(endpoint.name), str(entity.name)
     if served is None:
-        workspace.create(endpoint.name, entity)
+        api.create(endpoint.name, entity)
         return True
-    state = (served.entities.get(name, {}).get("state") or {}).get("deployment")
-    if state == "DEPLOYMENT_READY":
+    state = served.entities[name].state if name in served.entities else None
+    if state and state.deployment and state.deployment.value == "DEPLOYMENT_READY":
         return False
     shares = served.shares if set(served.entities) - {name} else {name: 100}
-    _serve(workspace, endpoint, served.entities | {name: entity}, shares,
-           f"serve {name} behind {endpoint.name}")  # fmt: skip
+    operation = f"serve {name} behind {endpoint.name}"
+    api.change(endpoint.name, {**served.entities, name: entity}, shares, operation)
     return True
 
 
-def _require(workspace: Workspace, entity: Entity, digest: str) -> None:
-    """Raises UserError unless the version that an entity serves was made from this bundle."""
-    model, version = entity["entity_name"], str(entity["entity_version"])
-    found = workspace.tags_of(model, version).get(BUNDLE_TAG, "")
-    if found != digest:
+def _require_digest(entity: ServedEntityInput | ServedEntityOutput, digest: str) -> None:
+    """Raise UserError unless the version that an entity serves was made from this bundle."""
+    model, version = str(entity.entity_name), str(entity.entity_version)
+    tagged = api.tags_of(model, version).get(BUNDLE_TAG, "")
+    if tagged != digest:
         raise UserError(
-            f"Databricks: {model} version {version}: found tag {BUNDLE_TAG}={found[:12]!r}, "
+            f"Databricks: {model} version {version}: found tag {BUNDLE_TAG}={tagged[:12]!r}, "
             f"expected {digest[:12]}; was it released from Unity Catalog?"
         )
 
 
-def _found(workspace: Workspace, endpoint: Endpoint) -> Served:
-    served = workspace.find(endpoint.name)
+def _existing(endpoint: Endpoint) -> api.Served:
+    served = api.find(endpoint.name)
     if served is None:
         raise UserError(f"{endpoint.name}: found no such endpoint in Databricks; `mlops reconcile`")
     return served
 
 
-def _serve(
-    workspace: Workspace, endpoint: Endpoint, entities: Mapping[str, Entity],
-    shares: Mapping[str, int], doing: str,
-) -> None:  # fmt: skip
-    workspace.change(endpoint.name, entities, shares, Doing(doing, MANAGE))
-
-
-def _withdraw(workspace: Workspace, endpoint: Endpoint, name: str) -> None:
-    """Serve all but this one; without another there is no endpoint."""
-    served = workspace.find(endpoint.name)
+def _withdraw(endpoint: Endpoint, name: str) -> None:
+    """Serve all but this one; without another, delete the endpoint."""
+    served = api.find(endpoint.name)
     if served is None:
         return
-    rest = {other: entity for other, entity in served.entities.items() if other != name}
-    if not rest:
-        workspace.delete(endpoint.name)
+    others = {other: entity for other, entity in served.entities.items() if other != name}
+    if not others:
+        api.delete(endpoint.name)
     elif name in served.entities and not served.shares.get(name):
-        _serve(workspace, endpoint, rest, served.shares, f"withdraw {name} from {endpoint.name}")
+        operation = f"withdraw {name} from {endpoint.name}"
+        api.change(endpoint.name, others, served.shares, operation)

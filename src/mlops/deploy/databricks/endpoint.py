@@ -1,247 +1,213 @@
-"""A Databricks Model Serving endpoint over REST: what it serves, changed as a whole and waited for.
+"""A Model Serving endpoint through Databricks' SDK: changed as a whole, and waited for.
 
-https://docs.databricks.com/api/workspace/servingendpoints
+https://databricks-sdk-py.readthedocs.io/en/latest/workspace/serving/serving_endpoints.html
 """
 
 from __future__ import annotations
 
-import os
-import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mlops.base.errors import UserError
-from mlops.base.faults import MOST_REASON, Patience
-from mlops.base.http import Client, Denied, Doing, Site, Token, Uncertain
-from mlops.forge.forge import given
+from mlops.base.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from databricks.sdk.core import Config
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.service import serving
 
-HOST, TOKEN = "DATABRICKS_HOST", "DATABRICKS_TOKEN"
-ENDPOINTS = "/api/2.0/serving-endpoints"
-# As MLflow asks Unity Catalog's registry, for a version's tags.
+# Seconds that the SDK goes on sending a request again, and waits for a response.
+RETRY_SECONDS, RESPONSE_SECONDS = 60, 30
+LONGEST_CHANGE = timedelta(hours=1)
+# As MLflow's client asks Unity Catalog's registry: the SDK has no call for a version's tags.
 VERSIONS = "/api/2.0/mlflow/unity-catalog/model-versions/get"
-# Seconds between two looks, and until a look is the last one; how often another may come first.
-PAUSE, LONGEST, TURNS = 10.0, 3600.0, 5
+VIEW = "CAN VIEW on the serving endpoint"
 MANAGE = "CAN MANAGE on the serving endpoint"
-# What an entity is made with; the rest of it is what Databricks says of it.
-GIVEN = (
-    "name", "entity_name", "entity_version", "workload_size", "workload_type",
-    "scale_to_zero_enabled", "environment_vars", "instance_profile_arn",
-    "min_provisioned_concurrency", "max_provisioned_concurrency",
-)  # fmt: skip
-
-Entity = dict[str, Any]
+QUERY = "CAN QUERY on the serving endpoint"
 
 
 @dataclass(frozen=True)
 class Served:
-    """An endpoint as it is: entities and their percentages by name, and its tags."""
+    """An endpoint as it is: entities and their percentages by the entity's name, and its tags."""
 
-    entities: dict[str, Entity]
+    entities: dict[str, serving.ServedEntityOutput]
     shares: dict[str, int]
     tags: dict[str, str]
 
 
-class Databricks(Client):
-    """Sends requests to one workspace."""
-
-    def text(self, path: str, doing: Doing) -> str:
-        """The answer's text, where that is no JSON."""
-        return self._answer("GET", path, doing, True, {}).text
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A Databricks workspace's REST API."""
-
-    client: Databricks = field(repr=False)
-    url: str = ""
-
-    def find(self, name: str) -> Served | None:
-        """The endpoint's serving configuration, once no change is under way; None without one."""
-        found = self._settled(name, Doing(f"find the endpoint {name}", "CAN VIEW on it"))
-        if found is None:
-            return None
-        config = found.get("config") or {}
-        routes = (config.get("traffic_config") or {}).get("routes") or []
-        return Served(
-            {entity["name"]: entity for entity in config.get("served_entities") or []},
-            {_target(route): int(route["traffic_percentage"]) for route in routes},
-            {tag["key"]: tag.get("value", "") for tag in found.get("tags") or []},
-        )
-
-    def create(self, name: str, entity: Entity) -> None:
-        """Make an endpoint with one entity, which answers everything, and wait until it does."""
-        doing = Doing(f"create the endpoint {name}", "to create serving endpoints")
-        content = {"name": name, "config": _config({entity["name"]: entity}, {entity["name"]: 100})}
-        try:
-            self.client.send("POST", ENDPOINTS, doing, again=False, json=content)
-        # Carried out or not, the next look shows.
-        except Uncertain:
-            pass
-        except Denied as denied:
-            if "already exists" not in denied.reason:
-                raise
-        self._ended(name, doing)
-
-    def change(
-        self, name: str, entities: Mapping[str, Entity], shares: Mapping[str, int], doing: Doing
-    ) -> None:
-        """Serve these entities with these percentages, and wait until it does.
-
-        Raises UserError when Databricks ends it otherwise; it then serves what it served.
-        """
-        path, content = f"{ENDPOINTS}/{name}/config", _config(entities, shares)
-        for turn in range(TURNS, -1, -1):
-            try:
-                self.client.send("PUT", path, doing, json=content)
-                break
-            except Denied as denied:
-                # Another change is under way.
-                if denied.status != 409 or not turn:
-                    raise
-            self._settled(name, doing)
-        self._ended(name, doing)
-
-    def tag(self, name: str, key: str, value: str) -> None:
-        """Set one of the endpoint's tags, or take it away with an empty value."""
-        doing = Doing(f"write a note on the endpoint {name}", MANAGE)
-        content = {"add_tags": [{"key": key, "value": value}]} if value else {"delete_tags": [key]}
-        self.client.send("PATCH", f"{ENDPOINTS}/{name}/tags", doing, json=content)
-
-    def delete(self, name: str) -> None:
-        """Have no such endpoint."""
-        doing = Doing(f"remove the endpoint {name}", MANAGE)
-        try:
-            self.client.send("DELETE", f"{ENDPOINTS}/{name}", doing)
-        except Denied as denied:
-            if denied.status != 404:
-                raise
-
-    def score(self, name: str, entity: str, rows: Any) -> Any:
-        """What one served entity answers, whatever its share."""
-        doing = Doing(f"ask {entity} behind {name}", "CAN QUERY on the serving endpoint")
-        path = f"/serving-endpoints/{name}/served-models/{entity}/invocations"
-        return self.client.send("POST", path, doing, json={"dataframe_records": rows})
-
-    def address(self, name: str) -> str:
-        """Where an endpoint's clients ask."""
-        return f"{self.url}/serving-endpoints/{name}/invocations"
-
-    def metrics(self, name: str) -> str:
-        """The endpoint's metrics of the last minute, in Prometheus' text form."""
-        doing = Doing(f"read the metrics of {name}", "CAN VIEW on the serving endpoint")
-        return self.client.text(f"{ENDPOINTS}/{name}/metrics", doing)
-
-    def tags_of(self, model: str, version: str) -> dict[str, str]:
-        """The tags of a registered model's version."""
-        doing = Doing(f"read version {version} of {model}", "EXECUTE on the model")
-        asked = {"name": model, "version": version}
-        found = self.client.send("GET", VERSIONS, doing, params=asked)["model_version"]
-        return {tag["key"]: tag["value"] for tag in found.get("tags") or []}
-
-    def _settled(self, name: str, doing: Doing) -> Any | None:
-        """The endpoint once nothing changes it; None when there is none."""
-        deadline = time.monotonic() + LONGEST
-        while True:
-            try:
-                found = self.client.send("GET", f"{ENDPOINTS}/{name}", doing)
-            except Denied as denied:
-                if denied.status == 404:
-                    return None
-                raise
-            if (found.get("state") or {}).get("config_update") != "IN_PROGRESS":
-                return found
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"Databricks: could not {doing.text}: still under way after "
-                    f"{LONGEST / 60:.0f} min; run it again, it goes on from there"
-                )
-            time.sleep(PAUSE)
-
-    def _ended(self, name: str, doing: Doing) -> None:
-        """Wait for a change's end; raises UserError, with the reason, unless that is good."""
-        found = self._settled(name, doing) or {}
-        if (found.get("state") or {}).get("config_update") in ("UPDATE_FAILED", "UPDATE_CANCELED"):
-            pending = found.get("pending_config") or found.get("config") or {}
-            states = [entity.get("state") or {} for entity in pending.get("served_entities") or []]
-            said = [state.get("deployment_state_message") or "" for state in states
-                    if "FAILED" in state.get("deployment", "")]  # fmt: skip
-            reason = " ".join("; ".join(said).split())[:MOST_REASON]
-            raise UserError(
-                f"Databricks: could not {doing.text}: {reason or found['state']['config_update']}"
-            )
-
-
-def connect(environment: Mapping[str, str], patience: Patience | None = None) -> Workspace:
-    """The workspace and whoever runs this, as Databricks' own tools find them.
-
-    Raises UserError when there is no host, or nobody is signed in.
-    """
-    host, secret = given(environment, HOST), given(environment, TOKEN)
-    if not (host and secret):
-        host, secret = _unified()
-    url = host.rstrip("/") if "//" in host else f"https://{host.rstrip('/')}"
-    site = Site("Databricks", HOST, url, _explain)
-    return Workspace(Databricks(site, Token(TOKEN, secret), patience or Patience()), url)
-
-
-def here() -> Workspace:
-    """The workspace that this process's environment names."""
-    return connect(os.environ)
-
-
-def _unified() -> tuple[str, str]:
-    """Host and token by Databricks' unified authentication: profiles, CI's federation, Azure's."""
-    try:
-        config = signed_in()
-        said = config.authenticate().get("Authorization", "")
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:MOST_REASON]
-        raise UserError(
-            f"{HOST}: found nobody signed in, expected {HOST} and {TOKEN}, or a profile ({reason})"
-        ) from None
-    return str(config.host or ""), re.sub(r"^Bearer ", "", said)
-
-
 @cache
-def signed_in() -> Config:
-    """Whoever runs this; keeps a token, and fetches a new one when it expires."""
+def client() -> WorkspaceClient:
+    """The workspace and whoever runs this, as all of Databricks' tools find them.
+
+    Raises UserError where there is no host, or no way to authenticate.
+    """
+    from databricks.sdk import WorkspaceClient
     from databricks.sdk.core import Config
 
-    return Config(retry_timeout_seconds=20)
+    try:
+        return WorkspaceClient(config=Config(
+            retry_timeout_seconds=RETRY_SECONDS, http_timeout_seconds=RESPONSE_SECONDS
+        ))  # fmt: skip
+    except ValueError as error:
+        raise UserError(
+            "DATABRICKS_HOST: found nobody signed in, expected DATABRICKS_HOST and "
+            f"DATABRICKS_TOKEN, or a profile ({one_line(error)})"
+        ) from None
 
 
-def _config(entities: Mapping[str, Entity], shares: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "served_entities": [
-            {key: entity[key] for key in GIVEN if entity.get(key) is not None}
-            for entity in entities.values()
-        ],
-        "traffic_config": {
-            "routes": [
-                {"served_model_name": name, "traffic_percentage": shares.get(name, 0)}
-                for name in entities
-            ]
-        },
-    }
+def find(name: str) -> Served | None:
+    """The endpoint once no change is under way; None without one."""
+    with _one_line(f"find the endpoint {name}", VIEW):
+        endpoint = _settled(name)
+    if endpoint is None:
+        return None
+    config = endpoint.config
+    traffic = config.traffic_config if config else None
+    return Served(
+        {str(entity.name): entity for entity in (config and config.served_entities) or []},
+        {str(route.served_entity_name or route.served_model_name): route.traffic_percentage
+         for route in (traffic and traffic.routes) or []},
+        {tag.key: tag.value or "" for tag in endpoint.tags or []},
+    )  # fmt: skip
 
 
-def _target(route: Any) -> str:
-    return str(route.get("served_entity_name") or route["served_model_name"])
+def create(name: str, entity: serving.ServedEntityInput) -> None:
+    """Make an endpoint with one entity, which answers everything, and wait until it does."""
+    from databricks.sdk.errors import ResourceConflict
+    from databricks.sdk.service.serving import EndpointCoreConfigInput
+
+    operation = f"create the endpoint {name}"
+    with _one_line(operation, "to create serving endpoints"):
+        traffic = _traffic({str(entity.name): 100})
+        config = EndpointCoreConfigInput(name, served_entities=[entity], traffic_config=traffic)
+        # It exists when the response to an earlier attempt was lost.
+        with suppress(ResourceConflict):
+            client().serving_endpoints.create(name, config=config)
+        _require_success(name, operation)
 
 
-def _explain(status: int, reason: str, doing: Doing) -> str:
-    if status == 401:
-        return f"{TOKEN}: Databricks does not accept it ({reason}); it expired, or is another's"
-    if status == 403:
-        return (
-            f"Databricks: may not {doing.text} ({reason}); whoever runs this needs "
-            f"{doing.permission}"
+def change(
+    name: str, entities: Mapping[str, serving.ServedEntityInput | serving.ServedEntityOutput],
+    shares: Mapping[str, int], operation: str,
+) -> None:  # fmt: skip
+    """Serve these entities with these percentages, and wait until the endpoint does.
+
+    Raises UserError when the change fails; the endpoint then serves what it did before.
+    """
+    from databricks.sdk.service.serving import ServedEntityInput
+
+    inputs = [ServedEntityInput.from_dict(entity.as_dict()) for entity in entities.values()]
+    traffic = _traffic({entity: shares.get(entity, 0) for entity in entities})
+    with _one_line(operation, MANAGE):
+        endpoints = client().serving_endpoints
+        endpoints.update_config(name, served_entities=inputs, traffic_config=traffic)
+        _require_success(name, operation)
+
+
+def tag(name: str, key: str, value: str) -> None:
+    """Set one of the endpoint's tags; an empty value deletes it."""
+    from databricks.sdk.service.serving import EndpointTag
+
+    with _one_line(f"write a note on the endpoint {name}", MANAGE):
+        if value:
+            client().serving_endpoints.patch(name, add_tags=[EndpointTag(key, value)])
+        else:
+            client().serving_endpoints.patch(name, delete_tags=[key])
+
+
+def delete(name: str) -> None:
+    """Delete the endpoint, where there is one."""
+    from databricks.sdk.errors import NotFound
+
+    with _one_line(f"remove the endpoint {name}", MANAGE), suppress(NotFound):
+        client().serving_endpoints.delete(name)
+
+
+def score(name: str, entity: str, rows: Any) -> Any:
+    """The response of one served entity to rows, whatever its share."""
+    path = f"/serving-endpoints/{name}/served-models/{entity}/invocations"
+    with _one_line(f"ask {entity} behind {name}", QUERY):
+        return client().api_client.do("POST", path, body={"dataframe_records": rows})
+
+
+def address(name: str) -> str:
+    """The URL for an endpoint's clients."""
+    return f"{client().config.host}/serving-endpoints/{name}/invocations"
+
+
+def metrics(name: str) -> str:
+    """The endpoint's metrics of the last minute, in Prometheus' text form."""
+    with _one_line(f"read the metrics of {name}", VIEW):
+        contents = client().serving_endpoints.export_metrics(name).contents
+        return contents.read().decode() if contents else ""
+
+
+def tags_of(model: str, version: str) -> dict[str, str]:
+    """The tags of a registered model's version."""
+    with _one_line(f"read version {version} of {model}", "EXECUTE on the model"):
+        query = {"name": model, "version": version}
+        response: Any = client().api_client.do("GET", VERSIONS, query=query)
+        return {tag["key"]: tag["value"] for tag in response["model_version"].get("tags") or []}
+
+
+def _settled(name: str) -> serving.ServingEndpointDetailed | None:
+    """The endpoint once no change is under way, successful or not; None when there is none."""
+    from databricks.sdk.errors import NotFound, OperationFailed
+
+    states: list[serving.ServingEndpointDetailed] = []
+    try:
+        return client().serving_endpoints.wait_get_serving_endpoint_not_updating(
+            name, LONGEST_CHANGE, states.append
         )
-    return f"Databricks: could not {doing.text}: {reason}"
+    except NotFound:
+        return None
+    except OperationFailed:
+        return states[-1]
+
+
+def _require_success(name: str, operation: str) -> None:
+    """Wait for the end of a change; raise UserError, with Databricks' reason, when it failed."""
+    endpoint = _settled(name)
+    update = endpoint and endpoint.state and endpoint.state.config_update
+    if not endpoint or not update or update.value == "NOT_UPDATING":
+        return
+    config = endpoint.pending_config or endpoint.config
+    states = [entity.state for entity in (config and config.served_entities) or [] if entity.state]
+    reasons = [state.deployment_state_message or "" for state in states
+               if state.deployment and "FAILED" in state.deployment.value]  # fmt: skip
+    reason = one_line("; ".join(reasons)) or update.value
+    raise UserError(f"Databricks: could not {operation}: {reason}")
+
+
+def _traffic(shares: Mapping[str, int]) -> serving.TrafficConfig:
+    from databricks.sdk.service.serving import Route, TrafficConfig
+
+    return TrafficConfig([Route(share, served_model_name=name) for name, share in shares.items()])
+
+
+@contextmanager
+def _one_line(operation: str, permission: str) -> Iterator[None]:
+    """Turn what Databricks refuses, or does not answer, into one line."""
+    from databricks.sdk.errors import PermissionDenied, Unauthenticated
+
+    try:
+        yield
+    except Unauthenticated as error:
+        line = f"DATABRICKS_TOKEN: Databricks does not accept it ({one_line(error)})"
+    except PermissionDenied as error:
+        line = (
+            f"Databricks: may not {operation} ({one_line(error)}); whoever runs this needs "
+            f"{permission}"
+        )
+    except TimeoutError as error:
+        # The cause is that of the last retry; a change that takes too long has none.
+        reason = one_line(error.__cause__ or error)
+        line = f"Databricks: could not {operation}: {reason}; run it again, it goes on from there"
+    # All other errors of the SDK and of requests.
+    except OSError as error:
+        line = f"Databricks: could not {operation}: {one_line(error)}"
+    else:
+        return
+    raise UserError(line) from None

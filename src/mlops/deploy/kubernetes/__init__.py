@@ -1,9 +1,9 @@
 """Kubernetes as a target: a Deployment for each bundle, and a Gateway API route with their weights.
 
-A pod fetches its bundle from DVC's remote and verifies every byte before it starts, so that the
-digest in its specification is the one that it serves. The service's own metrics tell how its
-requests went, scores included, for as long as its pods live. kubectl must be allowed to ask
-services and pods through the cluster's proxy.
+A pod fetches its bundle from DVC's remote and verifies every byte before it starts, so the digest
+in its specification is the one that it serves. The service's own metrics tell how requests went,
+scores included, for as long as its pods live. kubectl must be allowed to reach services and pods
+through the cluster's proxy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlops.deploy import smoke_test
 from mlops.deploy.kubernetes import health as kubernetes_health
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.kubectl import Cluster
-from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT, Overlay
+from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.registry.pin import Pin
 
@@ -28,7 +28,8 @@ WAIT = "330s"
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     """Run a bundle beside what runs, tested, with 0 % of the traffic; 100 % when it is alone."""
-    (cluster, overlay), name = _reach(endpoint), objects.name(endpoint, pin.digest)
+    overlay, name = objects.overlay(endpoint), objects.name(endpoint, pin.digest)
+    cluster = _cluster(endpoint)
     before = cluster.find("deployment", name)
     cluster.apply(overlay.of_endpoint(), f"prepare {endpoint.name}")
     cluster.apply(overlay.of_bundle(pin), f"deploy {name}")
@@ -36,91 +37,92 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
         _wait(cluster, name)
         _require(cluster, name, pin.digest)
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Kubernetes",
-                     lambda rows: _score(cluster, name, rows))  # fmt: skip
+                          lambda rows: _score(cluster, name, rows))  # fmt: skip
     except UserError:
         if before is None:
             cluster.delete(OF_BUNDLE, f"{INSTANCE}={name}")
         raise
     route = cluster.find("httproute", endpoint.name)
     shares = objects.weights(route)
-    if name not in shares or not any(shares.values()):
-        alone = not any(shares.values())
-        _route(cluster, overlay, shares | {name: 100 if alone else 0}, objects.copies(route))
+    alone = not any(shares.values())
+    if name not in shares or alone:
+        _route(endpoint, shares | {name: 100 if alone else 0}, objects.copies(route))
 
 
 def traffic(
     endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int] = NO_MIRROR
 ) -> None:
     """Give each digest its percentage; `mirror` is of requests copied, the answers unserved."""
-    cluster, overlay = _reach(endpoint)
-    known = _digests(cluster, endpoint)
+    cluster = _cluster(endpoint)
+    digests = _digests(_deployments(cluster, endpoint))
     for digest in (*shares, *mirror):
-        if digest not in known.values():
+        if digest not in digests.values():
             raise UserError(f"{endpoint.name}: bundle {digest[:12]} is not deployed in Kubernetes")
-    wanted = {name: shares.get(digest, 0) for name, digest in known.items()}
+    wanted = {name: shares.get(digest, 0) for name, digest in digests.items()}
     copied = {objects.name(endpoint, digest): share for digest, share in mirror.items() if share}
-    found = cluster.find("httproute", endpoint.name)
-    if (objects.weights(found), objects.copies(found)) != (wanted, copied):
-        _route(cluster, overlay, wanted, copied)
+    route = cluster.find("httproute", endpoint.name)
+    if (objects.weights(route), objects.copies(route)) != (wanted, copied):
+        _route(endpoint, wanted, copied)
 
 
 def health(endpoint: Endpoint, digest: str) -> Health:
     """How the requests of all of a bundle's pods went since they started, by their own metrics."""
-    return kubernetes_health.health(_reach(endpoint)[0], objects.name(endpoint, digest))
+    return kubernetes_health.health(_cluster(endpoint), objects.name(endpoint, digest))
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very bundle score rows, whatever its share; its metrics count them too.
 
-    The time it takes is kubectl's as well, for the running version as for the new one.
+    The time includes kubectl's own, for the running version as for the new one.
     """
-    cluster, name = _reach(endpoint)[0], objects.name(endpoint, digest)
+    cluster, name = _cluster(endpoint), objects.name(endpoint, digest)
     return smoke_test.timed(lambda: _score(cluster, name, rows))
 
 
 def current(endpoint: Endpoint) -> Running:
     """What is deployed and was ready, by the digests that pods verify their bytes by."""
-    cluster, _ = _reach(endpoint)
+    cluster = _cluster(endpoint)
     route = cluster.find("httproute", endpoint.name)
-    shares, found = objects.weights(route), _deployments(cluster, endpoint)
-    for name, share in shares.items():
-        if share and not any(objects.verified(one) for one in found
-                             if one["metadata"]["name"] == name):  # fmt: skip
-            raise UserError(
-                f"{endpoint.name}: {name} answers requests in Kubernetes, and is none of a "
-                "bundle's; take it out of the route"
-            )
-    known = {name: digest for name, digest in _digests(cluster, endpoint).items() if name in shares}
+    shares, deployments = objects.weights(route), _deployments(cluster, endpoint)
+    digests = _digests(deployments)
+    unknown = sorted(name for name, share in shares.items() if share and name not in digests)
+    if unknown:
+        raise UserError(
+            f"{endpoint.name}: {unknown[0]} answers requests in Kubernetes, and is none of a "
+            "bundle's; take it out of the route"
+        )
     ready = {one["metadata"]["name"]: (one.get("status") or {}).get("availableReplicas", 0)
-             for one in found}  # fmt: skip
+             for one in deployments}  # fmt: skip
     silent = any(share and not ready[name] for name, share in shares.items())
     annotations = route["metadata"].get("annotations") or {} if route else {}
-    traffic = {digest: shares[name] for name, digest in known.items()}
+    traffic = {digest: shares[name] for name, digest in digests.items() if name in shares}
     return Running(traffic, annotations.get(NOTE, ""), "no" if silent else "yes")
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
     """Run this one no more; the last one removes the endpoint. Raises UserError while it serves."""
-    (cluster, overlay), name = _reach(endpoint), objects.name(endpoint, digest)
+    cluster, name = _cluster(endpoint), objects.name(endpoint, digest)
+    if not any(one["metadata"]["name"] != name for one in _deployments(cluster, endpoint)):
+        kinds = (*OF_ENDPOINT[:1], *OF_BUNDLE, *OF_ENDPOINT[1:])
+        cluster.delete(kinds, f"{PART}={endpoint.name}")
+        return
     route = cluster.find("httproute", endpoint.name)
     shares, copied = objects.weights(route), objects.copies(route)
-    others = {one["metadata"]["name"] for one in _deployments(cluster, endpoint)} - {name}
-    if not others:
-        cluster.delete((*OF_ENDPOINT[:1], *OF_BUNDLE, *OF_ENDPOINT[1:]), f"{PART}={endpoint.name}")
-        return
     if shares.get(name):
         raise UserError(
             f"{endpoint.name}: bundle {digest[:12]} answers {shares[name]} % of the requests in "
             "Kubernetes, expected 0 before it is removed"
         )
     if name in shares or name in copied:
-        _route(cluster, overlay, _without(shares, name), _without(copied, name))
+        for backends in (shares, copied):
+            backends.pop(name, None)
+        _route(endpoint, shares, copied)
     cluster.delete(OF_BUNDLE, f"{INSTANCE}={name}")
 
 
 def note(endpoint: Endpoint, text: str) -> None:
     """Keep a line among the annotations of the endpoint's route, "" for none."""
-    cluster, _ = _reach(endpoint)
+    cluster = _cluster(endpoint)
     route = cluster.find("httproute", endpoint.name)
     if route is None:
         raise UserError(f"{endpoint.name}: found no such route in Kubernetes; `mlops reconcile`")
@@ -128,31 +130,23 @@ def note(endpoint: Endpoint, text: str) -> None:
         cluster.annotate("httproute", endpoint.name, NOTE, text)
 
 
-def _reach(endpoint: Endpoint) -> tuple[Cluster, Overlay]:
-    overlay = objects.overlay(endpoint)
-    return Cluster(overlay.namespace), overlay
-
-
-def _without(shares: Mapping[str, int], name: str) -> dict[str, int]:
-    return {other: share for other, share in shares.items() if other != name}
+def _cluster(endpoint: Endpoint) -> Cluster:
+    return Cluster(objects.overlay(endpoint).namespace)
 
 
 def _deployments(cluster: Cluster, endpoint: Endpoint) -> list[Any]:
     return cluster.every("deployment", f"{PART}={endpoint.name}")
 
 
-def _digests(cluster: Cluster, endpoint: Endpoint) -> dict[str, str]:
-    """The bundles of an endpoint, by their deployments' names."""
-    found = {one["metadata"]["name"]: objects.verified(one)
-             for one in _deployments(cluster, endpoint)}  # fmt: skip
-    return {name: digest for name, digest in found.items() if digest}
+def _digests(deployments: Sequence[Any]) -> dict[str, str]:
+    """The bundles' digests, by the names of their deployments."""
+    digests = {one["metadata"]["name"]: objects.digest(one) for one in deployments}
+    return {name: digest for name, digest in digests.items() if digest}
 
 
-def _route(
-    cluster: Cluster, overlay: Overlay, shares: Mapping[str, int], mirror: Mapping[str, int]
-) -> None:
-    document = overlay.route(shares, mirror)
-    cluster.apply([document], f"move the traffic of {overlay.endpoint.name}")
+def _route(endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int]) -> None:
+    document = objects.overlay(endpoint).route(shares, mirror)
+    _cluster(endpoint).apply([document], f"move the traffic of {endpoint.name}")
 
 
 def _wait(cluster: Cluster, name: str) -> None:
@@ -168,31 +162,29 @@ def _wait(cluster: Cluster, name: str) -> None:
 
 def _reason(cluster: Cluster, name: str) -> str:
     """Why a deployment's pods don't start: a quota, an image, a bundle with another digest."""
-    found = cluster.find("deployment", name) or {}
-    conditions = (found.get("status") or {}).get("conditions") or []
-    said = [one.get("message", "") for one in conditions if one["type"] == "ReplicaFailure"]
+    status = (cluster.find("deployment", name) or {}).get("status") or {}
+    reasons = [one.get("message") for one in status.get("conditions") or []
+               if one["type"] == "ReplicaFailure"]  # fmt: skip
     for pod in cluster.every("pod", f"{INSTANCE}={name}"):
-        status = pod.get("status") or {}
-        for one in (status.get("initContainerStatuses") or []) + (
-            status.get("containerStatuses") or []
-        ):
-            for state in ({**one.get("state", {}), **one.get("lastState", {})}).values():
-                said.append(state.get("message") or state.get("reason") or "")
-    return " ".join("; ".join(dict.fromkeys(filter(None, said))).split())[:200]
+        for key in ("initContainerStatuses", "containerStatuses"):
+            for container in (pod.get("status") or {}).get(key) or []:
+                states = {**container.get("state", {}), **container.get("lastState", {})}
+                reasons += [one.get("message") or one.get("reason") for one in states.values()]
+    return " ".join("; ".join(dict.fromkeys(filter(None, reasons))).split())[:200]
 
 
 def _require(cluster: Cluster, name: str, digest: str) -> None:
     """Raises UserError unless the service itself says that it serves these bytes."""
-    said = cluster.read(f"services/{name}:{PORT}/proxy/model", f"ask {name} for its bundle")
-    found = str(json.loads(said).get("digest", ""))
-    if found != digest:
-        raise UserError(f"Kubernetes: {name} serves {found[:12]}, expected {digest[:12]}")
+    model = cluster.request(f"services/{name}:{PORT}/proxy/model", f"ask {name} for its bundle")
+    served = str(json.loads(model).get("digest", ""))
+    if served != digest:
+        raise UserError(f"Kubernetes: {name} serves {served[:12]}, expected {digest[:12]}")
 
 
 def _score(cluster: Cluster, name: str, rows: Sequence[Row]) -> Any:
-    place = f"services/{name}:{PORT}/proxy/invocations"
-    said = cluster.send(place, {"dataframe_records": list(rows)}, f"ask {name}")
+    path = f"services/{name}:{PORT}/proxy/invocations"
+    response = cluster.request(path, f"ask {name}", {"dataframe_records": list(rows)})
     try:
-        return json.loads(said)
+        return json.loads(response)
     except ValueError:
-        raise UserError(f"Kubernetes: {name} answers {said[:80]!r}, expected JSON") from None
+        raise UserError(f"Kubernetes: {name} answers {response[:80]!r}, expected JSON") from None

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mlops.base import processes
 from mlops.base.errors import UserError
-from mlops.base.faults import MOST_REASON, Fault, Patience
-from mlops.base.processes import CommandFailed
 
 PROGRAM = "kubectl"
-# Who owns the fields that are applied, in the cluster's own books.
+# The owner of the fields that are applied, as the cluster records it.
 MANAGER = "mlops"
 SECONDS = 600
-# What another try may mend.
-PASSING = re.compile(
+MOST_REASON = 300
+# What may have passed when it is tried again, and the seconds before each new try.
+TRANSIENT = re.compile(
     r"connection refused|connection reset|i/o timeout|TLS handshake timeout|unexpected EOF|"
     r"etcdserver|Too Many Requests|ServiceUnavailable|InternalError|Timeout\)|no such host|"
     r"Unable to connect",
 )
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One namespace of the cluster that kubectl is set up for."""
+    """One namespace of the cluster that kubectl is configured for."""
 
     namespace: str
-    patience: Patience = field(default_factory=Patience, repr=False)
+    waits: Sequence[float] = WAITS
 
     def apply(self, documents: Sequence[Mapping[str, Any]], doing: str) -> None:
-        """Make objects what the documents say, server-side: what others own in them stays."""
+        """Make objects what the documents say, server-side: fields of other owners stay."""
         text = yaml.safe_dump_all(documents, sort_keys=False)
         self.run(
             ["apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}",
@@ -46,80 +46,88 @@ class Cluster:
 
     def find(self, kind: str, name: str) -> Any | None:
         """One object, None when there is none."""
-        said = self.run(["get", kind, name, "--ignore-not-found", "-o", "json"],
-                        f"read {kind} {name}")  # fmt: skip
-        return json.loads(said) if said.strip() else None
+        output = self.run(["get", kind, name, "--ignore-not-found", "-o", "json"],
+                          f"read {kind} {name}")  # fmt: skip
+        return json.loads(output) if output.strip() else None
 
     def every(self, kind: str, labels: str) -> list[Any]:
         """The objects with these labels."""
-        said = self.run(["get", kind, "-l", labels, "-o", "json"], f"list the {kind}s of {labels}")
-        found: list[Any] = json.loads(said)["items"]
-        return found
+        output = self.run(["get", kind, "-l", labels, "-o", "json"],
+                          f"list the {kind}s of {labels}")  # fmt: skip
+        return list(json.loads(output)["items"])
 
     def delete(self, kinds: Sequence[str], labels: str) -> None:
-        """Have no object with these labels."""
+        """Have no object of these kinds with these labels."""
         self.run(["delete", ",".join(kinds), "-l", labels, "--ignore-not-found"],
                  f"remove what is {labels}")  # fmt: skip
 
     def annotate(self, kind: str, name: str, key: str, value: str) -> None:
         """Write an annotation; an empty value takes it away."""
-        said = f"{key}={value}" if value else f"{key}-"
-        self.run(["annotate", kind, name, said, "--overwrite"], f"write a note on {kind} {name}")
+        change = f"{key}={value}" if value else f"{key}-"
+        self.run(["annotate", kind, name, change, "--overwrite"], f"write a note on {kind} {name}")
 
-    def read(self, place: str, doing: str) -> str:
-        """What a path below the namespace answers."""
-        return self.run(["get", "--raw", f"/api/v1/namespaces/{self.namespace}/{place}"], doing)
-
-    def send(self, place: str, content: Any, doing: str) -> str:
-        """What a path below the namespace answers to JSON."""
-        path = f"/api/v1/namespaces/{self.namespace}/{place}"
-        return self.run(["create", "--raw", path, "-f", "-"], doing, json.dumps(content))
+    def request(self, path: str, doing: str, content: Any = None) -> str:
+        """The response of a path below the namespace: to GET, or to POST with JSON."""
+        url = f"/api/v1/namespaces/{self.namespace}/{path}"
+        if content is None:
+            return self.run(["get", "--raw", url], doing)
+        return self.run(["create", "--raw", url, "-f", "-"], doing, json.dumps(content))
 
     def run(self, arguments: Sequence[str], doing: str, text: str | None = None) -> str:
-        """What kubectl prints; raises UserError, in a line, for what the cluster refuses."""
-        while True:
-            try:
-                return _call(["--namespace", self.namespace, *arguments], text)
-            except CommandFailed as error:
-                reason = _line(error.stderr)
-                if not PASSING.search(error.stderr):
-                    raise UserError(_explain(doing, reason)) from None
-            if not self.patience.bear(Fault(reason), 0.0):
-                raise UserError(
-                    f"Kubernetes: could not {doing}: {reason}; run it again, nothing is done twice"
-                )
+        """The output of kubectl; UserError, in a line, for what the cluster refuses."""
+        command = ["--namespace", self.namespace, *arguments]
+        for wait in (*self.waits, None):
+            done = _call(command, text)
+            if done.returncode == 0:
+                return done.stdout
+            reason = _last_line(done.stderr)
+            if not TRANSIENT.search(done.stderr):
+                raise UserError(_explain(doing, reason))
+            if wait is not None:
+                time.sleep(wait)
+        raise UserError(
+            f"Kubernetes: could not {doing}: {reason}; run it again, nothing is done twice"
+        )
 
 
 def rendered(folder: Path, shown: Path) -> list[dict[str, Any]]:
-    """A folder's objects, put together by kustomize; `shown` is what it is called in errors."""
+    """A folder's objects, put together by kustomize; `shown` is its name in errors."""
     if not (folder / "kustomization.yaml").exists():
         raise UserError(f"{shown}: not found; an overlay for each environment")
+    done = _call(["kustomize", str(folder)], None)
+    if done.returncode:
+        raise UserError(f"{shown}: {_last_line(done.stderr)}")
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def _call(arguments: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
     try:
-        documents = _call(["kustomize", str(folder)])
-    except CommandFailed as error:
-        raise UserError(f"{shown}: {_line(error.stderr)}") from None
-    return [document for document in yaml.safe_load_all(documents) if document]
+        return subprocess.run(
+            [PROGRAM, *arguments], input=text, capture_output=True, text=True, timeout=SECONDS,
+            check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise UserError(
+            f"{PROGRAM}: not on the PATH; install it, and point it at a cluster"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{PROGRAM} {arguments[2]}: no end after {SECONDS} s") from None
 
 
-def _call(arguments: Sequence[str], text: str | None = None) -> str:
-    if not shutil.which(PROGRAM):
-        raise UserError(f"{PROGRAM}: not on the PATH; install it, and point it at a cluster")
-    return processes.run([PROGRAM, *arguments], input=text, timeout=SECONDS)
-
-
-def _line(stderr: str) -> str:
+def _last_line(stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip() and "Warning" not in line]
-    text = " ".join((lines or ["it says nothing"])[-1].split())
+    text = " ".join((lines or ["no output"])[-1].split())
     return re.sub(r"^(error: )?(Error from server )?", "", text)[:MOST_REASON]
 
 
 def _explain(doing: str, reason: str) -> str:
+    line = f"Kubernetes: could not {doing}: {reason}"
     if "quota" in reason:
-        return f"Kubernetes: could not {doing}: {reason}; ask for more, or request less"
-    if "Forbidden" in reason or "forbidden" in reason:
+        return f"{line}; ask for more, or request less"
+    if "forbidden" in reason.lower():
         return f"Kubernetes: may not {doing}: {reason}"
     if "Unauthorized" in reason or "must be logged in" in reason:
-        return f"Kubernetes: could not {doing}: {reason}; kubectl's credentials are not accepted"
+        return f"{line}; kubectl's credentials are not accepted"
     if "no matches for kind" in reason or "doesn't have a resource type" in reason:
-        return f"Kubernetes: could not {doing}: {reason}; is the Gateway API installed?"
-    return f"Kubernetes: could not {doing}: {reason}"
+        return f"{line}; is the Gateway API installed?"
+    return line

@@ -1,7 +1,7 @@
-"""What an endpoint consists of in a cluster: the overlay's objects, in an endpoint's own words.
+"""An endpoint's objects in a cluster: those of its environment's overlay, with its own names.
 
-The specifications below `infra/kubernetes` name things by words such as `scoring-bundle`; each
-value that is such a word is replaced, and nothing else.
+The specifications below `infra/kubernetes` use placeholders such as `scoring-bundle`; a value that
+is one of them is replaced, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlops.base.errors import UserError
@@ -22,16 +23,17 @@ from mlops.registry.pin import Pin
 OVERLAYS = Path("infra/kubernetes/overlays")
 STORE = "MLOPS_BUNDLE_STORE"
 PORT = 8080
-# There once for each bundle, and once for each endpoint; in the order in which they are removed.
+# The kinds of each bundle's objects, and of the endpoint's, in the order of their removal.
 OF_BUNDLE = ("horizontalpodautoscaler", "poddisruptionbudget", "service", "deployment")
 OF_ENDPOINT = ("httproute", "networkpolicy", "configmap", "serviceaccount")
 PART, INSTANCE = "app.kubernetes.io/part-of", "app.kubernetes.io/instance"
 
 Object = dict[str, Any]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def name(endpoint: Endpoint, digest: str) -> str:
-    """What a bundle's objects are called."""
+    """The name of a bundle's objects."""
     return f"{endpoint.name}-{digest[: specification.SHORT]}"
 
 
@@ -44,7 +46,7 @@ class Overlay:
 
     @property
     def namespace(self) -> str:
-        """Where everything is."""
+        """The namespace of all objects."""
         for document in self.documents:
             if document["metadata"].get("namespace"):
                 return str(document["metadata"]["namespace"])
@@ -52,39 +54,41 @@ class Overlay:
 
     def of_bundle(self, pin: Pin) -> list[Object]:
         """The objects of one bundle."""
-        words = {
-            "scoring": self.endpoint.name,
+        values = {
             "scoring-bundle": name(self.endpoint, pin.digest),
-            "scoring-fetch": f"{self.endpoint.name}-fetch",
             "mlops-serving": specification.image(),
             "bundle-digest": pin.digest,
             "bundle-version": str(pin.version),
             "bundle-content": pin.dvc.bundle,
             "bundle-store": _store(),
         }
-        return [_worded(one, words) for one in self._of(OF_BUNDLE)]
+        return self._filled(OF_BUNDLE, values)
 
     def of_endpoint(self) -> list[Object]:
         """The objects that all bundles share, but for the route."""
-        words = {"scoring": self.endpoint.name, "scoring-fetch": f"{self.endpoint.name}-fetch"}
-        return [_worded(one, words) for one in self._of(OF_ENDPOINT[1:])]
+        return self._filled(OF_ENDPOINT[1:])
 
     def route(self, shares: Mapping[str, int], mirror: Mapping[str, int]) -> Object:
         """The route with a backend for each name in `shares`, and copies to those in `mirror`."""
-        found = self._of(OF_ENDPOINT[:1])
-        if len(found) != 1 or len(found[0]["spec"].get("rules", [])) != 1:
+        routes = self._filled(OF_ENDPOINT[:1])
+        if len(routes) != 1 or len(routes[0]["spec"].get("rules", [])) != 1:
             raise UserError(f"{_place(self.endpoint)}: expected one HTTPRoute with one rule")
-        document: Object = _worded(found[0], {"scoring": self.endpoint.name})
-        rule = document["spec"]["rules"][0]
+        rule = routes[0]["spec"]["rules"][0]
         rule["backendRefs"] = [
             {"name": backend, "port": PORT, "weight": share} for backend, share in shares.items()
         ]
-        kept = [one for one in rule.get("filters", []) if one["type"] != "RequestMirror"]
-        rule["filters"] = kept + [_copied(backend, mirror[backend]) for backend in mirror]
-        return document
+        others = [one for one in rule.get("filters", []) if one["type"] != "RequestMirror"]
+        rule["filters"] = others + [
+            {"type": "RequestMirror",
+             "requestMirror": {"backendRef": {"name": backend, "port": PORT}, "percent": share}}
+            for backend, share in mirror.items()
+        ]  # fmt: skip
+        return routes[0]
 
-    def _of(self, kinds: Sequence[str]) -> list[Object]:
-        return [one for one in self.documents if one["kind"].lower() in kinds]
+    def _filled(self, kinds: Sequence[str], values: Mapping[str, str] = NOTHING) -> list[Object]:
+        name = self.endpoint.name
+        values = {"scoring": name, "scoring-fetch": f"{name}-fetch", **values}
+        return [_replaced(one, values) for one in self.documents if one["kind"].lower() in kinds]
 
 
 @lru_cache(maxsize=8)
@@ -94,25 +98,24 @@ def overlay(endpoint: Endpoint) -> Overlay:
     return Overlay(endpoint, kubectl.rendered(endpoint.root / place, place))
 
 
-def weights(found: Any | None) -> dict[str, int]:
-    """Each backend's share of a route, by its name; it says none where it has but one."""
-    rules = found["spec"].get("rules") or [] if found else []
+def weights(route: Any | None) -> dict[str, int]:
+    """Each backend's share of a route, by its name; a backend that has none has 1."""
+    rules = route["spec"].get("rules") or [] if route else []
     return {ref["name"]: int(ref.get("weight", 1)) for rule in rules
             for ref in rule.get("backendRefs") or []}  # fmt: skip
 
 
-def copies(found: Any | None) -> dict[str, int]:
+def copies(route: Any | None) -> dict[str, int]:
     """Each backend's share of the mirrored requests."""
-    rules = found["spec"].get("rules") or [] if found else []
+    rules = route["spec"].get("rules") or [] if route else []
     mirrors = [one["requestMirror"] for rule in rules for one in rule.get("filters") or []
                if one["type"] == "RequestMirror"]  # fmt: skip
     return {one["backendRef"]["name"]: int(one.get("percent", 100)) for one in mirrors}
 
 
-def verified(deployment: Any) -> str:
+def digest(deployment: Any) -> str:
     """The digest that a deployment's pods verify the bytes by before they start; empty without."""
-    containers: Sequence[Any] = deployment["spec"]["template"]["spec"].get("initContainers") or []
-    for container in containers:
+    for container in deployment["spec"]["template"]["spec"].get("initContainers") or []:
         for variable in container.get("env") or []:
             if variable["name"] == "BUNDLE_DIGEST":
                 return str(variable.get("value", ""))
@@ -123,11 +126,6 @@ def _place(endpoint: Endpoint) -> Path:
     return OVERLAYS / endpoint.environment
 
 
-def _copied(backend: str, share: int) -> Object:
-    mirror = {"backendRef": {"name": backend, "port": PORT}, "percent": share}
-    return {"type": "RequestMirror", "requestMirror": mirror}
-
-
 def _store() -> str:
     store = os.environ.get(STORE, "").strip()
     if not store.startswith(("https://", "http://", "file://")):
@@ -135,9 +133,9 @@ def _store() -> str:
     return store
 
 
-def _worded(part: Any, words: Mapping[str, str]) -> Any:
+def _replaced(part: Any, values: Mapping[str, str]) -> Any:
     if isinstance(part, dict):
-        return {key: _worded(value, words) for key, value in part.items()}
+        return {key: _replaced(value, values) for key, value in part.items()}
     if isinstance(part, list):
-        return [_worded(value, words) for value in part]
-    return words.get(part, part) if isinstance(part, str) else part
+        return [_replaced(value, values) for value in part]
+    return values.get(part, part) if isinstance(part, str) else part

@@ -1,7 +1,7 @@
-"""`mlops score`: every row of a table scored by a bundle, in parts that are done once.
+"""`mlops score`: score every row of a table with a bundle, in parts that are scored once.
 
-One thread reads, as many as there are cores score and write. What is in memory at any time are
-some pieces for each of them, however many rows there are.
+One thread reads; as many as there are cores score and write, each with one thread of ONNX Runtime.
+Each has one piece, and one waits for it: memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     from mlops.serving.batch.work import Work
     from mlops.serving.model import Model
 
-# Pieces that wait, read already, for each thread that scores.
+# Pieces that have been read and wait, for each thread that scores.
 AHEAD = 1
 
 
 def run(
     bundle: Path, source: str, output: Path, engine: Engine = "duckdb", threads: int = 0
 ) -> Receipt:
-    """Score what `source` names into `output`: a folder of Parquet files, or a file `*.csv`.
+    """Score `source` into `output`: a folder of Parquet files, or a file `*.csv`.
 
     `source` is a file, a folder or a pattern of Parquet or CSV, `FILE.duckdb:TABLE`, or with the
-    engine `spark` a table's name. `threads` are all cores unless it is said how many. Interrupted,
-    it goes on where it was when it is called again. Raises UserError when the input can't be
+    engine `spark` a table's name. `threads` score, 0 for as many as there are cores. After an
+    interruption the same call goes on where it was. Raises UserError when the input can't be
     scored, Refused when another process writes this output.
     """
-    from mlops.serving.batch import trees
+    from mlops.serving import model
 
     if not output.name:
         raise UserError(f"{output}: expected the name of a file or a folder to be written")
-    loaded = trees.load(bundle)
+    loaded = model.load(bundle)
     if engine == "spark":
         from mlops.serving.batch import spark
 
@@ -53,23 +53,23 @@ def run(
     return _run(loaded, source, output, threads or len(os.sched_getaffinity(0)))
 
 
-def _run(model: Model, said: str, output: Path, threads: int) -> Receipt:
+def _run(model: Model, name: str, output: Path, threads: int) -> Receipt:
     from mlops.serving.batch import source as sources
     from mlops.serving.batch import table
     from mlops.serving.batch.output import Output
-    from mlops.serving.batch.work import Work, opened
+    from mlops.serving.batch.work import Work, open_work
 
-    source = sources.find(said)
-    table.require(source.schema, model, source.places[0].label, text=source.kind.text)
+    source = sources.find(name)
+    table.require(source.schema, model, source.files[0].label, text=source.format.text)
     source.require_alike()
     job = _job(model, source)
-    with opened(Output(output), job) as work:
+    with open_work(Output(output), job) as work:
         if not isinstance(work, Work):
             return work
         with _bar(source.pieces, len(work.done)) as advance:
             _score(model, source, work, threads, advance)
         if source.identity() != job.input:
-            raise UserError(f"{said}: changed while it was read; run it again")
+            raise UserError(f"{name}: changed while it was read; run it again")
         return work.finish()
 
 
@@ -92,7 +92,7 @@ def _score(
         for piece in source.missing(work.done):
             if len(running) >= threads * (1 + AHEAD):
                 running = _some_done(running, advance)
-            running.add(pool.submit(_piece, model, source.kind.text, work, piece))
+            running.add(pool.submit(_piece, model, source.format.text, work, piece))
         while running:
             running = _some_done(running, advance)
 
@@ -109,26 +109,26 @@ def _piece(model: Model, text: bool, work: Work, piece: Piece) -> None:
     from mlops.serving.batch import table
 
     scored = table.scored(piece.table, model, text=text)
-    refused = _refused(piece, scored.refused, scored.places)
-    work.keep(piece.name, scored.table, refused, model.card.outputs)
+    refused = _refused(piece, scored.refused, scored.positions)
+    work.write(piece.name, scored.table, refused, model.card.outputs)
 
 
-def _refused(piece: Piece, refused: pa.Table, places: Any) -> pa.Table:
-    """The rows that were refused, with where they are and why, in the file's order."""
+def _refused(piece: Piece, refused: pa.Table, positions: Any) -> pa.Table:
+    """The refused rows with file, number and reason, in the file's order."""
     import pyarrow as pa
 
     from mlops.serving.batch.work import ORIGIN
 
-    numbers = pa.array(piece.rows[places], type=pa.int64())
-    said = refused.column("reason")
-    lost = pa.table({
-        "row": pa.array([row.row for row in piece.lost], type=pa.int64()),
-        "reason": pa.array([row.reason for row in piece.lost], type=pa.string()),
+    numbers = pa.array(piece.rows[positions], type=pa.int64())
+    reasons = refused.column("reason")
+    malformed = pa.table({
+        "row": pa.array([row.row for row in piece.malformed], type=pa.int64()),
+        "reason": pa.array([row.reason for row in piece.malformed], type=pa.string()),
     })  # fmt: skip
-    known = refused.drop_columns(["reason"]).append_column("row", numbers)
-    known = known.append_column("reason", said)
-    both = pa.concat_tables([known, lost], promote_options="default").sort_by("row")
-    file = pa.repeat(piece.place.label, len(both))
+    parsed = refused.drop_columns(["reason"]).append_column("row", numbers)
+    parsed = parsed.append_column("reason", reasons)
+    both = pa.concat_tables([parsed, malformed], promote_options="default").sort_by("row")
+    file = pa.repeat(piece.file.label, len(both))
     taken = {*(field.name for field in ORIGIN), "reason"}
     kept = [name for name in both.column_names if name not in taken]
     return both.select(["row", "reason", *kept]).add_column(0, ORIGIN[0], file)
@@ -136,7 +136,7 @@ def _refused(piece: Piece, refused: pa.Table, places: Any) -> pa.Table:
 
 @contextmanager
 def _bar(total: int | None, done: int) -> Iterator[Callable[[], None]]:
-    """A transient bar on standard error, silent where nobody looks; call to advance it."""
+    """A progress bar on a terminal's standard error; the function yielded advances it."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -158,8 +158,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True,
                         help="a folder for Parquet files, or a file *.csv")  # fmt: skip
     parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
-    parser.add_argument("--threads", type=int, default=0, help="all cores unless said")
-    told = parser.parse_args(arguments)
+    parser.add_argument("--threads", type=int, default=0, help="that score; all cores by default")
+    given = parser.parse_args(arguments)
     start = time.perf_counter()
-    receipt = run(told.bundle, told.input, told.output, told.engine, told.threads)
+    receipt = run(given.bundle, given.input, given.output, given.engine, given.threads)
     print(f"{receipt.line} ({time.perf_counter() - start:.1f} s)")

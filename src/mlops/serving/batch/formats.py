@@ -1,4 +1,4 @@
-"""The formats that rows are read from: each a stream of batches, however large the file."""
+"""The formats that rows are read from, each as a stream of batches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BUFFER = 2**20
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file, or a table of a database's file. Below `root`, folders may be called `key=value`."""
+class File:
+    """A file, or a table of a database's file. Folders below `root` may be named `key=value`."""
 
     path: Path
     table: str = ""
@@ -34,22 +34,22 @@ class Place:
 
     @property
     def keys(self) -> dict[str, str]:
-        """The values that the names of folders give."""
+        """The columns that the names of folders give."""
         folders = self.path.relative_to(self.root).parts[:-1] if self.root else ()
         return dict(name.split("=", 1) for name in folders if "=" in name)
 
     def identity(self) -> dict[str, Any]:
-        found = self.path.stat()
+        status = self.path.stat()
         return {
             "place": str(self.path.resolve()), "table": self.table,
-            "bytes": found.st_size, "changed": found.st_mtime_ns,
+            "bytes": status.st_size, "changed": status.st_mtime_ns,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A row that could not be taken apart: its number in the file, how many whole ones come before
-    it, and why."""
+class Malformed:
+    """A row that can't be parsed: its number in the file, the number of parsed rows before it, and
+    the reason."""
 
     row: int
     before: int
@@ -57,18 +57,18 @@ class Lost:
 
 
 @contextmanager
-def readable(place: Place) -> Iterator[None]:
-    """Say in one line that a place can't be read."""
+def readable(file: File) -> Iterator[None]:
+    """Raise UserError where a file can't be read."""
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{place.label}: can't be read: {reason}") from None
+        raise UserError(f"{file.label}: can't be read: {reason}") from None
     except OSError as error:
         # Arrow says "OSError" of a file that is cut short, and gives no number.
         if error.errno:
             raise
-        raise UserError(f"{place.label}: can't be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file.label}: can't be read: {' '.join(str(error).split())}") from None
 
 
 class Parquet:
@@ -77,41 +77,41 @@ class Parquet:
     endings: ClassVar = (".parquet",)
     text = False
 
-    def schema(self, place: Place) -> pa.Schema:
+    def schema(self, file: File) -> pa.Schema:
         import pyarrow.parquet as pq
 
-        with readable(place):
-            schema = pq.read_schema(place.path)
-        for name in place.keys:
+        with readable(file):
+            schema = pq.read_schema(file.path)
+        for name in file.keys:
             if name not in schema.names:
                 schema = schema.append(pa.field(name, pa.string()))
         return schema
 
-    def rows(self, place: Place) -> int | None:
+    def rows(self, file: File) -> int | None:
         import pyarrow.parquet as pq
 
-        with readable(place):
-            return int(pq.read_metadata(place.path).num_rows)
+        with readable(file):
+            return int(pq.read_metadata(file.path).num_rows)
 
     def read(
-        self, place: Place, start: int, lost: list[Lost]
+        self, file: File, start: int, malformed: list[Malformed]
     ) -> tuple[int, Iterator[pa.RecordBatch]]:
         import pyarrow.parquet as pq
 
-        with readable(place):
-            # Buffered, or a whole column of a group of rows would be in memory at once.
-            file = pq.ParquetFile(place.path, buffer_size=BUFFER)
+        with readable(file):
+            # Without a buffer, a whole column of a row group would be in memory at once.
+            reader = pq.ParquetFile(file.path, buffer_size=BUFFER)
         group, first = 0, 0
-        counts = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        counts = [reader.metadata.row_group(n).num_rows for n in range(reader.num_row_groups)]
         while group < len(counts) and first + counts[group] <= start:
             first, group = first + counts[group], group + 1
         groups = list(range(group, len(counts)))
-        return first, self._batches(file, groups, place)
+        return first, self._batches(reader, groups, file)
 
-    def _batches(self, file: Any, groups: list[int], place: Place) -> Iterator[pa.RecordBatch]:
-        with file, readable(place):
-            for batch in file.iter_batches(batch_size=BATCH, row_groups=groups):
-                yield _with_keys(batch, place.keys)
+    def _batches(self, reader: Any, groups: list[int], file: File) -> Iterator[pa.RecordBatch]:
+        with reader, readable(file):
+            for batch in reader.iter_batches(batch_size=BATCH, row_groups=groups):
+                yield _with_keys(batch, file.keys)
 
 
 def _with_keys(batch: pa.RecordBatch, keys: dict[str, str]) -> pa.RecordBatch:
@@ -127,33 +127,33 @@ class Csv:
     endings: ClassVar = (".csv", ".csv.gz")
     text = True
 
-    def schema(self, place: Place) -> pa.Schema:
-        with readable(place), pa.input_stream(place.path, compression="detect") as stream:
+    def schema(self, file: File) -> pa.Schema:
+        with readable(file), pa.input_stream(file.path, compression="detect") as stream:
             lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
             header = next(csv.reader(lines), [])
         if not header:
-            raise UserError(f"{place.label}: found nothing, expected a header")
+            raise UserError(f"{file.label}: found nothing, expected a header")
         return pa.schema([pa.field(name, pa.string()) for name in header])
 
-    def rows(self, place: Place) -> int | None:
+    def rows(self, file: File) -> int | None:
         return None
 
     def read(
-        self, place: Place, start: int, lost: list[Lost]
+        self, file: File, start: int, malformed: list[Malformed]
     ) -> tuple[int, Iterator[pa.RecordBatch]]:
-        return 0, self._batches(place, lost)
+        return 0, self._batches(file, malformed)
 
-    def _batches(self, place: Place, lost: list[Lost]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: File, malformed: list[Malformed]) -> Iterator[pa.RecordBatch]:
         from pyarrow import csv as arrow
 
         def skip(row: Any) -> str:
             number = row.number - 2  # Counted from 1, and the header too.
-            said = f"found {row.actual_columns} fields, expected {row.expected_columns}"
-            lost.append(Lost(number, number - len(lost), said))
+            reason = f"found {row.actual_columns} fields, expected {row.expected_columns}"
+            malformed.append(Malformed(number, number - len(malformed), reason))
             return "skip"
 
-        schema = self.schema(place)
-        with readable(place), pa.input_stream(place.path, compression="detect") as stream:
+        schema = self.schema(file)
+        with readable(file), pa.input_stream(file.path, compression="detect") as stream:
             yield from arrow.open_csv(
                 stream,
                 read_options=arrow.ReadOptions(block_size=BLOCK, use_threads=False),
@@ -170,57 +170,61 @@ class Duck:
     endings: ClassVar = (".duckdb", ".db")
     text = False
 
-    def schema(self, place: Place) -> pa.Schema:
-        with self._connected(place) as connection:
-            _require_table(connection, place)
-            return connection.execute(f"from {_quoted(place)} limit 0").to_arrow_reader().schema
+    def schema(self, file: File) -> pa.Schema:
+        with self._connected(file) as connection:
+            _require_table(connection, file)
+            return connection.execute(f"from {_quoted(file)} limit 0").to_arrow_reader().schema
 
-    def rows(self, place: Place) -> int | None:
-        with self._connected(place) as connection:
-            counted = connection.execute(f"select count(*) from {_quoted(place)}").fetchone()
+    def rows(self, file: File) -> int | None:
+        with self._connected(file) as connection:
+            counted = connection.execute(f"select count(*) from {_quoted(file)}").fetchone()
             return int(counted[0])
 
     def read(
-        self, place: Place, start: int, lost: list[Lost]
+        self, file: File, start: int, malformed: list[Malformed]
     ) -> tuple[int, Iterator[pa.RecordBatch]]:
-        return start, self._batches(place, start)
+        return start, self._batches(file, start)
 
-    def _batches(self, place: Place, start: int) -> Iterator[pa.RecordBatch]:
-        with self._connected(place) as connection:
-            said = f"from {_quoted(place)} offset {start}"
-            yield from connection.execute(said).to_arrow_reader(BATCH)
+    def _batches(self, file: File, start: int) -> Iterator[pa.RecordBatch]:
+        with self._connected(file) as connection:
+            query = f"from {_quoted(file)} offset {start}"
+            yield from connection.execute(query).to_arrow_reader(BATCH)
 
     @contextmanager
-    def _connected(self, place: Place) -> Iterator[Any]:
+    def _connected(self, file: File) -> Iterator[Any]:
         import duckdb
 
-        if not place.table:
-            raise UserError(f"{place.label}: found a database, expected {place.label}:TABLE")
+        if not file.table:
+            raise UserError(f"{file.label}: found a database, expected {file.label}:TABLE")
         try:
-            with duckdb.connect(str(place.path), read_only=True) as connection:
+            with duckdb.connect(str(file.path), read_only=True) as connection:
                 yield connection
         except duckdb.Error as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{place.label}: can't be read: {reason}") from None
+            raise UserError(f"{file.label}: can't be read: {reason}") from None
 
 
-def _quoted(place: Place) -> str:
-    parts = (part.replace('"', '""') for part in place.table.split("."))
+def _quoted(file: File) -> str:
+    parts = (part.replace('"', '""') for part in file.table.split("."))
     return ".".join(f'"{part}"' for part in parts)
 
 
-def _require_table(connection: Any, place: Place) -> None:
+def _require_table(connection: Any, file: File) -> None:
     """Raise UserError for a view, whose rows may come in another order each time."""
-    schema, _, name = place.table.rpartition(".")
+    schema, _, name = file.table.rpartition(".")
     rows = connection.execute(
         "select table_name, table_type from information_schema.tables where table_schema = ?",
         [schema or "main"],
     ).fetchall()
     kinds = dict(rows)
     if name not in kinds:
-        raise UserError(f"{place.label}: found no table {name!r}{nearest(name, kinds)}")
+        raise UserError(f"{file.label}: found no table {name!r}{nearest(name, kinds)}")
     if kinds[name] == "VIEW":
-        raise UserError(f"{place.label}: found a view, expected a table")
+        raise UserError(f"{file.label}: found a view, expected a table")
 
 
-KINDS: tuple[Parquet | Csv | Duck, ...] = (Parquet(), Csv(), Duck())
+# Each has `schema`, the number of `rows` where it is known without reading them, and `read`: the
+# number of the first row read, at most `start`, and the rows from it on. Rows that can't be parsed
+# are appended to `malformed` before the rows after them are yielded.
+Format = Parquet | Csv | Duck
+FORMATS: tuple[Format, ...] = (Parquet(), Csv(), Duck())

@@ -1,9 +1,9 @@
-"""The places that a scoring writes to, and how finished work gets its name there.
+"""The files of an output, and how finished work is moved there.
 
-out.parquet/                   the predictions: a folder of Parquet files, or one CSV file
-out.parquet.rejected.parquet   the rows that were refused, where there are any
-out.parquet.json               the receipt: of what, by which bundle, how many
-.out.parquet.work/             the same half done; gone at the end, used again after a kill
+out/                   the predictions: a folder of Parquet files, or one CSV file
+out.rejected.parquet   the refused rows, where there are any
+out.json               the receipt: input, bundle, numbers of rows
+.out.work/             unfinished work; the next run goes on with it after an interruption
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlops.base.files import read_json
 
 
 class Job(BaseModel):
-    """What is scored by what: work that another job left can't be used."""
+    """An input and the bundle that scores it; the unfinished work of another job is not used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,12 +36,12 @@ class Job(BaseModel):
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Job:
-        """What a job or a receipt says of the job; raises ValidationError."""
+        """The job of a job's or a receipt's file; raises ValidationError."""
         return Job.model_validate({name: content.get(name) for name in Job.model_fields})
 
 
 class Receipt(Job):
-    """A finished job: rows scored, rows refused."""
+    """A finished job, with the numbers of rows scored and refused."""
 
     rows: int
     refused: int
@@ -49,14 +49,14 @@ class Receipt(Job):
 
     @property
     def line(self) -> str:
-        """What came out, for the screen."""
+        """The result in one line."""
         refused = f", {self.refused:,} refused" if self.refused else ""
         return f"bundle {self.bundle[:12]}: {self.rows:,} rows scored{refused}: {self.output}"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the predictions go, and what lies beside them."""
+    """The predictions' path, and the paths beside it."""
 
     path: Path
 
@@ -77,9 +77,9 @@ class Output:
         return self.path.with_name(f".{self.path.name}.work")
 
     def finished(self) -> Receipt | None:
-        """What the output says it is; None when there is none.
+        """The receipt of the output, None when there is no output.
 
-        Raises UserError when something else is there: it is not for us to replace.
+        Raises UserError for a file or folder that no scoring wrote: it is not replaced.
         """
         if not self.path.exists():
             return None
@@ -92,51 +92,53 @@ class Output:
 
 
 def publish(output: Output) -> None:
-    """Give finished work its name; once it has begun, it can be repeated until it is through."""
-    made = output.work / "receipt.json"
-    if not made.exists():
+    """Move finished work to its output; repeatable after an interruption at any point."""
+    receipt = output.work / "receipt.json"
+    if not receipt.exists():
         return
     rejected = output.work / "rejected.parquet"
     if rejected.exists():
         rejected.replace(output.rejected)
-    elif not read_json(made)["refused"]:
+    elif not read_json(receipt)["refused"]:
         output.rejected.unlink(missing_ok=True)
     whole = output.work / ("whole.csv" if output.csv else "scored")
     if whole.exists():
         _replace(output.path, whole, output.work / "old")
-    made.replace(output.receipt)
+    receipt.replace(output.receipt)
     shutil.rmtree(output.work)
 
 
-def _replace(target: Path, made: Path, old: Path) -> None:
-    """A folder can't take another one's place: the old one goes first."""
+def _replace(target: Path, new: Path, old: Path) -> None:
+    """Replace a file or a folder; a folder can't be renamed to a name that is taken."""
     if target.is_dir():
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
-    made.replace(target)
+    new.replace(target)
 
 
 @contextmanager
-def alone(output: Output) -> Iterator[None]:
-    """Own the folder of work; the lock dies with its process."""
+def locked(output: Output) -> Iterator[None]:
+    """Lock the folder of work; the lock ends with its process."""
     while True:
         output.work.mkdir(exist_ok=True)
-        place = os.open(output.work, os.O_RDONLY)
+        descriptor = os.open(output.work, os.O_RDONLY)
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may just have removed it.
-            if output.work.exists() and os.path.samestat(os.stat(output.work), os.fstat(place)):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process that held the lock may just have removed the folder.
+            if output.work.exists() and os.path.samestat(
+                os.stat(output.work), os.fstat(descriptor)
+            ):
                 break
         except BlockingIOError:
-            os.close(place)
+            os.close(descriptor)
             raise Refused(f"{output.path}: another run writes it") from None
         except OSError:  # Some network file systems know no locks.
             break
-        os.close(place)
+        os.close(descriptor)
     try:
         yield
     finally:
-        # There is nothing in it when nothing was begun.
+        # It is empty when no work was begun.
         with suppress(OSError):
             output.work.rmdir()
-        os.close(place)
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""Azure ML's SDK in a process of its own, for it conflicts with this project's lock.
+
+`driver.py` runs as long as this process: importing the SDK takes seconds. Its Python is the one
+that MLOPS_AZUREML_PYTHON names, or one that uv makes in `.run/azureml` from
+`infra/azureml/requirements.lock`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mlops.base.environment import given
+from mlops.base.errors import UserError
+
+# The same variables that Azure ML's MLflow plug-in and its own jobs know.
+VARIABLES = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
+PYTHON = "MLOPS_AZUREML_PYTHON"
+FOLDER = Path("infra/azureml")
+LOCK = FOLDER / "requirements.lock"
+DRIVER = Path(__file__).with_name("driver.py")
+MOST_REASON = 300
+# The role that is needed, by what is asked for.
+ROLES = {"metrics": "Monitoring Reader", "models": "Storage Blob Data Contributor"}
+ROLE = "AzureML Data Scientist"
+
+
+class Workspace:
+    """One workspace, through a driver that is started at the first call, and again if it ended."""
+
+    def __init__(self, root: Path, names: tuple[str, ...]) -> None:
+        self._root, self._names = root, names
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process: subprocess.Popen[str] | None = None
+
+    def call(self, doing: str, operation: str, **arguments: Any) -> Any:
+        """The result of one of the driver's operations; UserError says why `doing` failed."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._start()
+        try:
+            answer = _exchange(self.process, {"operation": operation, **arguments})
+        except (OSError, ValueError):
+            raise UserError(f"Azure ML: could not {doing}: {self._ended(self.process)}") from None
+        except BaseException:
+            # The answer that is still to come must not be taken for the next one's.
+            self.process.kill()
+            raise
+        if "error" in answer:
+            reason = answer["error"][:MOST_REASON]
+            role = ROLES.get(operation) or ROLES.get(arguments.get("kind", ""), ROLE)
+            raise UserError(_explain(doing, answer["status"], reason, role))
+        return answer["result"]
+
+    def _start(self) -> subprocess.Popen[str]:
+        python = given(os.environ, PYTHON) or environment(self._root)
+        try:
+            # -I: a PYTHONPATH for this Python must not lead that one to this project's packages.
+            return subprocess.Popen(
+                [python, "-I", str(DRIVER), *self._names], text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"{PYTHON}: {python}: {error.strerror}") from None
+
+    def _ended(self, process: subprocess.Popen[str]) -> str:
+        process.kill()
+        line = f"exit code {process.wait()}"
+        self._stderr.seek(0)
+        lines = [line, *filter(str.strip, self._stderr.read().splitlines())]
+        return f"its SDK ended: {lines[-1][:MOST_REASON]}"
+
+
+def connect(root: Path) -> Workspace:
+    """The workspace that this process's environment names; UserError when it names none."""
+    names = tuple(given(os.environ, variable) for variable in VARIABLES)
+    for variable, name in zip(VARIABLES, names, strict=True):
+        if not re.fullmatch(r"[\w.()-]+", name):
+            raise UserError(f"{variable}: found {name!r}, expected where the Azure ML workspace is")
+    return _workspace(root, names)
+
+
+@lru_cache(maxsize=8)
+def _workspace(root: Path, names: tuple[str, ...]) -> Workspace:
+    return Workspace(root, names)
+
+
+def _exchange(process: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a request; ValueError or OSError when the process has ended."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    return answer
+
+
+def environment(root: Path) -> str:
+    """Make the SDK's own environment, or bring it up to date with its lock; gives its Python."""
+    folder = root / ".run/azureml"
+    for words in (
+        ["venv", "--allow-existing", "--python", sys.executable, str(folder)],
+        ["pip", "sync", "--require-hashes", "--python", str(folder), str(root / LOCK)],
+    ):
+        command = [sys.executable, "-m", "uv", "--quiet", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = " ".join(done.stderr.split())[:MOST_REASON]
+            raise UserError(f"{LOCK}: could not be installed: {reason}")
+    return str(folder / "bin/python")
+
+
+def _explain(doing: str, status: int, reason: str, role: str) -> str:
+    """The line for what Azure refused; the status is 0 for what failed without an answer."""
+    line = f"Azure ML: could not {doing}: {reason}"
+    if status == 401:
+        return f"{line}; sign in with `az login`, or set AZURE_CLIENT_ID and what goes with it"
+    if status == 403:
+        return f"{line}; whoever runs this needs the role {role!r}"
+    if "quota" in reason.lower():
+        return (
+            f"{line}; ask for more under Quotas, or take another instance_type in "
+            f"{FOLDER}/deployment.yaml"
+        )
+    return line

@@ -1,0 +1,62 @@
+"""What every forge can do, and a dry run of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+# The status that a branch rule may require on a commit before it is merged.
+GATE = "mlops/gate"
+State = Literal["pending", "success", "failure"]
+
+
+class Forge(Protocol):
+    """Every call may be repeated: it leaves one comment, one pull request, one status.
+
+    Each raises UserError, in one line, for what the forge refuses or does not answer.
+    """
+
+    def comment(self, pull_request: int, body: str, key: str) -> str:
+        """Create this project's one comment of that key, or update it; its URL.
+
+        Recognised by a hidden first line and by its author, so that nobody else's is changed. When
+        two runs created one each, the older is kept, and the deletion of the other is logged on
+        stderr.
+        """
+        ...
+
+    def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
+        """Open a branch's pull request into `base`, or update the open one; its URL."""
+        ...
+
+    def status(self, commit: str, state: State, context: str, text: str) -> None:
+        """Set the status `context`, such as `mlops/gate`, of a commit."""
+        ...
+
+    def number(self, head: str | None) -> int | None:
+        """The open pull request of OWNER:BRANCH, the oldest of several; of this run without."""
+        ...
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """Prints what would be sent to a forge, and why it isn't."""
+
+    reason: str
+    current_pull_request: int | None = None
+
+    def comment(self, pull_request: int, body: str, key: str) -> str:
+        return self._print(f"comment {key!r} on pull request {pull_request}", body)
+
+    def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
+        return self._print(f"pull request {branch} -> {base}: {title}", body)
+
+    def status(self, commit: str, state: State, context: str, text: str) -> None:
+        self._print(f"status {context} of {commit[:12]}: {state}, {text}")
+
+    def number(self, head: str | None) -> int | None:
+        return self.current_pull_request
+
+    def _print(self, request: str, body: str = "") -> str:
+        print(f"dry run; {self.reason}", f"would send: {request}", *body.splitlines(), sep="\n    ")
+        return "dry run, nothing sent"

@@ -1,0 +1,144 @@
+"""What forges with a REST API share: one comment per key, one pull request for two branches."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from mlops.base.http import Client, Operation, RequestRefused
+from mlops.base.retries import retry_ambiguous_create
+
+# Characters reserved for closing what a cut leaves open.
+CLOSING = 200
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A comment; `path` is its address within the forge's API."""
+
+    path: str
+    body: str
+    url: str
+
+
+@dataclass(frozen=True)
+class RestForge(ABC):
+    """A repository on a forge; `run_url` is the page of this CI run."""
+
+    client: Client = field(repr=False)
+    current_pull_request: int | None
+    run_url: str | None
+    # Characters of a comment, and of a pull request's text.
+    longest_comment: ClassVar[int]
+    longest_text: ClassVar[int]
+    # Keys of the API: a comment's text, a pull request's number.
+    comment_key: ClassVar[str]
+    number_key: ClassVar[str]
+    # What it takes to write and to read comments and pull requests.
+    permission: ClassVar[str]
+    read_permission: ClassVar[str]
+
+    def comment(self, pull_request: int, body: str, key: str) -> str:
+        """Create the comment of that key, or update it; its URL.
+
+        Two runs that look at the same time each create one. Both then look again, keep the older
+        and delete the other, which only they can have written: its author and marker are theirs.
+        """
+        operation = Operation(f"comment on pull request {pull_request}", self.permission)
+        marker = f"<!-- mlops:{key} -->"
+        text = cut(f"{marker}\n\n{body}", self.longest_comment)
+
+        def look() -> list[Comment]:
+            comments = self._own_comments(pull_request, operation)
+            return [item for item in comments if item.body.partition("\n")[0].strip() == marker]
+
+        kept, *others = retry_ambiguous_create(
+            look, lambda: self._create_comment(pull_request, text, operation)
+        )
+        if kept.body != text:
+            self.client.send("PATCH", kept.path, operation, json={self.comment_key: text})
+        for other in others:
+            self._delete(other, operation)
+            print(f"deleted {other.url}: {kept.url} is the same comment, and older",
+                  file=sys.stderr)  # fmt: skip
+        return kept.url
+
+    def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
+        operation = Operation(f"open a pull request from {branch} into {base}", self.permission)
+        text = cut(body, self.longest_text)
+        pulls = retry_ambiguous_create(
+            lambda: self._sorted(self._open_pulls(branch, operation, base)),
+            lambda: self._create_pull(branch, base, title, text, operation),
+        )
+        return self._update_pull(pulls[0], title, text, operation)
+
+    def number(self, head: str | None) -> int | None:
+        if head is None:
+            return self.current_pull_request
+        operation = Operation(f"look for the pull request of {head}", self.read_permission)
+        pulls = self._sorted(self._open_pulls(head, operation))
+        return int(pulls[0][self.number_key]) if pulls else None
+
+    def _sorted(self, pulls: list[Any]) -> list[Any]:
+        return sorted(pulls, key=lambda pull: int(pull[self.number_key]))
+
+    def _delete(self, comment: Comment, operation: Operation) -> None:
+        try:
+            self.client.send("DELETE", comment.path, operation)
+        except RequestRefused as refused:
+            # Another run has deleted it already.
+            if refused.status != 404:
+                raise
+
+    @abstractmethod
+    def _own_comments(self, pull_request: int, operation: Operation) -> list[Comment]:
+        """The comments that this token's owner wrote, the oldest first.
+
+        Others' are left out: a stranger could change one after it was taken for ours.
+        """
+
+    @abstractmethod
+    def _create_comment(self, pull_request: int, text: str, operation: Operation) -> Comment:
+        """Create a comment with `Client.create`."""
+
+    @abstractmethod
+    def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
+        """The open pull requests of OWNER:BRANCH or BRANCH."""
+
+    @abstractmethod
+    def _create_pull(
+        self, branch: str, base: str, title: str, text: str, operation: Operation
+    ) -> Any:
+        """Open a pull request with `Client.create`."""
+
+    @abstractmethod
+    def _update_pull(self, pull: Any, title: str, text: str, operation: Operation) -> str:
+        """Give an open pull request this title and text, where it has others; its URL."""
+
+
+def cut(text: str, longest: int) -> str:
+    """The text, or as many of its lines as fit into `longest` characters with a note of the cut."""
+    length = _length(text)
+    if length <= longest:
+        return text
+    note = f"\n\n*Cut here: {length:,} characters, and the forge takes {longest:,}.*\n"
+    room = longest - len(note) - CLOSING
+    kept = text.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore")
+    end = kept.rfind("\n")
+    # At the end of a line, unless the last one is most of it.
+    return _closed(kept[:end] if end > len(kept) // 2 else kept) + note
+
+
+def _length(text: str) -> int:
+    """The length as Azure DevOps counts, an emoji as two; GitHub counts no more than that."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _closed(text: str) -> str:
+    """The text with an open code block and open details closed: they would hide what follows."""
+    fences = sum(line.lstrip().startswith("```") for line in text.splitlines())
+    block = "\n```" if fences % 2 else ""
+    details = "\n\n</details>" * (text.count("<details") - text.count("</details>"))
+    return text + block + details

@@ -1,0 +1,86 @@
+"""The repository as a team's own: another project, schedule, target; one forge's files deleted."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECTS, REPOSITORY, Workspace, make_repository
+
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
+PROJECT = "cellar"
+TEST = '''\
+"""The cellar's own test."""
+
+from cellar.tables import csv
+
+
+def test_every_wine_has_a_grower() -> None:
+    assert csv()["wines"]["grower"].notna().all()
+'''
+
+
+@pytest.fixture(scope="module")
+def replaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository, replaced as the README tells a user to replace it."""
+    base = tmp_path_factory.mktemp("replaced")
+    root = base / "repository"
+    for name in listed():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, root / name)
+    for folder in ("src/flights", "tests/flights", ".azure"):
+        shutil.rmtree(root / folder)
+    for name in ("azure-pipelines.yml", "dvc.lock"):
+        (root / name).unlink(missing_ok=True)
+    wine = make_repository("wine", base / "wine")
+    shutil.copytree(wine.root / "csv", root / "csv")
+    shutil.copy(wine.root / "params.yaml", root)
+    Workspace(root, base).change({"project": PROJECT, "model": "a-cellars-wine"})
+    shutil.copytree(PROJECTS / "wine", root / "src" / PROJECT)
+    (root / "tests" / PROJECT).mkdir()
+    (root / "tests" / PROJECT / "test_tables.py").write_text(TEST)
+    rewrite(root / "prefect.yaml", r'cron: ".*?"', 'cron: "17 3 * * 6"')
+    for manifest in (root / "environments").glob("*.yaml"):
+        rewrite(manifest, r"^target: .*", "target: kubernetes")
+        rewrite(manifest, r"^endpoint: .*", "endpoint: cellar")
+    for words in (("init", "-q"), ("add", "--all")):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    return root
+
+
+def listed() -> list[str]:
+    """The files of this repository as they are here, those not yet committed too."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    out = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    return [name for name in out.split("\0") if (REPOSITORY / name).is_file()]
+
+
+def rewrite(path: Path, pattern: str, replacement: str) -> None:
+    text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+    assert count, f"{path}: no {pattern}"
+    path.write_text(text)
+
+
+def run(root: Path, *command: str) -> None:
+    """Run a command there, in this environment."""
+    bin_folder = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    env |= {"PYTHONPATH": str(root / "src")}
+    for name in [name for name in env if name.startswith("PYTEST_")]:
+        del env[name]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
+
+
+def test_every_test_can_be_collected(replaced: Path) -> None:
+    run(replaced, sys.executable, "-m", "pytest", "--collect-only", "--numprocesses=0")
+
+
+@pytest.mark.parametrize("target", ["lint", "check", "test-fast"])
+def test_the_lane_passes(replaced: Path, target: str) -> None:
+    # The environment is this one's: `setup` must not make it anew.
+    run(replaced, "make", "--old-file=setup", target)
