@@ -104,7 +104,7 @@ class Workspace:
     def command(self, stage: str, **environment: str) -> Done:
         """The real command of a stage, ended."""
         process = self.start(stage, **environment)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=1500)
         return Done(process.returncode, out, err)
 
     def digest(self, place: str) -> str:

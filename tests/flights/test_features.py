@@ -122,6 +122,7 @@ def test_history_is_what_a_plain_loop_over_days_counts(
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.spark
+@pytest.mark.timeout(1800)
 def test_spark_and_duckdb_give_the_same_bytes(example: Workspace, tmp_path: Path) -> None:
     workspace = example.copy(tmp_path / "spark").change({"engine": "spark"})
     done = workspace.command("featurize")

@@ -125,7 +125,7 @@ class Checkout:
 
 
 def ended(process: subprocess.Popen[str]) -> Ended:
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=1500)
     return Ended(process.returncode, out, err)
 
 

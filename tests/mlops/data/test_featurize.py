@@ -68,6 +68,7 @@ def test_moving_the_last_day_moves_the_holdout_and_no_earlier_feature(workspace)
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.spark
+@pytest.mark.timeout(1800)
 def test_spark_and_duckdb_give_the_same_bytes(repository, tmp_path):
     workspace = repository("trips", tmp_path / "trips")
     workspace.run("ingest", "featurize")

@@ -74,6 +74,7 @@ def test_without_giving_up_every_trial_sees_every_period(wines):
 
 @pytest.mark.nightly
 @pytest.mark.spark
+@pytest.mark.timeout(1800)
 def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     done = wines.change({"engine": "spark", "tune.parallelism": 2}).command("tune")
     assert done.code == 0, done.err
