@@ -160,7 +160,7 @@ def broken(case):
 )  # fmt: skip
 def test_a_rule_that_fails_or_answers_nothing_is_a_refusal(contest, monkeypatch, judge, reason):
     module = ModuleType("acme.rule")
-    module.__dict__["judge"] = judge
+    vars(module)["judge"] = judge
     monkeypatch.setitem(sys.modules, "acme", ModuleType("acme"))
     monkeypatch.setitem(sys.modules, "acme.rule", module)
     scores = contest.scores(0.7)
