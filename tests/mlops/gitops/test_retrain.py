@@ -31,10 +31,11 @@ STAGES = ["ingest", "featurize", "tune", "train", "evaluate"]
 FLOW = """\
 import sys
 from pathlib import Path
+from mlops.contract.stages import MADE_BY_DVC
 from mlops.pipeline import reproduction
 
 with reproduction.alone(Path()):
-    for stage in reproduction.STAGES:
+    for stage in MADE_BY_DVC:
         try:
             made = reproduction.reproduce(stage, Path())
         except reproduction.StageFailed as failed:
