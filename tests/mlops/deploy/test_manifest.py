@@ -76,7 +76,7 @@ def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"traget": "local"}, "traget: unknown key; did you mean 'target'?"),
         ({"target": ""}, "target: found '', expected text"),
@@ -97,26 +97,26 @@ def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
         ),
     ],
 )
-def test_a_wrong_key_is_named_with_what_was_found(change, said):
+def test_a_wrong_key_is_named_with_what_was_found(change, reason):
     content = {**yaml.safe_load(TEXT), **change}
     pin = content.pop("pin")
     with pytest.raises(UserError) as error:
         manifest.parse(
             yaml.safe_dump({**content, "pin": pin}, sort_keys=False), "environments/x.yaml"
         )
-    assert str(error.value).startswith(f"environments/x.yaml: {said}")
+    assert str(error.value).startswith(f"environments/x.yaml: {reason}")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
-        ("", "found None, expected keys and values"),
-        ("a: [", "not YAML"),
+        ("", "here: found nothing, expected keys and values"),
+        ("a: [", "here: line 1: expected the node content"),
         ("pin: null\ntarget: local\nendpoint: trips\n", "pin: found above 'endpoint'"),
     ],
 )
-def test_what_is_no_manifest_is_said_to_be_none(text, said):
-    with pytest.raises(UserError, match=said):
+def test_what_is_no_manifest_is_said_to_be_none(text, reason):
+    with pytest.raises(UserError, match=reason):
         manifest.parse(text, "here")
 
 
