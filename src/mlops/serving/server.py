@@ -58,7 +58,7 @@ def main(
     logs.configure()
     _allow_many_connections()
     with _counting_together(options.workers):
-        # What keeps a worker from starting is found here, and said in one line.
+        # Raise here, in one line, what would keep each worker from starting.
         application(options)
         gc.collect()
         _serve(_with_free_port(options))
@@ -158,7 +158,7 @@ def _counting_together(workers: int) -> Iterator[None]:
 def _with_free_port(options: Options) -> Options:
     """The address to listen on, resolved; raises UserError when it is taken.
 
-    Granian shares a port with whoever else would share it.
+    Granian listens with SO_REUSEPORT, and would share the port with another one.
     """
     host, port = options.host, options.port
     try:

@@ -85,7 +85,7 @@ def test_an_id_that_is_none_is_replaced(client, identity):
     assert reply.headers["x-request-id"] == reply.json["id"] != identity
 
 
-# No secret, but what the service is told to be one.
+# A token for tests, and no secret.
 WORD = "a-word-among-tests"
 
 

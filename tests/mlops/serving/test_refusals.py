@@ -133,7 +133,7 @@ def test_bytes_after_the_last_tensor_are_refused(client):
 
 
 def test_what_a_client_sent_is_said_back_in_so_many_words(client):
-    """Not megabytes of it, and nobody looks for the name nearest to a novel."""
+    """Not megabytes of it, and no nearest name is looked for."""
     long = "x" * 1_000_000
     for path, body in [
         (PREDICT, {**ROW, long: 1}),
