@@ -14,4 +14,5 @@ if __name__ == "__main__":
     servers.use()
     for name in (*MADE_BY_DVC, "register"):
         stage = importlib.import_module(MODULES[name])
-        print(stage.run(params.load_all(), Path()).line, flush=True)
+        result = stage.run(params.load_all(), Path())
+        print(name, result.model_dump_json(), flush=True)

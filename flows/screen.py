@@ -14,13 +14,11 @@ from typing import Any
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from mlops.base.errors import UserError
+from mlops.base.files import read_json
 from mlops.contract import paths
-from mlops.contract.result import Result
-from mlops.contract.winner import Tuned
-from mlops.data.featurize import Featurized
-from mlops.data.ingest import Ingested
 from mlops.evaluation.evaluate import REPORT, Evaluated
 from mlops.pipeline import servers, stage
+from mlops.pipeline.lines import screen_line
 from mlops.pipeline.reproduction import Reproduced, StageFailed
 from mlops.registry.register import Registered
 from mlops.training.train import Trained
@@ -28,21 +26,14 @@ from mlops.training.train import Trained
 LOG = Path("logs/prefect.log")
 # How Prefect's errors begin when its server can't be reached or did not start in time.
 UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
-RESULTS: dict[str, tuple[type[Result], Path]] = {
-    "ingest": (Ingested, paths.RAW),
-    "featurize": (Featurized, paths.FEATURES),
-    "tune": (Tuned, paths.SEARCH),
-    "train": (Trained, paths.BUNDLE),
-    "evaluate": (Evaluated, paths.EVIDENCE),
-}
 
 
 def shown(reproduced: Reproduced) -> Reproduced:
     """Print a stage's line, unless the stage ran and so printed it itself."""
-    if reproduced.how != "run":
-        kind, folder = RESULTS[reproduced.stage]
-        line = kind.load(folder).line
-        print(stage.screen_line(reproduced.stage, line, reproduced.seconds, reproduced.how))
+    stage, how = reproduced.stage, reproduced.how
+    if how != "run":
+        folder = next(path for path, writer in paths.WRITERS.items() if writer == stage)
+        print(screen_line(stage, read_json(folder / paths.RESULT), reproduced.seconds, how))
     return reproduced
 
 

@@ -14,8 +14,8 @@ from flows import screen
 from mlops.contract import params
 from mlops.data.params import Params
 from mlops.pipeline import reproduction
+from mlops.pipeline.lines import screen_line
 from mlops.pipeline.reproduction import Reproduced
-from mlops.pipeline.stage import screen_line
 from mlops.registry.register import Registered
 
 ROOT = Path()
@@ -70,7 +70,7 @@ def register() -> Registered:
     start = time.perf_counter()
     registered = ensure(params.load(Params, ROOT), ROOT)
     how = "run" if registered.new else "unchanged"
-    print(screen_line("register", registered.line, time.perf_counter() - start, how))
+    print(screen_line("register", registered.model_dump(), time.perf_counter() - start, how))
     return registered
 
 

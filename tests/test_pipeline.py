@@ -190,6 +190,7 @@ def stale_after(reproduced):
         ("src/mlops/gitops/params.py", []),
         ("src/mlops/monitoring/params.py", []),
         ("src/mlops/pipeline/stage.py", []),
+        ("src/mlops/pipeline/lines.py", []),
         ("src/mlops/data/sources/files.py", ["ingest", "featurize"]),
         ("src/mlops/data/engine.py", ["ingest", "featurize", "tune"]),
         ("src/trips/models.py", ["tune"]),

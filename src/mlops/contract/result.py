@@ -30,8 +30,3 @@ class Result(BaseModel):
             raise UserError(not_found(path)) from None
         except ValidationError as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from None
-
-    @property
-    def line(self) -> str:
-        """The result in one line, for the screen."""
-        raise NotImplementedError

@@ -22,10 +22,3 @@ class Tuned(Result):
     threshold: float | None
     trials: int
     given_up: int
-
-    @property
-    def line(self) -> str:
-        return (
-            f"{self.family} won {self.trials} trials ({self.given_up} given up early), "
-            f"validation {self.loss_name} {self.loss:.4f}"
-        )

@@ -31,14 +31,6 @@ class Featurized(Result):
     target_mean: dict[str, float]
     features: int
 
-    @property
-    def line(self) -> str:
-        left_out = ", ".join(f"{rows:,} {why}" for why, rows in self.dropped.items() if rows)
-        return (
-            f"{self.features} features, {self.rows['training']:,} rows to train on, "
-            f"{self.rows['holdout']:,} held out; left out: {left_out or 'none'}"
-        )
-
 
 def run(params: Params, root: Path) -> Featurized:
     """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key.

@@ -33,12 +33,6 @@ class Ingested(Result):
     since: dt.date
     until: dt.date
 
-    @property
-    def line(self) -> str:
-        largest = max(self.rows, key=lambda name: self.rows[name])
-        span = f"{self.since} to {self.until}"
-        return f"{len(self.rows)} tables, {self.rows[largest]:,} {largest}, {span}"
-
 
 def run(params: Params, root: Path) -> Ingested:
     """Write one folder of Parquet files per table, one file a month where the table has days.

@@ -36,14 +36,6 @@ class Evaluated(Result):
     baselines: dict[str, float]
     rows: int
 
-    @property
-    def line(self) -> str:
-        baselines = ", ".join(f"{name} {value:.3f}" for name, value in self.baselines.items())
-        return (
-            f"holdout {self.metric} {self.value:.4f} ({self.low:.4f} to {self.high:.4f}) "
-            f"on {self.rows:,} rows; {baselines}"
-        )
-
 
 @dataclass(frozen=True)
 class Evaluation:

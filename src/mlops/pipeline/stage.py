@@ -24,13 +24,9 @@ from mlops.contract.paths import LOG, not_found
 from mlops.contract.result import Result
 from mlops.contract.stages import MADE_BY_DVC
 from mlops.pipeline import dependencies
+from mlops.pipeline.lines import screen_line
 
 P = TypeVar("P", bound=Params)
-
-
-def screen_line(name: str, result: str, seconds: float, how: str) -> str:
-    """The one line that a stage leaves on the screen."""
-    return f"{name:<10} {how:<9} {seconds:6.1f} s   {result}"
 
 
 def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
@@ -48,7 +44,7 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
         result = run(settings, root)
         if name in MADE_BY_DVC:
             dependencies.require_declared(name, settings.project, root)
-        print(screen_line(name, result.line, time.time() - start, "run"), flush=True)
+        print(screen_line(name, result.model_dump(), time.time() - start, "run"), flush=True)
 
     code = guarded(command)
     log_run(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))

@@ -36,11 +36,7 @@ class Registered(Result):
     digest: str
     run: str
     new: bool
-
-    @property
-    def line(self) -> str:
-        how = "registered" if self.new else "registered before"
-        return f"{self.model} version {self.version} ({how}), alias {ALIAS}"
+    alias: str = ALIAS
 
 
 def run(params: Params, root: Path) -> Registered:

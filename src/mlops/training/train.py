@@ -44,13 +44,6 @@ class Trained(Result):
             bytes=(folder / bundle.MODEL).stat().st_size,
         )
 
-    @property
-    def line(self) -> str:
-        return (
-            f"bundle {self.digest[:12]}: {self.family} on {self.rows:,} rows, "
-            f"{self.bytes / 1e6:.1f} MB, ONNX within {self.parity:.0e} of the native model"
-        )
-
 
 def run(params: Params, root: Path) -> Trained:
     """Write the bundle; equal code, data, parameters and seed give equal bytes.
