@@ -16,7 +16,9 @@ from dataclasses import replace
 
 from benchmarks.figure import QUICK, Failed, Figure, Plan, progress
 
-NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring")
+NAMES = (
+    "flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring", "size",
+)  # fmt: skip
 
 
 def main() -> int:

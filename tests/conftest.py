@@ -227,6 +227,8 @@ def make_repository(
     (root / "requirements.lock").symlink_to(REPOSITORY / "requirements.lock")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(PROJECTS / name, root)
+    # The code's folders are shared: what another test compiles there is no change of the code.
+    shutil.copy(REPOSITORY / ".dvcignore", root)
     (root / "csv").mkdir()
     tables = tables or importlib.import_module(f"{project}.tables").csv()
     for name, rows in tables.items():
