@@ -28,7 +28,8 @@ def of_workspace(root: Path) -> Pin:
     version = versions.by_digest(root, card.name, digest)
     if version is None:
         raise UserError(
-            f"bundle {digest[:12]}: not registered in {tracking.place(root)}; `mlops register`"
+            f"bundle {digest[:12]}: not registered in {tracking.display_uri(root)}; "
+            "`mlops register`"
         )
     metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
     return Pin(

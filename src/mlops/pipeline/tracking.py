@@ -42,13 +42,13 @@ def uri(root: Path) -> str:
     return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
 
 
-def place(root: Path) -> str:
+def display_uri(root: Path) -> str:
     """The tracking URI without credentials, for messages."""
     return re.sub(r"//[^/@]*@", "//", uri(root))
 
 
 @contextmanager
-def spoken_plainly(root: Path) -> Iterator[None]:
+def mlflow_errors(root: Path) -> Iterator[None]:
     """Turn MLflow's errors into a UserError of one line."""
     from mlflow.exceptions import MlflowException
 
@@ -56,25 +56,25 @@ def spoken_plainly(root: Path) -> Iterator[None]:
         yield
     except MlflowException as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise UserError(f"{VARIABLE}: {place(root)}: {reason}") from None
+        raise UserError(f"{VARIABLE}: {display_uri(root)}: {reason}") from None
 
 
-def begun(root: Path) -> bool:
+def has_store(root: Path) -> bool:
     """Whether there is a store: a server is configured, or something was tracked here."""
     return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
 
 
-def begin(root: Path) -> None:
+def create_store(root: Path) -> None:
     """Create the SQLite store, where no server is configured and there is none yet.
 
     It is renamed into place when it is complete: MLflow can't use half-created tables.
     """
     store = root / EMBEDDED
-    if begun(root):
+    if has_store(root):
         return
     store.mkdir(exist_ok=True)
     with alone(store):
-        if begun(root):
+        if has_store(root):
             return
         from mlflow import MlflowClient
 
@@ -88,7 +88,7 @@ def connect(model: str, root: Path) -> tuple[MlflowClient, str]:
     Raises UserError when a tracking server is named and does not answer, or is none.
     """
     connected = client(root)
-    with spoken_plainly(root):
+    with mlflow_errors(root):
         return connected, _experiment(connected, model, root)
 
 
@@ -107,12 +107,12 @@ def client(root: Path) -> MlflowClient:
     # Their errors are raised too, and printed there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    begin(root)
+    create_store(root)
     mlflow.set_tracking_uri(uri(root))
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.
         os.environ.pop(VARIABLE, None)
-    with spoken_plainly(root):
+    with mlflow_errors(root):
         return MlflowClient()
 
 
@@ -195,8 +195,8 @@ def _require_answer(root: Path) -> None:
         requests.get(f"{server.rstrip('/')}/health", timeout=ANSWER_SECONDS)
     except requests.RequestException as error:
         raise UserError(
-            f"{VARIABLE}: {place(root)} does not answer ({type(error).__name__}); nothing that was "
-            "made is lost: start the server and try again"
+            f"{VARIABLE}: {display_uri(root)} does not answer ({type(error).__name__}); "
+            "nothing that was made is lost: start the server and try again"
         ) from None
 
 

@@ -25,7 +25,7 @@ def alias(model: str, root: Path, name: str) -> Version | None:
 
     Raises UserError when the registry does not answer, or does not let this token look.
     """
-    return versions.by_alias(root, model, name) if tracking.begun(root) else None
+    return versions.by_alias(root, model, name) if tracking.has_store(root) else None
 
 
 def point(root: Path, name: str, pin: Pin, fetched: Path) -> int:
@@ -46,7 +46,7 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
         raise UserError(f"{uri}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     name, number, alias_name = match["name"], match["version"], match["alias"]
     client = tracking.client(root)
-    with tracking.spoken_plainly(root):
+    with tracking.mlflow_errors(root):
         version = (
             client.get_model_version(name, number)
             if number
@@ -74,5 +74,5 @@ def _download(client: MlflowClient, run: str, folder: Path) -> None:
 
 def drop(model: str, root: Path, name: str) -> None:
     """Let an alias point to nothing."""
-    with tracking.spoken_plainly(root):
+    with tracking.mlflow_errors(root):
         tracking.client(root).delete_registered_model_alias(model, name)

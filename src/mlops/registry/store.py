@@ -105,7 +105,7 @@ def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     tag = tracking.BUNDLE_TAG if part.path == BUNDLE else tracking.EVIDENCE_TAG
     run = tracking.find(client, experiment, tag, part.digest)
     if run is None:
-        raise UserError(f"no run of it in {tracking.place(root)}")
+        raise UserError(f"no run of it in {tracking.display_uri(root)}")
     downloaded = client.download_artifacts(run, part.artifact, str(target.parent))
     Path(downloaded).rename(target)
 

@@ -36,7 +36,7 @@ def by_alias(root: Path, model: str, alias: str) -> Version | None:
     client = tracking.client(root)
     from mlflow.exceptions import MlflowException
 
-    with tracking.spoken_plainly(root):
+    with tracking.mlflow_errors(root):
         try:
             return _version(client.get_model_version_by_alias(model, alias))
         except MlflowException as error:
@@ -49,7 +49,7 @@ def by_digest(root: Path, model: str, digest: str) -> Version | None:
     """The first version with this bundle; None when it is not registered."""
     client = tracking.client(root)
     query = f"name = '{model}' and tags.`{tracking.BUNDLE_TAG}` = '{digest}'"
-    with tracking.spoken_plainly(root):
+    with tracking.mlflow_errors(root):
         versions = [_version(version) for version in client.search_model_versions(query)]
     return min(versions, key=lambda version: version.number, default=None)
 
@@ -57,7 +57,7 @@ def by_digest(root: Path, model: str, digest: str) -> Version | None:
 def set_alias(root: Path, model: str, alias: str, number: int) -> None:
     """Let an alias point to a version."""
     client = tracking.client(root)
-    with tracking.spoken_plainly(root):
+    with tracking.mlflow_errors(root):
         client.set_registered_model_alias(model, alias, str(number))
 
 

@@ -22,7 +22,7 @@ def rollout(steps: tuple[int, ...] = (10, 50), drift: float = 0.2) -> Rollout:
     return Rollout(steps=steps, bake_seconds=0, requests=20, limits=limits)
 
 
-def told(
+def takes_over(
     target: Any, endpoint: Endpoint, bundles: list[Bundle], steps: tuple[int, ...] = (10, 50)
 ) -> None:
     """Roll out a flat bundle, then a steep one; going back is refused for its scores."""

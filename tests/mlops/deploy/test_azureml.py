@@ -254,7 +254,7 @@ def test_a_bundle_is_asked_whatever_its_share(azure, bundles):
 
 
 def test_a_rollout_takes_over_in_steps_and_is_undone(azure, bundles):
-    story.told(azureml, HERE, bundles)
+    story.takes_over(azureml, HERE, bundles)
 
 
 @pytest.mark.timeout(1800)

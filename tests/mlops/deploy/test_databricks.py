@@ -337,7 +337,7 @@ def test_mlflows_own_scoring_server_passes_the_smoke_test(bundles, tmp_path):
 
 
 def test_a_rollout_takes_over_in_steps_and_is_undone(workspace, bundles):
-    story.told(databricks, ENDPOINT, bundles)
+    story.takes_over(databricks, ENDPOINT, bundles)
 
 
 def test_a_rollout_with_a_shadow_is_refused_and_changes_nothing(workspace, bundles):

@@ -317,7 +317,7 @@ def test_an_environment_without_an_overlay_is_refused(cluster, bundles):
 
 
 def test_a_rollout_takes_over_in_steps_and_is_undone(cluster, bundles):
-    story.told(kubernetes, HERE, bundles, steps=(50,))
+    story.takes_over(kubernetes, HERE, bundles, steps=(50,))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -51,7 +51,7 @@ def test_a_store_that_was_begun_and_killed_is_begun_anew(tmp_path, monkeypatch):
     half = sqlite3.connect(store / ".mlflow.db.part")
     half.execute("create table experiments (experiment_id integer)")
     half.commit()
-    assert not tracking.begun(tmp_path)
+    assert not tracking.has_store(tmp_path)
     assert [e.name for e in tracking.client(tmp_path).search_experiments()] == ["Default"]
     assert [path.name for path in store.iterdir()] == ["mlflow.db"]
 
