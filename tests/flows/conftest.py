@@ -163,15 +163,16 @@ class Held:
 
 @contextmanager
 def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
-    with locks.held((checkout.root / OUTPUTS[stage]).parent) as folder:
-        flow = checkout.start_flow()
-        try:
-            process = locks.wait_until(lambda: _stage_below(flow, stage), flow)
+    flow = checkout.start_flow()
+    try:
+        process = locks.wait_until(lambda: _stage_below(flow, stage), flow)
+        # Not before: an earlier stage may write to the same folder.
+        with locks.held((checkout.root / OUTPUTS[stage]).parent) as folder:
             locks.wait_until(lambda: locks.waits(process.pid), flow)
             yield Held(flow, process, folder)
-        finally:
-            if flow.poll() is None:
-                os.killpg(flow.pid, signal.SIGKILL)
+    finally:
+        if flow.poll() is None:
+            os.killpg(flow.pid, signal.SIGKILL)
 
 
 def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | None:
