@@ -14,8 +14,11 @@ from typing import Any
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from mlops.base.errors import UserError
-from mlops.base.files import read_json
 from mlops.contract import paths
+from mlops.contract.result import Result
+from mlops.contract.winner import Tuned
+from mlops.data.featurize import Featurized
+from mlops.data.ingest import Ingested
 from mlops.evaluation.evaluate import REPORT, Evaluated
 from mlops.pipeline import servers, stage
 from mlops.pipeline.lines import screen_line
@@ -28,12 +31,21 @@ LOG = Path("logs/prefect.log")
 UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
 
 
+RESULTS: dict[str, tuple[type[Result], Path]] = {
+    "ingest": (Ingested, paths.RAW),
+    "featurize": (Featurized, paths.FEATURES),
+    "tune": (Tuned, paths.SEARCH),
+    "train": (Trained, paths.BUNDLE),
+    "evaluate": (Evaluated, paths.EVIDENCE),
+}
+
+
 def shown(reproduced: Reproduced) -> Reproduced:
     """Print a stage's line, unless the stage ran and so printed it itself."""
     stage, how = reproduced.stage, reproduced.how
     if how != "run":
-        folder = next(path for path, writer in paths.WRITERS.items() if writer == stage)
-        print(screen_line(stage, read_json(folder / paths.RESULT), reproduced.seconds, how))
+        kind, folder = RESULTS[stage]
+        print(screen_line(stage, kind.load(folder).model_dump(), reproduced.seconds, how))
     return reproduced
 
 

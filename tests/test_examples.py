@@ -90,9 +90,9 @@ def test_the_triton_client_predicts(run, prediction, tmp_path):
 
 @pytest.mark.nightly
 def test_r_predicts(run, prediction):
-    script = program("Rscript", "apt-get install r-cran-httr2")
-    if run(script, "-e", "library(httr2)").returncode:
-        missing("R has no httr2; apt-get install r-cran-httr2")
+    script = program("Rscript", "apt-get install r-cran-httr2 r-cran-jsonlite")
+    if run(script, "-e", "library(httr2); library(jsonlite)").returncode:
+        missing("R has no httr2 or no jsonlite; apt-get install r-cran-httr2 r-cran-jsonlite")
     assert last_line(run(script, "predict.R")) == prediction
 
 

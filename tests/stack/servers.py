@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import psutil
@@ -68,7 +70,7 @@ class Servers:
             if not server.running():
                 with (self.folder / f"{name}.log").open("ab") as log:
                     server.process = subprocess.Popen(
-                        server.command.split(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        shlex.split(server.command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                         env={**os.environ, **self.environment, **server.variables},
                         **{"cwd": self.folder, **server.options},
                     )  # fmt: skip
@@ -159,7 +161,7 @@ class Servers:
     def _azurite(self) -> Server:
         folder = LOCAL / "node_modules/.bin"
         command = (
-            f"{program('azurite-blob', 'npm ci --prefix infra/local', folder)} --blobHost {HOST}"
+            f"{quote(program('azurite-blob', 'npm ci --prefix infra/local', folder))} --blobHost {HOST}"
             f" --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
             " --skipApiVersionCheck --disableTelemetry --silent"
         )
@@ -172,7 +174,7 @@ class Servers:
 
     def _mlflow(self) -> Server:
         command = (
-            f"{sys.executable} -m mlflow server --host {HOST} --port {self.ports['mlflow']}"
+            f"{quote(sys.executable)} -m mlflow server --host {HOST} --port {self.ports['mlflow']}"
             f" --workers 1 --backend-store-uri {self._database('mlflow')} --serve-artifacts"
             " --artifacts-destination wasbs://mlflow@mlops.blob.core.windows.net/"
         )
@@ -186,7 +188,7 @@ class Servers:
             ),
             "PREFECT_HOME": str(self.folder / "prefect"),
         }
-        command = f"{sys.executable} -m prefect server start {options}"
+        command = f"{quote(sys.executable)} -m prefect server start {options}"
         return Server(command, self._answers("prefect", "/api/health"), variables)
 
     def _gateway(self) -> Server:
@@ -201,7 +203,7 @@ class Servers:
         gateway = {"targets": [f"{HOST}:{self.ports['gateway']}"], "labels": {"job": "gateway"}}
         (folder / "targets.json").write_text(json.dumps([gateway]))
         command = (
-            f"{program('prometheus', PROMETHEUS)} --config.file={folder / 'prometheus.yml'}"
+            f"{quote(program('prometheus', PROMETHEUS))} --config.file={folder / 'prometheus.yml'}"
             f" --storage.tsdb.path={folder / 'data'}"
             f" --web.listen-address={HOST}:{self.ports['prometheus']}"
         )

@@ -271,7 +271,7 @@ def test_a_process_that_hangs_is_replaced_and_its_request_answered(place):
     pid = place.processes()[digest].pid
     os.kill(pid, signal.SIGSTOP)
     assert post(place.url, ROWS[0])[0] == 200
-    assert place.processes()[digest].pid != pid
+    assert processes.wait(lambda: place.processes()[digest].pid != pid)
 
 
 @pytest.mark.nightly
