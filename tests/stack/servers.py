@@ -70,8 +70,8 @@ class Servers:
             if not server.running():
                 with (self.folder / f"{name}.log").open("ab") as log:
                     server.process = subprocess.Popen(
-                        shlex.split(server.command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                        env={**os.environ, **self.environment, **server.variables},
+                        shlex.split(server.command), stdin=subprocess.DEVNULL, stdout=log,
+                        stderr=log, env={**os.environ, **self.environment, **server.variables},
                         **{"cwd": self.folder, **server.options},
                     )  # fmt: skip
         for name in names:
@@ -161,8 +161,8 @@ class Servers:
     def _azurite(self) -> Server:
         folder = LOCAL / "node_modules/.bin"
         command = (
-            f"{quote(program('azurite-blob', 'npm ci --prefix infra/local', folder))} --blobHost {HOST}"
-            f" --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
+            f"{quote(program('azurite-blob', 'npm ci --prefix infra/local', folder))}"
+            f" --blobHost {HOST} --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
             " --skipApiVersionCheck --disableTelemetry --silent"
         )
 
