@@ -162,7 +162,8 @@ class Servers:
         folder = LOCAL / "node_modules/.bin"
         command = (
             f"{quote(program('azurite-blob', 'npm ci --prefix infra/local', folder))}"
-            f" --blobHost {HOST} --blobPort {self.ports['azurite']} --location {self.folder / 'azurite'}"
+            f" --blobHost {HOST} --blobPort {self.ports['azurite']}"
+            f" --location {self.folder / 'azurite'}"
             " --skipApiVersionCheck --disableTelemetry --silent"
         )
 
