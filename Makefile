@@ -55,7 +55,7 @@ test: setup ## what a pull request must pass; tests that need Java are skipped w
 	@pytest -m "not nightly"
 
 test-nightly: setup ## faults, soak, real clients and servers, clouds' stand-ins, Spark, fuzz
-	@pytest -m nightly
+	@pytest -m "nightly or story"
 
 test-fast: setup ## the tests that need no JVM, no server and no trained model
 	@pytest -m "not slow and not nightly"

@@ -16,6 +16,8 @@ from tests.rehearsal.world import change, say
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 nightly = pytest.mark.nightly
+# The short story, which the nightly run goes on from.
+short = pytest.mark.story
 STAGES = ["ingest", "featurize", "tune", "train", "evaluate"]
 MARKER = "<!-- mlops:verdict -->"
 
@@ -48,6 +50,7 @@ def up_to_date(world):
     world.git("switch", "--quiet", "--force-create", "main", "origin/main")
 
 
+@short
 def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, seen):
     commit = world.git("rev-parse", "HEAD")
     runs = world.happens(events.push(events.NOWHERE, commit), commit)
@@ -59,6 +62,7 @@ def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, se
     seen["first"] = re.search(r"accepted: ([0-9a-f]{12})", runs.out)[1]
 
 
+@short
 def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, seen):
     runs = world.merge("release/staging", "Release")
     assert runs.results == {"release": "success", "changed": "success", "reconcile": "success"}
@@ -69,6 +73,7 @@ def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, see
     assert open_pulls(world) == []
 
 
+@short
 def test_promoting_deploys_the_same_bytes_to_production(world, seen, registry):
     runs = promote(world)
     assert runs["reconcile"].environment == "production", runs.results
@@ -78,6 +83,7 @@ def test_promoting_deploys_the_same_bytes_to_production(world, seen, registry):
     assert version.tags["mlops.bundle"][:12] == seen["first"]
 
 
+@short
 def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_commented(world, seen):
     number, runs = world.propose("march", {"data.until": "2023-03-31"}, "March has arrived")
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
@@ -101,6 +107,7 @@ def test_pushing_to_it_again_updates_the_comment(world, seen):
     assert len(world.forge.on(seen["pull"])) == 1
 
 
+@short
 def test_merging_it_trains_nothing_and_the_judged_bytes_go_to_production(world, seen):
     runs = world.merge("march", "March has arrived (#1)")
     assert runs.results == {"release": "success"}, runs.out
@@ -114,6 +121,7 @@ def test_merging_it_trains_nothing_and_the_judged_bytes_go_to_production(world, 
     assert world.running("production")[:12] == seen["march"]
 
 
+@short
 def test_git_revert_brings_the_old_bytes_back_and_history_is_in_git_alone(world, seen, registry):
     up_to_date(world)
     world.git("revert", "--no-edit", "HEAD")

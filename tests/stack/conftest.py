@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def team(repository: Any) -> Iterator[Team]:
     try:
         team = Team(base, Servers(base))
         _create_repository(team, repository)
-        command = f"{sys.executable} -m flows worker"
+        command = f"{shlex.quote(sys.executable)} -m flows worker"
         worker = Server(command, variables=team.env, options={"cwd": team.desk})
         try:
             team.servers.start_all()

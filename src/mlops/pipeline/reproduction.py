@@ -21,7 +21,7 @@ import psutil
 
 from mlops.base import processes
 from mlops.base.errors import BUG, MENDABLE, UserError
-from mlops.base.files import write_json
+from mlops.base.files import whole_file, write_json
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import Ran, ran_since
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
+RECORD = Path("dvc.lock")
+# What the record was before the stage that is being reproduced; empty when there was none.
+RECORD_BEFORE = Path(".dvc/tmp/dvc.lock.before")
 _status_processes: dict[Path, subprocess.Popen[bytes]] = {}
 _unreachable_remotes: set[str] = set()
 
@@ -66,11 +69,41 @@ def alone(root: Path) -> Iterator[None]:
     try:
         with FileLock(path, timeout=0):
             _drop_dead_locks(root)
+            _restore_record(root)
             yield
     except Timeout:
         raise UserError(
             f"{path}: another training runs in this folder; wait for it to end, or stop it"
         ) from None
+
+
+@contextmanager
+def _record_kept(root: Path) -> Iterator[None]:
+    """Keep a copy of dvc.lock while DVC may rewrite it, which it does in place."""
+    record, before = root / RECORD, root / RECORD_BEFORE
+    before.parent.mkdir(parents=True, exist_ok=True)
+    before.write_bytes(record.read_bytes() if record.exists() else b"")
+    try:
+        yield
+    finally:
+        before.unlink(missing_ok=True)
+
+
+def _restore_record(root: Path) -> None:
+    """Restore dvc.lock after a process was killed, perhaps in the middle of writing it.
+
+    What the killed process had recorded is found again in DVC's run cache.
+    """
+    before = root / RECORD_BEFORE
+    if not before.exists():
+        return
+    content = before.read_bytes()
+    if content:
+        with whole_file(root / RECORD) as partial:
+            partial.write_bytes(content)
+    else:
+        (root / RECORD).unlink(missing_ok=True)
+    before.unlink()
 
 
 def _drop_dead_locks(root: Path) -> None:
@@ -147,7 +180,8 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
 
     repo = _repo(root)
     try:
-        how = _reproduce(repo, stage, start)
+        with _record_kept(root):
+            how = _reproduce(repo, stage, start)
     except DvcException as error:
         _restore_output(repo, stage)
         raise _failed(stage, start, error) from error

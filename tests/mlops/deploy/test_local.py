@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pandas as pd
+import psutil
 import pytest
 
 from mlops.base import processes
@@ -269,7 +269,9 @@ def test_requests_and_answers_are_kept_for_monitoring_within_bounds(place):
 def test_a_process_that_hangs_is_replaced_and_its_request_answered(place):
     (digest,) = place.deploy(1.0)
     pid = place.processes()[digest].pid
-    os.kill(pid, signal.SIGSTOP)
+    service = psutil.Process(pid)
+    for process in (service, *service.children(recursive=True)):
+        process.suspend()
     assert post(place.url, ROWS[0])[0] == 200
     assert processes.wait(lambda: place.processes()[digest].pid != pid)
 

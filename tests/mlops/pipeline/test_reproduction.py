@@ -80,3 +80,15 @@ def test_without_the_file_there_is_nothing_to_forget(tmp_path):
 )  # fmt: skip
 def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, number):
     assert reproduction.ended_by(code) is number
+
+
+@pytest.mark.parametrize("before", ["schema: '2.0'\n", ""])
+def test_a_record_that_was_cut_short_by_a_kill_is_restored(tmp_path, before):
+    kept = tmp_path / reproduction.RECORD_BEFORE
+    kept.parent.mkdir(parents=True)
+    kept.write_text(before)
+    record = tmp_path / reproduction.RECORD
+    record.write_text("sche")
+    with reproduction.alone(tmp_path):
+        assert (record.read_text() if record.exists() else "") == before
+    assert not kept.exists()
