@@ -30,8 +30,11 @@ def run() -> None:
         print(f"{FILE}: {deployment['name']}: valid")
 
 
-def _check(deployment: dict[str, Any]) -> None:
-    place = f"{FILE}: {deployment.get('name', 'a deployment without a name')}"
+def _check(deployment: Any) -> None:
+    if not isinstance(deployment, dict) or "name" not in deployment:
+        found = documents.shown(deployment)
+        raise UserError(f"{FILE}: deployments: found {found}, expected each with a name")
+    place = f"{FILE}: {deployment['name']}"
     flow = _flow(place, str(deployment.get("entrypoint", "")))
     given = deployment.get("parameters") or {}
     for name in given:

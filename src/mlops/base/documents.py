@@ -92,7 +92,6 @@ EXPECTED = {
     "float_type": "a number",
     "string_type": "text",
     "string_too_short": "text",
-    "string_pattern_mismatch": "a package's name",
     "tuple_type": "a list",
     "too_short": "at least one item",
     "model_type": "keys and values",
@@ -106,6 +105,8 @@ def _expected(problem: Any) -> str:
     if kind == "literal_error":
         names = message.replace("'", "").replace(" or ", ", ").split(", ")
         return f"{message}{nearest(str(problem['input']), names)}"
+    if kind == "string_pattern_mismatch":
+        return f"text that matches {problem['ctx']['pattern']}"
     return EXPECTED.get(kind, str(message).removeprefix("Value error, "))
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 import mlops
 from mlops.base import documents
@@ -28,12 +29,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def _package_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        raise ValueError("a package's name")
+    return name
+
+
 class Params(Section):
     """What every stage may read. A room's own `Params` adds its sections; others are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    project: str = Field(pattern=r"^[a-z_][a-z0-9_]*$")
+    project: Annotated[str, AfterValidator(_package_name)]
     model: str = Field(min_length=1)
     engine: Literal["duckdb", "spark"]
     seed: int = Field(ge=0, lt=2**31)

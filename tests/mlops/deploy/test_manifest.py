@@ -132,3 +132,13 @@ def test_a_target_that_is_not_there_gets_the_nearest_name(root):
     assert str(error.value) == (
         "environments/staging.yaml: target: found 'kubernets'; did you mean 'kubernetes'?"
     )
+
+
+def test_a_name_of_another_form_is_refused_with_the_form_that_it_should_have():
+    text = "target: local\nendpoint: Bad Name\npin: null\n"
+    with pytest.raises(UserError) as error:
+        manifest.parse(text, "environments/staging.yaml")
+    assert str(error.value) == (
+        "environments/staging.yaml: endpoint: found 'Bad Name', expected text that matches "
+        "^[a-z][a-z0-9-]{1,30}[a-z0-9]$"
+    )
