@@ -73,7 +73,8 @@ def test_a_second_one_waits_beside_it_until_it_is_given_a_share(place):
     assert place.current.traffic == {first: 100, second: 0}
     assert {answering(place) for _ in range(50)} == {first}
     place.traffic((first, 90), (second, 10))
-    assert 9 <= [answering(place) for _ in range(100)].count(second) <= 11
+    # Of 100 requests 10 in the mean, 3 standard deviations on either side and a half.
+    assert 1 <= [answering(place) for _ in range(100)].count(second) <= 25
 
 
 def test_deploying_again_changes_nothing(place):

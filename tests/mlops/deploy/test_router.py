@@ -7,33 +7,15 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mlops.base import processes
 from mlops.deploy import local
-from mlops.deploy.local.router import BODY_BYTES, Weights, differ
+from mlops.deploy.local.router import differ
+from mlops.deploy.local.supervisor import BODY_BYTES
 from mlops.deploy.prometheus import samples, tenths
 from tests.mlops.deploy import small
 from tests.mlops.deploy.load import post
 from tests.mlops.deploy.small import FAR, ROWS
-
-SHARES = st.dictionaries(st.text(max_size=3), st.integers(0, 100), min_size=1, max_size=4)
-
-
-@given(SHARES)
-def test_turns_follow_the_weights_to_the_request(shares):
-    turns = Weights()
-    names = [turns.next(shares) for _ in range(sum(shares.values()))]
-    assert {name: names.count(name) for name in shares} == shares
-    assert (turns.next(shares) is None) == (not any(shares.values()))
-
-
-@given(st.lists(st.sampled_from([{"a": 90, "b": 10}, {"a": 50, "b": 50}, {"a": 0, "b": 100}])))
-def test_weights_that_move_never_give_a_turn_to_what_has_none(moves):
-    turns = Weights()
-    for shares in moves:
-        assert shares[turns.next(shares)] > 0
 
 
 def test_scores_are_read_by_output_and_tenth():

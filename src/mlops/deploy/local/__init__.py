@@ -40,11 +40,13 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     home = _home(endpoint)
     home.folder.mkdir(parents=True, exist_ok=True)
     digest = folder_digest(bundle)
-    before = (home.state() or State()).bundles
+    before = home.state().bundles
 
     def with_copy(state: State) -> State:
         _copy(home, bundle, digest)
-        _remove_all_but(home, {*state.bundles, digest, SAMPLES})
+        for folder in home.folder.iterdir():
+            if folder.is_dir() and folder.name not in {*state.bundles, digest, SAMPLES}:
+                shutil.rmtree(folder, ignore_errors=True)
         deployed = state.bundles.get(digest, Deployed(version=str(pin.version)))
         if set(state.bundles) <= {digest}:
             deployed = replace(deployed, percent=100)
@@ -66,15 +68,13 @@ def traffic(
 ) -> None:
     """Let the router send each bundle its percentage from now on."""
     home = _home(endpoint)
-    names = home.names()
-    percents = {names[digest]: share for digest, share in shares.items()}
-    mirrored = {names[digest]: share for digest, share in mirror.items()}
+    digests = {name: digest for digest, name in home.names().items()}
 
     def with_shares(state: State) -> State:
-        bundles = {
-            name: replace(one, percent=percents.get(name, 0), mirror=mirrored.get(name, 0))
-            for name, one in state.bundles.items()
-        }
+        bundles = {}
+        for name, one in state.bundles.items():
+            percent, copied = (given.get(digests[name], 0) for given in (shares, mirror))
+            bundles[name] = replace(one, percent=percent, mirror=copied)
         return replace(state, bundles=bundles)
 
     home.change(with_shares)
@@ -100,17 +100,19 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Send rows to this bundle's process, past the router."""
     home = _home(endpoint)
-    port, body = control.process(home, digest).port, msgspec.json.encode(list(rows))
-    return smoke_test.timed(lambda: msgspec.json.decode(control.call(home, port, "/predict", body)))
+    port = control.process(home, digest).port
+    return smoke_test.timed(
+        lambda: msgspec.json.decode(control.call(home, port, "/predict", list(rows)))
+    )
 
 
 def current(endpoint: Endpoint) -> Running:
     """What is deployed, by digests computed from the bytes, and whether all of it answers."""
     home = _home(endpoint)
     state = home.state()
-    if state is None:
-        return Running({})
     shares = {digest: state.bundles[name].percent for digest, name in home.names().items()}
+    if not shares:
+        return Running({})
     if not home.started_here():
         return Running(shares, state.note, "elsewhere")
     status = control.status(home)
@@ -162,18 +164,11 @@ def _score(folder: Path, digest: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _forget(home: Home, name: str) -> State:
     """The state without this bundle."""
-
-    def without(state: State) -> State:
-        bundles = {other: one for other, one in state.bundles.items() if other != name}
-        return replace(state, bundles=bundles)
-
-    return home.change(without)
-
-
-def _remove_all_but(home: Home, names: set[str]) -> None:
-    for folder in home.folder.iterdir():
-        if folder.is_dir() and folder.name not in names:
-            shutil.rmtree(folder, ignore_errors=True)
+    return home.change(
+        lambda state: replace(
+            state, bundles={key: one for key, one in state.bundles.items() if key != name}
+        )
+    )
 
 
 def _port(endpoint: Endpoint) -> int:

@@ -9,12 +9,13 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from mlops.base.processes import HOST, free_port
@@ -31,24 +32,12 @@ DRAIN_SECONDS, STOP_SECONDS = 30.0, 10.0
 # Files of samples that are kept, each of at most the size that the service is told.
 SAMPLE_FILES = 32
 LATENCIES = 1000
+# Headers that belong to one connection.
+HOP = {
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+    "transfer-encoding", "upgrade", "content-length", "date", "server", "host", "expect",
+}  # fmt: skip
 log = logging.getLogger("mlops.deploy")
-
-
-class Request(NamedTuple):
-    """A client's request; `path` is as it came, with escapes and query."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Response(NamedTuple):
-    """A process's answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Backend:
@@ -57,21 +46,21 @@ class Backend:
     def __init__(
         self, home: Home, digest: str, deployed: Deployed, session: aiohttp.ClientSession
     ) -> None:
-        self.digest = digest
-        self.deployed = deployed
-        self.process = Process()
-        self._home = home
-        self._session = session
+        self.digest, self.deployed, self.process = digest, deployed, Process()
+        self._home, self._session = home, session
         self._open = 0
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._task = asyncio.create_task(self._keep_running())
 
-    async def send(self, request: Request, seconds: float) -> Response:
+    async def send(self, request: web.Request, seconds: float) -> web.Response:
         """Pass a request on, and count it; raises one of NO_ANSWER when there is none in time."""
         start = time.perf_counter()
         self._open += 1
         try:
-            response = await self._send(request, seconds)
+            response = await self._send(
+                seconds, request.method, request.raw_path, headers=_end_to_end(request.headers),
+                data=await request.read() or None,
+            )  # fmt: skip
         except NO_ANSWER:
             self.count_missed()
             raise
@@ -104,13 +93,16 @@ class Backend:
         with suppress(asyncio.CancelledError):
             await self._task
 
-    async def _send(self, request: Request, seconds: float) -> Response:
-        url = URL(f"http://{HOST}:{self.process.port}{request.path}", encoded=True)
+    async def _send(
+        self, seconds: float, method: str, path: str, **request: object
+    ) -> web.Response:
+        # The path with its escapes and query as they came.
+        url = URL(f"http://{HOST}:{self.process.port}{path}", encoded=True)
         async with asyncio.timeout(seconds), self._session.request(
-            request.method, url, headers=request.headers, data=request.body or None,
-            allow_redirects=False,
+            method, url, allow_redirects=False, **request  # type: ignore[arg-type]
         ) as response:  # fmt: skip
-            return Response(response.status, response.headers, await response.read())
+            headers = _end_to_end(response.headers)
+            return web.Response(body=await response.read(), status=response.status, headers=headers)
 
     async def _keep_running(self) -> None:
         pause, process = FIRST_PAUSE, self.process
@@ -141,14 +133,16 @@ class Backend:
         self.process.pid = child.pid
         try:
             reason = await self._watch(child)
-            _signal(child.kill)
+            if child.returncode is None:
+                child.kill()
         finally:
             self.process.ready = False
-            _signal(child.terminate)
+            if child.returncode is None:
+                child.terminate()
             try:
                 await asyncio.wait_for(child.wait(), STOP_SECONDS)
             except TimeoutError:
-                _signal(child.kill)
+                child.kill()
         return reason
 
     async def _watch(self, child: asyncio.subprocess.Process) -> str:
@@ -171,17 +165,14 @@ class Backend:
     async def _served_digest(self) -> str | None:
         """The digest that the process reports to serve; None when it is not ready."""
         with suppress(*NO_ANSWER):
-            request = Request("GET", "/v2/health/ready", {}, b"")
-            response = await self._send(request, SILENT_SECONDS)
+            response = await self._send(SILENT_SECONDS, "GET", "/v2/health/ready")
             if response.status == 200:
                 return response.headers.get("x-model-digest", "")
         return None
 
 
-def _signal(send: Callable[[], None]) -> None:
-    """Send a signal to a process that may have ended."""
-    with suppress(ProcessLookupError):
-        send()
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    return CIMultiDict((k, v) for k, v in headers.items() if k.lower() not in HOP)
 
 
 def _remove_oldest(samples: Path) -> None:

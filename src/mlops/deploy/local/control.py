@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import requests
 
 from mlops.base import processes
 from mlops.base.errors import UserError
@@ -69,27 +70,26 @@ def settle(home: Home, digest: str = "") -> Status:
     raise UserError(f"{what}: not ready in {SETTLE_SECONDS:.0f} s; see {log}")
 
 
-def call(home: Home, port: int, path: str, body: bytes | None = None) -> bytes:
-    """The content that one of the environment's processes answers with; `body` is JSON to POST.
+def call(home: Home, port: int, path: str, content: Any = None) -> bytes:
+    """The answer of one of the environment's processes: to GET, or to POST with JSON.
 
     Raises UserError for no answer, and for a status other than 200.
     """
-    address = home.address()
-    headers = {"content-type": "application/json"}
-    if address and address.token:
-        headers["authorization"] = f"Bearer {address.token}"
-    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("POST" if body else "GET", path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{HOST}:{port}{path}: {error or type(error).__name__}") from None
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise UserError(f"{HOST}:{port}{path}: answers {response.status}, expected 200")
-    return content
+    address, place = home.address(), f"{HOST}:{port}{path}"
+    token = {"authorization": f"Bearer {address.token}"} if address and address.token else {}
+    with requests.Session() as session:
+        # No proxy stands before this machine's own processes.
+        session.trust_env = False
+        try:
+            response = session.request(
+                "GET" if content is None else "POST", f"http://{place}", json=content,
+                headers=token, timeout=ANSWER_SECONDS,
+            )  # fmt: skip
+        except requests.RequestException as error:
+            raise UserError(f"{place}: {error}") from None
+    if response.status_code != 200:
+        raise UserError(f"{place}: answers {response.status_code}, expected 200")
+    return response.content
 
 
 def _start(home: Home) -> None:

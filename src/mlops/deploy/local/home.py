@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from mlops.base.files import alone, folder_digest, whole_file
+from mlops.base.files import alone, folder_digest, whole_file, write_json
 
 HOME, PROCESSES = Path(".run/local"), Path(".run/serving")
 STATE, SAMPLES = "state.json", "samples"
 ADDRESS, LOCK, LOG = "supervisor.json", "lock", "log"
-Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -105,33 +104,34 @@ class Home:
         """What was started on this machine; a supervisor holds the lock there while it runs."""
         return self.root / PROCESSES / self.environment
 
-    def state(self) -> State | None:
-        """What is deployed, bundles whose folder was removed left out; None when nothing is."""
-        state = _read(self.folder / STATE, State)
-        if state is None:
-            return None
+    def state(self) -> State:
+        """What is deployed; bundles whose folder was removed are left out."""
+        try:
+            state = msgspec.json.decode((self.folder / STATE).read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
         present = {n: one for n, one in state.bundles.items() if (self.folder / n).is_dir()}
         return replace(state, bundles=present)
 
     def change(self, edit: Callable[[State], State]) -> State:
         """Replace the state, alone in the repository; no bundles, no state."""
         with alone(self.root / HOME):
-            state = edit(self.state() or State())
+            state = edit(self.state())
             if state.bundles:
-                with whole_file(self.folder / STATE) as partial:
-                    partial.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
+                write_json(self.folder / STATE, asdict(state))
             else:
                 (self.folder / STATE).unlink(missing_ok=True)
         return state
 
     def names(self) -> dict[str, str]:
         """The names of the deployed bundles, by the digests computed from their bytes."""
-        state = self.state() or State()
-        return {folder_digest(self.folder / name): name for name in state.bundles}
+        return {folder_digest(self.folder / name): name for name in self.state().bundles}
 
     def address(self) -> Address | None:
         """The supervisor's address; None while it has none."""
-        return _read(self.processes / ADDRESS, Address)
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode((self.processes / ADDRESS).read_bytes(), type=Address)
+        return None
 
     def announce(self, address: Address) -> None:
         """Write the supervisor's address, which only this user may read for its token."""
@@ -148,15 +148,8 @@ class Home:
         try:
             with (self.processes / LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
         except BlockingIOError:
             return True
+        except FileNotFoundError:
+            pass
         return False
-
-
-def _read(path: Path, kind: type[Kind]) -> Kind | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None

@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,81 +19,97 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from mlops.base.processes import HOST
 from mlops.deploy.local.backend import Backend
 from mlops.deploy.local.home import LOCK, STATE, Address, Home, State, Status
-from mlops.deploy.local.router import Router, listen
+from mlops.deploy.local.router import Router
 from mlops.serving import logs
 from mlops.serving.server import TOKEN
 
 LOOK_SECONDS = 0.1
+BODY_BYTES = 16 * 1024 * 1024
 
 
 class Supervisor:
     """One environment's processes."""
 
     def __init__(self, home: Home, lock: os.stat_result, session: aiohttp.ClientSession) -> None:
-        self.home = home
-        self.state = State()
-        self.router = Router()
-        self.port = 0
-        self._lock = lock
-        self._session = session
-        self._stamp: tuple[int, int] | None = None
+        self._home, self._lock, self._session = home, lock, session
+        self._state, self._port = State(), 0
+        self._stamp = (0, 0)
+        self._router = Router()
         self._stopping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until there is nothing to serve."""
-        self.look()
+        self._look()
         try:
-            endpoint, self.port = await listen(self.router.handle, self.state.port)
+            endpoint, self._port = await listen(self._router.handle, self._state.port)
         except OSError:  # Another process has the port.
-            endpoint, self.port = await listen(self.router.handle)
+            endpoint, self._port = await listen(self._router.handle)
         status, port = await listen(self._report)
         token = os.environ.get(TOKEN, "")
-        self.home.announce(Address(os.getpid(), port, token, self._lock.st_ctime_ns))
+        self._home.announce(Address(os.getpid(), port, token, self._lock.st_ctime_ns))
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        while not stopped.is_set() and self.look():
+        while not stopped.is_set() and self._look():
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), LOOK_SECONDS)
         await endpoint.cleanup()
         await status.cleanup()
-        await asyncio.gather(*(b.stop() for b in self.router.backends.values()), *self._stopping)
+        await asyncio.gather(*(b.stop() for b in self._router.backends.values()), *self._stopping)
 
-    def look(self) -> bool:
+    def _look(self) -> bool:
         """Apply the state when it has changed; False when it is time to end."""
         try:
-            if (self.home.processes / LOCK).stat().st_ino != self._lock.st_ino:
-                return False
-            file = (self.home.folder / STATE).stat()
+            lock = (self._home.processes / LOCK).stat()
+            file = (self._home.folder / STATE).stat()
         except FileNotFoundError:
             return False
-        stamp = file.st_ino, file.st_mtime_ns
-        if stamp != self._stamp:
-            self._apply(self.home.state() or State())
-            self._stamp = stamp
-        return bool(self.state.bundles)
+        if (file.st_ino, file.st_mtime_ns) != self._stamp:
+            self._stamp = file.st_ino, file.st_mtime_ns
+            self._apply(self._home.state())
+        return lock.st_ino == self._lock.st_ino and bool(self._state.bundles)
 
     async def _report(self, request: web.Request) -> web.Response:
         """The status as JSON, whatever the request."""
-        self.look()
-        backends = {name: b.report() for name, b in self.router.backends.items()}
-        content = Status(self.state, self.port, len(self._stopping), backends)
+        self._look()
+        backends = {name: b.report() for name, b in self._router.backends.items()}
+        content = Status(self._state, self._port, len(self._stopping), backends)
         return web.Response(body=msgspec.json.encode(content), content_type="application/json")
 
     def _apply(self, state: State) -> None:
-        before, self.state = self.router.backends, state
-        self.router.backends = {
-            digest: before.get(digest) or Backend(self.home, digest, deployed, self._session)
+        before, self._state = self._router.backends, state
+        self._router.backends = {
+            digest: before.get(digest) or Backend(self._home, digest, deployed, self._session)
             for digest, deployed in state.bundles.items()
         }
         for digest, deployed in state.bundles.items():
-            self.router.backends[digest].deployed = deployed
+            self._router.backends[digest].deployed = deployed
         for digest in before.keys() - state.bundles.keys():
             task = asyncio.create_task(before[digest].stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
+
+
+async def listen(
+    handle: Callable[[web.Request], Awaitable[web.Response]], port: int = 0
+) -> tuple[web.AppRunner, int]:
+    """Answer every request to a port until the runner is cleaned up; returns it and the port.
+
+    Port 0 is any free one. Raises OSError when the port is taken.
+    """
+    application = web.Application(client_max_size=BODY_BYTES)
+    application.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, HOST, port, backlog=2048).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner, int(runner.addresses[0][1])
 
 
 async def _supervise(home: Home, lock: os.stat_result) -> None:

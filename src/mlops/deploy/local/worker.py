@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 import threading
-
-from mlops.base.errors import MENDABLE, UserError
-from mlops.serving import server
 
 
 def _end_with_parent() -> None:
@@ -19,8 +17,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        server.main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(MENDABLE)
+    runpy.run_module("mlops.serving", run_name="__main__")
