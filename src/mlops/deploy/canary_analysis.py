@@ -30,33 +30,17 @@ def breach(limits: Limits, running: Health, new: Health, pair: Pair) -> str:
 
     A running version that answered nothing is no measure of latency or drift.
     """
-    return (
-        _errors(limits, new) or _latency(limits, running, new) or _drift(limits, running, new, pair)
-    )
-
-
-def _errors(limits: Limits, new: Health) -> str:
     share = new.errors / new.requests if new.requests else 0.0
-    if share <= limits.errors:
-        return ""
-    return f"{new.errors} of {new.requests} requests failed, limit {limits.errors:g}"
-
-
-def _latency(limits: Limits, running: Health, new: Health) -> str:
+    if share > limits.errors:
+        return f"{new.errors} of {new.requests} requests failed, limit {limits.errors:g}"
     most = max(limits.latency * running.seconds, running.seconds + NOISE_SECONDS)
-    if not running.seconds or new.seconds <= most:
-        return ""
-    return (
-        f"latency {new.seconds * 1000:.1f} ms, of the running version {running.seconds * 1000:.1f}"
-        f" ms, limit {limits.latency:g} times that"
-    )
-
-
-def _drift(limits: Limits, running: Health, new: Health, pair: Pair) -> str:
-    index = max(index_beyond_chance(running.scores, new.scores), paired_index(pair))
-    if index <= limits.drift:
-        return ""
-    return f"scores drift by {index:.2f}, limit {limits.drift:g}"
+    if running.seconds and new.seconds > most:
+        return (
+            f"latency {new.seconds * 1000:.1f} ms, of the running version "
+            f"{running.seconds * 1000:.1f} ms, limit {limits.latency:g} times that"
+        )
+    drift = max(index_beyond_chance(running.scores, new.scores), paired_index(pair))
+    return f"scores drift by {drift:.2f}, limit {limits.drift:g}" if drift > limits.drift else ""
 
 
 def paired_index(pair: Pair) -> float:

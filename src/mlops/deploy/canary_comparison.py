@@ -11,11 +11,12 @@ from pathlib import Path
 from mlops.deploy import smoke_test
 from mlops.deploy.canary_analysis import Pair
 from mlops.deploy.manifest import Rollout
-from mlops.deploy.target import Answer, Endpoint, Health, Row, Target
+from mlops.deploy.target import Answer, Endpoint, Health, Target
 
 PERCENTILE = 0.95
 # The first requests are not counted: a process answers these more slowly.
 WARM_UP = 2
+COUNTS = ("requests", "errors", "compared", "differing")
 
 
 @dataclass(frozen=True)
@@ -68,26 +69,17 @@ class Comparison:
             self.target.health(self.endpoint, self.new),
         )
 
-    def ask_both(self, count: int) -> Window:
-        """Send reference rows to both, one at a time and in turn."""
-        rows = self._rows(WARM_UP + count)
-        answers = [(self._ask(self.running, row), self._ask(self.new, row)) for row in rows]
-        running, new = zip(*answers[WARM_UP:], strict=True)
-        both = [(one.scores[0], two.scores[0]) for one, two in answers if one.scores and two.scores]
-        pair = Pair(tuple(one for one, _ in both), tuple(two for _, two in both))
-        return Window(_health(running), _health(new), pair)
-
-    def ask_new(self, count: int) -> Window:
-        """Send reference rows to the new version alone."""
-        answers = [self._ask(self.new, row) for row in self._rows(count)]
-        return Window(Health(0, 0, 0.0), _health(answers))
-
-    def _rows(self, count: int) -> list[Row]:
-        """The bundle's reference rows, over and over."""
-        return list(islice(cycle(smoke_test.reference(self.bundle)[0]), count))
-
-    def _ask(self, digest: str, row: Row) -> Answer:
-        return self.target.ask(self.endpoint, digest, [row])
+    def ask(self, count: int, both: bool = True) -> Window:
+        """Send reference rows to the new version, or to both, one at a time and in turn."""
+        rows = list(islice(cycle(smoke_test.reference(self.bundle)[0]), WARM_UP + count))
+        digests = (self.running, self.new) if both else (self.new,)
+        answers = [
+            [self.target.ask(self.endpoint, name, [row]) for name in digests] for row in rows
+        ]
+        *running, new = (_health(each) for each in zip(*answers[WARM_UP:], strict=True))
+        scored = [row for row in answers if both and all(answer.scores for answer in row)]
+        pair = Pair(*(tuple(row[place].scores[0] for row in scored) for place in (0, 1)))
+        return Window(running[0] if running else Health(0, 0, 0.0), new, pair)
 
 
 def since(before: Window, now: Window) -> Window:
@@ -108,11 +100,8 @@ def _difference(now: Health, before: Health) -> Health:
     scores = tuple(one - two for one, two in zip(now.scores, before.scores, strict=False))
     return replace(
         now,
-        requests=now.requests - before.requests,
-        errors=max(now.errors - before.errors, 0),
         scores=scores if scores and min(scores) >= 0 else now.scores,
-        compared=max(now.compared - before.compared, 0),
-        differing=max(now.differing - before.differing, 0),
+        **{name: max(getattr(now, name) - getattr(before, name), 0) for name in COUNTS},
     )
 
 

@@ -112,7 +112,7 @@ def _steps(comparison: Comparison) -> Iterator[str]:
 
 def _steps_back(comparison: Comparison) -> Iterator[str]:
     """Only check that it answers: the running version is no measure here, and time matters."""
-    window = comparison.ask_new(comparison.rollout.requests)
+    window = comparison.ask(comparison.rollout.requests, both=False)
     _require(comparison, window, "before it took over again")
     yield f"{comparison.new[:12]} ran here before, and takes over at once"
 
@@ -131,7 +131,7 @@ def _bake(comparison: Comparison, percent: int, mirror: int = 0) -> Window:
     window = since(before, comparison.totals())
     missing = rollout.requests - window.new.requests
     if missing > 0:
-        window += comparison.ask_both(missing)
+        window += comparison.ask(missing)
     _require(comparison, window, step)
     return window
 

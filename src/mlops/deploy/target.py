@@ -5,11 +5,13 @@ A target names bundles by their digest, and divides an endpoint's requests betwe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from mlops.base.errors import UserError
 
 if TYPE_CHECKING:
     from mlops.registry.pin import Pin
@@ -24,6 +26,37 @@ class Endpoint:
     environment: str
     name: str
     root: Path
+
+    def require_deployed(
+        self, digests: Iterable[str], deployed: Collection[str], place: str
+    ) -> None:
+        """Raise UserError unless all of these bundles are deployed."""
+        for digest in digests:
+            if digest not in deployed:
+                raise UserError(f"{self.name}: bundle {digest[:12]} is not deployed in {place}")
+
+    def by_digest(
+        self, shares: Mapping[str, int], digests: Mapping[str, str], place: str
+    ) -> dict[str, int]:
+        """Each bundle's share by its digest; UserError when something else answers requests.
+
+        `shares` and `digests` are by the name of a deployment.
+        """
+        for name, share in shares.items():
+            if share and name not in digests:
+                raise UserError(
+                    f"{self.name}: {name} answers requests in {place}, and is none of a bundle's; "
+                    "take its traffic away"
+                )
+        return {digest: shares.get(name, 0) for name, digest in digests.items()}
+
+    def require_silent(self, digest: str, share: int, place: str) -> None:
+        """Raise UserError when a bundle that is to be removed answers requests."""
+        if share:
+            raise UserError(
+                f"{self.name}: bundle {digest[:12]} answers {share} % of the requests in {place}, "
+                "expected 0 before it is removed"
+            )
 
 
 @dataclass(frozen=True)

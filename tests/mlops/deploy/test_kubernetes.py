@@ -302,7 +302,7 @@ def test_a_bundle_that_is_not_ready_does_not_answer(cluster, bundles):
     [
         ("MLOPS_SERVING_IMAGE", "mlops-serving:latest", "expected NAME@sha256:DIGEST"),
         ("MLOPS_BUNDLE_STORE", "", "MLOPS_BUNDLE_STORE: found '', expected the URL of DVC's"),
-        ("PATH", "/nowhere", "kubectl: not on the PATH"),
+        ("PATH", "/nowhere", "kubectl: not found on the PATH"),
     ],
 )
 def test_a_missing_variable_is_one_line(cluster, bundles, monkeypatch, variable, value, line):

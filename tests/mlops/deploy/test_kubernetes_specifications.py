@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 from mlops.deploy.kubernetes import kubectl, objects
-from mlops.deploy.kubernetes.objects import Overlay
 from mlops.deploy.target import Endpoint
 from tests import apart
 from tests.conftest import REPOSITORY, Shared
@@ -73,11 +72,12 @@ def sent(environment: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setenv("MLOPS_SERVING_IMAGE", IMAGE)
     monkeypatch.setenv("MLOPS_BUNDLE_STORE", "https://store.example/bundles")
     endpoint = Endpoint(environment, "flights-late", REPOSITORY)
-    overlay = Overlay(endpoint, rendered(f"overlays/{environment}"))
+    rendered(f"overlays/{environment}")
     pins = [small.pin(letter * 64, number) for number, letter in enumerate("ab", 1)]
     names = [objects.name(endpoint, pin.digest) for pin in pins]
-    route = overlay.route({names[0]: 90, names[1]: 10}, {names[1]: 20})
-    return [*overlay.of_endpoint(), *overlay.of_bundle(pins[0]), *overlay.of_bundle(pins[1]), route]
+    route = objects.route(endpoint, {names[0]: 90, names[1]: 10}, {names[1]: 20})
+    bundles = [one for pin in pins for one in objects.of_bundle(endpoint, pin)]
+    return [*objects.of_endpoint(endpoint), *bundles, route]
 
 
 def pods(documents: list[Any]) -> list[Any]:

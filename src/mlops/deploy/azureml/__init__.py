@@ -23,10 +23,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from mlops.base.errors import UserError
 from mlops.deploy import smoke_test, specification
 from mlops.deploy.azureml import sdk
-from mlops.deploy.azureml.scoring import Deployed
 from mlops.deploy.azureml.sdk import FOLDER, Workspace
 from mlops.deploy.specification import SHORT
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
@@ -35,6 +36,8 @@ from mlops.registry.pin import Pin
 DIGEST, NOTE = "mlops.bundle", "mlops.note"
 # Characters of a tag's value, and the most of the traffic that is mirrored, in percent.
 LONGEST_NOTE, MOST_MIRRORED = 256, 50
+# Seconds to connect, and between two bytes of an answer.
+TIMEOUT = (10.0, 30.0)
 # Each kind of resource, as the SDK calls it, with the file that specifies it.
 FILES = {
     "environments": "environment.yaml",
@@ -55,8 +58,8 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
         _create(workspace, kind, specs[kind])
     created = _create(workspace, "online_deployments", specs["online_deployments"])
     try:
-        deployed = _reach(endpoint, pin.digest)
-        smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Azure ML", deployed.score)
+        smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Azure ML",
+                          lambda rows: _score(endpoint, pin.digest, rows))  # fmt: skip
     except UserError:
         if created:
             _delete(workspace, endpoint, specification.name_of(pin.digest))
@@ -74,7 +77,8 @@ def traffic(
     """Give each digest its percentage; one may have copies of requests, at most of 50 % of them."""
     workspace = sdk.connect(endpoint.root)
     deployed = _deployed(_found(workspace, endpoint))
-    names = {digest: _named(endpoint, deployed, digest)["name"] for digest in (*shares, *mirror)}
+    endpoint.require_deployed((*shares, *mirror), deployed, "Azure ML")
+    names = {digest: one["name"] for digest, one in deployed.items()}
     if len(mirror) > 1:
         raise UserError(
             f"{endpoint.name}: found requests mirrored to {len(mirror)} bundles, expected at most "
@@ -100,7 +104,9 @@ def health(endpoint: Endpoint, digest: str) -> Health:
     Azure Monitor has the 95th percentile of each minute; of those that saw requests, the mean.
     """
     workspace = sdk.connect(endpoint.root)
-    deployment = _named(endpoint, _deployed(_found(workspace, endpoint)), digest)
+    deployed = _deployed(_found(workspace, endpoint))
+    endpoint.require_deployed([digest], deployed, "Azure ML")
+    deployment = deployed[digest]
     by_code = _metric(workspace, deployment, "RequestsPerMinute",
                       filter="envoy_response_code eq '*'")  # fmt: skip
     timed = _metric(workspace, deployment, "RequestLatency_P95")
@@ -115,10 +121,10 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very bundle score rows, whatever its share; Azure Monitor counts them too."""
-    answer = smoke_test.timed(lambda: _reach(endpoint, digest).score(rows))
+    answer = smoke_test.timed(lambda: _score(endpoint, digest, rows))
     # The key may have been renewed: read it again next time.
     if not answer.scores:
-        _reach.cache_clear()
+        _access.cache_clear()
     return answer
 
 
@@ -127,15 +133,8 @@ def current(endpoint: Endpoint) -> Running:
     found = _state(sdk.connect(endpoint.root), endpoint)
     if found is None:
         return Running({})
-    shares, deployed = found["traffic"], _deployed(found)
-    names = {deployment["name"] for deployment in deployed.values()}
-    unknown = sorted(name for name, share in shares.items() if share and name not in names)
-    if unknown:
-        raise UserError(
-            f"{endpoint.name}: deployment {unknown[0]!r} answers requests in Azure ML, and is none "
-            "of a bundle's; take its traffic away"
-        )
-    traffic = {digest: shares.get(deployed[digest]["name"], 0) for digest in deployed}
+    digests = {deployment["name"]: digest for digest, deployment in _deployed(found).items()}
+    traffic = endpoint.by_digest(found["traffic"], digests, "Azure ML")
     return Running(traffic, found["tags"].get(NOTE, ""), address=found["scoring_uri"] or "")
 
 
@@ -147,11 +146,7 @@ def remove(endpoint: Endpoint, digest: str) -> None:
         for kind, place in (("batch_endpoints", batch), ("online_endpoints", endpoint.name)):
             workspace.call(f"remove the endpoint {place}", "delete", kind=kind, name=place)
         return
-    if found["traffic"].get(name):
-        raise UserError(
-            f"{endpoint.name}: bundle {digest[:12]} answers {found['traffic'][name]} % of the "
-            "requests in Azure ML, expected 0 before it is removed"
-        )
+    endpoint.require_silent(digest, found["traffic"].get(name, 0), "Azure ML")
     _delete(workspace, endpoint, name)
     workspace.call(
         f"remove {name} of {batch}", "delete", kind="batch_deployments", name=name,
@@ -196,11 +191,32 @@ def _create(workspace: Workspace, kind: str, spec: Mapping[str, Any]) -> bool:
     return bool(workspace.call(doing, "create", kind=kind, spec=spec))
 
 
-@lru_cache(maxsize=16)
-def _reach(endpoint: Endpoint, digest: str) -> Deployed:
-    """A deployment to ask; looked up once, for hundreds of rows may be asked one by one."""
-    doing, workspace = f"read the keys of {endpoint.name}", sdk.connect(endpoint.root)
-    return Deployed(digest=digest, **workspace.call(doing, "access", endpoint=endpoint.name))
+def _score(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Any:
+    """A deployment's answer, whatever its share; UserError for none, or of another bundle."""
+    name, (url, key) = specification.name_of(digest), _access(endpoint)
+    try:
+        response = requests.post(
+            url, json={"dataframe_records": list(rows)}, timeout=TIMEOUT,
+            headers={"Authorization": f"Bearer {key}", "azureml-model-deployment": name},
+        )  # fmt: skip
+        response.raise_for_status()
+        content = response.json()
+    except (requests.RequestException, ValueError) as error:
+        reason = str(error).replace(key, "***")[:200]
+        raise UserError(f"Azure ML: {name} does not answer: {reason}") from None
+    # A proxy may drop the header; the reference rows must score as expected all the same.
+    served = response.headers.get("x-model-digest", digest)
+    if served != digest:
+        raise UserError(f"Azure ML: {name} serves {served[:12]}, expected {digest[:12]}")
+    return content
+
+
+@lru_cache(maxsize=8)
+def _access(endpoint: Endpoint) -> tuple[str, str]:
+    """The URL and the key; read once, for hundreds of rows may be asked one by one."""
+    workspace = sdk.connect(endpoint.root)
+    access = workspace.call(f"read the keys of {endpoint.name}", "access", endpoint=endpoint.name)
+    return access["url"], access["key"]
 
 
 def _state(workspace: Workspace, endpoint: Endpoint) -> Any | None:
@@ -224,12 +240,6 @@ def _deployed(found: Any) -> dict[str, Any]:
         if digest and one["name"] == specification.name_of(digest) and not passing:
             deployed[digest] = one
     return deployed
-
-
-def _named(endpoint: Endpoint, deployed: Mapping[str, Any], digest: str) -> Any:
-    if digest not in deployed:
-        raise UserError(f"{endpoint.name}: bundle {digest[:12]} is not deployed in Azure ML")
-    return deployed[digest]
 
 
 def _metric(workspace: Workspace, deployment: Any, name: str, **query: str) -> Any:

@@ -17,8 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlops.base import processes
 from mlops.base.environment import given
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
+from mlops.base.processes import CommandFailed
 
 # The same variables that Azure ML's MLflow plug-in and its own jobs know.
 VARIABLES = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
@@ -43,8 +45,12 @@ class Workspace:
         """The result of one of the driver's operations; UserError says why `doing` failed."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
+        assert self.process.stdin
+        assert self.process.stdout
         try:
-            answer = _exchange(self.process, {"operation": operation, **arguments})
+            request = {"operation": operation, **arguments}
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            answer = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
             raise UserError(f"Azure ML: could not {doing}: {self._ended(self.process)}") from None
         except BaseException:
@@ -86,19 +92,7 @@ def connect(root: Path) -> Workspace:
     return _workspace(root, names)
 
 
-@lru_cache(maxsize=8)
-def _workspace(root: Path, names: tuple[str, ...]) -> Workspace:
-    return Workspace(root, names)
-
-
-def _exchange(process: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request; ValueError or OSError when the process has ended."""
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write(json.dumps(request) + "\n")
-    process.stdin.flush()
-    answer: dict[str, Any] = json.loads(process.stdout.readline())
-    return answer
+_workspace = lru_cache(maxsize=8)(Workspace)
 
 
 def environment(root: Path) -> str:
@@ -108,24 +102,22 @@ def environment(root: Path) -> str:
         ["venv", "--allow-existing", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", str(folder), str(root / LOCK)],
     ):
-        command = [sys.executable, "-m", "uv", "--quiet", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = " ".join(done.stderr.split())[:MOST_REASON]
-            raise UserError(f"{LOCK}: could not be installed: {reason}")
+        try:
+            processes.run([sys.executable, "-m", "uv", "--quiet", *words])
+        except CommandFailed as failed:
+            reason = one_line(failed.stderr)
+            raise UserError(f"{LOCK}: could not be installed: {reason}") from None
     return str(folder / "bin/python")
 
 
 def _explain(doing: str, status: int, reason: str, role: str) -> str:
     """The line for what Azure refused; the status is 0 for what failed without an answer."""
-    line = f"Azure ML: could not {doing}: {reason}"
+    advice = ""
     if status == 401:
-        return f"{line}; sign in with `az login`, or set AZURE_CLIENT_ID and what goes with it"
-    if status == 403:
-        return f"{line}; whoever runs this needs the role {role!r}"
-    if "quota" in reason.lower():
-        return (
-            f"{line}; ask for more under Quotas, or take another instance_type in "
-            f"{FOLDER}/deployment.yaml"
-        )
-    return line
+        advice = "; sign in with `az login`, or set AZURE_CLIENT_ID and what goes with it"
+    elif status == 403:
+        advice = f"; whoever runs this needs the role {role!r}"
+    elif "quota" in reason.lower():
+        file = FOLDER / "deployment.yaml"
+        advice = f"; ask for more under Quotas, or take another instance_type in {file}"
+    return f"Azure ML: could not {doing}: {reason}{advice}"

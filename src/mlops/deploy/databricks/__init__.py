@@ -94,28 +94,22 @@ def current(endpoint: Endpoint) -> Running:
     served = api.find(endpoint.name)
     if served is None:
         return Running({})
-    traffic = {}
+    digests = {}
     for name, entity in served.entities.items():
         digest = (entity.environment_vars or {}).get(DIGEST, "")
         if digest:
             _require_digest(entity, digest)
-            traffic[digest] = served.shares.get(name, 0)
-        elif served.shares.get(name):
-            raise UserError(
-                f"{endpoint.name}: {name} answers requests in Databricks, and is none of a "
-                "bundle's; take its traffic away"
-            )
-    return Running(traffic, served.tags.get(NOTE, ""), address=api.address(endpoint.name))
+            digests[name] = digest
+    traffic = endpoint.by_digest(served.shares, digests, "Databricks")
+    path = f"/serving-endpoints/{endpoint.name}/invocations"
+    return Running(traffic, served.tags.get(NOTE, ""), address=f"{api.client().config.host}{path}")
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
     """Stop serving this one; the last one removes the endpoint. Raises UserError with traffic."""
     name, served = specification.name_of(digest), api.find(endpoint.name)
-    if served and set(served.entities) - {name} and served.shares.get(name):
-        raise UserError(
-            f"{endpoint.name}: bundle {digest[:12]} answers {served.shares[name]} % of the "
-            "requests in Databricks, expected 0 before it is removed"
-        )
+    if served and set(served.entities) - {name}:
+        endpoint.require_silent(digest, served.shares.get(name, 0), "Databricks")
     _withdraw(endpoint, name)
 
 

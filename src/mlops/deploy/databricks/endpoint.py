@@ -23,9 +23,9 @@ RETRY_SECONDS, RESPONSE_SECONDS = 60, 30
 LONGEST_CHANGE = timedelta(hours=1)
 # As MLflow's client asks Unity Catalog's registry: the SDK has no call for a version's tags.
 VERSIONS = "/api/2.0/mlflow/unity-catalog/model-versions/get"
-VIEW = "CAN VIEW on the serving endpoint"
-MANAGE = "CAN MANAGE on the serving endpoint"
-QUERY = "CAN QUERY on the serving endpoint"
+VIEW, MANAGE, QUERY = (
+    f"CAN {right} on the serving endpoint" for right in ("VIEW", "MANAGE", "QUERY")
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def create(name: str, entity: serving.ServedEntityInput) -> None:
     from databricks.sdk.service.serving import EndpointCoreConfigInput
 
     operation = f"create the endpoint {name}"
+    traffic = _traffic({str(entity.name): 100})
+    config = EndpointCoreConfigInput(name, served_entities=[entity], traffic_config=traffic)
     with _one_line(operation, "to create serving endpoints"):
-        traffic = _traffic({str(entity.name): 100})
-        config = EndpointCoreConfigInput(name, served_entities=[entity], traffic_config=traffic)
         # It exists when the response to an earlier attempt was lost.
         with suppress(ResourceConflict):
             client().serving_endpoints.create(name, config=config)
@@ -110,11 +110,9 @@ def tag(name: str, key: str, value: str) -> None:
     """Set one of the endpoint's tags; an empty value deletes it."""
     from databricks.sdk.service.serving import EndpointTag
 
+    added, deleted = ([EndpointTag(key, value)], None) if value else (None, [key])
     with _one_line(f"write a note on the endpoint {name}", MANAGE):
-        if value:
-            client().serving_endpoints.patch(name, add_tags=[EndpointTag(key, value)])
-        else:
-            client().serving_endpoints.patch(name, delete_tags=[key])
+        client().serving_endpoints.patch(name, add_tags=added, delete_tags=deleted)
 
 
 def delete(name: str) -> None:
@@ -130,11 +128,6 @@ def score(name: str, entity: str, rows: Any) -> Any:
     path = f"/serving-endpoints/{name}/served-models/{entity}/invocations"
     with _one_line(f"ask {entity} behind {name}", QUERY):
         return client().api_client.do("POST", path, body={"dataframe_records": rows})
-
-
-def address(name: str) -> str:
-    """The URL for an endpoint's clients."""
-    return f"{client().config.host}/serving-endpoints/{name}/invocations"
 
 
 def metrics(name: str) -> str:
@@ -194,20 +187,18 @@ def _one_line(operation: str, permission: str) -> Iterator[None]:
 
     try:
         yield
-    except Unauthenticated as error:
-        line = f"DATABRICKS_TOKEN: Databricks does not accept it ({one_line(error)})"
-    except PermissionDenied as error:
-        line = (
-            f"Databricks: may not {operation} ({one_line(error)}); whoever runs this needs "
-            f"{permission}"
-        )
-    except TimeoutError as error:
-        # The cause is that of the last retry; a change that takes too long has none.
-        reason = one_line(error.__cause__ or error)
-        line = f"Databricks: could not {operation}: {reason}; run it again, it goes on from there"
-    # All other errors of the SDK and of requests.
+    # All errors of the SDK and of requests.
     except OSError as error:
-        line = f"Databricks: could not {operation}: {one_line(error)}"
-    else:
-        return
-    raise UserError(line) from None
+        # The cause is that of the last retry; a change that takes too long has none.
+        cause = error.__cause__ if isinstance(error, TimeoutError) else None
+        reason = one_line(cause or error)
+        line = f"Databricks: could not {operation}: {reason}"
+        if isinstance(error, Unauthenticated):
+            line = f"DATABRICKS_TOKEN: Databricks does not accept it ({reason})"
+        elif isinstance(error, PermissionDenied):
+            line = (
+                f"Databricks: may not {operation} ({reason}); whoever runs this needs {permission}"
+            )
+        elif isinstance(error, TimeoutError):
+            line += "; run it again, it goes on from there"
+        raise UserError(line) from None

@@ -9,13 +9,13 @@ through the cluster's proxy.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlops.base.errors import UserError
-from mlops.deploy import smoke_test
-from mlops.deploy.kubernetes import health as kubernetes_health
+from mlops.deploy import prometheus, smoke_test
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT
@@ -24,18 +24,21 @@ from mlops.registry.pin import Pin
 
 NOTE = "mlops/note"
 WAIT = "330s"
+# Routes that score; the others are for whoever runs the service.
+ROUTES = {"predict", "invocations", "v2 infer"}
 
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     """Run a bundle beside what runs, tested, with 0 % of the traffic; 100 % when it is alone."""
-    overlay, name = objects.overlay(endpoint), objects.name(endpoint, pin.digest)
-    cluster = _cluster(endpoint)
+    cluster, name = _cluster(endpoint), objects.name(endpoint, pin.digest)
     before = cluster.find("deployment", name)
-    cluster.apply(overlay.of_endpoint(), f"prepare {endpoint.name}")
-    cluster.apply(overlay.of_bundle(pin), f"deploy {name}")
+    cluster.apply(objects.of_endpoint(endpoint), f"prepare {endpoint.name}")
+    cluster.apply(objects.of_bundle(endpoint, pin), f"deploy {name}")
     try:
         _wait(cluster, name)
-        _require(cluster, name, pin.digest)
+        served = str(_model(cluster, name).get("digest", ""))
+        if served != pin.digest:
+            raise UserError(f"Kubernetes: {name} serves {served[:12]}, expected {pin.digest[:12]}")
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Kubernetes",
                           lambda rows: _score(cluster, name, rows))  # fmt: skip
     except UserError:
@@ -55,9 +58,7 @@ def traffic(
     """Give each digest its percentage; `mirror` is of requests copied, the answers unserved."""
     cluster = _cluster(endpoint)
     digests = _digests(_deployments(cluster, endpoint))
-    for digest in (*shares, *mirror):
-        if digest not in digests.values():
-            raise UserError(f"{endpoint.name}: bundle {digest[:12]} is not deployed in Kubernetes")
+    endpoint.require_deployed((*shares, *mirror), digests.values(), "Kubernetes")
     wanted = {name: shares.get(digest, 0) for name, digest in digests.items()}
     copied = {objects.name(endpoint, digest): share for digest, share in mirror.items() if share}
     route = cluster.find("httproute", endpoint.name)
@@ -66,8 +67,23 @@ def traffic(
 
 
 def health(endpoint: Endpoint, digest: str) -> Health:
-    """How the requests of all of a bundle's pods went since they started, by their own metrics."""
-    return kubernetes_health.health(_cluster(endpoint), objects.name(endpoint, digest))
+    """The sum over a bundle's pods, by their own metrics, since each of them started."""
+    cluster, name = _cluster(endpoint), objects.name(endpoint, digest)
+    samples = [sample for pod in cluster.every("pod", f"{INSTANCE}={name}")
+               for sample in _samples(cluster, pod["metadata"]["name"])]  # fmt: skip
+    requests = errors = 0.0
+    buckets: dict[float, float] = defaultdict(float)
+    for metric, labels, value in samples:
+        if labels.get("route") not in ROUTES:
+            continue
+        if metric == "mlops_requests_total":
+            requests += value
+            errors += value * (int(labels["status"]) >= 500)
+        elif metric == "mlops_request_seconds_bucket":
+            buckets[float(labels["le"])] += value
+    output = (_model(cluster, name).get("outputs") or [""])[0] if samples else ""
+    scores = prometheus.tenths(samples, output)
+    return Health(int(requests), int(errors), prometheus.quantile(0.95, buckets), scores)
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
@@ -84,18 +100,13 @@ def current(endpoint: Endpoint) -> Running:
     cluster = _cluster(endpoint)
     route = cluster.find("httproute", endpoint.name)
     shares, deployments = objects.weights(route), _deployments(cluster, endpoint)
-    digests = _digests(deployments)
-    unknown = sorted(name for name, share in shares.items() if share and name not in digests)
-    if unknown:
-        raise UserError(
-            f"{endpoint.name}: {unknown[0]} answers requests in Kubernetes, and is none of a "
-            "bundle's; take it out of the route"
-        )
+    # A bundle is in the route once it has passed its smoke test.
+    digests = {name: one for name, one in _digests(deployments).items() if name in shares}
+    traffic = endpoint.by_digest(shares, digests, "Kubernetes")
     ready = {one["metadata"]["name"]: (one.get("status") or {}).get("availableReplicas", 0)
              for one in deployments}  # fmt: skip
     silent = any(share and not ready[name] for name, share in shares.items())
     annotations = route["metadata"].get("annotations") or {} if route else {}
-    traffic = {digest: shares[name] for name, digest in digests.items() if name in shares}
     return Running(traffic, annotations.get(NOTE, ""), "no" if silent else "yes")
 
 
@@ -108,11 +119,7 @@ def remove(endpoint: Endpoint, digest: str) -> None:
         return
     route = cluster.find("httproute", endpoint.name)
     shares, copied = objects.weights(route), objects.copies(route)
-    if shares.get(name):
-        raise UserError(
-            f"{endpoint.name}: bundle {digest[:12]} answers {shares[name]} % of the requests in "
-            "Kubernetes, expected 0 before it is removed"
-        )
+    endpoint.require_silent(digest, shares.get(name, 0), "Kubernetes")
     if name in shares or name in copied:
         for backends in (shares, copied):
             backends.pop(name, None)
@@ -131,7 +138,7 @@ def note(endpoint: Endpoint, text: str) -> None:
 
 
 def _cluster(endpoint: Endpoint) -> Cluster:
-    return Cluster(objects.overlay(endpoint).namespace)
+    return Cluster(objects.namespace(endpoint))
 
 
 def _deployments(cluster: Cluster, endpoint: Endpoint) -> list[Any]:
@@ -145,7 +152,7 @@ def _digests(deployments: Sequence[Any]) -> dict[str, str]:
 
 
 def _route(endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int]) -> None:
-    document = objects.overlay(endpoint).route(shares, mirror)
+    document = objects.route(endpoint, shares, mirror)
     _cluster(endpoint).apply([document], f"move the traffic of {endpoint.name}")
 
 
@@ -173,17 +180,28 @@ def _reason(cluster: Cluster, name: str) -> str:
     return " ".join("; ".join(dict.fromkeys(filter(None, reasons))).split())[:200]
 
 
-def _require(cluster: Cluster, name: str, digest: str) -> None:
-    """Raises UserError unless the service itself says that it serves these bytes."""
-    model = cluster.request(f"services/{name}:{PORT}/proxy/model", f"ask {name} for its bundle")
-    served = str(json.loads(model).get("digest", ""))
-    if served != digest:
-        raise UserError(f"Kubernetes: {name} serves {served[:12]}, expected {digest[:12]}")
+def _model(cluster: Cluster, name: str) -> Any:
+    """What the service itself says of the bundle that it serves."""
+    response = cluster.request(f"services/{name}:{PORT}/proxy/model", f"ask {name} for its bundle")
+    return _decoded(response, name)
+
+
+def _samples(cluster: Cluster, pod: str) -> Iterator[prometheus.Sample]:
+    """A pod's metrics; none of one that is not ready, or gone."""
+    try:
+        path = f"pods/{pod}:{PORT}/proxy/metrics"
+        yield from prometheus.samples(cluster.request(path, f"read the metrics of {pod}"))
+    except UserError as error:
+        if "may not" in str(error):
+            raise
 
 
 def _score(cluster: Cluster, name: str, rows: Sequence[Row]) -> Any:
     path = f"services/{name}:{PORT}/proxy/invocations"
-    response = cluster.request(path, f"ask {name}", {"dataframe_records": list(rows)})
+    return _decoded(cluster.request(path, f"ask {name}", {"dataframe_records": list(rows)}), name)
+
+
+def _decoded(response: str, name: str) -> Any:
     try:
         return json.loads(response)
     except ValueError:

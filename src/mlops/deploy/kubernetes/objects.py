@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mlops.base.errors import UserError
@@ -29,7 +27,6 @@ OF_ENDPOINT = ("httproute", "networkpolicy", "configmap", "serviceaccount")
 PART, INSTANCE = "app.kubernetes.io/part-of", "app.kubernetes.io/instance"
 
 Object = dict[str, Any]
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def name(endpoint: Endpoint, digest: str) -> str:
@@ -37,65 +34,57 @@ def name(endpoint: Endpoint, digest: str) -> str:
     return f"{endpoint.name}-{digest[: specification.SHORT]}"
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """An environment's specification, as kustomize puts it together."""
-
-    endpoint: Endpoint
-    documents: Sequence[Object]
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of all objects."""
-        for document in self.documents:
-            if document["metadata"].get("namespace"):
-                return str(document["metadata"]["namespace"])
-        raise UserError(f"{_place(self.endpoint)}: found no namespace, expected one")
-
-    def of_bundle(self, pin: Pin) -> list[Object]:
-        """The objects of one bundle."""
-        values = {
-            "scoring-bundle": name(self.endpoint, pin.digest),
-            "mlops-serving": specification.image(),
-            "bundle-digest": pin.digest,
-            "bundle-version": str(pin.version),
-            "bundle-content": pin.dvc.bundle,
-            "bundle-store": _store(),
-        }
-        return self._filled(OF_BUNDLE, values)
-
-    def of_endpoint(self) -> list[Object]:
-        """The objects that all bundles share, but for the route."""
-        return self._filled(OF_ENDPOINT[1:])
-
-    def route(self, shares: Mapping[str, int], mirror: Mapping[str, int]) -> Object:
-        """The route with a backend for each name in `shares`, and copies to those in `mirror`."""
-        routes = self._filled(OF_ENDPOINT[:1])
-        if len(routes) != 1 or len(routes[0]["spec"].get("rules", [])) != 1:
-            raise UserError(f"{_place(self.endpoint)}: expected one HTTPRoute with one rule")
-        rule = routes[0]["spec"]["rules"][0]
-        rule["backendRefs"] = [
-            {"name": backend, "port": PORT, "weight": share} for backend, share in shares.items()
-        ]
-        others = [one for one in rule.get("filters", []) if one["type"] != "RequestMirror"]
-        rule["filters"] = others + [
-            {"type": "RequestMirror",
-             "requestMirror": {"backendRef": {"name": backend, "port": PORT}, "percent": share}}
-            for backend, share in mirror.items()
-        ]  # fmt: skip
-        return routes[0]
-
-    def _filled(self, kinds: Sequence[str], values: Mapping[str, str] = NOTHING) -> list[Object]:
-        name = self.endpoint.name
-        values = {"scoring": name, "scoring-fetch": f"{name}-fetch", **values}
-        return [_replaced(one, values) for one in self.documents if one["kind"].lower() in kinds]
-
-
 @lru_cache(maxsize=8)
-def overlay(endpoint: Endpoint) -> Overlay:
-    """The specification of an endpoint's environment, read once; UserError when it has none."""
-    place = _place(endpoint)
-    return Overlay(endpoint, kubectl.rendered(endpoint.root / place, place))
+def overlay(endpoint: Endpoint) -> list[Object]:
+    """The objects of an endpoint's environment, read once; UserError when it has none."""
+    return kubectl.rendered(endpoint.root / _place(endpoint), _place(endpoint))
+
+
+def namespace(endpoint: Endpoint) -> str:
+    """The namespace of all objects."""
+    for document in overlay(endpoint):
+        if document["metadata"].get("namespace"):
+            return str(document["metadata"]["namespace"])
+    raise UserError(f"{_place(endpoint)}: found no namespace, expected one")
+
+
+def of_bundle(endpoint: Endpoint, pin: Pin) -> list[Object]:
+    """The objects of one bundle."""
+    store = os.environ.get(STORE, "").strip()
+    if not store.startswith(("https://", "http://", "file://")):
+        raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
+    values = {
+        "scoring-bundle": name(endpoint, pin.digest),
+        "mlops-serving": specification.image(),
+        "bundle-digest": pin.digest,
+        "bundle-version": str(pin.version),
+        "bundle-content": pin.dvc.bundle,
+        "bundle-store": store,
+    }
+    return _filled(endpoint, OF_BUNDLE, values)
+
+
+def of_endpoint(endpoint: Endpoint) -> list[Object]:
+    """The objects that all bundles share, but for the route."""
+    return _filled(endpoint, OF_ENDPOINT[1:], {})
+
+
+def route(endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int]) -> Object:
+    """The route with a backend for each name in `shares`, and copies to those in `mirror`."""
+    routes = _filled(endpoint, OF_ENDPOINT[:1], {})
+    if len(routes) != 1 or len(routes[0]["spec"].get("rules", [])) != 1:
+        raise UserError(f"{_place(endpoint)}: expected one HTTPRoute with one rule")
+    rule = routes[0]["spec"]["rules"][0]
+    rule["backendRefs"] = [
+        {"name": backend, "port": PORT, "weight": share} for backend, share in shares.items()
+    ]
+    others = [one for one in rule.get("filters", []) if one["type"] != "RequestMirror"]
+    rule["filters"] = others + [
+        {"type": "RequestMirror",
+         "requestMirror": {"backendRef": {"name": backend, "port": PORT}, "percent": share}}
+        for backend, share in mirror.items()
+    ]  # fmt: skip
+    return routes[0]
 
 
 def weights(route: Any | None) -> dict[str, int]:
@@ -126,11 +115,9 @@ def _place(endpoint: Endpoint) -> Path:
     return OVERLAYS / endpoint.environment
 
 
-def _store() -> str:
-    store = os.environ.get(STORE, "").strip()
-    if not store.startswith(("https://", "http://", "file://")):
-        raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
-    return store
+def _filled(endpoint: Endpoint, kinds: Sequence[str], values: Mapping[str, str]) -> list[Object]:
+    values = {"scoring": endpoint.name, "scoring-fetch": f"{endpoint.name}-fetch", **values}
+    return [_replaced(one, values) for one in overlay(endpoint) if one["kind"].lower() in kinds]
 
 
 def _replaced(part: Any, values: Mapping[str, str]) -> Any:
