@@ -60,9 +60,10 @@ class Azure(Cloud):
         (r"POST /score/([^/]+)", "score"),
     )
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str) -> None:
         tls, self.certificate = certificate(folder, *HOSTS)
         super().__init__(tls)
+        self.python = python
         self.reset()
 
     def reset(self, polls: int = 2) -> None:
@@ -79,14 +80,12 @@ class Azure(Cloud):
         # What the next deployment fails with, after it was accepted.
         self.failure: dict[str, str] | None = None
         self.measured: dict[tuple[str, str], list[Any]] = {}
-        # Before or after which request something happens, and what.
-        self.before: tuple[int, Callable[[], None]] | None = None
-        self.after: tuple[int, Callable[[], None]] | None = None
 
     def environment(self) -> dict[str, str]:
         """What a process needs to work in this subscription."""
         proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.url)
         return proxy | {
+            sdk.PYTHON: self.python,
             "AZUREML_ARM_SUBSCRIPTION": "0",
             "AZUREML_ARM_RESOURCEGROUP": "group",
             "AZUREML_ARM_WORKSPACE_NAME": "work",
@@ -101,20 +100,6 @@ class Azure(Cloud):
         """The properties of an endpoint."""
         found: dict[str, Any] = self.resources[f"{WORKSPACE}/{kind}/{name}"]["properties"]
         return found
-
-    def answer(self, method: str, target: str, headers: Any, content: bytes) -> Answer:
-        self._happen("before", len(self.log) + 1)
-        response = super().answer(method, target, headers, content)
-        self._happen("after", len(self.log))
-        return response
-
-    def _happen(self, moment: str, number: int) -> None:
-        with self._lock:
-            event = getattr(self, moment)
-            if event is None or event[0] != number:
-                return
-            setattr(self, moment, None)
-        event[1]()
 
     def tick(self) -> None:
         for number, entry in list(self.under_way.items()):

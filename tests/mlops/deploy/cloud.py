@@ -8,17 +8,17 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-import requests
 
 
 @dataclass(frozen=True)
@@ -185,19 +185,27 @@ class Killed(BaseException):
 
 
 @contextmanager
-def killed(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> Iterator[None]:
-    """Go down at this process's request of that number, before it is sent or after its answer."""
-    real, count = requests.Session.send, [0]
+def at_call(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, after: bool,
+    event: Callable[[], object],
+) -> Iterator[list[int]]:  # fmt: skip
+    """Have something happen at a function's call of that number, before it or after its end.
 
-    def send(self: Any, *given: Any, **more: Any) -> Any:
-        count[0] += 1
-        if count[0] == number and not after:
-            raise Killed
-        answer = real(self, *given, **more)
-        if count[0] == number:
-            raise Killed
-        return answer
+    Yields a list that has the number once it has happened.
+    """
+    real, calls, reached = getattr(owner, name), count(1), list[int]()
+
+    def call(*given: Any, **more: Any) -> Any:
+        now = next(calls) == number
+        if now:
+            reached.append(number)
+        if now and not after:
+            event()
+        result = real(*given, **more)
+        if now and after:
+            event()
+        return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests.Session, "send", send)
-        yield
+        patch.setattr(owner, name, call)
+        yield reached

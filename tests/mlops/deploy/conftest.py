@@ -1,19 +1,288 @@
-"""An endpoint on this machine, which ends with its test."""
+"""Places that run bundles: this machine, and a stand-in for each cloud, with bundles to deploy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from mlops.deploy import azureml, databricks, kubernetes
+from mlops.deploy.azureml import sdk
+from mlops.deploy.databricks import endpoint as databricks_endpoint
+from mlops.deploy.kubernetes import objects
+from mlops.deploy.specification import name_of
+from mlops.deploy.target import Endpoint
+from mlops.registry.pin import Contents, Pin
+from tests.conftest import REPOSITORY, Shared
+from tests.mlops.deploy import small
+from tests.mlops.deploy.azure_server import WORKSPACE, Azure, sdk_python
+from tests.mlops.deploy.cloud import Fault, Killed, at_call
+from tests.mlops.deploy.databricks_server import API, Databricks
 from tests.mlops.deploy.place import Place
 from tests.mlops.deploy.processes import stop
+
+NAME, MODEL = "flights-late", "main.mlops.flights_late"
+HERE = Endpoint("staging", NAME, REPOSITORY)
+STAND_IN = Path(__file__).parent / "kubectl_stand_in.py"
+IMAGE = f"registry.example/mlops-serving@sha256:{'a' * 64}"
+Bundle = tuple[Path, Pin]
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
+    """An endpoint on this machine, which ends with its test."""
     made = Place(tmp_path)
     yield made
     for root in tmp_path.iterdir():
         stop(root)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DVC's remote."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def bundles(store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
+    """Three bundles with their pins, kept in the store."""
+    made = []
+    for version, slope in enumerate((0.0, 2.0, 3.0), 1):
+        folder = tmp_path_factory.mktemp("bundles") / str(version)
+        pin = small.pin(small.made(folder, slope), version, MODEL)
+        dvc = Contents(bundle=stored(folder, store), evidence=pin.dvc.evidence)
+        made.append((folder, pin.model_copy(update={"dvc": dvc})))
+    return made
+
+
+def stored(folder: Path, store: Path) -> str:
+    """Keep a bundle as DVC's remote does; DVC's name of it."""
+
+    def keep(content: bytes, suffix: str = "") -> str:
+        name = hashlib.md5(content).hexdigest() + suffix
+        place = store / "files/md5" / name[:2] / name[2:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        return name
+
+    files = [{"md5": keep(p.read_bytes()), "relpath": p.name} for p in sorted(folder.iterdir())]
+    return keep(json.dumps(files, sort_keys=True).encode(), ".dir")
+
+
+@dataclass
+class World:
+    """A cloud's stand-in as the tests of all clouds use it.
+
+    `shares` is what it has of NAME, by the deployment's name; `written` differs after a change;
+    `left` is empty without an endpoint. `fail` makes the next deployment fail for want of quota,
+    with the given message; `refuse` lets a call fail; `stranger` gives traffic to what is no
+    bundle's. `reset` empties it, and `killed` ends the client at its call of a number.
+    """
+
+    target: Any
+    place: str
+    server: Any
+    shares: Callable[[], dict[str, int]]
+    written: Callable[[], Any]
+    left: Callable[[], Any]
+    fail: Callable[[str], Any]
+    refuse: Callable[..., Any]
+    stranger: Callable[[], None]
+    reset: Callable[[], Any]
+    killed: Callable[[int, bool], AbstractContextManager[list[int]]]
+    # Of each how many calls the client is killed at one.
+    stride: int = 1
+    name_of: Callable[[str], str] = name_of
+
+    def deploy(self, *bundles: Bundle) -> Any:
+        """The digest, or the digests of several."""
+        for folder, pin in bundles:
+            self.target.deploy(HERE, pin, folder)
+        digests = [pin.digest for _, pin in bundles]
+        return digests if len(digests) > 1 else digests[0]
+
+    @property
+    def current(self) -> Any:
+        return self.target.current(HERE)
+
+
+def die() -> None:
+    raise Killed
+
+
+@pytest.fixture(scope="session")
+def azure_server(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """The stand-in for Azure; one driver of the SDK serves all tests."""
+    python = sdk_python(shared)
+    with Azure(tmp_path_factory.mktemp("azure"), python) as azure:
+        yield azure
+    stop_driver()
+
+
+def stop_driver() -> None:
+    for variable in sdk.VARIABLES:
+        if variable not in os.environ:
+            return
+    process = sdk.connect(REPOSITORY).process
+    if process:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def azure(azure_server: Azure, monkeypatch: pytest.MonkeyPatch) -> World:
+    for name, value in azure_server.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def reset(polls: int = 2) -> None:
+        azure_server.reset(polls)
+        azureml._access.cache_clear()
+
+    def fail(message: str) -> None:
+        azure_server.failure = {"code": "OutOfQuota", "message": message}
+
+    def stranger() -> None:
+        place = f"{WORKSPACE}/onlineEndpoints/{NAME}"
+        (name,) = azure_server.endpoint(NAME)["traffic"]
+        deployment = azure_server.resources[f"{place}/deployments/{name}"]
+        properties = {**deployment["properties"], "model": None}
+        other = {**deployment, "name": "another", "properties": properties}
+        azure_server.resources[f"{place}/deployments/another"] = other
+        azure_server.endpoint(NAME)["traffic"] = {name: 60, "another": 40}
+
+    reset()
+    return World(
+        azureml, "Azure ML", azure_server,
+        shares=lambda: azure_server.endpoint(NAME)["traffic"],
+        written=lambda: [x for x in azure_server.log if x.startswith(("PUT", "DELETE"))],
+        left=lambda: [path for path in azure_server.resources if "ndpoints/" in path],
+        fail=fail, refuse=lambda *fault: azure_server.faults.append(Fault(*fault)),
+        stranger=stranger, reset=lambda: reset(3), stride=29,
+        killed=lambda number, after: at_call(
+            monkeypatch, azure_server, "answer", number, after, stop_driver
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch, bundles: list[Bundle]) -> Iterator[World]:
+    """Databricks, where the bundles are registered; its clients' waits take no time."""
+    with Databricks() as server:
+
+        def reset(looks: int = 2) -> None:
+            server.reset(looks)
+            for folder, pin in bundles:
+                server.register(MODEL, pin.version, folder)
+
+        def stranger() -> None:
+            del server.endpoints[NAME]["config"]["served_entities"][0]["environment_vars"]
+
+        reset()
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        databricks_endpoint.client.cache_clear()
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield World(
+            databricks, "Databricks", server,
+            shares=lambda: server.shares(NAME),
+            written=lambda: [x for x in server.log if x.startswith(("PUT", "PATCH", "DELETE"))
+                             or x == f"POST {API}"],
+            left=lambda: server.endpoints,
+            fail=lambda message: setattr(server, "failure", message),
+            refuse=lambda *fault: server.faults.append(Fault(*fault)),
+            stranger=stranger, reset=lambda: reset(3),
+            killed=lambda number, after: at_call(
+                monkeypatch, requests.Session, "send", number, after, die
+            ),
+        )  # fmt: skip
+    databricks_endpoint.client.cache_clear()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster of the stand-in for kubectl, by its folder."""
+
+    folder: Path
+
+    def fail(self, match: str, line: str, times: int = 1) -> None:
+        fault = {"match": match, "line": line, "times": times}
+        (self.folder / "faults.json").write_text(json.dumps([fault]))
+
+    def all(self) -> dict[str, str]:
+        files = self.folder.glob("mlops-*/*/*.json")
+        return {str(file.relative_to(self.folder)): file.read_text() for file in files}
+
+    def rule(self) -> Any:
+        """The rule of the endpoint's route."""
+        with self.edit("HTTPRoute", NAME) as route:
+            return route["spec"]["rules"][0]
+
+    @contextmanager
+    def edit(self, kind: str, name: str) -> Iterator[Any]:
+        """Change an object as somebody else would."""
+        file = self.folder / f"mlops-staging/{kind}/{name}.json"
+        content = json.loads(file.read_text())
+        yield content["object"]
+        file.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A new cluster, and a kubectl for it on the PATH."""
+    objects.overlay.cache_clear()
+    real = shutil.which("kubectl")
+    if real is None:
+        pytest.skip("no kubectl on the PATH, whose kustomize the stand-in uses")
+    program, server = tmp_path / "bin/kubectl", Cluster(tmp_path / "cluster")
+    for folder in (program.parent, server.folder):
+        folder.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
+    program.chmod(0o755)
+    for name, value in {
+        "PATH": f"{program.parent}:{os.environ['PATH']}", "CLUSTER": str(server.folder),
+        "KUBECTL": real, "MLOPS_SERVING_IMAGE": IMAGE, "MLOPS_BUNDLE_STORE": store.as_uri(),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+    def reset() -> None:
+        shutil.rmtree(server.folder)
+        server.folder.mkdir()
+
+    def stranger() -> None:
+        with server.edit("HTTPRoute", NAME) as route:
+            route["spec"]["rules"][0]["backendRefs"].append({"name": "another", "weight": 5})
+
+    return World(
+        kubernetes, "Kubernetes", server,
+        shares=lambda: {ref["name"]: ref["weight"] for ref in server.rule()["backendRefs"]},
+        written=server.all, left=server.all,
+        fail=lambda message: (server.folder / "quota").write_text(message), refuse=server.fail,
+        stranger=stranger, reset=reset, stride=13,
+        killed=lambda number, after: at_call(
+            monkeypatch, subprocess, "run", number, after, die
+        ),
+        name_of=lambda digest: objects.name(HERE, digest),
+    )  # fmt: skip
+
+
+SLOW = (pytest.mark.slow, pytest.mark.nightly)
+
+
+@pytest.fixture(
+    params=[pytest.param("azure", marks=SLOW), "workspace", pytest.param("cluster", marks=SLOW)]
+)
+def world(request: pytest.FixtureRequest) -> World:
+    """Each cloud in turn."""
+    return request.getfixturevalue(request.param)

@@ -33,9 +33,11 @@ class Databricks(Cloud):
         (r"POST /serving-endpoints/([^/]+)/served-models/([^/]+)/invocations", "score"),
     )
 
-    def __init__(self, looks: int = 2) -> None:
-        super().__init__()
+    def reset(self, looks: int) -> None:
+        """Begin with an empty workspace."""
         self.looks = looks
+        self.log.clear()
+        self.faults.clear()
         self.endpoints: dict[str, Any] = {}
         # The registry: folder and tags of each version.
         self.versions: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}

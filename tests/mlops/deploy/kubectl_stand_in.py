@@ -143,6 +143,7 @@ def _start(namespace: str, deployment: dict[str, Any]) -> None:
     quota = HERE / "quota"
     if quota.exists():
         status["conditions"] = [{"type": "ReplicaFailure", "message": quota.read_text()}]
+        quota.unlink()
     else:
         container = spec["initContainers"][0]
         (mounted,) = [v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v]

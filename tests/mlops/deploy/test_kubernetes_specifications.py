@@ -23,7 +23,7 @@ from mlops.deploy.target import Endpoint
 from tests import apart
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import small
-from tests.mlops.deploy.test_kubernetes import IMAGE, stored
+from tests.mlops.deploy.conftest import IMAGE, stored
 
 FOLDER = REPOSITORY / "infra/kubernetes"
 FETCH = FOLDER / "base/fetch.py"
