@@ -52,7 +52,6 @@ def apply(namespace: str, arguments: list[str]) -> None:
             die(f'error: no matches for kind "{kind}" in version "{document["apiVersion"]}"')
         if document["metadata"]["namespace"] != namespace:
             die(f"error: the namespace from the object does not match {namespace!r}")
-        _require_sound(document)
         known = _load(namespace, kind, name)
         found = known["object"] if known else {}
         if (
@@ -195,18 +194,6 @@ def _raw(path: str, content: Any) -> str:
     feeds = {one: np.array([row[one] for row in rows], np.float32) for one in names}
     scores = session.run(None, feeds)[0].tolist()
     return json.dumps({"predictions": [{"probability": value} for value in scores]})
-
-
-def _require_sound(document: dict[str, Any]) -> None:
-    file = Path(__file__).parent / "schemas" / f"{document['kind'].lower()}.json"
-    if file.exists():
-        import jsonschema
-
-        try:
-            jsonschema.validate(document, json.loads(file.read_text()))
-        except jsonschema.ValidationError as error:
-            name = document["metadata"]["name"]
-            die(f'The {document["kind"]} "{name}" is invalid: {error.message}')
 
 
 def _drop(found: dict[str, Any], applied: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -18,10 +18,6 @@ ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
 # Beyond all reference rows.
 FAR = 5000.0
 
-ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
-# Beyond all reference rows.
-FAR = 5000.0
-
 
 def made(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of two numbers; its digest."""
@@ -51,9 +47,9 @@ def slow(folder: Path, slope: float, size: int = 1200) -> str:
         helper.make_node("Mul", ["late", "slope"], ["line"]),
     ]
     constants = [
-        helper.make_tensor("shape", TensorProto.INT64, [2], [size, size]),
-        helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
-        helper.make_tensor("one_row", TensorProto.INT64, [1], [1]),
+        _constant("shape", [size, size]),
+        _constant("zero", [0]),
+        _constant("one_row", [1]),
     ]
     return _write(folder, slope, nodes, constants)
 
@@ -67,12 +63,8 @@ def failing(folder: Path, slope: float) -> str:
         helper.make_node("Add", ["x", "nothing"], ["same"]),
         helper.make_node("Mul", ["same", "slope"], ["line"]),
     ]
-    constants = [
-        helper.make_tensor("far", TensorProto.FLOAT, [], [FAR]),
-        helper.make_tensor("missing", TensorProto.INT64, [], [10]),
-        helper.make_tensor("there", TensorProto.INT64, [], [0]),
-        helper.make_tensor("table", TensorProto.FLOAT, [1], [0.0]),
-    ]
+    constants = [_constant("far", FAR), _constant("missing", 10), _constant("there", 0),
+                 _constant("table", [0.0])]  # fmt: skip
     return _write(folder, slope, nodes, constants)
 
 
@@ -90,6 +82,13 @@ def pin(digest: str, version: int = 1, model: str = "small") -> Pin:
     )  # fmt: skip
 
 
+def _constant(name: str, value: Any) -> Any:
+    array = np.array(value)
+    return onnx.numpy_helper.from_array(
+        array.astype(np.int64 if array.dtype.kind == "i" else np.float32), name
+    )
+
+
 def _write(
     folder: Path, slope: float, nodes: list[Any], constants: Sequence[Any] = (), two: bool = False
 ) -> str:
@@ -104,7 +103,7 @@ def _write(
         [*nodes, helper.make_node("Sigmoid", ["line"], ["probability"])], "small",
         [helper.make_tensor_value_info(name, *column) for name in names],
         [helper.make_tensor_value_info("probability", *column)],
-        [helper.make_tensor("slope", TensorProto.FLOAT, [], [slope]), *constants],
+        [_constant("slope", float(slope)), *constants],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / bundle.MODEL)

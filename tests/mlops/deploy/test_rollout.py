@@ -233,14 +233,6 @@ def test_a_canary_whose_scores_drift_is_undone(place, running):
 
 
 @pytest.mark.slow
-def test_drift_is_found_without_a_single_client(place, running):
-    rollout = Rollout(steps=(10,), bake_seconds=0, requests=40, limits=DRIFT)
-    with pytest.raises(Refused, match="scores drift by "):
-        list(place.roll_out(place.bundle(-8.0), rollout))
-    list(place.roll_out(place.bundle(1.1), rollout))
-
-
-@pytest.mark.slow
 def test_a_canary_that_is_slow_is_undone(place, running):
     limits = LENIENT.model_copy(update={"latency": 3.0})
     rollout = Rollout(steps=(10,), bake_seconds=0, requests=20, limits=limits)
@@ -302,20 +294,10 @@ def test_a_canary_that_ends_again_and_again_is_undone_and_loses_no_request(place
     assert "undone at 10 %" in place.current.note
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_a_rollout_whose_supervisor_is_killed_goes_on(place, running):
-    new = place.bundle(1.2)
-    steps = place.roll_out(new, QUICK)
-    next(steps)
-    place.kill_supervisor()
-    list(steps)
-    assert place.current == Running({new: 100})
-
-
 COMMAND = """
 import sys
 from pathlib import Path
+from mlops.deploy import local
 from mlops.deploy.manifest import Rollout
 from mlops.registry.pin import Pin
 from mlops.deploy.rollout import roll_out
@@ -342,7 +324,7 @@ def test_wherever_a_rollout_is_killed_the_next_one_ends_it_and_no_request_fails(
                 while place.home.state() == before and command.poll() is None:
                     time.sleep(0.005)
             command.kill()
-            command.wait()
+            assert command.wait() in (0, -signal.SIGKILL)
         list(place.roll_out(new, QUICK))
         clients.wait(50, new)
     assert clients.failed == []
