@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 TENTHS = 10
 
 
-class Sample(NamedTuple):
-    """One value of a metric."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
-def samples(text: str) -> Iterator[Sample]:
+def samples(text: str) -> list[Sample]:
     """Every value in the text; a counter's by its full name, `_total` included."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            yield Sample(sample.name, sample.labels, float(sample.value))
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples]
 
 
 def tenths(samples: Iterable[Sample], output: str) -> tuple[int, ...]:
     """Count rows by the tenth of 0 to 1 that an output fell into; empty where none is counted."""
-    counts, counted = [0] * TENTHS, False
-    for name, labels, value in samples:
-        if name == "mlops_scores_total" and labels["output"] == output:
-            counts[round(float(labels["tenth"]) * TENTHS)] += int(value)
-            counted = True
-    return tuple(counts) if counted else ()
+    counts: Counter[int] = Counter()
+    for sample in samples:
+        if sample.name == "mlops_scores_total" and sample.labels["output"] == output:
+            counts[round(float(sample.labels["tenth"]) * TENTHS)] += int(sample.value)
+    return tuple(counts[tenth] for tenth in range(TENTHS)) if counts else ()
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float:

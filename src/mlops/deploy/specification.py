@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -27,24 +27,27 @@ def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
         raise UserError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{place}: found {content!r}, expected keys and values")
-    filled: dict[str, Any] = _filled(content, place, values)
-    return filled
+
+    def filled(text: str) -> str:
+        try:
+            return Template(text).substitute(values)
+        except KeyError as error:
+            name = str(error.args[0])
+            raise UserError(f"{place}: unknown ${{{name}}}{nearest(name, values)}") from None
+        except ValueError:
+            raise UserError(f"{place}: found {text!r}, expected ${{name}}, or $$ for a $") from None
+
+    result: dict[str, Any] = replaced(content, filled)
+    return result
 
 
-def _filled(part: Any, place: Path, values: Mapping[str, str]) -> Any:
+def replaced(part: Any, change: Callable[[str], str]) -> Any:
+    """A copy of what YAML holds, with every text in it changed, but no key."""
     if isinstance(part, dict):
-        return {key: _filled(value, place, values) for key, value in part.items()}
+        return {key: replaced(value, change) for key, value in part.items()}
     if isinstance(part, list):
-        return [_filled(value, place, values) for value in part]
-    if not isinstance(part, str):
-        return part
-    try:
-        return Template(part).substitute(values)
-    except KeyError as error:
-        name = str(error.args[0])
-        raise UserError(f"{place}: unknown ${{{name}}}{nearest(name, values)}") from None
-    except ValueError:
-        raise UserError(f"{place}: found {part!r}, expected ${{name}}, or $$ for a $") from None
+        return [replaced(value, change) for value in part]
+    return change(part) if isinstance(part, str) else part
 
 
 def image() -> str:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+
+import requests
 
 from mlops.base import processes
 
-JSON = {"content-type": "application/json"}
-Reply = tuple[int, dict[str, str], Any]
+Reply = tuple[int, Mapping[str, str], Any]
 
 
-def post(url: str, body: Any, headers: Mapping[str, str] = JSON) -> Reply:
-    """Send one request on a connection of its own; status, headers in lower case, content."""
-    client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=90)
-    try:
-        return _post(client, body, headers)
-    finally:
-        client.close()
+def post(url: str, row: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    """Send one request on a connection of its own; status, headers, content."""
+    with requests.Session() as session:
+        return _post(session, url, row, headers)
 
 
-def _post(client: http.client.HTTPConnection, body: Any, headers: Mapping[str, str]) -> Reply:
-    client.request("POST", "/predict", json.dumps(body).encode(), dict(headers))
-    response = client.getresponse()
-    content = json.loads(response.read())
-    return response.status, {k.lower(): v for k, v in response.headers.items()}, content
+def _post(session: requests.Session, url: str, row: Any, headers: Any = None) -> Reply:
+    response = session.post(f"{url}/predict", json=row, headers=headers, timeout=90)
+    return response.status_code, response.headers, response.json()
 
 
 class Load:
@@ -74,23 +67,21 @@ class Load:
         assert done, f"{count()} of {goal}"
 
     def _ask(self, number: int) -> None:
-        client = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=90)
         place = number
-        while not self._over.is_set():
-            place = (place + 1) % len(self.rows)
-            self._sent[number] += 1
-            try:
-                status, headers, content = _post(client, self.rows[place], JSON)
-            except Exception as error:
-                self.failed.append(f"{type(error).__name__}: {error}")
-                client.close()
-                continue
-            self._check(place, status, headers.get("x-model-digest", ""), content)
+        with requests.Session() as session:
+            while not self._over.is_set():
+                place = (place + 1) % len(self.rows)
+                self._sent[number] += 1
+                try:
+                    self._check(place, *_post(session, self.url, self.rows[place]))
+                except Exception as error:
+                    self.failed.append(f"{type(error).__name__}: {error}")
 
-    def _check(self, place: int, status: int, digest: str, content: Any) -> None:
+    def _check(self, place: int, status: int, headers: Mapping[str, str], content: Any) -> None:
         if status != 200:
             self.failed.append(f"{status}: {content}")
             return
+        digest = headers.get("x-model-digest", "")
         probability = content["predictions"][0]["probability"]
         if abs(probability - self.expected[digest][place]) > 1e-5:
             self.failed.append(f"{digest[:12]} predicted {probability}")

@@ -21,7 +21,7 @@ from mlops.deploy.local.home import ADDRESS, HOME, LOCK, PROCESSES, SAMPLES, STA
 from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Endpoint
 from tests.mlops.deploy import small
-from tests.mlops.deploy.load import JSON, post
+from tests.mlops.deploy.load import post
 from tests.mlops.deploy.processes import ended
 from tests.mlops.deploy.small import ROWS
 
@@ -217,7 +217,7 @@ def test_a_token_is_required_of_clients_and_used_by_the_verbs(place, monkeypatch
     monkeypatch.delenv("MLOPS_SERVING_TOKEN")
     assert (place.home.processes / ADDRESS).stat().st_mode & 0o077 == 0
     assert post(place.url, ROWS[0])[0] == 401
-    assert post(place.url, ROWS[0], {**JSON, "authorization": "Bearer open sesame"})[0] == 200
+    assert post(place.url, ROWS[0], {"authorization": "Bearer open sesame"})[0] == 200
     assert local.ask(place.endpoint, digest, ROWS[:1]).scores
     assert sum(local.health(place.endpoint, digest).scores) == 2
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-from urllib.parse import urlsplit
+from contextlib import suppress
 
 import pytest
+import requests
 
 from mlops.base import processes
 from mlops.deploy import local
@@ -89,23 +89,16 @@ def test_only_answers_of_500_and_above_are_errors_and_all_are_passed_on(place):
 @pytest.mark.slow
 def test_every_path_and_protocol_goes_through_and_too_large_a_body_does_not(place):
     (digest,) = place.deploy(1.0)
-    client = http.client.HTTPConnection(urlsplit(place.url).netloc, timeout=60)
     for path in ("/ping", "/v2/models/small", "/docs", "/openapi.json", "/metrics", "/model?x=%20"):
-        client.request("GET", path)
-        response = client.getresponse()
-        response.read()
-        assert (response.status, response.headers["x-model-digest"]) == (200, digest), path
-    client.request("GET", "/no%2Fwhere")
-    response = client.getresponse()
-    assert (response.status, response.read() != b"") == (404, True)
-    client.request("POST", "/invocations", b"x\n0.5\n", {"content-type": "text/csv"})
-    response = client.getresponse()
-    assert response.status == 200
-    assert json.loads(response.read())["predictions"]
-    try:
-        client.request("POST", "/predict", b" " * (BODY_BYTES + 1))
-        assert client.getresponse().status == 413
-    except OSError:  # The connection was closed before all of it was sent.
-        pass
-    client.close()
+        response = requests.get(place.url + path, timeout=60)
+        assert (response.status_code, response.headers["x-model-digest"]) == (200, digest), path
+    response = requests.get(f"{place.url}/no%2Fwhere", timeout=60)
+    assert (response.status_code, bool(response.content)) == (404, True)
+    csv = {"content-type": "text/csv"}
+    response = requests.post(f"{place.url}/invocations", b"x\n0.5\n", headers=csv, timeout=60)
+    assert (response.status_code, bool(response.json()["predictions"])) == (200, True)
+    # The connection may be closed before all of it is sent.
+    with suppress(requests.ConnectionError):
+        large = b" " * (BODY_BYTES + 1)
+        assert requests.post(f"{place.url}/predict", large, timeout=60).status_code == 413
     assert post(place.url, ROWS[0])[0] == 200

@@ -140,32 +140,28 @@ class Session:
 
     def _change(self, kind: str, endpoint: str, begin: Callable[[], Any]) -> None:
         """Begin a change and wait for its end; first for another one that is under way."""
-        deadline = time.monotonic() + LONGEST
-        for turn in range(TURNS, -1, -1):
+        deadline, turns = time.monotonic() + LONGEST, TURNS
+        while time.monotonic() < deadline:
             try:
                 poller = begin()
                 poller.wait(LONGEST)
                 if not poller.done():
-                    raise TimeoutError(LATE)
+                    break
                 return
             except HttpResponseError as error:
-                if error.status_code != 409 or not turn:
+                if error.status_code != 409 or not turns:
                     raise
                 asked = getattr(error.response, "headers", {}).get("Retry-After", "")
-                self._settle(kind, endpoint, float(asked) if asked.isdigit() else PAUSE, deadline)
-
-    def _settle(self, kind: str, endpoint: str, pause: float, deadline: float) -> None:
-        """Wait until no change of an endpoint or of one of its deployments is under way."""
-        family = kind.partition("_")[0]
-        while time.monotonic() < deadline:
-            time.sleep(pause)
-            found = [self._find(f"{family}_endpoints", {"name": endpoint})]
-            if found == [None]:
-                return
-            found += getattr(self._client, f"{family}_deployments").list(endpoint)
-            if all(_state(one) in ENDED for one in found):
-                return
+                time.sleep(float(asked) if asked.isdigit() else PAUSE)
+            turns -= self._is_settled(kind.partition("_")[0], endpoint)
         raise TimeoutError(LATE)
+
+    def _is_settled(self, family: str, endpoint: str) -> bool:
+        """Whether no change of an endpoint or of one of its deployments is under way."""
+        found = [self._find(f"{family}_endpoints", {"name": endpoint})]
+        if found != [None]:
+            found += getattr(self._client, f"{family}_deployments").list(endpoint)
+        return found == [None] or all(_state(one) in ENDED for one in found)
 
 
 def _load(kind: str, spec: Any) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
 from mlops.deploy import prometheus, smoke_test
@@ -21,6 +21,9 @@ from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.registry.pin import Pin
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 NOTE = "mlops/note"
 WAIT = "330s"
@@ -73,14 +76,14 @@ def health(endpoint: Endpoint, digest: str) -> Health:
                for sample in _samples(cluster, pod["metadata"]["name"])]  # fmt: skip
     requests = errors = 0.0
     buckets: dict[float, float] = defaultdict(float)
-    for metric, labels, value in samples:
-        if labels.get("route") not in ROUTES:
+    for sample in samples:
+        if sample.labels.get("route") not in ROUTES:
             continue
-        if metric == "mlops_requests_total":
-            requests += value
-            errors += value * (int(labels["status"]) >= 500)
-        elif metric == "mlops_request_seconds_bucket":
-            buckets[float(labels["le"])] += value
+        if sample.name == "mlops_requests_total":
+            requests += sample.value
+            errors += sample.value * (int(sample.labels["status"]) >= 500)
+        elif sample.name == "mlops_request_seconds_bucket":
+            buckets[float(sample.labels["le"])] += sample.value
     output = (_model(cluster, name).get("outputs") or [""])[0] if samples else ""
     scores = prometheus.tenths(samples, output)
     return Health(int(requests), int(errors), prometheus.quantile(0.95, buckets), scores)
@@ -186,14 +189,15 @@ def _model(cluster: Cluster, name: str) -> Any:
     return _decoded(response, name)
 
 
-def _samples(cluster: Cluster, pod: str) -> Iterator[prometheus.Sample]:
+def _samples(cluster: Cluster, pod: str) -> list[Sample]:
     """A pod's metrics; none of one that is not ready, or gone."""
     try:
         path = f"pods/{pod}:{PORT}/proxy/metrics"
-        yield from prometheus.samples(cluster.request(path, f"read the metrics of {pod}"))
+        return prometheus.samples(cluster.request(path, f"read the metrics of {pod}"))
     except UserError as error:
         if "may not" in str(error):
             raise
+        return []
 
 
 def _score(cluster: Cluster, name: str, rows: Sequence[Row]) -> Any:

@@ -117,12 +117,8 @@ def _place(endpoint: Endpoint) -> Path:
 
 def _filled(endpoint: Endpoint, kinds: Sequence[str], values: Mapping[str, str]) -> list[Object]:
     values = {"scoring": endpoint.name, "scoring-fetch": f"{endpoint.name}-fetch", **values}
-    return [_replaced(one, values) for one in overlay(endpoint) if one["kind"].lower() in kinds]
-
-
-def _replaced(part: Any, values: Mapping[str, str]) -> Any:
-    if isinstance(part, dict):
-        return {key: _replaced(value, values) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_replaced(value, values) for value in part]
-    return values.get(part, part) if isinstance(part, str) else part
+    return [
+        specification.replaced(document, lambda text: values.get(text, text))
+        for document in overlay(endpoint)
+        if document["kind"].lower() in kinds
+    ]

@@ -36,14 +36,15 @@ def process(home: Home, digest: str) -> Process:
 
     The supervisor is started again when it is gone. Raises UserError for an unknown bundle.
     """
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while True:
-        process = (status(home) or settle(home)).bundles.get(digest)
-        if process is None:
+
+    def look() -> Process:
+        bundles = (status(home) or settle(home)).bundles
+        if digest not in bundles:
             raise UserError(f"bundle {digest[:12]}: not deployed in {home.folder}")
-        if process.tried or time.monotonic() > deadline:
-            return process
-        time.sleep(LOOK_SECONDS)
+        return bundles[digest]
+
+    processes.wait(lambda: look().tried, seconds=ANSWER_SECONDS)
+    return look()
 
 
 def settle(home: Home, digest: str = "") -> Status:

@@ -44,8 +44,7 @@ class Process:
     """A bundle's process, and its answers since the supervisor started it.
 
     It is `ready` as long as it reports the bundle's digest, and `tried` once it was; `reason` is
-    the last that went wrong. `errors` were answered with 500 and above, or not at all; `seconds`
-    is the 95th percentile of the last latencies.
+    the last that went wrong.
     """
 
     ready: bool = False
