@@ -44,7 +44,7 @@ class Process:
     """A bundle's process, and its answers since the supervisor started it.
 
     It is `ready` as long as it reports the bundle's digest, and `tried` once it was; `reason` is
-    the last that went wrong.
+    the last that went wrong. The numbers from `requests` on are those of `target.Health`.
     """
 
     ready: bool = False
