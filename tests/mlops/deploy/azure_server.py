@@ -111,8 +111,8 @@ class Azure(Cloud):
         return error(404, "ResourceNotFound", f"The Resource '{path}' was not found.")
 
     def token(self, call: Call) -> Answer:
-        return Answer(200, {"access_token": "token", "expires_on": "4102444800",
-                            "resource": call.query["resource"], "token_type": "Bearer"})  # fmt: skip
+        token = {"access_token": "token", "token_type": "Bearer", "expires_on": "4102444800"}
+        return Answer(200, token | {"resource": call.query["resource"]})
 
     def workspace(self, call: Call) -> Answer:
         return Answer(200, {"id": WORKSPACE, "name": "work", "location": "westeurope",
