@@ -128,13 +128,9 @@ def azure_server(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> It
     python = sdk_python(shared)
     with Azure(tmp_path_factory.mktemp("azure"), python) as azure:
         yield azure
-    stop_driver()
 
 
 def stop_driver() -> None:
-    for variable in sdk.VARIABLES:
-        if variable not in os.environ:
-            return
     process = sdk.connect(REPOSITORY).process
     if process:
         process.kill()

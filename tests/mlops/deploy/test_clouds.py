@@ -7,6 +7,7 @@ through kubectl.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_a_rollout_takes_over_in_steps_and_the_way_back_is_undone_for_drift(worl
 ENDPOINT = r"PUT .*onlineEndpoints/[^/]+$"
 INNER = {"error": {"code": "BadRequest", "message": "Bad.", "details": [
     {"code": "Taken", "message": "The name\nis taken."}]}}  # fmt: skip
-REFUSALS = {
+REFUSALS: dict[str, list[tuple[Any, ...]]] = {
     "azure": [
         ("GET .*/environments/", 401, error(401, "InvalidToken", "Expired.").content,
          "Azure ML: could not create the environment mlops-serving: InvalidToken: Expired.; sign "

@@ -95,12 +95,6 @@ def rolled(world, digest, folder, rollout=AT_ONCE, back=False):
     return list(roll_out(world, endpoint, small.pin(digest), folder, rollout, back))
 
 
-def test_the_first_version_answers_all_at_once(reference):
-    world = World()
-    assert rolled(world, A, reference) == []
-    assert world.bundles == {A: 100}
-
-
 @pytest.mark.parametrize("steps", [(10, 50), ()])
 def test_a_sound_version_goes_through_the_steps_and_the_old_one_goes(reference, steps):
     world = World(A)

@@ -121,11 +121,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
     """Let this very bundle score rows, whatever its share; Azure Monitor counts them too."""
-    answer = smoke_test.timed(lambda: _score(endpoint, digest, rows))
-    # The key may have been renewed: read it again next time.
-    if not answer.scores:
-        _access.cache_clear()
-    return answer
+    return smoke_test.timed(lambda: _score(endpoint, digest, rows))
 
 
 def current(endpoint: Endpoint) -> Running:
@@ -202,6 +198,8 @@ def _score(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Any:
         response.raise_for_status()
         content = response.json()
     except (requests.RequestException, ValueError) as error:
+        # The key may have been renewed: read it again next time.
+        _access.cache_clear()
         reason = str(error).replace(key, "***")[:200]
         raise UserError(f"Azure ML: {name} does not answer: {reason}") from None
     # A proxy may drop the header; the reference rows must score as expected all the same.

@@ -58,9 +58,8 @@ def traffic(
         )
     served = _existing(endpoint)
     by_name = {specification.name_of(digest): share for digest, share in shares.items()}
-    for name in by_name:
-        if name not in served.entities:
-            raise UserError(f"{endpoint.name}: {name} is not served in Databricks")
+    deployed = [digest for digest in shares if specification.name_of(digest) in served.entities]
+    endpoint.require_deployed(shares, deployed, "Databricks")
     wanted = {name: by_name.get(name, 0) for name in served.entities}
     if wanted != {name: served.shares.get(name, 0) for name in served.entities}:
         operation = f"move the traffic of {endpoint.name}"
@@ -91,10 +90,7 @@ def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
 
 def current(endpoint: Endpoint) -> Running:
     """What is served, each digest as the version's tag in Unity Catalog has it."""
-    served = api.find(endpoint.name)
-    if served is None:
-        return Running({})
-    digests = {}
+    served, digests = api.find(endpoint.name), {}
     for name, entity in served.entities.items():
         digest = (entity.environment_vars or {}).get(DIGEST, "")
         if digest:
@@ -108,7 +104,7 @@ def current(endpoint: Endpoint) -> Running:
 def remove(endpoint: Endpoint, digest: str) -> None:
     """Stop serving this one; the last one removes the endpoint. Raises UserError with traffic."""
     name, served = specification.name_of(digest), api.find(endpoint.name)
-    if served and set(served.entities) - {name}:
+    if set(served.entities) - {name}:
         endpoint.require_silent(digest, served.shares.get(name, 0), "Databricks")
     _withdraw(endpoint, name)
 
@@ -144,7 +140,7 @@ def _entity(endpoint: Endpoint, pin: Pin) -> ServedEntityInput:
 def _serve(endpoint: Endpoint, entity: ServedEntityInput) -> bool:
     """Serve an entity, with all of the traffic or, beside another, none; whether it is new."""
     served, name = api.find(endpoint.name), str(entity.name)
-    if served is None:
+    if not served.entities:
         api.create(endpoint.name, entity)
         return True
     state = served.entities[name].state if name in served.entities else None
@@ -169,7 +165,7 @@ def _require_digest(entity: ServedEntityInput | ServedEntityOutput, digest: str)
 
 def _existing(endpoint: Endpoint) -> api.Served:
     served = api.find(endpoint.name)
-    if served is None:
+    if not served.entities:
         raise UserError(f"{endpoint.name}: found no such endpoint in Databricks; `mlops reconcile`")
     return served
 
@@ -177,8 +173,6 @@ def _existing(endpoint: Endpoint) -> api.Served:
 def _withdraw(endpoint: Endpoint, name: str) -> None:
     """Serve all but this one; without another, delete the endpoint."""
     served = api.find(endpoint.name)
-    if served is None:
-        return
     others = {other: entity for other, entity in served.entities.items() if other != name}
     if not others:
         api.delete(endpoint.name)

@@ -57,19 +57,17 @@ def client() -> WorkspaceClient:
         ) from None
 
 
-def find(name: str) -> Served | None:
-    """The endpoint once no change is under way; None without one."""
+def find(name: str) -> Served:
+    """The endpoint once no change is under way; without one it has no entities."""
     with _one_line(f"find the endpoint {name}", VIEW):
         endpoint = _settled(name)
-    if endpoint is None:
-        return None
-    config = endpoint.config
-    traffic = config.traffic_config if config else None
+    config = endpoint and endpoint.config
+    traffic = config and config.traffic_config
     return Served(
         {str(entity.name): entity for entity in (config and config.served_entities) or []},
         {str(route.served_entity_name or route.served_model_name): route.traffic_percentage
          for route in (traffic and traffic.routes) or []},
-        {tag.key: tag.value or "" for tag in endpoint.tags or []},
+        {tag.key: tag.value or "" for tag in (endpoint and endpoint.tags) or []},
     )  # fmt: skip
 
 
