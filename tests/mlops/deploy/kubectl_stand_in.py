@@ -18,13 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(os.environ["CLUSTER"])
-KINDS = {
-    "Deployment": "deployments.apps", "Service": "services", "ConfigMap": "configmaps",
-    "ServiceAccount": "serviceaccounts", "HTTPRoute": "httproutes.gateway.networking.k8s.io",
-    "NetworkPolicy": "networkpolicies.networking.k8s.io", "Pod": "pods",
-    "PodDisruptionBudget": "poddisruptionbudgets.policy",
-    "HorizontalPodAutoscaler": "horizontalpodautoscalers.autoscaling",
-}  # fmt: skip
+KINDS = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "HTTPRoute", "NetworkPolicy",
+         "Pod", "PodDisruptionBudget", "HorizontalPodAutoscaler")  # fmt: skip
 BY_NAME = {kind.lower(): kind for kind in KINDS}
 
 
@@ -54,19 +49,12 @@ def apply(namespace: str, arguments: list[str]) -> None:
             die(f"error: the namespace from the object does not match {namespace!r}")
         known = _load(namespace, kind, name)
         found = known["object"] if known else {}
-        if (
-            kind == "Deployment"
-            and found
-            and found["spec"]["selector"] != document["spec"]["selector"]
-        ):
-            die(f'The Deployment "{name}" is invalid: spec.selector: field is immutable')
         _drop(found, known["applied"] if known else {}, document)
         before = json.dumps(found.get("spec"), sort_keys=True)
         _take(found, document)
         _save(namespace, found, document)
         if kind == "Deployment" and json.dumps(found["spec"], sort_keys=True) != before:
             _start(namespace, found)
-        print(f"{KINDS[kind]}/{name} serverside-applied")
 
 
 def get(namespace: str, arguments: list[str]) -> None:
@@ -78,11 +66,10 @@ def get(namespace: str, arguments: list[str]) -> None:
         items = [one["object"] for one in _labelled(namespace, BY_NAME[kind], rest[1])]
         print(json.dumps({"kind": "List", "items": items}))
         return
+    assert "--ignore-not-found" in rest
     known = _load(namespace, BY_NAME[kind], rest[0])
     if known:
         print(json.dumps(known["object"]))
-    elif "--ignore-not-found" not in rest:
-        die(f'Error from server (NotFound): {KINDS[BY_NAME[kind]]} "{rest[0]}" not found')
 
 
 def create(namespace: str, arguments: list[str]) -> None:
@@ -100,14 +87,11 @@ def delete(namespace: str, arguments: list[str]) -> None:
             _place(namespace, kind, name).unlink()
             if kind == "Deployment":
                 _place(namespace, "Pod", f"{name}-0").unlink(missing_ok=True)
-            print(f"{KINDS[kind]} {name!r} deleted")
 
 
 def annotate(namespace: str, arguments: list[str]) -> None:
     kind, name, change, overwrite = arguments
     known = _load(namespace, BY_NAME[kind], name)
-    if not known:
-        die(f'Error from server (NotFound): {KINDS[BY_NAME[kind]]} "{name}" not found')
     assert overwrite == "--overwrite"
     annotations = known["object"]["metadata"].setdefault("annotations", {})
     if change.endswith("-") and "=" not in change:
@@ -122,11 +106,8 @@ def rollout(namespace: str, arguments: list[str]) -> None:
     assert arguments[0] == "status"
     name = arguments[1].removeprefix("deployment/")
     known = _load(namespace, "Deployment", name)
-    if not known:
-        die(f'Error from server (NotFound): deployments.apps "{name}" not found')
     if not known["object"]["status"]["availableReplicas"]:
         die("error: timed out waiting for the condition")
-    print(f'deployment "{name}" successfully rolled out')
 
 
 def die(line: str) -> NoReturn:
