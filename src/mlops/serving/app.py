@@ -24,10 +24,10 @@ from granian.rsgi import (  # type: ignore[attr-defined]
     Scope,
 )
 
-from mlops.serving.endpoint import Endpoint
 from mlops.serving.errors import Refusal
-from mlops.serving.routes import MODEL_ROUTES, OPEN, ROUTES, Handler, Request, Response
-from mlops.serving.service import Service
+from mlops.serving.openapi import Route
+from mlops.serving.routes import OPEN, Request, Response, find
+from mlops.serving.service import Endpoint, Service
 
 # What the parent process sends before SIGTERM where requests are drained first.
 UNREADY = signal.SIGUSR1
@@ -64,14 +64,17 @@ class App:
         # The request ends with the endpoint that it began with, whatever is loaded meanwhile.
         endpoint = self.service.endpoint
         identity = self._identity(scope.headers.get("x-request-id"))
-        route, handler = _route(scope, endpoint)
+        # The server leaves out the body of the answer to HEAD.
+        method = "GET" if scope.method == "HEAD" else scope.method
+        route = find(method, scope.path, endpoint)
+        name = route.name if route else "unknown"
         self.service.requests += 1
         try:
-            response = await self._respond(handler, endpoint, identity, scope, protocol)
+            response = await self._respond(route, endpoint, identity, scope, protocol)
         except Refusal as refusal:
             response = _refused(refusal, identity)
         except Exception:
-            log.exception("failed", extra={"request": identity, "route": route})
+            log.exception("failed", extra={"request": identity, "route": name})
             response = _refused(Refusal(500, "the service failed; see its log"), identity)
         finally:
             self.service.requests -= 1
@@ -86,15 +89,15 @@ class App:
         # The client may have gone.
         with suppress(ProtocolClosed):
             protocol.response_bytes(response.status, headers, response.body)
-        self.service.metrics.answered(route, response.status, time.perf_counter() - start)
+        self.service.metrics.answered(name, response.status, time.perf_counter() - start)
 
     async def _respond(
-        self, handler: Handler | None, endpoint: Endpoint, identity: str, scope: Scope,
+        self, route: Route | None, endpoint: Endpoint, identity: str, scope: Scope,
         protocol: HTTPProtocol,
     ) -> Response:  # fmt: skip
         headers = scope.headers
         self._require_token(scope.path, headers)
-        if handler is None:
+        if route is None:
             raise _no_route(scope, endpoint)
         body = b""
         if scope.method == "POST":
@@ -102,7 +105,7 @@ class App:
             if requests > self.service.settings.requests:
                 raise Refusal(429, f"busy: {requests} requests are under way", **RETRY)
             body = await self._body(headers.get("content-length"), protocol)
-        response = handler(self.service, Request(endpoint, headers, body, identity))
+        response = route.handler(self.service, Request(endpoint, headers, body, identity))
         return response if isinstance(response, Response) else await response
 
     async def _body(self, declared: str | None, protocol: HTTPProtocol) -> bytes:
@@ -159,17 +162,9 @@ class App:
         self.service.stopping = True
 
 
-def _route(scope: Scope, endpoint: Endpoint) -> tuple[str, Handler | None]:
-    # The server leaves out the body of the answer to HEAD.
-    method = "GET" if scope.method == "HEAD" else scope.method
-    if route := ROUTES.get((method, scope.path)):
-        return route
-    return MODEL_ROUTES.get((method, endpoint.below(scope.path)), ("unknown", None))
-
-
 def _no_route(scope: Scope, endpoint: Endpoint) -> Refusal:
-    path, below = scope.path, endpoint.below(scope.path)
-    allowed = [m for m in ("GET", "POST") if (m, path) in ROUTES or (m, below) in MODEL_ROUTES]
+    path = scope.path
+    allowed = [method for method in ("GET", "POST") if find(method, path, endpoint)]
     if allowed:
         return Refusal(405, f"{scope.method} {path}: expected {allowed[0]}", allow=allowed[0])
     return Refusal(404, f"{path}: no such path; the model is {endpoint.name!r}, see /docs")

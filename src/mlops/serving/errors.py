@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from mlops.base.errors import nearest
 
-# What a decoder raises; of bytes that are not UTF-8 it is no DecodeError.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # A refusal repeats at most so many characters of what a client sent.
 LONGEST_REASON = 500
 LONGEST_NAME = 80
+# Bytes of a body whose values are counted to say how many were found.
+LARGEST_COUNTED = 2**20
 # Constants that Python's encoder writes, MLflow's client among others, though they are no JSON.
 # NaN is a missing value; an infinite number is one that no float32 holds.
 CONSTANTS = {"NaN": None, "Infinity": sys.float_info.max, "-Infinity": -sys.float_info.max}
-KINDS = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+# msgspec's messages: "Expected `str | null`, got `int` - at `$[0].city`".
+MESSAGE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
+TYPES = re.compile(r"Expected `(.+)`, got `(.+)`")
+FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+CELL = re.compile(r"\[(\d+)\]\[(\d+)\]")
+# Its types in the words of JSON; of a lone record or many the record is what is expected.
+KINDS = {"str": "string", "int": "number", "float": "number", "bool": "boolean"}
+RECORDS = "object | array"
 
 
 class Refusal(Exception):
@@ -31,8 +40,50 @@ class Refusal(Exception):
         self.headers = headers
 
 
-def decode(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview) -> Any:
-    """Decode JSON, with Python's constants NaN and Infinity; raises one of `UNDECODABLE`."""
+def decode(
+    decoder: msgspec.json.Decoder[Any], body: bytes | memoryview | msgspec.Raw, place: str = "",
+    columns: Sequence[str] = (), lone: bool = False,
+) -> Any:  # fmt: skip
+    """Decode JSON, with Python's constants NaN and Infinity; raises Refusal.
+
+    `place` is where a request has this JSON. Records have fields named `columns`, rows have values
+    in their order; `lone` where all of the JSON may be one record.
+    """
+    try:
+        return _decoded(decoder, body)
+    except RecursionError:
+        raise Refusal(400, "body: nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise Refusal(400, f"body: not UTF-8: {error.reason}") from None
+    except msgspec.ValidationError as error:
+        text = str(error)
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"body: {error}") from None
+    reason, path = MESSAGE.fullmatch(text).groups("")  # type: ignore[union-attr]
+    if columns:
+        path = CELL.sub(lambda match: f"[{match[1]}].{columns[int(match[2])]}", path)
+    where = f"{place}{path}".lstrip(".") or "body"
+    if types := TYPES.fullmatch(reason):
+        expected, found = map(_kinds, types.groups())
+        raise Refusal(422, f"{where}: found {found}, expected {expected}")
+    if (lone or path.endswith("]")) and (field := FIELD.fullmatch(reason)):
+        missing = field[1].startswith("missing")
+        wrong = f"column {field[2]!r}: missing" if missing else unknown_column(field[2], columns)
+        raise Refusal(422, f"{where}: {wrong}")
+    if path and reason.startswith("Expected `array` of length") and len(body) < LARGEST_COUNTED:
+        row = msgspec.json.decode(body, type=list[msgspec.Raw])[int(path[1:-1])]
+        found = len(msgspec.json.decode(row, type=list[msgspec.Raw]))
+        raise Refusal(422, f"{where}: found {found} values, expected {len(columns)}")
+    raise Refusal(422, f"{place or 'body'}: {text}")
+
+
+def _kinds(types: str) -> str:
+    if types == RECORDS:
+        return "object"
+    return " or ".join(KINDS.get(name, name) for name in types.split(" | "))
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview | msgspec.Raw) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError:
@@ -55,33 +106,14 @@ def _without_constants(body: bytes) -> bytes:
         raise msgspec.DecodeError(str(error)) from None
 
 
-def undecodable(error: Exception, place: str = "body") -> Refusal:
-    """The refusal of a body that one of `UNDECODABLE` was raised for; where a type is wrong,
-    msgspec's message names place, found and expected."""
-    if isinstance(error, RecursionError):
-        return Refusal(400, "body: nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
-        return Refusal(400, f"body: not UTF-8: {error.reason}")
-    if isinstance(error, msgspec.ValidationError):
-        return Refusal(422, f"{place}: {error}")
-    return Refusal(400, f"body: {error}")
-
-
-def require_kind(value: Any, kind: str, place: str) -> None:
-    """Raise Refusal unless a decoded value is a "number", "string" or "boolean", or null."""
-    found = kind_of(value)
-    if found not in (kind, "null"):
-        raise Refusal(422, f"{place}: found {found}, expected {kind} or null")
-
-
-def kind_of(value: Any) -> str:
-    """What JSON calls a decoded value."""
-    return KINDS.get(type(value), "number")
-
-
-def unknown_column(name: str, columns: tuple[str, ...]) -> str:
+def unknown_column(name: str, columns: Sequence[str]) -> str:
     """The message for a column that the model does not have, with the nearest that it has."""
     if len(name) > LONGEST_NAME:
         # Finding the nearest of a long name takes long.
         return f"unknown column {name[:LONGEST_NAME]!r}…"
     return f"unknown column {name!r}{nearest(name, columns)}"
+
+
+def too_many_rows(found: str, most: int) -> Refusal:
+    """The refusal of more rows than are allowed."""
+    return Refusal(413, f"body: found {found} rows, expected at most {most}")

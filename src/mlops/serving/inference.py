@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from mlops.contract.bundle import Array
-from mlops.serving.errors import UNDECODABLE, Refusal, decode, undecodable
+from mlops.serving.errors import Refusal, decode, too_many_rows
 from mlops.serving.model import Batch, Model
-from mlops.serving.rows import Columns, wrong_values
+from mlops.serving.rows import Columns
 
 NUMERIC = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
@@ -24,8 +24,14 @@ NUMERIC = {
 }  # fmt: skip
 BYTES = "BYTES"
 SIZE = "binary_data_size"
-Parameters = dict[str, Any]
-Json = dict[str, Any]
+# A tensor that may be given as lists of one value each.
+NESTED = msgspec.json.Decoder(list[tuple[msgspec.Raw]])
+
+
+class InputParameters(msgspec.Struct):
+    """How many bytes of what follows the JSON part are the tensor's."""
+
+    binary_data_size: int | None = None
 
 
 class Input(msgspec.Struct):
@@ -34,15 +40,27 @@ class Input(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: Parameters | None = None
+    parameters: InputParameters | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutputParameters(msgspec.Struct):
+    """Whether an output is answered behind the JSON part."""
+
+    binary_data: bool | None = None
 
 
 class Output(msgspec.Struct):
     """An output that a request names."""
 
     name: str
-    parameters: Parameters | None = None
+    parameters: OutputParameters | None = None
+
+
+class Parameters(msgspec.Struct):
+    """Whether all outputs are answered behind the JSON part, unless they say otherwise."""
+
+    binary_data_output: bool = False
 
 
 class InferRequest(msgspec.Struct):
@@ -69,46 +87,32 @@ class Inference:
         Raises Refusal.
         """
         end = len(body) if length is None else length
-        if not 0 <= end <= len(body):
+        if end > len(body):
             raise Refusal(
                 400, f"Inference-Header-Content-Length: found {end} in a body of {len(body)} bytes"
             )
         whole = memoryview(body)
-        try:
-            request: InferRequest = decode(self.decoder, whole[:end])
-        except UNDECODABLE as error:
-            raise undecodable(error) from None
-        self._require_outputs(request)
-        return request, self._batch(request, whole[end:])
-
-    def _batch(self, request: InferRequest, binary: memoryview) -> Batch:
-        columns: dict[str, list[Any] | Array] = {}
-        self.columns.require([tensor.name for tensor in request.inputs], "inputs")
-        for tensor in request.inputs:
-            size = (tensor.parameters or {}).get(SIZE)
-            if (size is None) == (tensor.data is msgspec.UNSET):
-                found = "neither data nor" if size is None else "both data and"
-                raise Refusal(422, f"inputs.{tensor.name}: found {found} {SIZE}")
-            if size is None:
-                columns[tensor.name] = self._from_json(tensor)
-            else:
-                columns[tensor.name] = self._from_bytes(tensor, _head(tensor.name, binary, size))
-                binary = binary[size:]
-        if len(binary):
-            raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
-        return self.columns.batch(columns, "inputs")
+        request: InferRequest = decode(self.decoder, whole[:end])
+        names, known = [output.name for output in request.outputs or ()], self.model.card.outputs
+        for name in names:
+            if name not in known:
+                raise Refusal(422, f"outputs: found {name!r}, expected one of {', '.join(known)}")
+        if len(names) > len(set(names)):
+            raise Refusal(422, f"outputs: found {len(names)}, expected each once")
+        return request, self._batch(request.inputs, whole[end:])
 
     def encode(
         self, outputs: list[Array], request: InferRequest, identity: str
     ) -> tuple[bytes, int]:
         """The answer, and the length of its JSON part where tensors follow it, else 0."""
-        as_bytes = (request.parameters or {}).get("binary_data_output", False)
+        as_bytes = request.parameters is not None and request.parameters.binary_data_output
         values = dict(zip(self.model.card.outputs, outputs, strict=True))
-        tensors, binary = list[Json](), list[bytes]()
+        tensors, binary = list[dict[str, Any]](), list[bytes]()
         for output in request.outputs or self.all_outputs:
             column = np.asarray(values[output.name], dtype=np.float32)
-            tensor: Json = {"name": output.name, "datatype": "FP32", "shape": [len(column)]}
-            if (output.parameters or {}).get("binary_data", as_bytes):
+            tensor = {"name": output.name, "datatype": "FP32", "shape": [len(column)]}
+            own = output.parameters.binary_data if output.parameters else None
+            if as_bytes if own is None else own:
                 binary.append(column.astype("<f4").tobytes())
                 tensor["parameters"] = {SIZE: len(binary[-1])}
             else:
@@ -124,90 +128,74 @@ class Inference:
         head = msgspec.json.encode(answer)
         return b"".join([head, *binary]), len(head) if binary else 0
 
-    def _require_outputs(self, request: InferRequest) -> None:
-        """Raise Refusal unless the outputs asked for are the model's, each once."""
-        names, known = [output.name for output in request.outputs or ()], self.model.card.outputs
-        for name in names:
-            if name not in known:
-                raise Refusal(422, f"outputs: found {name!r}, expected one of {', '.join(known)}")
-        if len(names) > len(set(names)):
-            raise Refusal(422, f"outputs: found {len(names)}, expected each once")
-        _require_flag(request.parameters, "binary_data_output", "parameters")
-        for output in request.outputs or ():
-            _require_flag(output.parameters, "binary_data", f"outputs.{output.name}")
+    def _batch(self, inputs: list[Input], binary: memoryview) -> Batch:
+        columns: dict[str, list[Any] | Array] = {}
+        self.columns.require([tensor.name for tensor in inputs], "inputs")
+        for tensor in inputs:
+            place = f"inputs.{tensor.name}"
+            size = tensor.parameters.binary_data_size if tensor.parameters else None
+            if (size is None) == (tensor.data is msgspec.UNSET):
+                found = "neither data nor" if size is None else "both data and"
+                raise Refusal(422, f"{place}: found {found} {SIZE}")
+            self._require_shape(tensor, place)
+            if size is None:
+                columns[tensor.name] = self._from_json(tensor, place)
+                continue
+            if not 0 <= size <= len(binary):
+                raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
+            columns[tensor.name] = _from_bytes(tensor, binary[:size], place)
+            binary = binary[size:]
+        if len(binary):
+            raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
+        return self.columns.batch(columns, "inputs")
 
-    def _from_json(self, tensor: Input) -> list[Any]:
-        place = f"inputs.{tensor.name}"
-        rows, nested = self._shape(tensor)
+    def _require_shape(self, tensor: Input, place: str) -> None:
+        shape = tensor.shape
+        if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
+            raise Refusal(422, f"{place}: found shape {shape}, expected [rows] or [rows, 1]")
+        expected = [BYTES] if tensor.name in self.model.categorical else list(NUMERIC)
+        if tensor.datatype not in expected:
+            kinds = " or ".join(expected)
+            raise Refusal(422, f"{place}: found datatype {tensor.datatype!r}, expected {kinds}")
+        if shape[0] > self.columns.limit:
+            raise too_many_rows(str(shape[0]), self.columns.limit)
+
+    def _from_json(self, tensor: Input, place: str) -> list[Any]:
         data: Any = tensor.data
-        if nested:
+        if len(tensor.shape) == 2:
             data = _unnested(data)
-        if tensor.datatype == "BOOL":
-            values = _booleans(data, f"{place}.data")
-        else:
-            values = self.columns.values(tensor.name, data, f"{place}.data")
-        if len(values) != rows:
-            raise Refusal(422, f"{place}: found {len(values)} values, expected shape's {rows}")
+        boolean = tensor.datatype == "BOOL"
+        kind = bool | None if boolean else self.columns.types[tensor.name]
+        values = self.columns.values(kind, data, f"{place}.data")
+        if len(values) != tensor.shape[0]:
+            raise Refusal(
+                422, f"{place}: found {len(values)} values, expected shape's {tensor.shape[0]}"
+            )
         return values
 
-    def _from_bytes(self, tensor: Input, content: memoryview) -> list[Any] | Array:
-        rows, _ = self._shape(tensor)
-        if tensor.datatype == BYTES:
-            return _strings(tensor.name, content, rows)
-        kind = np.dtype(NUMERIC[tensor.datatype]).newbyteorder("<")
-        if len(content) != rows * kind.itemsize:
-            raise Refusal(
-                422, f"inputs.{tensor.name}: found {len(content)} bytes, expected "
-                f"{rows} {tensor.datatype}"
-            )  # fmt: skip
-        return np.frombuffer(content, dtype=kind)
 
-    def _shape(self, tensor: Input) -> tuple[int, bool]:
-        """How many rows a tensor says that it has, and whether they may be lists of one value."""
-        name, shape = tensor.name, tensor.shape
-        if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
-            raise Refusal(422, f"inputs.{name}: found shape {shape}, expected [rows] or [rows, 1]")
-        expected = [BYTES] if name in self.model.categorical else list(NUMERIC)
-        if tensor.datatype not in expected:
-            raise Refusal(
-                422, f"inputs.{name}: found datatype {tensor.datatype!r}, expected "
-                f"{' or '.join(expected)}"
-            )  # fmt: skip
-        if shape[0] > self.columns.limit:
-            raise self.columns.too_many(str(shape[0]))
-        return shape[0], len(shape) == 2
-
-
-def _require_flag(parameters: Parameters | None, name: str, within: str) -> None:
-    found = (parameters or {}).get(name, False)
-    if not isinstance(found, bool):
-        raise Refusal(422, f"{within}: found {name} {found!r}, expected true or false")
-
-
-def _booleans(data: msgspec.Raw, place: str) -> list[Any]:
+def _unnested(data: msgspec.Raw) -> Any:
+    """The values of lists of one value each; anything else is left as it is."""
     try:
-        return msgspec.json.decode(data, type=list[bool | None])
-    except UNDECODABLE as error:
-        raise wrong_values(data, "boolean", place) or undecodable(error, place) from None
-
-
-def _unnested(data: Any) -> Any:
-    """(rows, 1) may be given as lists of one value each; anything else is left as it is."""
-    try:
-        rows = msgspec.json.decode(data, type=list[tuple[msgspec.Raw]])
-    except UNDECODABLE:
+        rows = decode(NESTED, data)
+    except Refusal:
         return data
     return b"[%b]" % b",".join(bytes(value) for (value,) in rows)
 
 
-def _head(name: str, binary: memoryview, size: Any) -> memoryview:
-    """The first `size` bytes of what follows the JSON part."""
-    if type(size) is not int or not 0 <= size <= len(binary):
-        raise Refusal(422, f"inputs.{name}: found {SIZE} {size!r}, {len(binary)} bytes are left")
-    return binary[:size]
+def _from_bytes(tensor: Input, content: memoryview, place: str) -> list[Any] | Array:
+    rows = tensor.shape[0]
+    if tensor.datatype == BYTES:
+        return _strings(content, rows, place)
+    kind = np.dtype(NUMERIC[tensor.datatype]).newbyteorder("<")
+    if len(content) != rows * kind.itemsize:
+        raise Refusal(
+            422, f"{place}: found {len(content)} bytes, expected {rows} {tensor.datatype}"
+        )
+    return np.frombuffer(content, dtype=kind)
 
 
-def _strings(name: str, content: memoryview, rows: int) -> list[Any]:
+def _strings(content: memoryview, rows: int, place: str) -> list[Any]:
     """Strings, each behind its length in four bytes."""
     strings, position = [], 0
     try:
@@ -219,9 +207,9 @@ def _strings(name: str, content: memoryview, rows: int) -> list[Any]:
             strings.append(str(content[position - size : position], "utf-8"))
     except UnicodeDecodeError as error:
         reason = f"not UTF-8: {error.reason}"
-        raise Refusal(422, f"inputs.{name}: row {len(strings)}: {reason}") from None
+        raise Refusal(422, f"{place}: row {len(strings)}: {reason}") from None
     except (struct.error, ValueError):
-        raise Refusal(422, f"inputs.{name}: row {len(strings)}: cut short") from None
+        raise Refusal(422, f"{place}: row {len(strings)}: cut short") from None
     if position != len(content):
-        raise Refusal(422, f"inputs.{name}: found {len(content)} bytes, expected {position}")
+        raise Refusal(422, f"{place}: found {len(content)} bytes, expected {position}")
     return strings

@@ -1,4 +1,4 @@
-"""The page `/docs`: paths, columns, and a form that sends a row of the training data."""
+"""The page `/docs`: columns, and a form that sends a row of the training data."""
 
 from __future__ import annotations
 
@@ -6,41 +6,24 @@ import html
 import json
 
 from mlops.contract.bundle import Input
-from mlops.serving import openapi
 from mlops.serving.model import Model
+from mlops.serving.openapi import categories
 
 HTML = "text/html; charset=utf-8"
-# Categories of a column that are shown.
-SHOWN = 12
 
 
 def page(model: Model) -> str:
     """The page as HTML, without any other file."""
     card = model.card
-    row = json.dumps(openapi.example(card), indent=2, ensure_ascii=False)
-    operations = [
-        (method.upper(), path, what["summary"])
-        for path, methods in openapi.paths(model).items()
-        for method, what in methods.items()
-    ]
+    row = json.dumps(card.example, indent=2, ensure_ascii=False)
     return PAGE.format(
-        name=html.escape(card.name), target=html.escape(card.target), digest=model.digest,
-        row=html.escape(row), paths="\n".join(_path(*operation) for operation in operations),
-        columns="\n".join(_column(column) for column in card.inputs),
+        name=html.escape(card.name), target=html.escape(card.target), row=html.escape(row),
+        digest=model.digest, columns="\n".join(map(_column, card.inputs)),
     )  # fmt: skip
 
 
-def _path(method: str, path: str, summary: str) -> str:
-    text = html.escape(path)
-    # A link that leaves this page's folder would miss a service behind a prefix.
-    link = f'<a href="{text.lstrip("/")}">{text}</a>' if method == "GET" else text
-    return f"<tr><td><code>{method} {link}</code><td>{html.escape(summary)}"
-
-
 def _column(column: Input) -> str:
-    categories = ", ".join(column.categories[:SHOWN])
-    more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
-    about = html.escape(f"{categories}{more}" if categories else column.unit)
+    about = html.escape(categories(column) or column.unit)
     # A long name breaks at its words.
     name = html.escape(column.name).replace("_", "_<wbr>")
     return f"<tr><td><code>{name}</code><td>{column.type}<td>{about}"
@@ -70,10 +53,6 @@ All paths are described in <a href="openapi.json">openapi.json</a>.</p>
 <textarea id="body" aria-label="The request's body" spellcheck="false">{row}</textarea>
 <p><button id="send">Send</button></p>
 <pre id="answer" aria-live="polite"></pre>
-<h2>Paths</h2>
-<table>
-{paths}
-</table>
 <h2>Columns</h2>
 <p>A <code>null</code> is a missing value. A category that training never saw is scored too.</p>
 <table>

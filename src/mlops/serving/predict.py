@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 from mlops.contract.bundle import Array, Card
-from mlops.serving.model import Model
-from mlops.serving.rows import Columns, Rows, read
+from mlops.serving.errors import decode
+from mlops.serving.model import Model, Rows
+from mlops.serving.rows import Columns
 
 
 class Predict:
@@ -27,7 +28,7 @@ class Predict:
 
     def decode(self, body: bytes) -> Rows:
         """Rows of a record or a list of records; raises Refusal."""
-        records = read(self.decoder, body, lambda content: self.columns.wrong_record(content, ""))
+        records = decode(self.decoder, body, columns=self.columns.names, lone=True)
         return self.columns.rows(records if isinstance(records, list) else [records])
 
     def encode(self, outputs: list[Array], identity: str) -> bytes:
@@ -49,25 +50,18 @@ def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:
     Where the model has no finite answer, JSON has null, and there is no decision and no class.
     """
     if card.task == "multiclass":
-        return _classes(np.stack(outputs, axis=1))
-    values = outputs[0].tolist()
+        rows = np.stack(outputs, axis=1)
+        best = np.where(np.isfinite(rows.sum(axis=1)), rows.argmax(axis=1), -1).tolist()
+        return [
+            {"probabilities": row, "class": None if place < 0 else place}
+            for row, place in zip(rows.tolist(), best, strict=True)
+        ]
+    values, threshold = outputs[0].tolist(), card.threshold
     if card.task == "regression":
         return [{"prediction": value} for value in values]
-    if card.threshold is None:
+    if threshold is None:
         return [{"probability": value} for value in values]
-    threshold = card.threshold
     return [
         {"probability": value, "decision": value >= threshold if value == value else None}
         for value in values
     ]
-
-
-def _classes(probabilities: Array) -> list[dict[str, Any]]:
-    finite = np.isfinite(probabilities.sum(axis=1))
-    return [
-        {"probabilities": row, "class": best if is_finite else None}
-        for row, best, is_finite in zip(
-            probabilities.tolist(), probabilities.argmax(axis=1).tolist(), finite.tolist(),
-            strict=True,
-        )
-    ]  # fmt: skip

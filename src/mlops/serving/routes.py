@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops.serving import metrics, page
-from mlops.serving.endpoint import Endpoint
+from mlops.contract import bundle
+from mlops.serving import metrics, openapi, page
 from mlops.serving.errors import Refusal
-from mlops.serving.service import Service
+from mlops.serving.invocations import CSV
+from mlops.serving.openapi import BINARY, DATATYPES, JSON, Route
+from mlops.serving.service import Endpoint, Service
 
 if TYPE_CHECKING:
     from granian.rsgi import Headers  # type: ignore[attr-defined]
 
-JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
+TEXT = "text/plain"
 LENGTH = "inference-header-content-length"
 # Probes need no token.
 OPEN = {"/ping", "/health", "/v2/health/live", "/v2/health/ready"}
@@ -39,9 +41,6 @@ class Response(msgspec.Struct, frozen=True):
     content_type: str = JSON
     status: int = 200
     headers: list[tuple[str, str]] = []
-
-
-Handler = Callable[[Service, Request], Response | Awaitable[Response]]
 
 
 async def _predict(service: Service, request: Request) -> Response:
@@ -104,39 +103,84 @@ def _ready(service: Service, request: Request) -> Response:
 
 def _ping(service: Service, request: Request) -> Response:
     _ready(service, request)
-    return Response(b"\n", "text/plain")
+    return Response(b"\n", TEXT)
+
+
+def _about(service: Service, request: Request) -> Response:
+    model = request.endpoint.model
+    card = bundle.as_json(model.card)
+    return _json({"digest": model.digest, "version": model.version, **card})
+
+
+def _metadata(service: Service, request: Request) -> Response:
+    """The model's metadata of the Open Inference Protocol; -1 stands for any number of rows."""
+    model = request.endpoint.model
+    inputs = [(column.name, DATATYPES[column.type]) for column in model.card.inputs]
+    outputs = [(name, "FP32") for name in model.card.outputs]
+    tensors = [
+        [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in named]
+        for named in (inputs, outputs)
+    ]
+    return _json({
+        "name": model.card.name, "versions": [model.version] if model.version else [],
+        "platform": "onnxruntime_onnx", "inputs": tensors[0], "outputs": tensors[1],
+    })  # fmt: skip
+
+
+def _server(service: Service, request: Request) -> Response:
+    extensions = ["binary_tensor_data"]
+    return _json({"name": "mlops", "version": version("mlops"), "extensions": extensions})
+
+
+def _openapi(service: Service, request: Request) -> Response:
+    own = {
+        (method, f"/v2/models/{request.endpoint.name}{below}"): route
+        for (method, below), route in MODEL_ROUTES.items()
+    }
+    described = {key: route for key, route in (ROUTES | own).items() if route.summary}
+    return _json(openapi.document(request.endpoint, described))
 
 
 def _json(content: Any) -> Response:
     return Response(msgspec.json.encode(content))
 
 
-def _text(content: str, content_type: str = "text/plain") -> Response:
-    return Response(content.encode(), content_type)
-
-
-# By method and path: the route's name in metrics, and its handler.
-ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
-    ("POST", "/predict"): ("predict", _predict),
-    ("POST", "/invocations"): ("invocations", _invocations),
-    ("GET", "/ping"): ("ping", _ping),
-    ("GET", "/health"): ("ping", _ping),
-    ("GET", "/version"): ("version", lambda _, request: _text(request.endpoint.server["version"])),
-    ("GET", "/model"): ("model", lambda _, request: _json(request.endpoint.about)),
-    ("GET", "/metrics"): (
-        "metrics", lambda service, _: Response(service.metrics.render(), metrics.CONTENT_TYPE)
+ROUTES = {
+    ("POST", "/predict"): Route("predict", _predict, "Score one record or many"),
+    ("POST", "/invocations"): Route("invocations", _invocations, "Score in MLflow's forms"),
+    ("GET", "/ping"): Route("ping", _ping, "Whether it takes requests", TEXT),
+    ("GET", "/health"): Route("ping", _ping, "Whether it takes requests", TEXT),
+    ("GET", "/version"): Route(
+        "version", lambda *_: Response(version("mlops").encode(), TEXT), "The service's version",
+        TEXT,
     ),
-    ("GET", "/openapi.json"): ("openapi", lambda _, request: _json(request.endpoint.openapi)),
-    ("GET", "/docs"): ("docs", lambda _, request: _text(request.endpoint.page, page.HTML)),
-    ("GET", "/v2"): ("v2", lambda _, request: _json(request.endpoint.server)),
+    ("GET", "/model"): Route("model", _about, "The bundle's card"),
+    ("GET", "/metrics"): Route(
+        "metrics", lambda service, _: Response(service.metrics.render(), metrics.CONTENT_TYPE),
+        "Prometheus' counters", TEXT,
+    ),
+    ("GET", "/openapi.json"): Route("openapi", _openapi, "This document"),
+    ("GET", "/docs"): Route(
+        "docs", lambda _, request: Response(page.page(request.endpoint.model).encode(), page.HTML),
+        "A page to read", "text/html",
+    ),
+    ("GET", "/v2"): Route("v2", _server, "The server's name and extensions"),
     # As the protocol's own OpenAPI writes it.
-    ("GET", "/v2/"): ("v2", lambda _, request: _json(request.endpoint.server)),
-    ("GET", "/v2/health/live"): ("live", lambda _, request: _json({"live": True})),
-    ("GET", "/v2/health/ready"): ("ready", _ready),
+    ("GET", "/v2/"): Route("v2", _server),
+    ("GET", "/v2/health/live"): Route(
+        "live", lambda *_: _json({"live": True}), "Whether the process lives"
+    ),
+    ("GET", "/v2/health/ready"): Route("ready", _ready, "Whether it takes requests"),
 }  # fmt: skip
 # Below /v2/models/NAME, with or without /versions/VERSION.
-MODEL_ROUTES: dict[tuple[str, str | None], tuple[str, Handler]] = {
-    ("GET", ""): ("v2 model", lambda _, request: _json(request.endpoint.metadata)),
-    ("GET", "/ready"): ("ready", _ready),
-    ("POST", "/infer"): ("v2 infer", _infer),
-}
+MODEL_ROUTES = {
+    ("GET", ""): Route("v2 model", _metadata, "The model's inputs and outputs"),
+    ("GET", "/ready"): Route("ready", _ready, "Whether the model is ready"),
+    ("POST", "/infer"): Route("v2 infer", _infer, "Score by the Open Inference Protocol"),
+}  # fmt: skip
+
+
+def find(method: str, path: str, endpoint: Endpoint) -> Route | None:
+    """The route of a request, if there is one."""
+    route = ROUTES.get((method, path))
+    return route or MODEL_ROUTES.get((method, endpoint.below.get(path, "none")))

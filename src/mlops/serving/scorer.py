@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mlops.contract.bundle import Array
-from mlops.serving.errors import Refusal
-from mlops.serving.model import Batch, Model, batch, joined
-from mlops.serving.rows import Rows
+from mlops.serving.errors import Refusal, too_many_rows
+from mlops.serving.model import Batch, Model, Rows, joined
 from mlops.serving.settings import Settings
 
 # A request of more rows gets a thread: others must be answered meanwhile.
@@ -29,9 +28,6 @@ class Queued(NamedTuple):
     outputs: asyncio.Future[list[Array]]
 
 
-Observe = Callable[[Model, Batch, list[Array]], None]
-
-
 class Scorer:
     """A queue in front of the model.
 
@@ -39,7 +35,9 @@ class Scorer:
     scored in one run. `observe` is called after every run.
     """
 
-    def __init__(self, settings: Settings, observe: Observe) -> None:
+    def __init__(
+        self, settings: Settings, observe: Callable[[Model, Batch, list[Array]], None]
+    ) -> None:
         self.settings = settings
         self.observe = observe
         self.waiting = 0
@@ -55,13 +53,11 @@ class Scorer:
         if not len(rows):
             raise Refusal(422, "body: found no rows")
         if len(rows) > self.settings.rows:
-            raise Refusal(
-                413, f"body: found {len(rows)} rows, expected at most {self.settings.rows}"
-            )
+            raise too_many_rows(str(len(rows)), self.settings.rows)
         if len(rows) > MOST_TOGETHER:
             return await self._in_thread(model, rows)
         if alone:
-            arrays, results = _score(model, rows)
+            arrays, results = _score(model, [rows])
             self._observe(model, arrays, results)
             return results
         loop = asyncio.get_running_loop()
@@ -81,7 +77,7 @@ class Scorer:
         self.waiting += len(rows)
         try:
             loop = asyncio.get_running_loop()
-            arrays, outputs = await loop.run_in_executor(self._threads, _score, model, rows)
+            arrays, outputs = await loop.run_in_executor(self._threads, _score, model, [rows])
         finally:
             self.waiting -= len(rows)
         self._observe(model, arrays, outputs)
@@ -96,32 +92,21 @@ class Scorer:
 
     def _together(self, model: Model, requests: list[Queued]) -> None:
         try:
-            rows = _merged(model, requests)
-            outputs = model.score(rows)
-        except Exception:
+            rows, outputs = _score(model, [request.rows for request in requests])
+        except Exception as error:
+            if len(requests) == 1:
+                _answer(requests[0], error)
+                return
+            # Only a wrong one is refused.
             for request in requests:
-                self._alone(request)
+                self._together(model, [request])
             return
         start = 0
         for request in requests:
             end = start + len(request.rows)
-            # A client that has hung up waits no longer.
-            if not request.outputs.done():
-                request.outputs.set_result([output[start:end] for output in outputs])
+            _answer(request, [output[start:end] for output in outputs])
             start = end
         self._observe(model, rows, outputs)
-
-    def _alone(self, request: Queued) -> None:
-        """Score one request, so that only a wrong one is refused."""
-        if request.outputs.done():
-            return
-        try:
-            rows, outputs = _score(request.model, request.rows)
-        except Exception as error:
-            request.outputs.set_exception(error)
-            return
-        request.outputs.set_result(outputs)
-        self._observe(request.model, rows, outputs)
 
     def _observe(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
         """Count a run; requests are answered even where that fails."""
@@ -131,32 +116,22 @@ class Scorer:
             log.exception("a run is not counted")
 
 
-def _score(model: Model, rows: Rows | Batch) -> tuple[Batch, list[Array]]:
-    arrays = _arrays(rows)
-    _require_finite(model, arrays)
-    return arrays, model.score(arrays)
-
-
-def _merged(model: Model, requests: list[Queued]) -> Batch:
-    """One batch of all; tuples are made an array once, not once for each request."""
-    if all(isinstance(request.rows, Rows) for request in requests):
-        numeric = [row for request in requests for row in request.rows.numeric]
-        categorical = [row for request in requests for row in request.rows.categorical]
-        whole = batch(numeric, categorical)
+def _answer(request: Queued, outputs: list[Array] | Exception) -> None:
+    # A client that has hung up waits no longer.
+    if request.outputs.done():
+        return
+    if isinstance(outputs, Exception):
+        request.outputs.set_exception(outputs)
     else:
-        whole = joined([_arrays(request.rows) for request in requests])
-    _require_finite(model, whole)
-    return whole
+        request.outputs.set_result(outputs)
 
 
-def _arrays(rows: Rows | Batch) -> Batch:
-    return rows if isinstance(rows, Batch) else batch(rows.numeric, rows.categorical)
-
-
-def _require_finite(model: Model, rows: Batch) -> None:
+def _score(model: Model, requests: list[Rows | Batch]) -> tuple[Batch, list[Array]]:
+    rows = joined(requests)
     infinite = np.isinf(rows.numeric)
     if infinite.any():
         row, column = np.argwhere(infinite)[0].tolist()
         raise Refusal(
             422, f"row {row}, column {model.numeric[column]!r}: found a number beyond float32"
         )
+    return rows, model.score(rows)

@@ -11,8 +11,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
 from mlops.serving import logs
+from mlops.serving.settings import COUNTERS, Settings, parse
 from mlops.serving.settings import TOKEN as TOKEN
-from mlops.serving.settings import Options, parse
 
 if TYPE_CHECKING:
     from granian.server import MPServer
 
     from mlops.serving.app import App
 
-# Where workers count together: prometheus_client reads it when it is imported.
-COUNTERS = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2048
 # Bytes of a request's line and headers.
 HEAD = 64 * 1024
@@ -47,65 +45,63 @@ def main(
 
     Raises UserError when there is no such bundle, or it does not run here.
     """
-    options = parse(arguments, os.environ.get(TOKEN, ""))
-    if ":/" in options.bundle:
+    settings = parse(arguments, os.environ.get(TOKEN, ""))
+    if ":/" in settings.bundle:
         if fetched is None:
             raise UserError(
-                f"{options.bundle}: expected a folder; `mlops serve` takes a model's URI"
+                f"{settings.bundle}: expected a folder; `mlops serve` takes a model's URI"
             )
-        folder, version = fetched(options.bundle)
-        options = replace(options, bundle=str(folder), version=options.version or version)
+        folder, version = fetched(settings.bundle)
+        settings = replace(settings, bundle=str(folder), version=settings.version or version)
     logs.configure()
-    _allow_many_connections()
-    with _counting_together(options.workers):
+    with _counters() if settings.workers > 1 else nullcontext("") as counters:
+        if counters:
+            os.environ[COUNTERS] = counters
         # Raise here, in one line, what would keep each worker from starting.
-        application(options)
+        application(settings)
         gc.collect()
-        _serve(_with_free_port(options))
+        _serve(_with_free_port(settings))
 
 
-def application(options: Options) -> App:
+def application(settings: Settings) -> App:
     """A worker's application; raises UserError when the bundle does not run here."""
     from mlops.serving.app import App
     from mlops.serving.service import Location, Service
 
     # Imports leave no garbage to look for, and requests little.
     gc.set_threshold(100_000)
-    location = Location(Path(options.bundle), options.version)
-    return App(Service(location, options.settings))
+    return App(Service(Location(Path(settings.bundle), settings.version), settings))
 
 
-def worker(options: Options) -> App:
+def worker(settings: Settings) -> App:
     """The application in a process of its own, which ends with the one that started it."""
     logs.configure()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    return application(options)
+    return application(settings)
 
 
-def _serve(options: Options) -> None:
+def _serve(settings: Settings) -> None:
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
     from granian.server import MPServer
 
-    settings = options.settings
-    http = HTTP1Settings(
-        header_read_timeout=int(settings.idle_timeout * 1000), max_buffer_size=HEAD
-    )
+    idle = int(settings.idle_timeout * 1000)
     server = MPServer(
-        "mlops.serving", address=options.host, port=options.port, interface=Interfaces.RSGI,
-        workers=options.workers, http=HTTPModes.http1, http1_settings=http, websockets=False,
-        loop=Loops.uvloop, backlog=BACKLOG, backpressure=_connections(settings.connections),
+        "mlops.serving", address=settings.host, port=settings.port, interface=Interfaces.RSGI,
+        workers=settings.workers, http=HTTPModes.http1, websockets=False, loop=Loops.uvloop,
+        http1_settings=HTTP1Settings(header_read_timeout=idle, max_buffer_size=HEAD),
+        backlog=BACKLOG, backpressure=_connections(settings.connections),
         respawn_failed_workers=True, workers_kill_timeout=STOP_SECONDS,
         log_level=LogLevels.warning, log_dictconfig=logs.GRANIAN,
     )  # fmt: skip
     if settings.drain:
         server.on_startup(lambda: _drain_first(server, settings.drain))
-    host = f"[{options.host}]" if ":" in options.host else options.host
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("serving", extra={
-        "bundle": options.bundle, "url": f"http://{host}:{options.port}", "pid": os.getpid(),
+        "bundle": settings.bundle, "url": f"http://{host}:{settings.port}", "pid": os.getpid(),
     })  # fmt: skip
-    server.serve(target_loader=partial(worker, options), wrap_loader=False)  # type: ignore[arg-type]
+    server.serve(target_loader=partial(worker, settings), wrap_loader=False)  # type: ignore[arg-type]
 
 
 def _drain_first(server: MPServer, seconds: float) -> None:
@@ -138,29 +134,22 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@contextmanager
-def _counting_together(workers: int) -> Iterator[None]:
-    """Give several workers a folder for their counters."""
-    if workers == 1:
-        yield
-        return
+def _counters() -> tempfile.TemporaryDirectory[str]:
+    """A folder in which several workers count together."""
     try:
-        folder = tempfile.TemporaryDirectory(prefix="mlops-serving-")
+        return tempfile.TemporaryDirectory(prefix="mlops-serving-")
     except OSError:
         raise UserError(
             "TMPDIR: found no folder to write in, expected one for several workers' counters"
         ) from None
-    with folder as name:
-        os.environ[COUNTERS] = name
-        yield
 
 
-def _with_free_port(options: Options) -> Options:
+def _with_free_port(settings: Settings) -> Settings:
     """The address to listen on, resolved; raises UserError when it is taken.
 
     Granian listens with SO_REUSEPORT, and would share the port with another one.
     """
-    host, port = options.host, options.port
+    host, port = settings.host, settings.port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -170,16 +159,11 @@ def _with_free_port(options: Options) -> Options:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{host}:{port}: can't listen there: {reason}") from None
-    return replace(options, host=host, port=port)
-
-
-def _allow_many_connections() -> None:
-    """Each connection is a file: the shell's soft limit is meant for other programs."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return replace(settings, host=host, port=port)
 
 
 def _connections(wanted: int) -> int:
-    """As many as wanted, or as the system has files for."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """As many as wanted, or as the system has files for: the soft limit is for other programs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return wanted if most == resource.RLIM_INFINITY else max(1, min(wanted, most - FILES))

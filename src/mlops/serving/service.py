@@ -11,16 +11,19 @@ from pathlib import Path
 from mlops.base.errors import UserError
 from mlops.contract import bundle
 from mlops.contract.bundle import Array
-from mlops.serving import model
-from mlops.serving.endpoint import Endpoint
+from mlops.serving.inference import Inference
+from mlops.serving.invocations import Invocations
 from mlops.serving.metrics import Metrics
-from mlops.serving.model import Batch
-from mlops.serving.rows import Rows
+from mlops.serving.model import Batch, Model, Rows, load
+from mlops.serving.predict import Predict
+from mlops.serving.rows import Columns
 from mlops.serving.samples import Samples
 from mlops.serving.scorer import Scorer
 from mlops.serving.settings import Settings
 
 Stamp = tuple[int, int, int]
+# Seconds between two looks at a bundle's location.
+INTERVAL = 1.0
 # Bytes of the longest name of a folder.
 LONGEST_NAME = 1024
 log = logging.getLogger("mlops.serving")
@@ -30,12 +33,11 @@ log = logging.getLogger("mlops.serving")
 class Location:
     """A bundle's folder, or a file with the name of a folder beside it, which may change.
 
-    `version` is what the registry calls the bundle; `interval` are seconds between two looks.
+    `version` is what the registry calls the bundle.
     """
 
     path: Path
     version: str = ""
-    interval: float = 1.0
     _seen: Stamp | None = field(default=None, init=False)
 
     def find(self) -> Path:
@@ -70,6 +72,29 @@ def _name(file: Path) -> str:
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise UserError(f"{file}: expected one line with the name of a bundle's folder")
     return name
+
+
+class Endpoint:
+    """A loaded model behind the three protocols; a request may have `rows` at most.
+
+    `below` has, for each path of the model's own, its part below /v2/models/NAME.
+    """
+
+    def __init__(self, model: Model, rows: int) -> None:
+        self.model = model
+        self.name, version = model.card.name, model.version
+        columns = Columns(model, rows)
+        self.predict = Predict(model, columns)
+        self.invocations = Invocations(model, columns)
+        self.inference = Inference(model, columns)
+        self.headers = [
+            ("x-model-name", self.name), ("x-model-version", version),
+            ("x-model-digest", model.digest),
+        ]  # fmt: skip
+        bases = [f"/v2/models/{self.name}"]
+        if version:
+            bases.append(f"{bases[0]}/versions/{version}")
+        self.below = {f"{base}{rest}": rest for base in bases for rest in ("", "/ready", "/infer")}
 
 
 class Service:
@@ -118,16 +143,16 @@ class Service:
             self.samples.offer(endpoint.model, rows, outputs, identity)
         return outputs
 
-    def _load(self, folder: Path) -> model.Model:
-        return model.load(folder, self.location.version, self.settings.threads)
+    def _load(self, folder: Path) -> Model:
+        return load(folder, self.location.version, self.settings.threads)
 
-    def _use(self, loaded: model.Model) -> None:
+    def _use(self, loaded: Model) -> None:
         self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
 
     async def _watch_location(self) -> None:
         while True:
-            await asyncio.sleep(self.location.interval)
+            await asyncio.sleep(INTERVAL)
             try:
                 folder = self.location.changed()
                 if folder:

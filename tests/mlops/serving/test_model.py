@@ -80,7 +80,7 @@ def test_a_model_of_numbers_alone_or_words_alone_is_scored(tmp_path, family, col
 
 
 def test_a_missing_number_is_nan_and_a_missing_word_is_empty():
-    made = model.batch([(None, 1.5), (2.0, None)], [(None, "a"), ("", "b")])
+    made = model.Rows([(None, 1.5), (2.0, None)], [(None, "a"), ("", "b")]).arrays
     assert np.isnan(made.numeric).tolist() == [[True, False], [False, True]]
     assert made.categorical.tolist() == [["", "a"], ["", "b"]]
 

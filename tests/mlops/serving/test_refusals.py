@@ -81,7 +81,8 @@ def of_bytes(name, content):
 WRONG_BINARY = [
     (packed(z={"parameters": {SIZE: 99}}), f"inputs.z: found {SIZE} 99, 17 bytes are left"),
     (packed(z={"parameters": {SIZE: -1}}), None),
-    (packed(z={"parameters": {SIZE: True}}), f"inputs.z: found {SIZE} True, 17 bytes are left"),
+    (packed(z={"parameters": {SIZE: True}}), 
+     f"inputs[2].parameters.{SIZE}: found boolean, expected number or null"),
     (packed(z={"parameters": {SIZE: "4"}}), None),
     (packed(z={"parameters": {}}), f"inputs.z: found neither data nor {SIZE}"),
     (of_bytes("z", b"\0" * 8), "inputs.z: found 8 bytes, expected 1 FP32"),
