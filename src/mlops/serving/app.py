@@ -6,7 +6,6 @@ RSGI is the interface of Granian, the server: https://github.com/emmett-framewor
 from __future__ import annotations
 
 import asyncio
-import gc
 import hmac
 import itertools
 import logging
@@ -17,15 +16,9 @@ import time
 from contextlib import suppress
 
 import msgspec
-from granian.rsgi import (  # type: ignore[attr-defined]
-    Headers,
-    HTTPProtocol,
-    ProtocolClosed,
-    Scope,
-)
+from granian.rsgi import Headers, HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]
 
 from mlops.serving.errors import Refusal
-from mlops.serving.openapi import Route
 from mlops.serving.routes import OPEN, Request, Response, find
 from mlops.serving.service import Endpoint, Service
 
@@ -48,10 +41,7 @@ class App:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start, before the first connection is accepted."""
         self.service.start(loop)
-        loop.add_signal_handler(UNREADY, self._become_unready)
-        # The collector need not look again and again at what was loaded.
-        gc.collect()
-        gc.freeze()
+        loop.add_signal_handler(UNREADY, setattr, self.service, "stopping", True)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop, after the last answer."""
@@ -62,51 +52,45 @@ class App:
         """Answer one request."""
         start = time.perf_counter()
         # The request ends with the endpoint that it began with, whatever is loaded meanwhile.
-        endpoint = self.service.endpoint
-        identity = self._identity(scope.headers.get("x-request-id"))
+        service, headers = self.service, scope.headers
+        endpoint = service.endpoint
+        identity = headers.get("x-request-id")
+        if not identity or not REQUEST_ID.fullmatch(identity):
+            identity = f"{self._prefix}-{next(self._count)}"
         # The server leaves out the body of the answer to HEAD.
         method = "GET" if scope.method == "HEAD" else scope.method
         route = find(method, scope.path, endpoint)
         name = route.name if route else "unknown"
-        self.service.requests += 1
+        service.requests += 1
         try:
-            response = await self._respond(route, endpoint, identity, scope, protocol)
+            self._require_token(scope.path, headers)
+            if route is None:
+                raise _no_route(scope, endpoint)
+            body = b""
+            if scope.method == "POST":
+                if service.requests > service.settings.requests:
+                    raise Refusal(429, f"busy: {service.requests} requests are under way", **RETRY)
+                body = await self._body(headers.get("content-length"), protocol)
+            response = route.handler(service, Request(endpoint, headers, body, identity))
+            if not isinstance(response, Response):
+                response = await response
         except Refusal as refusal:
             response = _refused(refusal, identity)
         except Exception:
             log.exception("failed", extra={"request": identity, "route": name})
             response = _refused(Refusal(500, "the service failed; see its log"), identity)
         finally:
-            self.service.requests -= 1
-        headers = [
-            ("content-type", response.content_type),
-            ("x-request-id", identity),
-            *endpoint.headers,
-            *response.headers,
-        ]
-        if self.service.stopping:
-            headers.append(("connection", "close"))
+            service.requests -= 1
+        answer = [
+            ("content-type", response.content_type), ("x-request-id", identity),
+            *endpoint.headers, *response.headers,
+        ]  # fmt: skip
+        if service.stopping:
+            answer.append(("connection", "close"))
         # The client may have gone.
         with suppress(ProtocolClosed):
-            protocol.response_bytes(response.status, headers, response.body)
-        self.service.metrics.answered(name, response.status, time.perf_counter() - start)
-
-    async def _respond(
-        self, route: Route | None, endpoint: Endpoint, identity: str, scope: Scope,
-        protocol: HTTPProtocol,
-    ) -> Response:  # fmt: skip
-        headers = scope.headers
-        self._require_token(scope.path, headers)
-        if route is None:
-            raise _no_route(scope, endpoint)
-        body = b""
-        if scope.method == "POST":
-            requests = self.service.requests
-            if requests > self.service.settings.requests:
-                raise Refusal(429, f"busy: {requests} requests are under way", **RETRY)
-            body = await self._body(headers.get("content-length"), protocol)
-        response = route.handler(self.service, Request(endpoint, headers, body, identity))
-        return response if isinstance(response, Response) else await response
+            protocol.response_bytes(response.status, answer, response.body)
+        service.metrics.answered(name, response.status, time.perf_counter() - start)
 
     async def _body(self, declared: str | None, protocol: HTTPProtocol) -> bytes:
         """The whole body; raises Refusal when it is too large, too late, or cut short."""
@@ -143,12 +127,6 @@ class App:
         self.arriving += size
         return total
 
-    def _identity(self, given: str | None) -> str:
-        """The client's own id of a request, or a new one."""
-        if given and REQUEST_ID.fullmatch(given):
-            return given
-        return f"{self._prefix}-{next(self._count)}"
-
     def _require_token(self, path: str, headers: Headers) -> None:
         token = self.service.settings.token
         if not token or path in OPEN:
@@ -157,9 +135,6 @@ class App:
         if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
             raise Refusal(401, "authorization: expected the bearer token",
                           **{"www-authenticate": "Bearer"})  # fmt: skip
-
-    def _become_unready(self) -> None:
-        self.service.stopping = True
 
 
 def _no_route(scope: Scope, endpoint: Endpoint) -> Refusal:

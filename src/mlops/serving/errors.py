@@ -86,20 +86,16 @@ def _kinds(types: str) -> str:
 def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview | msgspec.Raw) -> Any:
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
+    except msgspec.DecodeError as error:
         whole = bytes(body)
-        if not any(name.encode() in whole for name in CONSTANTS):
+        wrong = isinstance(error, msgspec.ValidationError)
+        if wrong or not any(name.encode() in whole for name in CONSTANTS):
             raise
-    return decoder.decode(_without_constants(whole))
-
-
-def _without_constants(body: bytes) -> bytes:
+    text = whole.decode()
     try:
-        content = json.loads(body.decode(), parse_constant=CONSTANTS.__getitem__)
-        return msgspec.json.encode(content)
-    except UnicodeDecodeError:
+        content = json.loads(text, parse_constant=CONSTANTS.__getitem__)
+        return decoder.decode(msgspec.json.encode(content))
+    except msgspec.DecodeError:
         raise
     # Not JSON, a lone surrogate, or a number longer than any integer.
     except (ValueError, OverflowError) as error:

@@ -7,6 +7,7 @@ are removed, so the scores stay the same to the bit; `model.load` compares them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -16,7 +17,7 @@ NUMERIC = "numbers"
 CATEGORICAL = "words"
 
 
-def narrowed(model: bytes, numeric: list[str], categorical: list[str]) -> bytes:
+def narrowed(model: bytes, numeric: Sequence[str], categorical: Sequence[str]) -> bytes:
     """The same graph, whose inputs are `NUMERIC` (rows, numeric columns) float32 and `CATEGORICAL`
     (rows, categorical columns) strings."""
     graph = onnx.load_from_string(model)
@@ -33,32 +34,24 @@ def narrowed(model: bytes, numeric: list[str], categorical: list[str]) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def _feed(body: Any, matrix: str, columns: list[str]) -> None:
+def _feed(body: Any, matrix: str, columns: Sequence[str]) -> None:
     """Rewire the nodes that read `columns`, (rows,) each, to read `matrix`."""
     produced = {node.input[0]: node for node in body.node if node.op_type == "Unsqueeze"}
     made = [produced[name].output[0] for name in columns]
-    merges = [n for n in body.node if n.op_type == "Concat" and list(n.input) == made]
-    for merge in merges:
+    for merge in [n for n in body.node if n.op_type == "Concat" and list(n.input) == made]:
         # It makes the matrix itself.
-        _rename(body, merge.output[0], matrix)
         body.node.remove(merge)
+        for node in body.node:
+            for place, name in enumerate(node.input):
+                if name == merge.output[0]:
+                    node.input[place] = matrix
     for position, name in enumerate(columns):
         body.node.remove(produced[name])
         if any(made[position] in node.input for node in body.node):
-            _split(body, matrix, position, made[position])
-
-
-def _rename(body: Any, old: str, new: str) -> None:
-    for node in body.node:
-        for place, name in enumerate(node.input):
-            if name == old:
-                node.input[place] = new
-
-
-def _split(body: Any, matrix: str, position: int, column: str) -> None:
-    index = helper.make_tensor(f"{matrix}_{position}", TensorProto.INT64, [1], [position])
-    body.initializer.append(index)
-    body.node.insert(0, helper.make_node("Gather", [matrix, index.name], [column], axis=1))
+            index = helper.make_tensor(f"{matrix}_{position}", TensorProto.INT64, [1], [position])
+            body.initializer.append(index)
+            pick = helper.make_node("Gather", [matrix, index.name], [made[position]], axis=1)
+            body.node.insert(0, pick)
 
 
 def same(one: list[Any], other: list[Any]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, decode, too_many_rows
-from mlops.serving.model import Batch, Model
+from mlops.serving.model import Model, Rows
 from mlops.serving.rows import Columns
 
 NUMERIC = {
@@ -28,10 +28,12 @@ SIZE = "binary_data_size"
 NESTED = msgspec.json.Decoder(list[tuple[msgspec.Raw]])
 
 
-class InputParameters(msgspec.Struct):
-    """How many bytes of what follows the JSON part are the tensor's."""
+class Parameters(msgspec.Struct):
+    """The binary extension: a tensor's bytes behind the JSON part, and which outputs go there."""
 
     binary_data_size: int | None = None
+    binary_data: bool | None = None
+    binary_data_output: bool | None = None
 
 
 class Input(msgspec.Struct):
@@ -40,27 +42,15 @@ class Input(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: InputParameters | None = None
+    parameters: Parameters | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class OutputParameters(msgspec.Struct):
-    """Whether an output is answered behind the JSON part."""
-
-    binary_data: bool | None = None
 
 
 class Output(msgspec.Struct):
     """An output that a request names."""
 
     name: str
-    parameters: OutputParameters | None = None
-
-
-class Parameters(msgspec.Struct):
-    """Whether all outputs are answered behind the JSON part, unless they say otherwise."""
-
-    binary_data_output: bool = False
+    parameters: Parameters | None = None
 
 
 class InferRequest(msgspec.Struct):
@@ -81,7 +71,7 @@ class Inference:
         self.all_outputs = [Output(name) for name in model.card.outputs]
         self.decoder = msgspec.json.Decoder(InferRequest)
 
-    def decode(self, body: bytes, length: int | None) -> tuple[InferRequest, Batch]:
+    def decode(self, body: bytes, length: int | None) -> tuple[InferRequest, Rows]:
         """A request and its rows; its JSON part is of `length` bytes where binary tensors follow.
 
         Raises Refusal.
@@ -99,13 +89,13 @@ class Inference:
                 raise Refusal(422, f"outputs: found {name!r}, expected one of {', '.join(known)}")
         if len(names) > len(set(names)):
             raise Refusal(422, f"outputs: found {len(names)}, expected each once")
-        return request, self._batch(request.inputs, whole[end:])
+        return request, self._rows(request.inputs, whole[end:])
 
     def encode(
         self, outputs: list[Array], request: InferRequest, identity: str
     ) -> tuple[bytes, int]:
         """The answer, and the length of its JSON part where tensors follow it, else 0."""
-        as_bytes = request.parameters is not None and request.parameters.binary_data_output
+        as_bytes = request.parameters and request.parameters.binary_data_output
         values = dict(zip(self.model.card.outputs, outputs, strict=True))
         tensors, binary = list[dict[str, Any]](), list[bytes]()
         for output in request.outputs or self.all_outputs:
@@ -128,8 +118,8 @@ class Inference:
         head = msgspec.json.encode(answer)
         return b"".join([head, *binary]), len(head) if binary else 0
 
-    def _batch(self, inputs: list[Input], binary: memoryview) -> Batch:
-        columns: dict[str, list[Any] | Array] = {}
+    def _rows(self, inputs: list[Input], binary: memoryview) -> Rows:
+        columns: dict[str, list[Any]] = {}
         self.columns.require([tensor.name for tensor in inputs], "inputs")
         for tensor in inputs:
             place = f"inputs.{tensor.name}"
@@ -143,11 +133,12 @@ class Inference:
                 continue
             if not 0 <= size <= len(binary):
                 raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
-            columns[tensor.name] = _from_bytes(tensor, binary[:size], place)
+            unpack = _strings if tensor.datatype == BYTES else _numbers
+            columns[tensor.name] = unpack(tensor, binary[:size], place)
             binary = binary[size:]
         if len(binary):
             raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
-        return self.columns.batch(columns, "inputs")
+        return self.columns.transposed(columns, "inputs")
 
     def _require_shape(self, tensor: Input, place: str) -> None:
         shape = tensor.shape
@@ -164,8 +155,9 @@ class Inference:
         data: Any = tensor.data
         if len(tensor.shape) == 2:
             data = _unnested(data)
-        boolean = tensor.datatype == "BOOL"
-        kind = bool | None if boolean else self.columns.types[tensor.name]
+        kind = self.columns.types[tensor.name]
+        if tensor.datatype == "BOOL":
+            kind = bool | None
         values = self.columns.values(kind, data, f"{place}.data")
         if len(values) != tensor.shape[0]:
             raise Refusal(
@@ -183,23 +175,21 @@ def _unnested(data: msgspec.Raw) -> Any:
     return b"[%b]" % b",".join(bytes(value) for (value,) in rows)
 
 
-def _from_bytes(tensor: Input, content: memoryview, place: str) -> list[Any] | Array:
-    rows = tensor.shape[0]
-    if tensor.datatype == BYTES:
-        return _strings(content, rows, place)
-    kind = np.dtype(NUMERIC[tensor.datatype]).newbyteorder("<")
+def _numbers(tensor: Input, content: memoryview, place: str) -> list[Any]:
+    rows, kind = tensor.shape[0], np.dtype(NUMERIC[tensor.datatype]).newbyteorder("<")
     if len(content) != rows * kind.itemsize:
         raise Refusal(
             422, f"{place}: found {len(content)} bytes, expected {rows} {tensor.datatype}"
         )
-    return np.frombuffer(content, dtype=kind)
+    values: list[Any] = np.frombuffer(content, dtype=kind).tolist()
+    return values
 
 
-def _strings(content: memoryview, rows: int, place: str) -> list[Any]:
+def _strings(tensor: Input, content: memoryview, place: str) -> list[Any]:
     """Strings, each behind its length in four bytes."""
     strings, position = [], 0
     try:
-        for _ in range(rows):
+        for _ in range(tensor.shape[0]):
             (size,) = struct.unpack_from("<I", content, position)
             position += 4 + size
             if position > len(content):

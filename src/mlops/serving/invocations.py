@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, decode, too_many_rows
-from mlops.serving.model import Batch, Model, Rows
+from mlops.serving.model import Model, Rows
 from mlops.serving.rows import Columns
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -50,7 +50,7 @@ class Invocations:
         envelope: Any = msgspec.defstruct("Envelope", fields, forbid_unknown_fields=True)
         self.decoder = msgspec.json.Decoder(envelope)
 
-    def decode(self, body: bytes, content_type: str) -> Rows | Batch:
+    def decode(self, body: bytes, content_type: str) -> Rows:
         """Rows in any of the forms; raises Refusal."""
         return self._csv(body) if content_type == CSV else self._json(body)
 
@@ -60,7 +60,7 @@ class Invocations:
         rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
         return msgspec.json.encode({"predictions": rows})
 
-    def _json(self, body: bytes) -> Rows | Batch:
+    def _json(self, body: bytes) -> Rows:
         envelope = decode(self.decoder, body, columns=self.columns.names)
         given = [form for form in FORMS if getattr(envelope, form) is not UNSET]
         if len(given) != 1:
@@ -76,7 +76,7 @@ class Invocations:
             name: self.columns.values(self.columns.types[name], _as_list(data), f"{form}.{name}")
             for name, data in content.items()
         }
-        return self.columns.batch(values, form)
+        return self.columns.transposed(values, form)
 
     def _csv(self, body: bytes) -> Rows:
         """A line of names and a line for each row, as pandas writes them; blank lines are none.

@@ -11,11 +11,7 @@ import msgspec
 # Fields that every record has.
 OWN = set(vars(logging.makeLogRecord({}))) | {"message"}
 # Have Granian's loggers pass their records on.
-GRANIAN = {
-    "formatters": {},
-    "handlers": {},
-    "loggers": {"_granian": {"propagate": True}},
-}
+GRANIAN = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}}}
 
 
 class Lines(logging.Formatter):

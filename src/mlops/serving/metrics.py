@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter as Counts
+from collections import Counter
 from functools import cache, partial
 
 import numpy as np
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+import prometheus_client as prometheus
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from mlops.contract.bundle import Array
@@ -25,21 +18,23 @@ from mlops.serving.settings import COUNTERS
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 10_000)
 TENTHS = 10
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 
 
 class Metrics:
     """Counters of one worker; with several, `render` sums those of all."""
 
     def __init__(self) -> None:
-        own = self.registry = CollectorRegistry()
-        count = partial(Counter, registry=own)
+        own = self.registry = prometheus.CollectorRegistry()
+        count = partial(prometheus.Counter, registry=own)
         seconds = "From the head of a request to its answer."
         self.requests = count("mlops_requests", "Requests answered.", ["route", "status"])
-        self.seconds = Histogram(
+        self.seconds = prometheus.Histogram(
             "mlops_request_seconds", seconds, ["route"], registry=own, buckets=SECONDS
         )
-        self.batch = Histogram("mlops_batch_rows", "Rows in a run.", registry=own, buckets=ROWS)
+        self.batch = prometheus.Histogram(
+            "mlops_batch_rows", "Rows in a run.", registry=own, buckets=ROWS
+        )
         self.rows = count("mlops_rows", "Rows scored.", ["digest"])
         unseen, missing = "Categories that training never saw.", "Numeric values that were missing."
         self.unseen = count("mlops_unseen_categories", unseen, ["column"])
@@ -48,7 +43,7 @@ class Metrics:
         self.scores = count("mlops_scores", tenths, ["output", "tenth"])
         self.swaps = count("mlops_swaps", "Bundles loaded.", ["outcome"])
         self.sampled = count("mlops_samples", "Rows kept.", ["outcome"])
-        self.model = Gauge(
+        self.model = prometheus.Gauge(
             "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=own,
             multiprocess_mode="mostrecent",
         )  # fmt: skip
@@ -87,7 +82,7 @@ class Metrics:
         if model.card.task != "regression":
             for name, scores in zip(model.card.outputs, outputs, strict=True):
                 # A model may have no finite answer to numbers near the end of float32.
-                tenths = Counts(
+                tenths = Counter(
                     min(max(int(score * TENTHS), 0), TENTHS - 1)
                     for score in scores.tolist()
                     if math.isfinite(score)
@@ -98,7 +93,7 @@ class Metrics:
     def render(self) -> bytes:
         """Prometheus' text form."""
         if COUNTERS not in os.environ:
-            return bytes(generate_latest(self.registry))
-        of_all_workers = CollectorRegistry()
+            return bytes(prometheus.generate_latest(self.registry))
+        of_all_workers = prometheus.CollectorRegistry()
         MultiProcessCollector(of_all_workers)  # type: ignore[no-untyped-call]
-        return bytes(generate_latest(of_all_workers))
+        return bytes(prometheus.generate_latest(of_all_workers))

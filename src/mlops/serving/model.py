@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,19 +61,6 @@ class Rows(msgspec.Struct, frozen=True):
         return Batch(numbers, strings)
 
 
-def joined(requests: list[Rows | Batch]) -> Batch:
-    """One batch of all; tuples are made an array once, not once for each request."""
-    if all(isinstance(rows, Rows) for rows in requests):
-        numeric = [row for rows in requests for row in rows.numeric]
-        categorical = [row for rows in requests for row in rows.categorical]
-        return Rows(numeric, categorical).arrays
-    batches = [rows.arrays for rows in requests]
-    return Batch(
-        np.concatenate([one.numeric for one in batches]),
-        np.concatenate([one.categorical for one in batches]),
-    )
-
-
 @dataclass(frozen=True)
 class Model:
     """A bundle's card, digest, version and session; safe to use from several threads.
@@ -129,10 +116,7 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
     try:
         wide = Model(card, digest, version, bundle.session(content, threads), narrow=False)
         _require_card(wide)
-        rows = _trial_rows(wide)
-        expected = wide.score(rows)
-        narrow = _narrowed(wide, content, threads)
-        return narrow if narrow and graph.same(expected, narrow.score(rows)) else wide
+        return _narrowed(wide, content, threads)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"bundle {digest[:12]}: does not run here: {reason}") from None
@@ -151,14 +135,17 @@ def _require_card(model: Model) -> None:
             raise UserError(f"{what}: found {', '.join(found)}, expected {', '.join(expected)}")
 
 
-def _narrowed(wide: Model, content: bytes, threads: int) -> Model | None:
+def _narrowed(wide: Model, content: bytes, threads: int) -> Model:
+    """The model with two inputs where that gives the same outputs for trial rows, or itself."""
+    rows = _trial_rows(wide)
+    expected = wide.score(rows)
     try:
-        narrowed = graph.narrowed(content, list(wide.numeric), list(wide.categorical))
-        session = bundle.session(narrowed, threads)
+        narrowed = graph.narrowed(content, wide.numeric, wide.categorical)
+        narrow = replace(wide, session=bundle.session(narrowed, threads), narrow=True)
+        return narrow if graph.same(expected, narrow.score(rows)) else wide
     # A graph that another exporter laid out is scored as it is.
     except Exception:
-        return None
-    return Model(wide.card, wide.digest, wide.version, session, narrow=True)
+        return wide
 
 
 def _trial_rows(model: Model) -> Batch:

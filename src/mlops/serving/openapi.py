@@ -30,15 +30,15 @@ RECORD, PREDICTION, REFUSAL = (
 )
 # Categories of a column that are shown.
 SHOWN = 12
-UNREADY, UNKNOWN = "503", "401"
 REFUSALS = {
     "400": "The body is not what its content type says.",
-    UNKNOWN: "The bearer token is missing or another.",
+    "401": "The bearer token is missing or another.",
     "408": "The body did not arrive in time.",
     "413": "Too many rows, or too many bytes.",
     "415": "Another content type is expected.",
     "422": "A column is unknown, missing or of the wrong type; the answer names row and column.",
     "429": "Too much is under way: come back after Retry-After seconds.",
+    "503": "The service is stopping.",
 }
 
 
@@ -60,23 +60,24 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
     types = [endpoint.invocations.decoder.type, endpoint.inference.decoder.type]
     _, schemas = msgspec.json.schema_components(types, ref_template=f"{SCHEMAS}{{name}}")
     schemas["Envelope"]["oneOf"] = [{"required": [form]} for form in FORMS]
-    schemas["Record"] = _record(card)
+    schemas["Record"] = record(card)
     schemas["Prediction"] = _prediction(card)
     schemas["Refusal"] = _object({"error": TEXT, "id": TEXT})
     bodies, answers = _bodies(card), _answers(card)
     paths: dict[str, Json] = {}
     for (method, path), route in routes.items():
+        about: Json = {"summary": route.summary}
+        schema = {"type": "object"} if route.content_type == JSON else TEXT
+        content = {route.content_type: {"schema": schema}}
+        statuses = ["503"] if route.name in ("ping", "ready") else ["401"]
         if method == "POST":
-            about = {"requestBody": {"required": True, "content": bodies[route.name]}}
-            about |= _responses(route.summary, answers[route.name], REFUSALS)
-        else:
-            schema = {"type": "object"} if route.content_type == JSON else TEXT
-            content = {route.content_type: {"schema": schema}}
-            refused = {UNREADY: "The service is stopping."}
-            if route.name not in ("ping", "ready"):
-                refused = {UNKNOWN: REFUSALS[UNKNOWN]}
-            about = _responses(route.summary, content, refused)
-        paths.setdefault(path, {})[method.lower()] = {"summary": route.summary, **about}
+            about["requestBody"] = {"required": True, "content": bodies[route.name]}
+            content, statuses = answers[route.name], list(REFUSALS)[:-1]
+        about["responses"] = {"200": {"description": route.summary, "content": content}} | {
+            status: {"description": REFUSALS[status], "content": {JSON: {"schema": REFUSAL}}}
+            for status in statuses
+        }
+        paths.setdefault(path, {})[method.lower()] = about
     return {
         "openapi": "3.1.0",
         "info": {
@@ -130,29 +131,18 @@ def _answers(card: Card) -> dict[str, Json]:
     return answers
 
 
-def _responses(summary: str, content: Json, refused: dict[str, str]) -> Json:
-    refusals = {
-        status: {"description": reason, "content": {JSON: {"schema": REFUSAL}}}
-        for status, reason in refused.items()
-    }
-    return {"responses": {"200": {"description": summary, "content": content}, **refusals}}
-
-
-def _record(card: Card) -> Json:
-    record = _object({column.name: _column(column) for column in card.inputs})
-    return record | {"additionalProperties": False, "examples": [card.example]}
+def record(card: Card) -> Json:
+    """The schema of one record."""
+    columns = _object({column.name: _column(column) for column in card.inputs})
+    return columns | {"additionalProperties": False, "examples": [card.example]}
 
 
 def _column(column: Input) -> Json:
     if column.type == "float":
         return NUMBER | {"description": column.unit}
-    return STRING | {"description": f"{column.unit}; training saw {categories(column)}"}
-
-
-def categories(column: Input) -> str:
-    """The values that training saw, or the first of them."""
     more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
-    return ", ".join(column.categories[:SHOWN]) + more
+    seen = ", ".join(column.categories[:SHOWN]) + more
+    return STRING | {"description": f"{column.unit}; training saw {seen}"}
 
 
 def _prediction(card: Card) -> Json:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import html
 import json
 
-from mlops.contract.bundle import Input
+from mlops.serving import openapi
 from mlops.serving.model import Model
-from mlops.serving.openapi import categories
 
 HTML = "text/html; charset=utf-8"
 
@@ -15,18 +14,17 @@ HTML = "text/html; charset=utf-8"
 def page(model: Model) -> str:
     """The page as HTML, without any other file."""
     card = model.card
-    row = json.dumps(card.example, indent=2, ensure_ascii=False)
+    columns = (
+        # A long name breaks at its words.
+        f"<tr><td><code>{html.escape(name).replace('_', '_<wbr>')}</code>"
+        f"<td>{schema['type'][0]}<td>{html.escape(schema['description'])}"
+        for name, schema in openapi.record(card)["properties"].items()
+    )
     return PAGE.format(
-        name=html.escape(card.name), target=html.escape(card.target), row=html.escape(row),
-        digest=model.digest, columns="\n".join(map(_column, card.inputs)),
+        name=html.escape(card.name), target=html.escape(card.target), digest=model.digest,
+        row=html.escape(json.dumps(card.example, indent=2, ensure_ascii=False)),
+        columns="\n".join(columns),
     )  # fmt: skip
-
-
-def _column(column: Input) -> str:
-    about = html.escape(categories(column) or column.unit)
-    # A long name breaks at its words.
-    name = html.escape(column.name).replace("_", "_<wbr>")
-    return f"<tr><td><code>{name}</code><td>{column.type}<td>{about}"
 
 
 PAGE = """<!doctype html>
@@ -56,7 +54,7 @@ All paths are described in <a href="openapi.json">openapi.json</a>.</p>
 <h2>Columns</h2>
 <p>A <code>null</code> is a missing value. A category that training never saw is scored too.</p>
 <table>
-<tr><th>name<th>type<th>unit, or the categories in training
+<tr><th>name<th>type<th>unit, and the categories in training
 {columns}
 </table>
 <script>

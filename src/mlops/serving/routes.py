@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -72,17 +71,12 @@ async def _infer(service: Service, request: Request) -> Response:
 
 def _content_type(headers: Headers, *expected: str) -> str:
     """The content type without its parameters; raises Refusal unless it is an expected one."""
-    found = _without_parameters(headers.get("content-type", JSON))
+    found = str(headers.get("content-type", JSON)).partition(";")[0].strip().lower()
     if found not in expected:
         raise Refusal(415, f"content-type: found {found!r}, expected {' or '.join(expected)}")
     if headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "content-encoding: expected identity")
     return found
-
-
-@lru_cache(64)
-def _without_parameters(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 def _length(headers: Headers) -> int | None:
@@ -115,15 +109,15 @@ def _about(service: Service, request: Request) -> Response:
 def _metadata(service: Service, request: Request) -> Response:
     """The model's metadata of the Open Inference Protocol; -1 stands for any number of rows."""
     model = request.endpoint.model
-    inputs = [(column.name, DATATYPES[column.type]) for column in model.card.inputs]
-    outputs = [(name, "FP32") for name in model.card.outputs]
-    tensors = [
-        [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in named]
-        for named in (inputs, outputs)
-    ]
+    datatypes = {column.name: DATATYPES[column.type] for column in model.card.inputs}
+
+    def tensors(named: dict[str, str]) -> list[Any]:
+        return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in named.items()]
+
     return _json({
         "name": model.card.name, "versions": [model.version] if model.version else [],
-        "platform": "onnxruntime_onnx", "inputs": tensors[0], "outputs": tensors[1],
+        "platform": "onnxruntime_onnx", "inputs": tensors(datatypes),
+        "outputs": tensors(dict.fromkeys(model.card.outputs, "FP32")),
     })  # fmt: skip
 
 

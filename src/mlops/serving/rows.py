@@ -7,11 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, decode, unknown_column
-from mlops.serving.model import Batch, Model, Rows
+from mlops.serving.model import Model, Row, Rows
 
 # Orders of columns whose decoders are kept.
 ORDERS = 64
@@ -60,8 +58,8 @@ class Columns:
         )
 
     def values(self, kind: Any, data: bytes | msgspec.Raw, place: str) -> list[Any]:
-        """Values of a JSON list, each of a kind or None; raises Refusal."""
-        values: list[Any] = decode(self._values[kind | None], data, place)
+        """Values of a JSON list: `float | None`, `str | None` or `bool | None`; raises Refusal."""
+        values: list[Any] = decode(self._values[kind], data, place)
         return values
 
     def require(self, names: Sequence[str], place: str) -> None:
@@ -76,23 +74,19 @@ class Columns:
                 state = "given twice" if name in names else "missing"
                 raise Refusal(422, f"{place}: column {name!r}: {state}")
 
-    def batch(self, columns: dict[str, list[Any] | Array], place: str) -> Batch:
-        """Whole columns as a batch; raises Refusal when one is longer than another."""
-        rows = len(columns[self.names[0]])
+    def transposed(self, columns: dict[str, list[Any]], place: str) -> Rows:
+        """Rows of whole columns; raises Refusal when one is longer than another."""
+        first, names = self.names[0], (self.names[: self.count], self.names[self.count :])
+        rows = len(columns[first])
         for name, values in columns.items():
             if len(values) != rows:
-                raise Refusal(
-                    422, f"{place}.{name}: found {len(values)} rows, expected {rows} as in "
-                    f"{self.names[0]!r}"
-                )  # fmt: skip
-        numeric = np.empty((rows, self.count), dtype=np.float32)
-        categorical = np.empty((rows, len(self.names) - self.count), dtype=object)
-        with np.errstate(over="ignore"):
-            for position, name in enumerate(self.names[: self.count]):
-                numeric[:, position] = columns[name]
-        for position, name in enumerate(self.names[self.count :]):
-            categorical[:, position] = [value or "" for value in columns[name]]
-        return Batch(numeric, categorical)
+                found = f"found {len(values)} rows, expected {rows} as in {first!r}"
+                raise Refusal(422, f"{place}.{name}: {found}")
+        numeric, categorical = ([columns[name] for name in group] for group in names)
+        none: list[Row] = [()] * rows
+        return Rows(
+            list(zip(*numeric, strict=True)) or none, list(zip(*categorical, strict=True)) or none
+        )
 
     def _in_order(self, names: tuple[str, ...]) -> tuple[Any, list[int], list[int]]:
         """A decoder of rows, and where they have the numeric and the categorical columns."""

@@ -61,7 +61,7 @@ class Samples(QueueListener):
             maxBytes=settings.sample_bytes, backupCount=settings.sample_files - 1, delay=True,
         )  # fmt: skip
 
-    def offer(self, model: Model, rows: Rows | Batch, outputs: list[Array], request: str) -> None:
+    def offer(self, model: Model, rows: Rows, outputs: list[Array], request: str) -> None:
         """Keep this request if it is drawn and there is room."""
         if random.random() >= self.settings.sample_share:
             return

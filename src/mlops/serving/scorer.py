@@ -12,7 +12,7 @@ import numpy as np
 
 from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, too_many_rows
-from mlops.serving.model import Batch, Model, Rows, joined
+from mlops.serving.model import Batch, Model, Rows
 from mlops.serving.settings import Settings
 
 # A request of more rows gets a thread: others must be answered meanwhile.
@@ -23,7 +23,7 @@ log = logging.getLogger("mlops.serving")
 class Queued(NamedTuple):
     """Rows of one request, the model they were decoded for, and the future of their outputs."""
 
-    rows: Rows | Batch
+    rows: Rows
     model: Model
     outputs: asyncio.Future[list[Array]]
 
@@ -44,7 +44,7 @@ class Scorer:
         self._queue: list[Queued] = []
         self._threads = ThreadPoolExecutor(settings.threads, "scorer")
 
-    async def score(self, model: Model, rows: Rows | Batch, alone: bool = False) -> list[Array]:
+    async def score(self, model: Model, rows: Rows, alone: bool = False) -> list[Array]:
         """The model's outputs for these rows, at once where the request is `alone`.
 
         Raises Refusal when there are no rows or too many, when too many wait for a thread, or for a
@@ -71,7 +71,7 @@ class Scorer:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, model: Model, rows: Rows | Batch) -> list[Array]:
+    async def _in_thread(self, model: Model, rows: Rows) -> list[Array]:
         if self.waiting + len(rows) > self.settings.waiting:
             raise Refusal(429, f"busy: {self.waiting} rows wait", **{"retry-after": "1"})
         self.waiting += len(rows)
@@ -126,12 +126,15 @@ def _answer(request: Queued, outputs: list[Array] | Exception) -> None:
         request.outputs.set_result(outputs)
 
 
-def _score(model: Model, requests: list[Rows | Batch]) -> tuple[Batch, list[Array]]:
-    rows = joined(requests)
-    infinite = np.isinf(rows.numeric)
+def _score(model: Model, requests: list[Rows]) -> tuple[Batch, list[Array]]:
+    # Tuples are made an array once, not once for each request.
+    numeric = [row for rows in requests for row in rows.numeric]
+    categorical = [row for rows in requests for row in rows.categorical]
+    batch = Rows(numeric, categorical).arrays
+    infinite = np.isinf(batch.numeric)
     if infinite.any():
         row, column = np.argwhere(infinite)[0].tolist()
         raise Refusal(
             422, f"row {row}, column {model.numeric[column]!r}: found a number beyond float32"
         )
-    return rows, model.score(rows)
+    return batch, model.score(batch)

@@ -66,11 +66,11 @@ def main(
 def application(settings: Settings) -> App:
     """A worker's application; raises UserError when the bundle does not run here."""
     from mlops.serving.app import App
-    from mlops.serving.service import Location, Service
+    from mlops.serving.service import Service
 
     # Imports leave no garbage to look for, and requests little.
     gc.set_threshold(100_000)
-    return App(Service(Location(Path(settings.bundle), settings.version), settings))
+    return App(Service(settings))
 
 
 def worker(settings: Settings) -> App:

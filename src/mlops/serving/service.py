@@ -14,7 +14,7 @@ from mlops.contract.bundle import Array
 from mlops.serving.inference import Inference
 from mlops.serving.invocations import Invocations
 from mlops.serving.metrics import Metrics
-from mlops.serving.model import Batch, Model, Rows, load
+from mlops.serving.model import Model, Rows, load
 from mlops.serving.predict import Predict
 from mlops.serving.rows import Columns
 from mlops.serving.samples import Samples
@@ -31,13 +31,9 @@ log = logging.getLogger("mlops.serving")
 
 @dataclass
 class Location:
-    """A bundle's folder, or a file with the name of a folder beside it, which may change.
-
-    `version` is what the registry calls the bundle.
-    """
+    """A bundle's folder, or a file with the name of a folder beside it, which may change."""
 
     path: Path
-    version: str = ""
     _seen: Stamp | None = field(default=None, init=False)
 
     def find(self) -> Path:
@@ -106,15 +102,15 @@ class Service:
     that they began with. A bundle that fails leaves the old one in use.
     """
 
-    def __init__(self, location: Location, settings: Settings) -> None:
-        self.location = location
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stopping = False
         self.requests = 0
         self.metrics = Metrics()
         self.samples = Samples(settings, self.metrics) if settings.samples else None
         self.scorer = Scorer(settings, self.metrics.scored)
-        self._use(self._load(location.find()))
+        self._location = Location(Path(settings.bundle))
+        self._use(self._load(self._location.find()))
         self._watch: asyncio.Task[None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -132,19 +128,18 @@ class Service:
         if self.samples:
             await asyncio.to_thread(self.samples.stop)
 
-    async def score(self, endpoint: Endpoint, rows: Rows | Batch, identity: str) -> list[Array]:
+    async def score(self, endpoint: Endpoint, rows: Rows, identity: str) -> list[Array]:
         """The outputs for these rows, in the card's order, each (rows,); raises Refusal.
 
         `identity` is the request's id in the samples.
         """
-        alone = self.requests == 1
-        outputs = await self.scorer.score(endpoint.model, rows, alone)
+        outputs = await self.scorer.score(endpoint.model, rows, alone=self.requests == 1)
         if self.samples:
             self.samples.offer(endpoint.model, rows, outputs, identity)
         return outputs
 
     def _load(self, folder: Path) -> Model:
-        return load(folder, self.location.version, self.settings.threads)
+        return load(folder, self.settings.version, self.settings.threads)
 
     def _use(self, loaded: Model) -> None:
         self.endpoint = Endpoint(loaded, self.settings.rows)
@@ -154,7 +149,7 @@ class Service:
         while True:
             await asyncio.sleep(INTERVAL)
             try:
-                folder = self.location.changed()
+                folder = self._location.changed()
                 if folder:
                     await self._change(folder)
             # Whatever is wrong with a bundle, its location is looked at again.

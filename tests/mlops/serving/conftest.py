@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops.serving.app import App
-from mlops.serving.service import Location, Service
+from mlops.serving.service import Service
 from mlops.serving.settings import Settings
 from tests import apart
 from tests.mlops.serving import bundles
@@ -36,7 +36,7 @@ def serve() -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def start(folder: Path, version: str = "7", **settings: Any) -> Client:
-        service = Service(Location(folder, version), Settings(**settings))
+        service = Service(Settings(bundle=str(folder), version=version, **settings))
         clients.append(Client(App(service)))
         return clients[-1]
 

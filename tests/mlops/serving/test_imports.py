@@ -10,13 +10,12 @@ HEAVY = ("mlflow", "prefect", "pyspark", "pandas", "dvc", "pyarrow", "sklearn", 
 
 SCORE = """
 import asyncio, json, sys
-from pathlib import Path
 from mlops.serving.app import App
-from mlops.serving.service import Location, Service
+from mlops.serving.service import Service
 from mlops.serving.settings import Settings
 
 async def main():
-    service = Service(Location(Path(sys.argv[1])), Settings())
+    service = Service(Settings(bundle=sys.argv[1]))
     endpoint = service.endpoint
     rows = endpoint.predict.decode(json.dumps(endpoint.model.card.example).encode())
     outputs = await service.score(endpoint, rows, "1")

@@ -144,7 +144,7 @@ WRONG = [
     (INFER, tensors() | {"outputs": [{"name": "probability"}] * 2}, 422,
      "outputs: found 2, expected each once"),
     (INFER, tensors() | {"parameters": {"binary_data_output": 1}}, 422,
-     "parameters.binary_data_output: found number, expected boolean"),
+     "parameters.binary_data_output: found number, expected boolean or null"),
     (INFER, tensors() | {"outputs": [{"name": "probability", "parameters": {"binary_data": "no"}}]},
      422, "outputs[0].parameters.binary_data: found string, expected boolean or null"),
 ]  # fmt: skip
