@@ -81,10 +81,8 @@ class App:
             response = _refused(Refusal(500, "the service failed; see its log"), identity)
         finally:
             service.requests -= 1
-        answer = [
-            ("content-type", response.content_type), ("x-request-id", identity),
-            *endpoint.headers, *response.headers,
-        ]  # fmt: skip
+        answer = [("content-type", response.content_type), ("x-request-id", identity)]
+        answer += endpoint.headers + response.headers
         if service.stopping:
             answer.append(("connection", "close"))
         # The client may have gone.

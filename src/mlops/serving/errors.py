@@ -12,6 +12,8 @@ import msgspec
 
 from mlops.base.errors import nearest
 
+Decoder = msgspec.json.Decoder[Any]
+Body = bytes | memoryview | msgspec.Raw
 # A refusal repeats at most so many characters of what a client sent.
 LONGEST_REASON = 500
 LONGEST_NAME = 80
@@ -41,9 +43,8 @@ class Refusal(Exception):
 
 
 def decode(
-    decoder: msgspec.json.Decoder[Any], body: bytes | memoryview | msgspec.Raw, place: str = "",
-    columns: Sequence[str] = (), lone: bool = False,
-) -> Any:  # fmt: skip
+    decoder: Decoder, body: Body, place: str = "", columns: Sequence[str] = (), lone: bool = False
+) -> Any:
     """Decode JSON, with Python's constants NaN and Infinity; raises Refusal.
 
     `place` is where a request has this JSON. Records have fields named `columns`, rows have values
@@ -83,7 +84,7 @@ def _kinds(types: str) -> str:
     return " or ".join(KINDS.get(name, name) for name in types.split(" | "))
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview | msgspec.Raw) -> Any:
+def _decoded(decoder: Decoder, body: Body) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.DecodeError as error:

@@ -52,10 +52,3 @@ def _feed(body: Any, matrix: str, columns: Sequence[str]) -> None:
             body.initializer.append(index)
             pick = helper.make_node("Gather", [matrix, index.name], [made[position]], axis=1)
             body.node.insert(0, pick)
-
-
-def same(one: list[Any], other: list[Any]) -> bool:
-    """Whether two graphs gave the same outputs, to the bit."""
-    return all(
-        a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True)
-    )

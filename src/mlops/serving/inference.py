@@ -68,7 +68,6 @@ class Inference:
     def __init__(self, model: Model, columns: Columns) -> None:
         self.model = model
         self.columns = columns
-        self.all_outputs = [Output(name) for name in model.card.outputs]
         self.decoder = msgspec.json.Decoder(InferRequest)
 
     def decode(self, body: bytes, length: int | None) -> tuple[InferRequest, Rows]:
@@ -98,7 +97,7 @@ class Inference:
         as_bytes = request.parameters and request.parameters.binary_data_output
         values = dict(zip(self.model.card.outputs, outputs, strict=True))
         tensors, binary = list[dict[str, Any]](), list[bytes]()
-        for output in request.outputs or self.all_outputs:
+        for output in request.outputs or map(Output, values):
             column = np.asarray(values[output.name], dtype=np.float32)
             tensor = {"name": output.name, "datatype": "FP32", "shape": [len(column)]}
             own = output.parameters.binary_data if output.parameters else None

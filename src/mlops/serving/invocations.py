@@ -32,7 +32,6 @@ class Split(msgspec.Struct):
 
     columns: list[str]
     data: Raw
-    index: Raw | UnsetType = UNSET
 
 
 class Invocations:
@@ -52,15 +51,8 @@ class Invocations:
 
     def decode(self, body: bytes, content_type: str) -> Rows:
         """Rows in any of the forms; raises Refusal."""
-        return self._csv(body) if content_type == CSV else self._json(body)
-
-    def encode(self, outputs: list[Array]) -> bytes:
-        """What MLflow answers for an ONNX model and a data frame: a record for each row."""
-        names, values = self.model.card.outputs, [output.tolist() for output in outputs]
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-        return msgspec.json.encode({"predictions": rows})
-
-    def _json(self, body: bytes) -> Rows:
+        if content_type == CSV:
+            return self._csv(body)
         envelope = decode(self.decoder, body, columns=self.columns.names)
         given = [form for form in FORMS if getattr(envelope, form) is not UNSET]
         if len(given) != 1:
@@ -77,6 +69,12 @@ class Invocations:
             for name, data in content.items()
         }
         return self.columns.transposed(values, form)
+
+    def encode(self, outputs: list[Array]) -> bytes:
+        """What MLflow answers for an ONNX model and a data frame: a record for each row."""
+        names, values = self.model.card.outputs, [output.tolist() for output in outputs]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        return msgspec.json.encode({"predictions": rows})
 
     def _csv(self, body: bytes) -> Rows:
         """A line of names and a line for each row, as pandas writes them; blank lines are none.

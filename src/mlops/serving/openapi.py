@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -25,21 +26,12 @@ TEXT = {"type": "string"}
 # Null where the model itself has no finite answer.
 SCORE = {"type": ["number", "null"]}
 SCHEMAS = "#/components/schemas/"
-RECORD, PREDICTION, REFUSAL = (
-    {"$ref": f"{SCHEMAS}{name}"} for name in ("Record", "Prediction", "Refusal")
-)
+RECORD, PREDICTION = {"$ref": f"{SCHEMAS}Record"}, {"$ref": f"{SCHEMAS}Prediction"}
+REFUSED = {JSON: {"schema": {"$ref": f"{SCHEMAS}Refusal"}}}
 # Categories of a column that are shown.
 SHOWN = 12
-REFUSALS = {
-    "400": "The body is not what its content type says.",
-    "401": "The bearer token is missing or another.",
-    "408": "The body did not arrive in time.",
-    "413": "Too many rows, or too many bytes.",
-    "415": "Another content type is expected.",
-    "422": "A column is unknown, missing or of the wrong type; the answer names row and column.",
-    "429": "Too much is under way: come back after Retry-After seconds.",
-    "503": "The service is stopping.",
-}
+# What a scoring route may answer: a reason in one line.
+REFUSALS = ("400", "401", "408", "413", "415", "422", "429")
 
 
 class Route(NamedTuple):
@@ -69,12 +61,12 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
         about: Json = {"summary": route.summary}
         schema = {"type": "object"} if route.content_type == JSON else TEXT
         content = {route.content_type: {"schema": schema}}
-        statuses = ["503"] if route.name in ("ping", "ready") else ["401"]
+        statuses = ("503",) if route.name in ("ping", "ready") else ("401",)
         if method == "POST":
             about["requestBody"] = {"required": True, "content": bodies[route.name]}
-            content, statuses = answers[route.name], list(REFUSALS)[:-1]
+            content, statuses = answers[route.name], REFUSALS
         about["responses"] = {"200": {"description": route.summary, "content": content}} | {
-            status: {"description": REFUSALS[status], "content": {JSON: {"schema": REFUSAL}}}
+            status: {"description": HTTPStatus(int(status)).phrase, "content": REFUSED}
             for status in statuses
         }
         paths.setdefault(path, {})[method.lower()] = about
@@ -119,8 +111,7 @@ def _answers(card: Card) -> dict[str, Json]:
     """For each scoring route the schema of its scores, by content type."""
     names = dict.fromkeys(("model", "version", "digest", "id"), TEXT)
     scores = _object(dict.fromkeys(card.outputs, SCORE))
-    output = _object({"name": {"enum": list(card.outputs)}, "datatype": {"const": "FP32"},
-                      "shape": {"type": "array"}})  # fmt: skip
+    output = _object({"name": TEXT, "datatype": TEXT, "shape": {"type": "array"}})
     schemas = {
         "predict": _object({**names, "predictions": {"type": "array", "items": PREDICTION}}),
         "invocations": _object({"predictions": {"type": "array", "items": scores}}),

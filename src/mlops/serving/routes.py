@@ -83,7 +83,7 @@ def _length(headers: Headers) -> int | None:
     length = headers.get(LENGTH)
     if length is None:
         return None
-    # More digits than any length has: Python would not read them all.
+    # No length has more digits, and Python would not read them all.
     if not length.isdecimal() or len(length) > 18:
         raise Refusal(400, "Inference-Header-Content-Length: expected a number of bytes")
     return int(length)
@@ -114,11 +114,10 @@ def _metadata(service: Service, request: Request) -> Response:
     def tensors(named: dict[str, str]) -> list[Any]:
         return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in named.items()]
 
-    return _json({
-        "name": model.card.name, "versions": [model.version] if model.version else [],
-        "platform": "onnxruntime_onnx", "inputs": tensors(datatypes),
-        "outputs": tensors(dict.fromkeys(model.card.outputs, "FP32")),
-    })  # fmt: skip
+    about = {"name": model.card.name, "platform": "onnxruntime_onnx"}
+    outputs = tensors(dict.fromkeys(model.card.outputs, "FP32"))
+    versions = [model.version] if model.version else []
+    return _json(about | {"versions": versions, "inputs": tensors(datatypes), "outputs": outputs})
 
 
 def _server(service: Service, request: Request) -> Response:

@@ -30,12 +30,9 @@ class Columns:
         self.types: dict[str, Any] = dict(zip(self.names, types, strict=True))
         # Columns may have names that no Python field can have.
         fields = [f"column_{number}" for number in range(len(self.names))]
+        options: Any = {"rename": dict(zip(fields, self.names, strict=True)), "gc": False}
         self.record: Any = msgspec.defstruct(
-            "Record",
-            list(zip(fields, types, strict=True)),
-            rename=dict(zip(fields, self.names, strict=True)),
-            forbid_unknown_fields=True,
-            gc=False,
+            "Record", zip(fields, types, strict=True), forbid_unknown_fields=True, **options
         )
         self._order = lru_cache(ORDERS)(self._in_order)
         self._values = {

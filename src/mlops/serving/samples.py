@@ -96,14 +96,16 @@ def lines(sample: Sample) -> list[str]:
     columns = (*model.numeric, *model.categorical)
     outputs = zip(*(output.tolist() for output in sample.outputs), strict=True)
     values = zip(rows.numeric.tolist(), rows.categorical.tolist(), outputs, strict=True)
+    head: dict[str, Any] = {"time": sample.time, "request": sample.request}
+    head |= {"version": model.version, "digest": model.digest}
     return [
         msgspec.json.encode(
             {
-                "time": sample.time, "request": sample.request, "version": model.version,
-                "digest": model.digest, "row": row,
+                **head,
+                "row": row,
                 "inputs": dict(zip(columns, [*numeric, *categorical], strict=True)),
                 "outputs": dict(zip(model.card.outputs, scores, strict=True)),
             }
         ).decode()
         for row, (numeric, categorical, scores) in enumerate(values)
-    ]  # fmt: skip
+    ]

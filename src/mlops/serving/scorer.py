@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -85,10 +86,8 @@ class Scorer:
 
     def _run(self) -> None:
         queue, self._queue = self._queue, []
-        while queue:
-            model = queue[0].model
-            self._together(model, [request for request in queue if request.model is model])
-            queue = [request for request in queue if request.model is not model]
+        for model, requests in groupby(queue, lambda request: request.model):
+            self._together(model, list(requests))
 
     def _together(self, model: Model, requests: list[Queued]) -> None:
         try:

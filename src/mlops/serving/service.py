@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlops.base.errors import UserError
@@ -21,45 +20,34 @@ from mlops.serving.samples import Samples
 from mlops.serving.scorer import Scorer
 from mlops.serving.settings import Settings
 
-Stamp = tuple[int, int, int]
-# Seconds between two looks at a bundle's location.
+# Seconds between two looks at a bundle's path.
 INTERVAL = 1.0
 # Bytes of the longest name of a folder.
 LONGEST_NAME = 1024
 log = logging.getLogger("mlops.serving")
 
 
-@dataclass
-class Location:
-    """A bundle's folder, or a file with the name of a folder beside it, which may change."""
+def find(path: Path) -> Path:
+    """The bundle's folder: `path`, or the folder beside it that the file `path` names now.
 
-    path: Path
-    _seen: Stamp | None = field(default=None, init=False)
+    Raises UserError when there is none.
+    """
+    try:
+        folder = path.parent / _name(path) if path.is_file() else path
+        if (folder / bundle.CARD).is_file():
+            return folder
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
 
-    def find(self) -> Path:
-        """The bundle's folder now; raises UserError when there is none."""
-        self._seen = self._stamp()
-        folder = self.path
-        try:
-            if folder.is_file():
-                folder = folder.parent / _name(folder)
-            if (folder / bundle.CARD).is_file():
-                return folder
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}") from None
-        raise UserError(f"{folder}: found no {bundle.CARD}, expected a bundle's folder")
 
-    def changed(self) -> Path | None:
-        """The bundle's folder, when it is another one than at the last look."""
-        return self.find() if self._stamp() != self._seen else None
-
-    def _stamp(self) -> Stamp | None:
-        file = self.path / bundle.CARD if self.path.is_dir() else self.path
-        try:
-            status = os.stat(file)
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when another bundle lies, or is named, at a path."""
+    try:
+        status = os.stat(path / bundle.CARD if path.is_dir() else path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _name(file: Path) -> str:
@@ -83,10 +71,8 @@ class Endpoint:
         self.predict = Predict(model, columns)
         self.invocations = Invocations(model, columns)
         self.inference = Inference(model, columns)
-        self.headers = [
-            ("x-model-name", self.name), ("x-model-version", version),
-            ("x-model-digest", model.digest),
-        ]  # fmt: skip
+        self.headers = [("x-model-name", self.name), ("x-model-version", version)]
+        self.headers.append(("x-model-digest", model.digest))
         bases = [f"/v2/models/{self.name}"]
         if version:
             bases.append(f"{bases[0]}/versions/{version}")
@@ -94,7 +80,7 @@ class Endpoint:
 
 
 class Service:
-    """Scores with one model, and changes to another when its location names another.
+    """Scores with one model, and changes to another when its path names another.
 
     `requests` are under way; when it is `stopping` it is not ready.
 
@@ -109,15 +95,16 @@ class Service:
         self.metrics = Metrics()
         self.samples = Samples(settings, self.metrics) if settings.samples else None
         self.scorer = Scorer(settings, self.metrics.scored)
-        self._location = Location(Path(settings.bundle))
-        self._use(self._load(self._location.find()))
+        self._path = Path(settings.bundle)
+        self._seen = _stamp(self._path)
+        self._load()
         self._watch: asyncio.Task[None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start to look at the bundle's location again and again."""
+        """Start to look at the bundle's path again and again."""
         if self.samples:
             self.samples.start()
-        self._watch = loop.create_task(self._watch_location())
+        self._watch = loop.create_task(self._watch_path())
 
     async def stop(self) -> None:
         """Let what was begun end, and write the samples that wait."""
@@ -138,28 +125,25 @@ class Service:
             self.samples.offer(endpoint.model, rows, outputs, identity)
         return outputs
 
-    def _load(self, folder: Path) -> Model:
-        return load(folder, self.settings.version, self.settings.threads)
-
-    def _use(self, loaded: Model) -> None:
+    def _load(self) -> None:
+        folder = find(self._path)
+        loaded = load(folder, self.settings.version, self.settings.threads)
         self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
 
-    async def _watch_location(self) -> None:
+    async def _watch_path(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
+            seen = _stamp(self._path)
+            if seen == self._seen:
+                continue
+            self._seen, before = seen, self.endpoint.model.digest
             try:
-                folder = self._location.changed()
-                if folder:
-                    await self._change(folder)
-            # Whatever is wrong with a bundle, its location is looked at again.
+                await asyncio.to_thread(self._load)
+                self.metrics.swaps.labels("done").inc()
+                digest = self.endpoint.model.digest
+                log.info("bundle loaded", extra={"before": before, "digest": digest})
+            # Whatever is wrong with a bundle, its path is looked at again.
             except Exception as error:
                 self.metrics.swaps.labels("refused").inc()
                 log.error("bundle refused", extra={"reason": " ".join(str(error).split())})
-
-    async def _change(self, folder: Path) -> None:
-        before = self.endpoint.model.digest
-        loaded = await asyncio.to_thread(self._load, folder)
-        self._use(loaded)
-        self.metrics.swaps.labels("done").inc()
-        log.info("bundle loaded", extra={"before": before, "digest": loaded.digest})

@@ -236,7 +236,7 @@ def test_what_fails_to_be_counted_is_answered_all_the_same(made, serve):
     def fail(*run):
         raise RuntimeError("no count")
 
-    client.app.service.scorer.seen = fail
+    client.app.service.scorer.observe = fail
     for bodies in ([[ROW]] * 3, [[ROW], [ROW | {"z": 1e39}], [ROW]], [[ROW] * 300]):
         replies = client.at_once("/predict", bodies)
         assert [reply.status for reply in replies] == [
