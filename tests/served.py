@@ -34,6 +34,10 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def error(self) -> str:
+        return str(self.json["error"])
+
 
 @dataclass
 class Served:

@@ -1,5 +1,5 @@
 """The scoring service, and `batch/` for whole tables: ONNX Runtime, never MLflow or Prefect.
 
 Imports `base` and `contract`; `batch/` also `data`. A new protocol is a file beside
-`invocations.py`, built in `endpoint.py`, with a handler in `routes.py`.
+`invocations.py`, built in `service.py`, with a handler in `routes.py`.
 """

@@ -29,7 +29,7 @@ FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", r
 CELL = re.compile(r"\[(\d+)\]\[(\d+)\]")
 # Its types in the words of JSON; of a lone record or many the record is what is expected.
 KINDS = {"str": "string", "int": "number", "float": "number", "bool": "boolean"}
-RECORDS = "object | array"
+KINDS["object | array"] = "object"
 
 
 class Refusal(Exception):
@@ -79,9 +79,7 @@ def decode(
 
 
 def _kinds(types: str) -> str:
-    if types == RECORDS:
-        return "object"
-    return " or ".join(KINDS.get(name, name) for name in types.split(" | "))
+    return KINDS.get(types) or " or ".join(KINDS.get(name, name) for name in types.split(" | "))
 
 
 def _decoded(decoder: Decoder, body: Body) -> Any:

@@ -145,8 +145,8 @@ class Inference:
             raise Refusal(422, f"{place}: found shape {shape}, expected [rows] or [rows, 1]")
         expected = [BYTES] if tensor.name in self.model.categorical else list(NUMERIC)
         if tensor.datatype not in expected:
-            kinds = " or ".join(expected)
-            raise Refusal(422, f"{place}: found datatype {tensor.datatype!r}, expected {kinds}")
+            wrong = f"found datatype {tensor.datatype!r}, expected {' or '.join(expected)}"
+            raise Refusal(422, f"{place}: {wrong}")
         if shape[0] > self.columns.limit:
             raise too_many_rows(str(shape[0]), self.columns.limit)
 

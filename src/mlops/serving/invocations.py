@@ -64,10 +64,12 @@ class Invocations:
         if not isinstance(content, dict):
             return self.columns.rows(content)
         self.columns.require(list(content), form)
-        values: dict[str, Any] = {
-            name: self.columns.values(self.columns.types[name], _as_list(data), f"{form}.{name}")
-            for name, data in content.items()
-        }
+        values: dict[str, list[Any]] = {}
+        for name, data in content.items():
+            # A lone record may have a value without a list.
+            listed = bytes(data) if bytes(data).startswith(b"[") else b"[%b]" % bytes(data)
+            kind = self.columns.types[name]
+            values[name] = self.columns.values(kind, listed, f"{form}.{name}")
         return self.columns.transposed(values, form)
 
     def encode(self, outputs: list[Array]) -> bytes:
@@ -105,12 +107,6 @@ class Invocations:
             numeric.append(tuple(_number(row[i], f"{place}.{name}") for name, i in numbers))
             categorical.append(tuple(row[i] for _, i in order[columns.count :]))
         return Rows(numeric, categorical)
-
-
-def _as_list(column: Raw) -> bytes:
-    """A column's values; a lone record may have one without a list."""
-    content = bytes(column)
-    return content if content.startswith(b"[") else b"[%b]" % content
 
 
 def _number(cell: str, place: str) -> float | None:

@@ -52,6 +52,7 @@ class Metrics:
         self._request = cache(self.requests.labels)
         self._seconds = cache(self.seconds.labels)
         self._scores = cache(self.scores.labels)
+        self._rows = cache(self.rows.labels)
 
     def serve(self, model: Model) -> None:
         """Record which model is in use."""
@@ -68,7 +69,7 @@ class Metrics:
     def scored(self, model: Model, rows: Batch, outputs: list[Array]) -> None:
         """Count one run of the model."""
         self.batch.observe(len(rows))
-        self.rows.labels(model.digest).inc(len(rows))
+        self._rows(model.digest).inc(len(rows))
         for position, known in enumerate(model.categories):
             values = rows.categorical[:, position].tolist()
             if not known.issuperset(values):

@@ -87,9 +87,8 @@ class Model:
     @cached_property
     def categories(self) -> tuple[frozenset[str], ...]:
         """For each categorical column the values that training saw."""
-        return tuple(
-            frozenset(column.categories) for column in self.card.inputs if column.type == "string"
-        )
+        columns = [column for column in self.card.inputs if column.type == "string"]
+        return tuple(frozenset(column.categories) for column in columns)
 
     def score(self, rows: Batch) -> list[Array]:
         """The bundle's outputs for these rows, in the card's order, each (rows,) float32."""

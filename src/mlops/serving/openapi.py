@@ -57,7 +57,8 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
     schemas["Refusal"] = _object({"error": TEXT, "id": TEXT})
     bodies, answers = _bodies(card), _answers(card)
     paths: dict[str, Json] = {}
-    for (method, path), route in routes.items():
+    described = [(key, route) for key, route in routes.items() if route.summary]
+    for (method, path), route in described:
         about: Json = {"summary": route.summary}
         schema = {"type": "object"} if route.content_type == JSON else TEXT
         content = {route.content_type: {"schema": schema}}

@@ -28,27 +28,25 @@ def page(model: Model) -> str:
 
 
 PAGE = """<!doctype html>
-<html lang="en">
+<html lang="en" style="color-scheme: light dark">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
 <title>{name}</title>
 <style>
-:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left }}
 code, pre, textarea {{ font: .9rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }}
 textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1px solid #8884 }}
-textarea {{ height: 20rem }}
-pre {{ white-space: pre-wrap; min-height: 3rem }}
+pre {{ white-space: pre-wrap }}
 </style>
 <h1>{name}</h1>
 <p>Predicts <code>{target}</code> with bundle <code>{digest}</code>.
 All paths are described in <a href="openapi.json">openapi.json</a>.</p>
 <h2>Try it</h2>
 <p>A row of the training data, for <code>POST /predict</code>:</p>
-<textarea id="body" aria-label="The request's body" spellcheck="false">{row}</textarea>
+<textarea id="body" rows="20" aria-label="The request's body" spellcheck="false">{row}</textarea>
 <p><button id="send">Send</button></p>
 <pre id="answer" aria-live="polite"></pre>
 <h2>Columns</h2>

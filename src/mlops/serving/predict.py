@@ -33,15 +33,10 @@ class Predict:
 
     def encode(self, outputs: list[Array], identity: str) -> bytes:
         """One prediction for each record, the model's name and version, and the request's id."""
-        return msgspec.json.encode(
-            {
-                "model": self.model.card.name,
-                "version": self.model.version,
-                "digest": self.model.digest,
-                "id": identity,
-                "predictions": predictions(self.model.card, outputs),
-            }
-        )
+        model = self.model
+        about = {"model": model.card.name, "version": model.version, "digest": model.digest}
+        scores = predictions(model.card, outputs)
+        return msgspec.json.encode({**about, "id": identity, "predictions": scores})
 
 
 def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:

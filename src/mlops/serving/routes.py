@@ -102,22 +102,20 @@ def _ping(service: Service, request: Request) -> Response:
 
 def _about(service: Service, request: Request) -> Response:
     model = request.endpoint.model
-    card = bundle.as_json(model.card)
-    return _json({"digest": model.digest, "version": model.version, **card})
+    about = {"digest": model.digest, "version": model.version}
+    return _json(about | bundle.as_json(model.card))
 
 
 def _metadata(service: Service, request: Request) -> Response:
     """The model's metadata of the Open Inference Protocol; -1 stands for any number of rows."""
     model = request.endpoint.model
-    datatypes = {column.name: DATATYPES[column.type] for column in model.card.inputs}
-
-    def tensors(named: dict[str, str]) -> list[Any]:
-        return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in named.items()]
-
-    about = {"name": model.card.name, "platform": "onnxruntime_onnx"}
-    outputs = tensors(dict.fromkeys(model.card.outputs, "FP32"))
-    versions = [model.version] if model.version else []
-    return _json(about | {"versions": versions, "inputs": tensors(datatypes), "outputs": outputs})
+    inputs = [(column.name, DATATYPES[column.type]) for column in model.card.inputs]
+    outputs = [(name, "FP32") for name in model.card.outputs]
+    about: dict[str, Any] = {"name": model.card.name, "platform": "onnxruntime_onnx"}
+    about["versions"] = [model.version] if model.version else []
+    for side, tensors in (("inputs", inputs), ("outputs", outputs)):
+        about[side] = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in tensors]
+    return _json(about)
 
 
 def _server(service: Service, request: Request) -> Response:
@@ -130,8 +128,7 @@ def _openapi(service: Service, request: Request) -> Response:
         (method, f"/v2/models/{request.endpoint.name}{below}"): route
         for (method, below), route in MODEL_ROUTES.items()
     }
-    described = {key: route for key, route in (ROUTES | own).items() if route.summary}
-    return _json(openapi.document(request.endpoint, described))
+    return _json(openapi.document(request.endpoint, ROUTES | own))
 
 
 def _json(content: Any) -> Response:
@@ -160,9 +157,7 @@ ROUTES = {
     ("GET", "/v2"): Route("v2", _server, "The server's name and extensions"),
     # As the protocol's own OpenAPI writes it.
     ("GET", "/v2/"): Route("v2", _server),
-    ("GET", "/v2/health/live"): Route(
-        "live", lambda *_: _json({"live": True}), "Whether the process lives"
-    ),
+    ("GET", "/v2/health/live"): Route("live", lambda *_: _json({"live": True}), "Whether it lives"),
     ("GET", "/v2/health/ready"): Route("ready", _ready, "Whether it takes requests"),
 }  # fmt: skip
 # Below /v2/models/NAME, with or without /versions/VERSION.

@@ -21,8 +21,6 @@ from mlops.serving.metrics import Metrics
 from mlops.serving.model import Batch, Model, Rows
 from mlops.serving.settings import Settings
 
-# Requests that may wait to be written.
-QUEUE = 1000
 log = logging.getLogger("mlops.serving")
 
 
@@ -52,7 +50,8 @@ class Samples(QueueListener):
             settings.samples.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{settings.samples}: samples: {error.strerror}") from None
-        super().__init__(queue.Queue(QUEUE))
+        # Requests that may wait to be written.
+        super().__init__(queue.Queue(1000))
         self.settings = settings
         self.metrics = metrics
         # A file for each process: two that rotate one file would lose lines.

@@ -93,17 +93,18 @@ class Scorer:
         try:
             rows, outputs = _score(model, [request.rows for request in requests])
         except Exception as error:
-            if len(requests) == 1:
-                _answer(requests[0], error)
-                return
             # Only a wrong one is refused.
-            for request in requests:
+            for request in requests if len(requests) > 1 else ():
                 self._together(model, [request])
+            if len(requests) == 1 and not requests[0].outputs.done():
+                requests[0].outputs.set_exception(error)
             return
         start = 0
         for request in requests:
             end = start + len(request.rows)
-            _answer(request, [output[start:end] for output in outputs])
+            # A client that has hung up waits no longer.
+            if not request.outputs.done():
+                request.outputs.set_result([output[start:end] for output in outputs])
             start = end
         self._observe(model, rows, outputs)
 
@@ -113,16 +114,6 @@ class Scorer:
             self.observe(model, rows, outputs)
         except Exception:
             log.exception("a run is not counted")
-
-
-def _answer(request: Queued, outputs: list[Array] | Exception) -> None:
-    # A client that has hung up waits no longer.
-    if request.outputs.done():
-        return
-    if isinstance(outputs, Exception):
-        request.outputs.set_exception(outputs)
-    else:
-        request.outputs.set_result(outputs)
 
 
 def _score(model: Model, requests: list[Rows]) -> tuple[Batch, list[Array]]:

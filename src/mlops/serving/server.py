@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 
     from mlops.serving.app import App
 
-BACKLOG = 2048
 # Bytes of a request's line and headers.
 HEAD = 64 * 1024
 # Files that a worker needs beside its connections.
 FILES = 128
-STOP_SECONDS = 30
 log = logging.getLogger("mlops.serving")
 
 
@@ -91,8 +89,8 @@ def _serve(settings: Settings) -> None:
         "mlops.serving", address=settings.host, port=settings.port, interface=Interfaces.RSGI,
         workers=settings.workers, http=HTTPModes.http1, websockets=False, loop=Loops.uvloop,
         http1_settings=HTTP1Settings(header_read_timeout=idle, max_buffer_size=HEAD),
-        backlog=BACKLOG, backpressure=_connections(settings.connections),
-        respawn_failed_workers=True, workers_kill_timeout=STOP_SECONDS,
+        backlog=2048, backpressure=_connections(settings.connections),
+        respawn_failed_workers=True, workers_kill_timeout=30,
         log_level=LogLevels.warning, log_dictconfig=logs.GRANIAN,
     )  # fmt: skip
     if settings.drain:
@@ -151,10 +149,8 @@ def _with_free_port(settings: Settings) -> Settings:
     """
     host, port = settings.host, settings.port
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address[0], port, *address[2:]))
+        family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server((host, port), family=family) as probe:
             host, port = probe.getsockname()[:2]
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

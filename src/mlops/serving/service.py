@@ -116,10 +116,7 @@ class Service:
             await asyncio.to_thread(self.samples.stop)
 
     async def score(self, endpoint: Endpoint, rows: Rows, identity: str) -> list[Array]:
-        """The outputs for these rows, in the card's order, each (rows,); raises Refusal.
-
-        `identity` is the request's id in the samples.
-        """
+        """The outputs for these rows, each (rows,); `identity` is the request's id in samples."""
         outputs = await self.scorer.score(endpoint.model, rows, alone=self.requests == 1)
         if self.samples:
             self.samples.offer(endpoint.model, rows, outputs, identity)

@@ -10,23 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mlops.serving.app import App
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An HTTP response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> str:
-        return str(self.json["error"])
+from tests.served import Reply
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ class Protocol:
             yield part
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        self.replies.append(Reply(status, dict(headers), body))
+        self.replies.append(Reply(status, body, dict(headers)))
 
 
 class Client:

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from mlops.base.errors import UserError
 from mlops.contract import bundle
@@ -163,3 +164,27 @@ def test_a_model_runs_in_as_many_threads_as_it_is_told(copy):
     loaded = model.load(copy, threads=2)
     assert isinstance(loaded.session, onnxruntime.InferenceSession)
     assert loaded.session.get_session_options().intra_op_num_threads == 2
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_graph_that_another_exporter_laid_out_is_scored_by_its_columns(tmp_path, swapped):
+    """It reads its columns one by one, without making a matrix of them."""
+    kind, names = TensorProto.FLOAT, ["numbers", "z"]
+    nodes = [
+        helper.make_node("Exp", ["numbers"], ["e"]),
+        helper.make_node("Sub", ["z", "e"] if swapped else ["e", "z"], ["prediction"]),
+    ]
+    body = helper.make_graph(
+        nodes, "theirs", [helper.make_tensor_value_info(name, kind, ["rows"]) for name in names],
+        [helper.make_tensor_value_info("prediction", kind, ["rows"])],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 18)]
+    content = helper.make_model(body, opset_imports=opset, ir_version=10).SerializeToString()
+    rows = bundles.frame()[names]
+    card = bundles.card(rows, "theirs", "regression")
+    loaded = model.load(bundles.write(tmp_path / "theirs", content, card, rows))
+    assert not loaded.narrow
+    numeric = np.array([[0, 1], [2, 5]], dtype="float32")
+    expected = np.exp(numeric[:, 0]) - numeric[:, 1]
+    scores = loaded.score(Batch(numeric, np.empty((2, 0), dtype=object)))[0]
+    assert scores == pytest.approx(-expected if swapped else expected)
