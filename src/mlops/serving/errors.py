@@ -73,8 +73,8 @@ def decode(
         raise Refusal(422, f"{where}: {wrong}")
     if path and reason.startswith("Expected `array` of length") and len(body) < LARGEST_COUNTED:
         row = msgspec.json.decode(body, type=list[msgspec.Raw])[int(path[1:-1])]
-        found = len(msgspec.json.decode(row, type=list[msgspec.Raw]))
-        raise Refusal(422, f"{where}: found {found} values, expected {len(columns)}")
+        count = len(msgspec.json.decode(row, type=list[msgspec.Raw]))
+        raise Refusal(422, f"{where}: found {count} values, expected {len(columns)}")
     raise Refusal(422, f"{place or 'body'}: {text}")
 
 

@@ -99,7 +99,8 @@ class Inference:
         tensors, binary = list[dict[str, Any]](), list[bytes]()
         for output in request.outputs or map(Output, values):
             column = np.asarray(values[output.name], dtype=np.float32)
-            tensor = {"name": output.name, "datatype": "FP32", "shape": [len(column)]}
+            tensor: dict[str, Any] = {"name": output.name, "datatype": "FP32"}
+            tensor["shape"] = [len(column)]
             own = output.parameters.binary_data if output.parameters else None
             if as_bytes if own is None else own:
                 binary.append(column.astype("<f4").tobytes())

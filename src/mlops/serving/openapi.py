@@ -31,7 +31,7 @@ REFUSED = {JSON: {"schema": {"$ref": f"{SCHEMAS}Refusal"}}}
 # Categories of a column that are shown.
 SHOWN = 12
 # What a scoring route may answer: a reason in one line.
-REFUSALS = ("400", "401", "408", "413", "415", "422", "429")
+REFUSALS = ["400", "401", "408", "413", "415", "422", "429"]
 
 
 class Route(NamedTuple):
@@ -62,7 +62,7 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
         about: Json = {"summary": route.summary}
         schema = {"type": "object"} if route.content_type == JSON else TEXT
         content = {route.content_type: {"schema": schema}}
-        statuses = ("503",) if route.name in ("ping", "ready") else ("401",)
+        statuses = ["503" if route.name in ("ping", "ready") else "401"]
         if method == "POST":
             about["requestBody"] = {"required": True, "content": bodies[route.name]}
             content, statuses = answers[route.name], REFUSALS
