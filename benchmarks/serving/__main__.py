@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from benchmarks import process
 from benchmarks.figure import Failed, Figure, at_least, at_most, progress
 from benchmarks.serving import requests
 from benchmarks.serving.load import drive
@@ -34,15 +35,8 @@ CPU_GOALS = {1: 1 / 2, 8: 1 / 4, 64: 1 / 4}
 # The least requests per second at 64 connections, in those of the rival.
 RATE_GOALS = {"mlserver": 6, "mlflow": 60}
 MANY = 64
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Rounds of each server, and their seconds; one too short to judge shows that all works."""
-
-    rounds: int = 5
-    seconds: float = 3.0
-    judges: bool = True
+# Rounds of each server, and their seconds.
+ROUNDS, SECONDS = 5, 3.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def main() -> int:
     parser.add_argument("bundle", nargs="?", type=Path, default=REPOSITORY / BUNDLE)
     parser.add_argument("--quick", action="store_true", help="short rounds that judge nothing")
     given = parser.parse_args()
-    plan = Plan(rounds=1, seconds=0.5, judges=False) if given.quick else Plan()
+    rounds, seconds = (1, 0.5) if given.quick else (ROUNDS, SECONDS)
     # Servers must not outlive a benchmark that is stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     good = True
@@ -75,8 +69,8 @@ def main() -> int:
         if SERVER == CLIENT:
             raise Failed("found one core, expected two: one for the server, one for the client")
         os.sched_setaffinity(0, CLIENT)
-        for figure in _measure(given.bundle.absolute(), plan):
-            judged = figure if plan.judges else replace(figure, reached=None)
+        for figure in _measure(given.bundle.absolute(), rounds, seconds):
+            judged = replace(figure, reached=None) if given.quick else figure
             print(judged.line, flush=True)
             good = good and judged.reached is not False
     except (Failed, UserError) as error:
@@ -85,8 +79,8 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _measure(folder: Path, plan: Plan) -> Iterator[Figure]:
-    rows, name = requests.read(folder), bundle.read_card(folder).name
+def _measure(folder: Path, rounds: int, seconds: float) -> Iterator[Figure]:
+    data, name = requests.read(folder), bundle.read_card(folder).name
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as place, ExitStack() as stack:
         commands = Commands(folder, Path(place))
         starts = {
@@ -97,31 +91,34 @@ def _measure(folder: Path, plan: Plan) -> Iterator[Figure]:
         sides = {}
         for side, (command, form) in starts.items():
             progress(f"{side}: starting")
-            asked = rows.requests(form)
+            asked = Requests(form, *data)
             sides[side] = Side(stack.enter_context(running(command(), asked)), asked)
         service = sides["service"].server
         yield Figure("start to first answer", f"{service.seconds:.2f} s")
         for connections, goal in CPU_GOALS.items():
             pair = [sides["service"], sides["fastapi"]]
-            (ours, _), (theirs, _) = _turns(pair, connections, plan)
+            (ours, _), (theirs, _) = _turns(pair, connections, rounds, seconds)
             label = f"CPU per request / fastapi, {connections} connections"
             yield at_most(label, ours / theirs, goal, f"{ours:.0f} us / {theirs:.0f} us")
         for rival, form in (("mlserver", inference(name)), ("mlflow", MLFLOW)):
-            pair = [Side(service, rows.requests(form)), sides[rival]]
-            (_, ours), (_, theirs) = _turns(pair, MANY, plan)
+            pair = [Side(service, Requests(form, *data)), sides[rival]]
+            (_, ours), (_, theirs) = _turns(pair, MANY, rounds, seconds)
             label = f"requests per second / {rival}, {MANY} connections"
             detail = f"{ours:.0f}/s / {theirs:.0f}/s"
             yield at_least(label, ours / theirs, RATE_GOALS[rival], detail, digits=1)
-        yield at_most("memory after the load, MB", service.memory, 200, "shared pages once")
+        memory = process.memory(service.pid) / 1e6
+        yield at_most("memory after the load, MB", memory, 200, "shared pages once")
 
 
-def _turns(sides: Sequence[Side], connections: int, plan: Plan) -> list[tuple[float, float]]:
+def _turns(
+    sides: Sequence[Side], connections: int, rounds: int, seconds: float
+) -> list[tuple[float, float]]:
     """Each side's median CPU time and rate; there, back, there, so that no trend favours one."""
     results: list[list[tuple[float, float]]] = [[] for _ in sides]
-    for number in range(plan.rounds):
+    for number in range(rounds):
         order = list(enumerate(sides))
         for place, side in reversed(order) if number % 2 else order:
-            results[place].append(side.turn(connections, plan.seconds))
+            results[place].append(side.turn(connections, seconds))
     return [(median(cpu for cpu, _ in r), median(rate for _, rate in r)) for r in results]
 
 

@@ -50,13 +50,12 @@ def _tensor(name: str, value: Any) -> Any:
     return {"name": name, "shape": [1], "datatype": datatype, "data": [value]}
 
 
-@dataclass(frozen=True)
 class Requests:
-    """Rendered requests, up to their id and from it on, and the expected probabilities."""
+    """One row in each request, rendered up to its id and from it on, and the expected scores."""
 
-    form: Form
-    rendered: list[tuple[bytes, bytes]]
-    expected: list[float]
+    def __init__(self, form: Form, rows: list[Row], expected: list[float]) -> None:
+        self.form, self.expected = form, expected
+        self.rendered = [_rendered(form, row) for row in rows]
 
     def check(self, place: int, body: bytes) -> None:
         """Raise Failed unless an answer has the bundle's own probability."""
@@ -65,20 +64,8 @@ class Requests:
             raise Failed(f"{self.form.path}: found {found}, expected {expected}")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows as JSON has them, and their probabilities."""
-
-    rows: list[Row]
-    scores: list[float]
-
-    def requests(self, form: Form) -> Requests:
-        """One row in each request."""
-        return Requests(form, [_rendered(form, row) for row in self.rows], self.scores)
-
-
-def read(folder: Path) -> Rows:
-    """Rows of a bundle's reference in random order; missing values are None."""
+def read(folder: Path) -> tuple[list[Row], list[float]]:
+    """Rows of a bundle's reference in random order as JSON has them, and their probabilities."""
     import pandas as pd
 
     scorer = bundle.Scorer(folder)
@@ -87,7 +74,7 @@ def read(folder: Path) -> Rows:
     frame = frame.sample(min(ROWS, len(frame)), random_state=SEED, ignore_index=True)
     filled = frame.astype(object).where(frame.notna(), None)
     rows = [dict(zip(names, values, strict=True)) for values in filled.to_numpy().tolist()]
-    return Rows(rows, np.asarray(scorer.predict(frame)).tolist())
+    return rows, np.asarray(scorer.predict(frame)).tolist()
 
 
 def _rendered(form: Form, row: Row) -> tuple[bytes, bytes]:

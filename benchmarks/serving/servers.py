@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ import psutil
 
 from benchmarks import process
 from benchmarks.figure import Failed, progress
-from benchmarks.serving.load import whole
 from benchmarks.serving.requests import Requests
 from benchmarks.serving.rivals.row import VARIABLE
 from benchmarks.workspace import BIN, REPOSITORY
@@ -46,11 +46,6 @@ class Server:
         """Seconds of CPU time of the process and its children."""
         times = [member.cpu_times() for member in _tree(self.pid)]
         return sum(spent.user + spent.system for spent in times)
-
-    @property
-    def memory(self) -> float:
-        """Memory of the process and its children in megabytes; shared pages count once."""
-        return process.memory(self.pid) / 1e6
 
 
 @dataclass(frozen=True)
@@ -137,8 +132,7 @@ def running(command: Command, requests: Requests) -> Iterator[Server]:
             preexec_fn=lambda: os.sched_setaffinity(0, SERVER),
         )  # fmt: skip
         try:
-            before, after = requests.rendered[0]
-            _wait(started, command.port, b"%sfirst%s" % (before, after), start, log)
+            _wait(started, command.port, requests, start, log)
             yield Server(command.port, time.perf_counter() - start, started.pid)
         finally:
             for member in _tree(started.pid):
@@ -178,27 +172,17 @@ def _mlserver() -> Path:
 
 
 def _wait(
-    started: subprocess.Popen[bytes], port: int, request: bytes, start: float, log: IO[bytes]
+    started: subprocess.Popen[bytes], port: int, requests: Requests, start: float, log: IO[bytes]
 ) -> None:
-    while not _answers(port, request):
+    url, (_, rest) = f"http://127.0.0.1:{port}{requests.form.path}", requests.rendered[0]
+    body = rest.partition(b"\r\n\r\n")[2]
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    while True:
+        with suppress(OSError), urllib.request.urlopen(request, timeout=START_SECONDS):
+            return
         late = time.perf_counter() - start > START_SECONDS
         if late or started.poll() is not None:
             log.seek(0)
             last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
-            raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]
+            raise Failed(f"{started.args}: does not answer: {last}")
         time.sleep(0.01)
-
-
-def _answers(port: int, request: bytes) -> bool:
-    data = b""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as connection:
-            connection.sendall(request)
-            while whole(data) is None:
-                received = connection.recv(65536)
-                if not received:
-                    return False
-                data += received
-    except OSError:
-        return False
-    return data.startswith(b"HTTP/1.1 200")
