@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from functools import cache, partial
 
 import numpy as np
@@ -83,11 +82,11 @@ class Metrics:
         if model.card.task != "regression":
             for name, scores in zip(model.card.outputs, outputs, strict=True):
                 # A model may have no finite answer to numbers near the end of float32.
-                tenths = Counter(
-                    min(max(int(score * TENTHS), 0), TENTHS - 1)
-                    for score in scores.tolist()
-                    if math.isfinite(score)
-                )
+                tenths: dict[int, int] = {}
+                for score in scores.tolist():
+                    if math.isfinite(score):
+                        tenth = min(max(int(score * TENTHS), 0), TENTHS - 1)
+                        tenths[tenth] = tenths.get(tenth, 0) + 1
                 for tenth, count in tenths.items():
                     self._scores(name, f"{tenth / TENTHS:.1f}").inc(count)
 

@@ -92,13 +92,15 @@ class Model:
 
     def score(self, rows: Batch) -> list[Array]:
         """The bundle's outputs for these rows, in the card's order, each (rows,) float32."""
+        feeds: dict[str, Any] = {}
         if self.narrow:
-            matrices = {graph.NUMERIC: rows.numeric, graph.CATEGORICAL: rows.categorical}
-            feeds = {name: matrix for name, matrix in matrices.items() if matrix.shape[1]}
+            if self.numeric:
+                feeds[graph.NUMERIC] = rows.numeric
+            if self.categorical:
+                feeds[graph.CATEGORICAL] = rows.categorical
         else:
-            feeds = dict(zip(self.numeric, np.ascontiguousarray(rows.numeric.T), strict=True))
-            strings = np.ascontiguousarray(rows.categorical.T)
-            feeds.update(zip(self.categorical, strings, strict=True))
+            feeds |= zip(self.numeric, np.ascontiguousarray(rows.numeric.T), strict=True)
+            feeds |= zip(self.categorical, np.ascontiguousarray(rows.categorical.T), strict=True)
         outputs: list[Array] = self.session.run(None, feeds)
         return outputs
 

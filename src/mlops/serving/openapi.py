@@ -35,11 +35,11 @@ REFUSALS = ["400", "401", "408", "413", "415", "422", "429"]
 
 
 class Route(NamedTuple):
-    """A path's name in metrics, its handler, and what the document says of it, if anything."""
+    """A path's name in metrics, its handler, and what the document says of it."""
 
     name: str
     handler: Callable[..., Any]
-    summary: str = ""
+    summary: str
     content_type: str = JSON
 
 
@@ -57,8 +57,7 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
     schemas["Refusal"] = _object({"error": TEXT, "id": TEXT})
     bodies, answers = _bodies(card), _answers(card)
     paths: dict[str, Json] = {}
-    described = [(key, route) for key, route in routes.items() if route.summary]
-    for (method, path), route in described:
+    for (method, path), route in routes.items():
         about: Json = {"summary": route.summary}
         schema = {"type": "object"} if route.content_type == JSON else TEXT
         content = {route.content_type: {"schema": schema}}

@@ -156,7 +156,7 @@ ROUTES = {
     ),
     ("GET", "/v2"): Route("v2", _server, "The server's name and extensions"),
     # As the protocol's own OpenAPI writes it.
-    ("GET", "/v2/"): Route("v2", _server),
+    ("GET", "/v2/"): Route("v2", _server, "The server's name and extensions"),
     ("GET", "/v2/health/live"): Route("live", lambda *_: _json({"live": True}), "Whether it lives"),
     ("GET", "/v2/health/ready"): Route("ready", _ready, "Whether it takes requests"),
 }  # fmt: skip

@@ -117,10 +117,12 @@ class Scorer:
 
 
 def _score(model: Model, requests: list[Rows]) -> tuple[Batch, list[Array]]:
-    # Tuples are made an array once, not once for each request.
-    numeric = [row for rows in requests for row in rows.numeric]
-    categorical = [row for rows in requests for row in rows.categorical]
-    batch = Rows(numeric, categorical).arrays
+    rows = requests[0]
+    if len(requests) > 1:
+        # Tuples are made an array once, not once for each request.
+        numeric = [row for one in requests for row in one.numeric]
+        rows = Rows(numeric, [row for one in requests for row in one.categorical])
+    batch = rows.arrays
     infinite = np.isinf(batch.numeric)
     if infinite.any():
         row, column = np.argwhere(infinite)[0].tolist()
