@@ -184,5 +184,5 @@ def _wait(
         if late or started.poll() is not None:
             log.seek(0)
             last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
-            raise Failed(f"{started.args}: does not answer: {last}")
+            raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]
         time.sleep(0.01)
