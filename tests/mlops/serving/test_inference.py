@@ -45,23 +45,17 @@ def probabilities(reply):
 
 
 @pytest.mark.parametrize("datatype", TYPES)
-def test_numbers_of_every_type_are_read_from_json(client, folder, datatype):
+def test_numbers_of_every_type_are_read_from_json_and_from_bytes(client, folder, datatype):
     frame = whole(5, datatype)
     tensors = forms.tensors(frame)
     for tensor in tensors:
         if tensor["datatype"] != "BYTES":
             kind = bool if datatype == "BOOL" else float if datatype.startswith("FP") else int
             tensor.update(datatype=datatype, data=[kind(value) for value in tensor["data"]])
-    found = probabilities(client.post(INFER, {"inputs": tensors}))
-    assert (found == scored(folder, frame)).all()
-
-
-@pytest.mark.parametrize("datatype", TYPES)
-def test_numbers_of_every_type_are_read_from_bytes(client, folder, datatype):
-    frame = whole(5, datatype)
     sent = packed(frame, np.dtype(NUMERIC[datatype]).newbyteorder("<"), datatype)
-    found = probabilities(client.post(INFER, sent.body, sent.headers))
-    assert (found == scored(folder, frame)).all()
+    for body, headers in (({"inputs": tensors}, None), (sent.body, sent.headers)):
+        found = probabilities(client.post(INFER, body, headers))
+        assert (found == scored(folder, frame)).all()
 
 
 def packed(frame, kind, datatype):
@@ -76,13 +70,6 @@ def packed(frame, kind, datatype):
                       "parameters": {SIZE: len(content[-1])}})  # fmt: skip
     head = forms.encoded({"inputs": named})
     return forms.Sent(INFER, head + b"".join(content), {LENGTH: str(len(head))})
-
-
-def test_words_as_json_and_numbers_as_bytes_go_together(client, folder):
-    frame = bundles.frame(9)
-    sent = packed(frame, np.dtype("<f4"), "FP32")
-    found = probabilities(client.post(INFER, sent.body, sent.headers))
-    assert (found == scored(folder, frame)).all()
 
 
 def test_the_answer_names_the_model_its_version_its_digest_and_the_request(client, folder):
@@ -142,15 +129,6 @@ def test_some_outputs_come_as_bytes_and_others_as_json(client, folder):
     expected = scored(folder, frame)
     assert (np.frombuffer(reply.body[length:], "<f4") == expected[:, 2]).all()
     assert (np.array(head["outputs"][1]["data"]) == expected[:, 0]).all()
-
-
-def test_nan_among_bytes_is_a_missing_value(client, folder):
-    frame = bundles.frame(3).assign(z=np.float32(np.nan))
-    as_bytes = forms.packed("multiclass-model")(frame)
-    as_nulls = forms.v2("multiclass-model")(frame)
-    answers = [client.post(s.path, s.body, s.headers) for s in (as_bytes, as_nulls)]
-    assert (probabilities(answers[0]) == probabilities(answers[1])).all()
-    assert (probabilities(answers[0]) == scored(folder, frame)).all()
 
 
 def test_metadata_names_columns_and_outputs_as_the_card_does(client):
