@@ -1,150 +1,169 @@
-"""Charts of the report, each from the table of `mlops.evaluation.report.curves` of its name."""
+"""Charts of the report: SVG by Matplotlib, in the colours of the page, light or dark."""
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 
-from mlops.contract.project import Task
-from mlops.evaluation.report.content import ModelFacts, ReportContent
-from mlops.evaluation.report.plane import Chart, Mark, Plane
+from mlops.evaluation.report.content import Content
+from mlops.evaluation.report.wording import number
 
-COLOURS = 6
-UNIT = (0.0, 1.0)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-
-def charts(content: ReportContent) -> list[Chart]:
-    """Draw the curves of the content, in the order of the page."""
-    model = content.model
-    builders = {
-        "roc_curve": lambda table: _roc(table, model.threshold),
-        "precision_recall_curve": lambda table: _precision_recall(table, model),
-        "calibration_curve": lambda table: _calibration(table, content.task),
-        "score_histogram": lambda table: _scores(table, model.threshold),
-        "predicted_vs_actual": _predicted_vs_actual,
-        "residual_histogram": _residuals,
-    }
-    return [
-        build(content.curves[name]) for name, build in builders.items() if name in content.curves
-    ]
-
-
-def _at_threshold(table: pd.DataFrame, threshold: float | None) -> pd.DataFrame:
-    if threshold is None:
-        return table.head(0)
-    return table.loc[[(table["threshold"] - threshold).abs().idxmin()]]
+# The colours that Matplotlib draws in, and the template's variables that replace them.
+SOFT, LINE, ACCENT, OTHER = "#656d76", "#e4e2dd", "#1f5fa8", "#b9783a"
+CYCLE = {ACCENT: "accent", OTHER: "other", "#2c8a6b": "c2", "#a8487f": "c3", "#7a6fc0": "c4",
+         "#7d7a2c": "c5"}  # fmt: skip
+VARIABLES = {SOFT: "soft", LINE: "line", **CYCLE}
+STYLE = {
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 11, "text.color": SOFT,
+    "axes.titlesize": 11, "axes.titlecolor": SOFT, "axes.labelcolor": SOFT, "axes.edgecolor": SOFT,
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "axes.xmargin": 0.02,
+    "axes.ymargin": 0.02, "grid.color": LINE, "xtick.color": SOFT, "ytick.color": SOFT,
+    "xtick.major.size": 0, "ytick.major.size": 0, "lines.markersize": 4, "legend.frameon": False,
+}  # fmt: skip
+DASHES = {"color": SOFT, "linestyle": "--", "linewidth": 0.8}
 
 
-def _roc(table: pd.DataFrame, threshold: float | None) -> Chart:
-    plane = Plane.over(UNIT, UNIT)
-    chosen = _at_threshold(table, threshold)
-    return plane.chart(
-        "ROC",
-        "The dot is the threshold in use; the dashes are chance.",
-        ("false positive rate", "true positive rate"),
-        Mark("dashes", plane.line(UNIT, UNIT)),
-        Mark("line", plane.line(table["fpr"], table["tpr"])),
-        Mark("dot", plane.dots(chosen["fpr"], chosen["tpr"])),
-    )
-
-
-def _precision_recall(table: pd.DataFrame, model: ModelFacts) -> Chart:
-    plane = Plane.over(UNIT, UNIT)
-    chosen = _at_threshold(table, model.threshold)
-    rate = model.label_rate
-    chance = [Mark("dashes", plane.line(UNIT, (rate, rate)))] if rate is not None else []
-    return plane.chart(
-        "Precision and recall",
-        "The dot is the threshold in use; the dashes are the label rate.",
-        ("recall", "precision"),
-        *chance,
-        Mark("line", plane.line(table["recall"], table["precision"])),
-        Mark("dot", plane.dots(chosen["recall"], chosen["precision"])),
-    )
-
-
-def _calibration(table: pd.DataFrame, task: Task) -> Chart:
-    high = min(1.0, 1.08 * max(table["predicted"].max(), table["high"].max()))
-    low = 0.0 if task == "binary" else max(0.0, table[["predicted", "low"]].to_numpy().min() - 0.05)
-    plane = Plane.over((low, high), (low, high))
-    scope = "" if task == "binary" else " of the most likely class"
-    return plane.chart(
-        "Calibration",
-        f"Ten groups of equal size by probability{scope}, with 95 % intervals; on the dashes, "
-        "outcomes are as frequent as predicted.",
-        ("predicted probability", "observed rate"),
-        Mark("dashes", plane.line((low, high), (low, high))),
-        Mark("whisker", plane.whiskers(table, "predicted")),
-        Mark("thin", plane.line(table["predicted"], table["observed"])),
-        Mark("dot", plane.dots(table["predicted"], table["observed"])),
-    )
-
-
-def _scores(table: pd.DataFrame, threshold: float | None) -> Chart:
-    negative, positive = (
-        table[label] / max(table[label].sum(), 1) for label in ("negative", "positive")
-    )
-    plane = Plane.over(UNIT, (0, 1.05 * max(negative.max(), positive.max())))
-    limits = [] if threshold is None else [(threshold, threshold)]
-    return plane.chart(
-        "Scores",
-        "Share of each label by predicted probability; the dashes are the threshold.",
-        ("predicted probability", "share of the label's rows"),
-        Mark("area other", plane.histogram(table, negative), "negative"),
-        Mark("area", plane.histogram(table, positive), "positive"),
-        *(Mark("dashes", plane.line(limit, (0, plane.y.high))) for limit in limits),
-    )
-
-
-def _predicted_vs_actual(table: pd.DataFrame) -> Chart:
-    values = table[["predicted", "actual", "low", "high"]].to_numpy()
-    ends = float(values.min()), float(values.max())
-    plane = Plane.over(ends, ends)
-    return plane.chart(
-        "Predicted and actual",
-        "Twenty groups of equal size by prediction: the actual mean and middle 80 %.",
-        ("predicted", "actual"),
-        Mark("dashes", plane.line(ends, ends)),
-        Mark("whisker", plane.whiskers(table, "predicted")),
-        Mark("dot", plane.dots(table["predicted"], table["actual"])),
-    )
-
-
-def _residuals(table: pd.DataFrame) -> Chart:
-    share = table["rows"] / table["rows"].sum()
-    ends = float(table["low"].min()), float(table["high"].max())
-    plane = Plane.over(ends, (0, 1.05 * share.max()))
-    return plane.chart(
-        "Errors",
-        "Predicted less actual; the outermost half percent on either side is in the last bars.",
-        ("predicted less actual", "share of rows"),
-        Mark("area", plane.histogram(table, share)),
-        Mark("dashes", plane.line((0, 0), (0, plane.y.high))),
-    )
+def charts(content: Content) -> Iterator[dict[str, str]]:
+    """Draw the curves of the content, in the order of the page: title, note and SVG of each."""
+    for name, (title, note, x, y, draw) in CHARTS.items():
+        if name in content.tables:
+            marks = partial(draw, table=content.tables[name], content=content)
+            yield {"title": title, "note": note, "svg": _svg(title, x, y, marks)}
 
 
 def search(trials: pd.DataFrame | None) -> dict[str, Any] | None:
     """The chart of all trials, and a line for each family, best first."""
-    if trials is None or trials.empty:
+    if trials is None or not np.isfinite(trials["score"]).any():
         return None
+    trials = trials.assign(family=trials["family"].astype(str))
     finite = trials[np.isfinite(trials["score"])]
-    if finite.empty:
-        return None
-    spread = (finite["score"].max() - finite["score"].min()) or 1.0
-    ends = finite["score"].min() - 0.05 * spread, finite["score"].max() + 0.05 * spread
-    plane = Plane.over((trials["trial"].min(), trials["trial"].max()), ends)
-    families = sorted(trials["family"].astype(str).unique())
-    marks = [
-        Mark(f"point c{index % COLOURS}", plane.dots(own["trial"], own["score"]), family)
-        for index, family in enumerate(families)
-        for own in [finite[finite["family"].astype(str) == family]]
-    ]
-    best = Mark("best", plane.steps(finite["trial"], finite["best_so_far"]), "best so far")
-    totals = trials.groupby("family").agg(trials=("trial", "size"))
     rising = finite["best_so_far"].iloc[-1] >= finite["best_so_far"].iloc[0]
+    totals = trials.groupby("family").agg(trials=("trial", "size"))
     totals["best"] = finite.groupby("family")["score"].agg("max" if rising else "min")
-    totals = totals.sort_values(["best", "trials"], ascending=[not rising, False]).reset_index()
-    chart = plane.chart("Trials", "", ("trial", "score"), best, *marks)
-    return {"chart": chart, "families": totals.to_dict("records"), "trials": len(trials)}
+    totals = totals.sort_values(["best", "trials"], ascending=[not rising, False])
+    families = [
+        (family, number(row["best"]), int(row["trials"])) for family, row in totals.iterrows()
+    ]
+    svg = _svg("Trials", "trial", "score", partial(_trials, finite=finite))
+    return {"svg": svg, "families": families, "trials": len(trials)}
+
+
+def _svg(title: str, x: str, y: str, draw: Callable[[Axes], None]) -> Markup:
+    """Draw on axes with these labels; equal marks give equal text, without time or version."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    cycle = mpl.cycler(color=list(CYCLE))
+    with mpl.rc_context({**STYLE, "axes.prop_cycle": cycle, "svg.hashsalt": title}):
+        figure = Figure(figsize=(4.4, 3.3), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(y, loc="left")
+        axes.set_xlabel(x, loc="right")
+        draw(axes)
+        axes.locator_params(nbins=6)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower left", ncols=2)
+        for artist in axes.findobj():
+            artist.set_clip_on(False)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    _, size, body = re.split(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', file.getvalue())
+    # Only the identifiers of markers are referred to.
+    body = re.sub(r' id="(?!m[0-9a-f]{10}")[^"]*"', "", body)
+    body = re.sub("|".join(VARIABLES), lambda colour: f"var(--{VARIABLES[colour[0]]})", body)
+    label = escape(f"{title}: {y} by {x}")
+    return Markup(f'<svg {size} role="img" aria-label="{label}">{body}')
+
+
+def _threshold(axes: Axes, table: pd.DataFrame, x: str, y: str, content: Content) -> None:
+    """A curve, and a dot on it at the threshold in use."""
+    axes.plot(table[x], table[y], linewidth=1.8)
+    if content.card.threshold is not None:
+        at = table.loc[(table["threshold"] - content.card.threshold).abs().idxmin()]
+        axes.plot(at[x], at[y], "o", color=ACCENT)
+
+
+def _roc(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.plot([0, 1], [0, 1], **DASHES)
+    _threshold(axes, table, "fpr", "tpr", content)
+
+
+def _precision_recall(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set_ylim(0, 1.02)
+    axes.plot([0, 1], [content.label_rate] * 2, **DASHES)
+    _threshold(axes, table, "recall", "precision", content)
+
+
+def _groups(axes: Axes, table: pd.DataFrame, content: Content, *, y: str, style: str) -> None:
+    """Means of groups of rows with their bounds, and the line on which prediction is outcome."""
+    ends = table[["predicted", y]].min().min(), table[["predicted", y]].max().max()
+    axes.plot(ends, ends, **DASHES)
+    axes.vlines(table["predicted"], table["low"], table["high"], color=ACCENT, alpha=0.5)
+    axes.plot(table["predicted"], table[y], style, color=ACCENT, linewidth=1.2)
+
+
+def _scores(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    for label, colour in (("negative", OTHER), ("positive", ACCENT)):
+        _histogram(axes, table, label, label=label, color=colour)
+    if content.card.threshold is not None:
+        axes.axvline(content.card.threshold, **DASHES)
+
+
+def _errors(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    _histogram(axes, table, "rows", color=ACCENT)
+    axes.axvline(0, **DASHES)
+
+
+def _histogram(axes: Axes, table: pd.DataFrame, rows: str, **style: Any) -> None:
+    shares = table[rows] / max(table[rows].sum(), 1)
+    axes.stairs(shares, [*table["low"], table["high"].iloc[-1]], fill=True, alpha=0.45, **style)
+
+
+def _trials(axes: Axes, finite: pd.DataFrame) -> None:
+    axes.step(finite["trial"], finite["best_so_far"], where="post", color=SOFT, label="best so far")
+    for family, own in finite.groupby("family"):
+        axes.plot(own["trial"], own["score"], "o", label=family)
+
+
+CHARTS: dict[str, tuple[str, str, str, str, Callable[..., None]]] = {
+    "roc_curve": (
+        "ROC", "The dot is the threshold in use; the dashes are chance.",
+        "false positive rate", "true positive rate", _roc,
+    ),
+    "precision_recall_curve": (
+        "Precision and recall", "The dot is the threshold in use; the dashes are the label rate.",
+        "recall", "precision", _precision_recall,
+    ),
+    "calibration_curve": (
+        "Calibration",
+        "Ten groups of equal size by probability (of many classes, of the most likely one), with"
+        " 95 % intervals; on the dashes, outcomes are as frequent as predicted.",
+        "predicted probability", "observed rate", partial(_groups, y="observed", style="o-"),
+    ),
+    "score_histogram": (
+        "Scores", "Share of each label by predicted probability; the dashes are the threshold.",
+        "predicted probability", "share of the label's rows", _scores,
+    ),
+    "predicted_vs_actual": (
+        "Predicted and actual",
+        "Twenty groups of equal size by prediction: the actual mean and middle 80 %.",
+        "predicted", "actual", partial(_groups, y="actual", style="o"),
+    ),
+    "residual_histogram": (
+        "Errors",
+        "Predicted less actual; the outermost half percent on either side is in the last bars.",
+        "predicted less actual", "share of rows", _errors,
+    ),
+}  # fmt: skip

@@ -1,7 +1,6 @@
 """The evaluation report: one HTML page that loads no other file.
 
-Equal content gives equal bytes: no time, no host, no random id. Charts are SVG paths computed here
-and styled by the template, so that they adapt to light and dark mode and to print.
+Equal content gives equal bytes: no time, no host, no random id.
 """
 
 from __future__ import annotations
@@ -11,26 +10,25 @@ from pathlib import Path
 import jinja2
 
 from mlops.evaluation.metrics import main_metric
-from mlops.evaluation.report import charts, plane, tables, wording
-from mlops.evaluation.report.content import ReportContent
+from mlops.evaluation.report import charts, tables, wording
+from mlops.evaluation.report.content import Content
 
 
-def render(content: ReportContent) -> str:
+def render(content: Content) -> str:
     """Write the page. Raises KeyError when a metric or a column that it shows is absent."""
-    name, greater_is_better = main_metric(content.task)
+    name, greater_is_better = main_metric(content.card.task)
     return template(Path(__file__).parent / "report.html.j2").render(
         content=content,
-        model=content.model,
+        card=content.card,
         main=name,
         greater_is_better=greater_is_better,
         verdict=tables.verdict(content),
         comparison=tables.comparison(content),
-        charts=charts.charts(content),
+        charts=list(charts.charts(content)),
         confusion=tables.confusion(content),
         slices=tables.slices(content),
-        importance=tables.importance(content.importance),
-        search=charts.search(content.search),
-        size=(plane.WIDTH, plane.HEIGHT, plane.LEFT, plane.RIGHT, plane.TOP, plane.BOTTOM),
+        importance=tables.importance(content),
+        search=charts.search(content.tables.get("search")),
     )
 
 
