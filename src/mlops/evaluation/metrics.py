@@ -7,9 +7,9 @@ the rows leave undefined (the ROC of one class, the precision of no alarm) is Na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,18 +24,12 @@ from mlops.evaluation.weighted import checked, scorer
 if TYPE_CHECKING:
     import pandas as pd
 
+# The first one ranks the models of its task.
 SLICE_METRICS: dict[Task, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "brier", "recall", "precision"),
     "multiclass": ("log_loss", "roc_auc", "brier", "accuracy", "f1"),
     "regression": ("rmse", "mae", "r2", "bias"),
 }
-_MAIN_METRIC: dict[Task, tuple[str, bool]] = {
-    "binary": ("roc_auc", True),
-    "multiclass": ("log_loss", False),
-    "regression": ("rmse", False),
-}
-
-
 # Metrics of which less is better; of `bias`, less in absolute value.
 ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absolute_error", "bias")
 
@@ -51,7 +45,8 @@ class Interval:
 
 def main_metric(task: Task) -> tuple[str, bool]:
     """Name the metric that ranks models of this task, and whether greater is better."""
-    return _MAIN_METRIC[task]
+    name = SLICE_METRICS[task][0]
+    return name, name not in ERRORS
 
 
 def less_is_better(name: str, own: Sequence[OwnMetric] = ()) -> bool:
@@ -110,9 +105,13 @@ def intervals(
 
     A draw is a vector of row counts, used as weights, so that the rows are sorted only once.
     """
-    metrics = _scorer(task, y, prediction, threshold, own)
-    resampled = [metrics(counts) for counts in _row_counts(len(y), draws, seed)]
-    return _summarise(metrics(np.ones(len(y))), resampled)
+    drawn = _bootstrap(_scorer(task, y, prediction, threshold, own), len(y), draws, seed)
+    # Resampling adds its own noise to a sum of absolute gaps, so the raw percentiles of a well
+    # calibrated model lie above its value: subtract that bias.
+    if "calibration_error" in drawn:
+        value, gaps = drawn["calibration_error"]
+        drawn["calibration_error"] = value, np.maximum(gaps + value - gaps.mean(), 0)
+    return {name: _percentiles(*draws_of) for name, draws_of in drawn.items()}
 
 
 def paired_intervals(
@@ -129,19 +128,14 @@ def paired_intervals(
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    score_challenger, score_champion = (
-        _scorer(task, y, *side, own) for side in (challenger, champion)
-    )
+    sides = [_scorer(task, y, *side, own) for side in (challenger, champion)]
 
     def difference(weights: Array) -> Metrics:
-        reference = score_champion(weights)
-        return {name: value - reference[name] for name, value in score_challenger(weights).items()}
+        ours, theirs = (metrics(weights) for metrics in sides)
+        return {name: value - theirs[name] for name, value in ours.items()}
 
-    resampled = [difference(counts) for counts in _row_counts(len(y), draws, seed)]
-    point = difference(np.ones(len(y)))
-    return {
-        name: _percentiles(value, [d[name] for d in resampled]) for name, value in point.items()
-    }
+    drawn = _bootstrap(difference, len(y), draws, seed)
+    return {name: _percentiles(*draws_of) for name, draws_of in drawn.items()}
 
 
 def by_slice(
@@ -165,18 +159,20 @@ def by_slice(
     y, prediction = checked(task, y, prediction)
     main, _ = main_metric(task)
     label = {"binary": ["label_rate"], "regression": ["label_mean"], "multiclass": []}[task]
-    measured = ["rows", *label, *SLICE_METRICS[task], "low", "high"]
-
-    def score_rows(labels: Array, positions: Array) -> Metrics:
-        bounded = intervals(task, labels, prediction[positions], threshold, draws=draws)
-        metrics = {name: interval.value for name, interval in bounded.items()}
-        facts = {"rows": len(labels), "label_rate": labels.mean(), "label_mean": labels.mean()}
-        bounds = {"low": bounded[main].low, "high": bounded[main].high}
-        return {name: (facts | metrics | bounds)[name] for name in measured}
-
-    empty = pd.DataFrame(columns=["slice", "value", *measured])
-    parts = [_score_column(columns[name], y, score_rows) for name in sorted(columns.columns)]
-    return pd.concat(parts, ignore_index=True) if parts else empty
+    table = []
+    for column in sorted(columns.columns):
+        codes, values = pd.factorize(columns[column], sort=True)
+        # Missing values, whose code is -1, come last.
+        codes = np.where(codes < 0, len(values), codes)
+        texts = [*map(_text, values), "(missing)"]
+        for code in np.unique(codes):
+            rows = codes == code
+            bounded = intervals(task, y[rows], prediction[rows], threshold, draws=draws)
+            measured = [bounded[name].value for name in SLICE_METRICS[task]]
+            facts = str(column), texts[code], rows.sum(), *[y[rows].mean() for _ in label]
+            table.append((*facts, *measured, bounded[main].low, bounded[main].high))
+    names = ["slice", "value", "rows", *label, *SLICE_METRICS[task], "low", "high"]
+    return pd.DataFrame(table, columns=names)
 
 
 def permutation_importance(
@@ -219,47 +215,26 @@ def permutation_importance(
     return table.sort_values(["importance", "feature"], ascending=[False, True], ignore_index=True)
 
 
-def _score_column(
-    column: pd.Series[Any], y: Array, score_rows: Callable[[Array, Array], Metrics]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    codes, values = pd.factorize(column, sort=True)
-    texts = [*map(_text, values), "(missing)"]
-    # Missing values, whose code is -1, come last.
-    codes = np.where(codes < 0, len(values), codes)
-    groups = [(texts[code], np.flatnonzero(codes == code)) for code in np.unique(codes)]
-    return pd.DataFrame(
-        {"slice": str(column.name), "value": value, **score_rows(y[rows], rows)}
-        for value, rows in groups
-    )
-
-
 def _text(value: object) -> str:
     """Write a slice's value; whole numbers that missing values made float lose their '.0'."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _row_counts(rows: int, draws: int, seed: int) -> Iterator[Array]:
-    """Yield how often each row occurs in each bootstrap resample of equal size."""
+def _bootstrap(
+    metrics: Callable[[Array], Metrics], rows: int, draws: int, seed: int
+) -> dict[str, tuple[float, Array]]:
+    """Each metric's value on the rows, and its values on resamples of equal size."""
     generator = np.random.default_rng(seed)
+    resampled = []
     for _ in range(draws):
         drawn = generator.integers(0, rows, rows)
-        yield np.bincount(drawn, minlength=rows).astype(np.float64)
+        resampled.append(metrics(np.bincount(drawn, minlength=rows).astype(np.float64)))
+    whole = metrics(np.ones(rows))
+    return {name: (value, np.array([m[name] for m in resampled])) for name, value in whole.items()}
 
 
-def _summarise(point: Metrics, resampled: Sequence[Metrics]) -> dict[str, Interval]:
-    draws = {name: np.array([draw[name] for draw in resampled]) for name in point}
-    # Resampling adds its own noise to a sum of absolute gaps, so the raw percentiles of a well
-    # calibrated model lie above its value: subtract that bias.
-    gaps = draws.get("calibration_error")
-    if gaps is not None and len(gaps):
-        draws["calibration_error"] = np.maximum(gaps + point["calibration_error"] - gaps.mean(), 0)
-    return {name: _percentiles(value, draws[name]) for name, value in point.items()}
-
-
-def _percentiles(value: float, draws: Sequence[float] | Array) -> Interval:
-    defined = np.asarray(draws)[~np.isnan(draws)]
+def _percentiles(value: float, draws: Array) -> Interval:
+    defined = draws[~np.isnan(draws)]
     if not len(defined):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(defined, [2.5, 97.5])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,44 +53,28 @@ def checked(task: Task, y: Array, prediction: Array) -> tuple[Array, Array]:
     return y, prediction
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Rows sorted once by score; `scores` are the distinct ones, ascending."""
-
-    scores: Array
-    order: Array
-    starts: Array
-
-    @classmethod
-    def of(cls, score: Array) -> _Ranking:
-        order = np.argsort(score, kind="stable")
-        ordered = score[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        return cls(ordered[starts], order, starts)
-
-    def totals(self, weights: Array) -> Array:
-        """Sum the weights of the rows of each distinct score."""
-        totals: Array = np.add.reduceat(weights[self.order], self.starts)
-        return totals
+def _ranked(score: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """The distinct scores, ascending, and a function that sums the weights of the rows of each."""
+    scores, group = np.unique(score, return_inverse=True)
+    return scores, lambda weights: np.bincount(group, weights, len(scores))
 
 
 def _binary(y: Array, probability: Array, threshold: float) -> Callable[[Array], Metrics]:
-    ranking = _Ranking.of(probability)
+    scores, totals = _ranked(probability)
     alarm = probability >= threshold
     likelihood = np.where(y == 1, probability, 1 - probability)
     losses = _log_losses(likelihood), (probability - y) ** 2, alarm == y, alarm * y, alarm
 
     def metrics(weights: Array) -> Metrics:
         log_loss, brier, accuracy, hits, alarms = _means(losses, weights)
-        positive = ranking.totals(weights * y)
-        total = ranking.totals(weights)
+        positive, total = totals(weights * y), totals(weights)
         rate = float(positive.sum() / total.sum())
         return {
             "roc_auc": _roc_auc(positive, total - positive),
             "average_precision": _average_precision(positive, total),
             "log_loss": log_loss,
             "brier": brier,
-            "calibration_error": _calibration_error(ranking.scores, positive, total),
+            "calibration_error": _calibration_error(scores, positive, total),
             "accuracy": accuracy,
             "precision": _ratio(hits, alarms),
             "recall": _ratio(hits, rate),
@@ -103,10 +86,10 @@ def _binary(y: Array, probability: Array, threshold: float) -> Callable[[Array],
 
 def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
     classes = probability.shape[1]
-    likely, confidence = probability.argmax(axis=1), probability.max(axis=1)
+    likely = probability.argmax(axis=1)
     is_class = y[:, None] == np.arange(classes)
-    rankings = [_Ranking.of(column) for column in probability.T]
-    top = _Ranking.of(confidence)
+    rankings = [_ranked(column)[1] for column in probability.T]
+    confidence, totals = _ranked(probability.max(axis=1))
     correct = likely == y
     squares = ((probability - is_class) ** 2).sum(axis=1)
     losses = _log_losses(probability[np.arange(len(y)), y]), squares, correct
@@ -114,8 +97,8 @@ def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
     def metrics(weights: Array) -> Metrics:
         log_loss, brier, accuracy = _means(losses, weights)
         areas = [
-            _roc_auc(ranking.totals(weights * own), ranking.totals(weights * ~own))
-            for ranking, own in zip(rankings, is_class.T, strict=True)
+            _roc_auc(of_class(weights * own), of_class(weights * ~own))
+            for of_class, own in zip(rankings, is_class.T, strict=True)
         ]
         cells = np.bincount(y * classes + likely, weights=weights, minlength=classes**2)
         return {
@@ -123,7 +106,7 @@ def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
             "log_loss": log_loss,
             "brier": brier,
             "calibration_error": _calibration_error(
-                top.scores, top.totals(weights * correct), top.totals(weights)
+                confidence, totals(weights * correct), totals(weights)
             ),
             "accuracy": accuracy,
             **_macro_averages(cells.reshape(classes, classes)),
@@ -134,7 +117,7 @@ def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
 
 def _regression(y: Array, prediction: Array) -> Callable[[Array], Metrics]:
     error = prediction - y
-    ranking = _Ranking.of(np.abs(error))
+    sizes, totals = _ranked(np.abs(error))
     # Centred, since the difference of two large squares would lose the variance's digits.
     centred = y - y.mean()
     moments = np.abs(error), error**2, error, centred, centred**2
@@ -146,7 +129,7 @@ def _regression(y: Array, prediction: Array) -> Callable[[Array], Metrics]:
             "rmse": float(np.sqrt(mse)),
             "r2": 1 - _ratio(mse, square - mean**2),
             "bias": bias,
-            "median_absolute_error": _median(ranking.scores, ranking.totals(weights)),
+            "median_absolute_error": _median(sizes, totals(weights)),
         }
 
     return metrics
@@ -205,13 +188,14 @@ def _macro_averages(confusion: Array) -> Metrics:
     """Average over the classes that occur; a ratio that is undefined for a class counts as 0."""
     hits, labels, alarms = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = labels + alarms > 0
+    tiny = np.finfo(float).tiny
     ratios = {
         "precision": (hits, alarms),
         "recall": (hits, labels),
         "f1": (2 * hits, labels + alarms),
     }
     return {
-        name: float((part[occurs] / np.maximum(whole[occurs], np.finfo(float).tiny)).mean())
+        name: float((part[occurs] / np.maximum(whole[occurs], tiny)).mean())
         for name, (part, whole) in ratios.items()
     }
 
