@@ -26,25 +26,20 @@ def score(
     task: Task,
     threshold: float | None,
     own: Sequence[OwnMetric] = (),
-) -> dict[str, metrics.Metrics]:
+) -> dict[str, dict[str, float]]:
     """Score each baseline, fitted on the training rows, on the holdout."""
     labels = dataset.target(training, spec, task).to_numpy()
     actual = dataset.target(holdout, spec, task).to_numpy()
+    # The training rows' mean, or class shares, for every row.
+    mean = np.bincount(labels) / len(labels) if task == "multiclass" else labels.mean()
     predictions = {
-        "mean" if task == "regression" else "majority class": _constant(labels, len(actual), task),
+        "mean" if task == "regression" else "majority class": np.array([mean] * len(actual)),
         f"one feature: {spec.baseline}": _one_feature(training, holdout, labels, spec, task),
     }
     return {
         name: metrics.score(task, actual, prediction, threshold, own)
         for name, prediction in predictions.items()
     }
-
-
-def _constant(labels: Any, rows: int, task: Task) -> Any:
-    """The training rows' mean or class shares, for every row."""
-    if task == "multiclass":
-        return np.tile(np.bincount(labels) / len(labels), (rows, 1))
-    return np.full(rows, labels.mean())
 
 
 def _one_feature(

@@ -115,15 +115,9 @@ def _search_history(root: Path) -> pd.DataFrame:
     import pandas as pd
 
     trials = pd.DataFrame(read_json(root / SEARCH / TRIALS))
-    best = trials["loss"].where(~trials["given_up"]).cummin()
-    return pd.DataFrame(
-        {
-            "trial": range(len(trials)),
-            "family": trials["family"],
-            "score": trials["loss"],
-            "best_so_far": best,
-        }
-    )
+    trials["best_so_far"] = trials["loss"].where(~trials["given_up"]).cummin()
+    trials["trial"] = range(len(trials))
+    return trials.rename(columns={"loss": "score"})[["trial", "family", "score", "best_so_far"]]
 
 
 if __name__ == "__main__":

@@ -15,11 +15,7 @@ import numpy as np
 
 from mlops.contract.project import Task
 from mlops.evaluation.own_metrics import OwnMetric
-
-# Re-exported: the types of the signatures below.
-from mlops.evaluation.weighted import Array as Array
-from mlops.evaluation.weighted import Metrics as Metrics
-from mlops.evaluation.weighted import checked, scorer
+from mlops.evaluation.weighted import Array, Metrics, checked, scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,15 +76,8 @@ def _scorer(
 ) -> Callable[[Array], Metrics]:
     """All metrics as a function of row weights, the project's own after the task's."""
     metrics = scorer(task, y, prediction, threshold)
-    if not own:
-        return metrics
-    labels, scores = checked(task, y, prediction)
-
-    def with_own(weights: Array) -> Metrics:
-        added = {m.name: float(m.score(labels, scores, threshold, weights)) for m in own}
-        return metrics(weights) | added
-
-    return with_own
+    rows = (*checked(task, y, prediction), threshold)
+    return lambda weights: metrics(weights) | {m.name: float(m.score(*rows, weights)) for m in own}
 
 
 def intervals(

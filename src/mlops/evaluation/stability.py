@@ -7,10 +7,9 @@ B. Yurdakul, Statistical Properties of Population Stability Index (2018).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 # What an empty bin is counted as, in rows: the logarithm of zero is infinite.
 EMPTY = 0.5
@@ -22,16 +21,15 @@ def stability_index(expected: ArrayLike, actual: ArrayLike) -> float:
     """The sum over bins of (a - e) * ln(a / e), e and a being the shares of a bin's rows.
 
     `expected` and `actual` are counts of rows in the same bins, shape (bins,). A bin that is empty
-    on one side counts as half a row there, so that it weighs by how many rows could have been in
-    it: of few rows an empty bin proves little. A bin that is empty on both sides does not count.
-    The index is the same both ways, 0 for equal shares, and 0 when either side has no rows; by
-    convention 0.1 is a small shift and 0.2 a large one.
+    on one side counts as half a row there: of few rows an empty bin proves little. The index is 0
+    when either side has no rows; by convention 0.1 is a small shift and 0.2 a large one.
     """
     before, after = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
     if not before.sum() or not after.sum():
         return 0.0
     filled = (before > 0) | (after > 0)
-    e, a = _shares(before[filled]), _shares(after[filled])
+    counts = (np.maximum(side[filled], EMPTY) for side in (before, after))
+    e, a = (side / side.sum() for side in counts)
     return float(np.sum((a - e) * np.log(a / e)))
 
 
@@ -49,8 +47,3 @@ def index_beyond_chance(expected: ArrayLike, actual: ArrayLike) -> float:
     scale = float(1 / before.sum() + 1 / after.sum())
     chance = (freedom + SIGMAS * math.sqrt(2 * freedom)) * scale
     return max(stability_index(before, after) - chance, 0.0)
-
-
-def _shares(counts: NDArray[Any]) -> NDArray[Any]:
-    counts = np.maximum(counts, EMPTY)
-    return np.asarray(counts / counts.sum())

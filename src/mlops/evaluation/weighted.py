@@ -14,7 +14,6 @@ Array = NDArray[Any]
 Metrics = dict[str, float]
 
 CALIBRATION_BINS = 10
-_SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
 def scorer(
@@ -100,9 +99,10 @@ def _multiclass(y: Array, probability: Array) -> Callable[[Array], Metrics]:
             _roc_auc(of_class(weights * own), of_class(weights * ~own))
             for of_class, own in zip(rankings, is_class.T, strict=True)
         ]
+        defined = [area for area in areas if not np.isnan(area)]
         cells = np.bincount(y * classes + likely, weights=weights, minlength=classes**2)
         return {
-            "roc_auc": _mean_of_defined(areas),
+            "roc_auc": float(np.mean(defined)) if defined else float("nan"),
             "log_loss": log_loss,
             "brier": brier,
             "calibration_error": _calibration_error(
@@ -141,17 +141,12 @@ def _means(rows: Sequence[Array], weights: Array) -> list[float]:
 
 
 def _log_losses(likelihood: Array) -> Array:
-    losses: Array = -np.log(np.clip(likelihood, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY))
-    return losses
+    smallest = np.finfo(np.float64).eps
+    return np.asarray(-np.log(np.clip(likelihood, smallest, 1 - smallest)))
 
 
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else float("nan")
-
-
-def _mean_of_defined(values: Sequence[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _roc_auc(positive: Array, negative: Array) -> float:
@@ -180,8 +175,7 @@ def equal_weight_bins(total: Array, bins: int) -> Array:
     Rows of equal score share a bin, so bins are equal in weight only up to ties.
     """
     middle = total.cumsum() - total / 2
-    numbers: Array = np.minimum(middle / total.sum() * bins, bins - 1).astype(np.intp)
-    return numbers
+    return np.asarray(np.minimum(middle / total.sum() * bins, bins - 1).astype(np.intp))
 
 
 def _macro_averages(confusion: Array) -> Metrics:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -20,74 +19,100 @@ if TYPE_CHECKING:
 
 # The colours that Matplotlib draws in, and the template's variables that replace them.
 SOFT, LINE, ACCENT, OTHER = "#656d76", "#e4e2dd", "#1f5fa8", "#b9783a"
-CYCLE = {ACCENT: "accent", OTHER: "other", "#2c8a6b": "c2", "#a8487f": "c3", "#7a6fc0": "c4",
-         "#7d7a2c": "c5"}  # fmt: skip
-VARIABLES = {SOFT: "soft", LINE: "line", **CYCLE}
-STYLE = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.size": 11, "text.color": SOFT,
-    "axes.titlesize": 11, "axes.titlecolor": SOFT, "axes.labelcolor": SOFT, "axes.edgecolor": SOFT,
-    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
-    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "axes.xmargin": 0.02,
-    "axes.ymargin": 0.02, "grid.color": LINE, "xtick.color": SOFT, "ytick.color": SOFT,
-    "xtick.major.size": 0, "ytick.major.size": 0, "lines.markersize": 4, "legend.frameon": False,
-}  # fmt: skip
+CYCLE = [ACCENT, OTHER, "#2c8a6b", "#a8487f", "#7a6fc0", "#7d7a2c"]
+VARIABLES = ["accent", "other", "c2", "c3", "c4", "c5", "soft", "line"]
+COLOURS = dict(zip([*CYCLE, SOFT, LINE], VARIABLES, strict=True))
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.sans-serif": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "xaxis.labellocation": "right",
+    "lines.markersize": 4,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), SOFT),
+    **dict.fromkeys(("axes.xmargin", "axes.ymargin"), 0.02),
+}
 DASHES = {"color": SOFT, "linestyle": "--", "linewidth": 0.8}
 
 
-def charts(content: Content) -> Iterator[dict[str, str]]:
-    """Draw the curves of the content, in the order of the page: title, note and SVG of each."""
-    for name, (title, note, x, y, draw) in CHARTS.items():
-        if name in content.tables:
-            marks = partial(draw, table=content.tables[name], content=content)
-            yield {"title": title, "note": note, "svg": _svg(title, x, y, marks)}
-
-
-def search(trials: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The chart of all trials, and a line for each family, best first."""
-    if trials is None or not np.isfinite(trials["score"]).any():
-        return None
-    trials = trials.assign(family=trials["family"].astype(str))
-    finite = trials[np.isfinite(trials["score"])]
-    rising = finite["best_so_far"].iloc[-1] >= finite["best_so_far"].iloc[0]
-    totals = trials.groupby("family").agg(trials=("trial", "size"))
-    totals["best"] = finite.groupby("family")["score"].agg("max" if rising else "min")
-    totals = totals.sort_values(["best", "trials"], ascending=[not rising, False])
-    families = [
-        (family, number(row["best"]), int(row["trials"])) for family, row in totals.iterrows()
-    ]
-    svg = _svg("Trials", "trial", "score", partial(_trials, finite=finite))
-    return {"svg": svg, "families": families, "trials": len(trials)}
-
-
-def _svg(title: str, x: str, y: str, draw: Callable[[Axes], None]) -> Markup:
-    """Draw on axes with these labels; equal marks give equal text, without time or version."""
+def svg(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.3)) -> Markup:
+    """Draw on axes of a size in inches; equal marks give equal text, without time or version."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    cycle = mpl.cycler(color=list(CYCLE))
-    with mpl.rc_context({**STYLE, "axes.prop_cycle": cycle, "svg.hashsalt": title}):
-        figure = Figure(figsize=(4.4, 3.3), layout="constrained")
+    style = {**STYLE, "axes.prop_cycle": mpl.cycler(color=CYCLE), "svg.hashsalt": name}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        axes.set_title(y, loc="left")
-        axes.set_xlabel(x, loc="right")
-        draw(axes)
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        axes.tick_params(length=0, colors=SOFT)
+        axes.grid(axis="y", color=LINE)
+        axes.set_axisbelow(True)
         axes.locator_params(nbins=6)
+        draw(axes)
         if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside lower left", ncols=2)
+            figure.legend(loc="outside lower left", ncols=2, frameon=False)
         for artist in axes.findobj():
             artist.set_clip_on(False)
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    _, size, body = re.split(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', file.getvalue())
+    _, box, body = re.split(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', file.getvalue())
     # Only the identifiers of markers are referred to.
     body = re.sub(r' id="(?!m[0-9a-f]{10}")[^"]*"', "", body)
-    body = re.sub("|".join(VARIABLES), lambda colour: f"var(--{VARIABLES[colour[0]]})", body)
-    label = escape(f"{title}: {y} by {x}")
-    return Markup(f'<svg {size} role="img" aria-label="{label}">{body}')
+    body = re.sub("|".join(COLOURS), lambda colour: f"var(--{COLOURS[colour[0]]})", body)
+    axis_names = filter(None, (axes.get_title("left"), axes.get_xlabel()))
+    label = escape(f"{name}: {' by '.join(axis_names)}")
+    return Markup(f'<svg {box} role="img" aria-label="{label}">{body}')
 
 
-def _threshold(axes: Axes, table: pd.DataFrame, x: str, y: str, content: Content) -> None:
+def charts(content: Content) -> dict[str, Markup]:
+    """Draw the curves of the content, by their names."""
+    return {
+        name: svg(name, partial(draw, table=content.tables[name], content=content))
+        for name, draw in DRAWN.items()
+        if name in content.tables
+    }
+
+
+def estimates(name: str, table: pd.DataFrame, width: float) -> Markup:
+    """Draw values with their intervals: columns name, value, low, high; the width is in inches."""
+
+    def draw(axes: Axes) -> None:
+        places = range(len(table))
+        axes.set(xlabel=name, ylim=(len(table) - 0.4, -0.6))
+        axes.hlines(places, table["low"], table["high"], color=ACCENT, alpha=0.35, linewidth=4)
+        axes.plot(table["value"], places, "o", color=ACCENT)
+        axes.set_yticks(places, table["name"])
+        for place, value in zip(places, table["value"], strict=True):
+            axes.text(1.02, place, number(value), transform=axes.get_yaxis_transform(), va="center")
+
+    return svg(name, draw, (width, 0.7 + 0.28 * len(table)))
+
+
+def trials(axes: Axes, finite: pd.DataFrame) -> None:
+    """The scores of a search's trials by family, and the best so far."""
+    axes.set(xlabel="trial", title="score")
+    axes.step(finite["trial"], finite["best_so_far"], where="post", color=SOFT, label="best so far")
+    for family, own in finite.groupby("family"):
+        axes.plot(own["trial"], own["score"], "o", label=family)
+
+
+def _roc(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set(xlabel="false positive rate", title="true positive rate")
+    axes.plot([0, 1], [0, 1], **DASHES)
+    _curve(axes, table, "fpr", "tpr", content)
+
+
+def _precision_recall(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set(xlabel="recall", title="precision", ylim=(0, 1.02))
+    axes.plot([0, 1], [content.label_rate] * 2, **DASHES)
+    _curve(axes, table, "recall", "precision", content)
+
+
+def _curve(axes: Axes, table: pd.DataFrame, x: str, y: str, content: Content) -> None:
     """A curve, and a dot on it at the threshold in use."""
     axes.plot(table[x], table[y], linewidth=1.8)
     if content.card.threshold is not None:
@@ -95,18 +120,17 @@ def _threshold(axes: Axes, table: pd.DataFrame, x: str, y: str, content: Content
         axes.plot(at[x], at[y], "o", color=ACCENT)
 
 
-def _roc(axes: Axes, table: pd.DataFrame, content: Content) -> None:
-    axes.plot([0, 1], [0, 1], **DASHES)
-    _threshold(axes, table, "fpr", "tpr", content)
+def _calibration(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set(xlabel="predicted probability", title="observed rate")
+    _groups(axes, table, "observed", "o-")
 
 
-def _precision_recall(axes: Axes, table: pd.DataFrame, content: Content) -> None:
-    axes.set_ylim(0, 1.02)
-    axes.plot([0, 1], [content.label_rate] * 2, **DASHES)
-    _threshold(axes, table, "recall", "precision", content)
+def _predicted_vs_actual(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set(xlabel="predicted", title="actual")
+    _groups(axes, table, "actual", "o")
 
 
-def _groups(axes: Axes, table: pd.DataFrame, content: Content, *, y: str, style: str) -> None:
+def _groups(axes: Axes, table: pd.DataFrame, y: str, style: str) -> None:
     """Means of groups of rows with their bounds, and the line on which prediction is outcome."""
     ends = table[["predicted", y]].min().min(), table[["predicted", y]].max().max()
     axes.plot(ends, ends, **DASHES)
@@ -115,13 +139,15 @@ def _groups(axes: Axes, table: pd.DataFrame, content: Content, *, y: str, style:
 
 
 def _scores(axes: Axes, table: pd.DataFrame, content: Content) -> None:
-    for label, colour in (("negative", OTHER), ("positive", ACCENT)):
-        _histogram(axes, table, label, label=label, color=colour)
+    axes.set(xlabel="predicted probability", title="share of the label's rows")
+    _histogram(axes, table, "negative", color=OTHER, label="negative")
+    _histogram(axes, table, "positive", color=ACCENT, label="positive")
     if content.card.threshold is not None:
         axes.axvline(content.card.threshold, **DASHES)
 
 
 def _errors(axes: Axes, table: pd.DataFrame, content: Content) -> None:
+    axes.set(xlabel="predicted less actual", title="share of rows")
     _histogram(axes, table, "rows", color=ACCENT)
     axes.axvline(0, **DASHES)
 
@@ -131,39 +157,11 @@ def _histogram(axes: Axes, table: pd.DataFrame, rows: str, **style: Any) -> None
     axes.stairs(shares, [*table["low"], table["high"].iloc[-1]], fill=True, alpha=0.45, **style)
 
 
-def _trials(axes: Axes, finite: pd.DataFrame) -> None:
-    axes.step(finite["trial"], finite["best_so_far"], where="post", color=SOFT, label="best so far")
-    for family, own in finite.groupby("family"):
-        axes.plot(own["trial"], own["score"], "o", label=family)
-
-
-CHARTS: dict[str, tuple[str, str, str, str, Callable[..., None]]] = {
-    "roc_curve": (
-        "ROC", "The dot is the threshold in use; the dashes are chance.",
-        "false positive rate", "true positive rate", _roc,
-    ),
-    "precision_recall_curve": (
-        "Precision and recall", "The dot is the threshold in use; the dashes are the label rate.",
-        "recall", "precision", _precision_recall,
-    ),
-    "calibration_curve": (
-        "Calibration",
-        "Ten groups of equal size by probability (of many classes, of the most likely one), with"
-        " 95 % intervals; on the dashes, outcomes are as frequent as predicted.",
-        "predicted probability", "observed rate", partial(_groups, y="observed", style="o-"),
-    ),
-    "score_histogram": (
-        "Scores", "Share of each label by predicted probability; the dashes are the threshold.",
-        "predicted probability", "share of the label's rows", _scores,
-    ),
-    "predicted_vs_actual": (
-        "Predicted and actual",
-        "Twenty groups of equal size by prediction: the actual mean and middle 80 %.",
-        "predicted", "actual", partial(_groups, y="actual", style="o"),
-    ),
-    "residual_histogram": (
-        "Errors",
-        "Predicted less actual; the outermost half percent on either side is in the last bars.",
-        "predicted less actual", "share of rows", _errors,
-    ),
-}  # fmt: skip
+DRAWN: dict[str, Callable[..., None]] = {
+    "roc_curve": _roc,
+    "precision_recall_curve": _precision_recall,
+    "calibration_curve": _calibration,
+    "score_histogram": _scores,
+    "predicted_vs_actual": _predicted_vs_actual,
+    "residual_histogram": _errors,
+}

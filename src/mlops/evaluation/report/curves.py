@@ -20,30 +20,21 @@ def curves(
 ) -> dict[str, pd.DataFrame]:
     """Compute every table that applies to the task, by the name of its function.
 
-    binary: roc_curve, precision_recall_curve, calibration_curve, score_histogram and
-    confusion_matrix (at the threshold; needs one). multiclass: calibration_curve of the most
-    likely class and confusion_matrix. regression: predicted_vs_actual and residual_histogram.
+    The confusion matrix of a binary task is that of its threshold; the calibration of a multiclass
+    task is that of the most likely class.
     """
     if task == "regression":
-        return {
-            "predicted_vs_actual": predicted_vs_actual(y, prediction),
-            "residual_histogram": residual_histogram(y, prediction),
-        }
+        return {f.__name__: f(y, prediction) for f in (predicted_vs_actual, residual_histogram)}
     if task == "multiclass":
-        likely = prediction.argmax(axis=1)
-        return {
-            "calibration_curve": calibration_curve(likely == y, prediction.max(axis=1)),
-            "confusion_matrix": confusion_matrix(y, likely, classes=prediction.shape[1]),
-        }
+        likely, probability = prediction.argmax(axis=1), prediction.max(axis=1)
+        calibration = calibration_curve(likely == y, probability)
+        confusion = confusion_matrix(y, likely, classes=prediction.shape[1])
+        return {"calibration_curve": calibration, "confusion_matrix": confusion}
     if threshold is None:
         raise ValueError("threshold: None, expected a probability for a binary task")
-    return {
-        "roc_curve": roc_curve(y, prediction),
-        "precision_recall_curve": precision_recall_curve(y, prediction),
-        "calibration_curve": calibration_curve(y, prediction),
-        "score_histogram": score_histogram(y, prediction),
-        "confusion_matrix": confusion_matrix(y, prediction >= threshold, classes=2),
-    }
+    tables = (roc_curve, precision_recall_curve, calibration_curve, score_histogram)
+    confusion = confusion_matrix(y, prediction >= threshold, classes=2)
+    return {**{f.__name__: f(y, prediction) for f in tables}, "confusion_matrix": confusion}
 
 
 def roc_curve(y: Array, probability: Array) -> pd.DataFrame:
@@ -51,10 +42,10 @@ def roc_curve(y: Array, probability: Array) -> pd.DataFrame:
     from sklearn import metrics
 
     fpr, tpr, threshold = metrics.roc_curve(y, probability)
-    kept = _evenly_spaced(fpr + tpr)
     # The first threshold is infinite: the point where no row is predicted positive.
     threshold = np.where(np.isfinite(threshold), threshold, 1.0)
-    return pd.DataFrame({"fpr": fpr[kept], "tpr": tpr[kept], "threshold": threshold[kept]})
+    table = pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": threshold})
+    return table.iloc[_evenly_spaced(fpr + tpr)]
 
 
 def precision_recall_curve(y: Array, probability: Array) -> pd.DataFrame:
@@ -63,11 +54,12 @@ def precision_recall_curve(y: Array, probability: Array) -> pd.DataFrame:
 
     precision, recall, threshold = metrics.precision_recall_curve(y, probability)
     # The last point, precision 1 at recall 0, is a convention without a threshold: left out.
-    precision, recall, threshold = precision[-2::-1], recall[-2::-1], threshold[::-1]
-    kept = _evenly_spaced(recall)
-    return pd.DataFrame(
-        {"recall": recall[kept], "precision": precision[kept], "threshold": threshold[kept]}
-    )
+    columns = {
+        "recall": recall[-2::-1],
+        "precision": precision[-2::-1],
+        "threshold": threshold[::-1],
+    }
+    return pd.DataFrame(columns).iloc[_evenly_spaced(columns["recall"])]
 
 
 def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
@@ -77,14 +69,12 @@ def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
     """
     bins = _bins(probability, CALIBRATION_BINS)
     groups = pd.DataFrame({"predicted": probability, "observed": outcome}).astype(float)
-    table = groups.groupby(bins).mean()
-    rows = groups.groupby(bins).size()
-    z = 1.959964
-    centre = (table["observed"] + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    variance = table["observed"] * (1 - table["observed"]) / rows + (z / (2 * rows)) ** 2
-    half = z * np.sqrt(variance) / (1 + z**2 / rows)
-    bounds = {"low": (centre - half).clip(0), "high": (centre + half).clip(upper=1)}
-    return table.assign(**bounds, rows=rows).reset_index(drop=True)
+    table, rows = groups.groupby(bins).mean(), groups.groupby(bins).size()
+    rate, z = table["observed"], 1.959964
+    centre = (rate + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z * np.sqrt(rate * (1 - rate) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
+    low, high = (centre - half).clip(0), (centre + half).clip(upper=1)
+    return table.assign(low=low, high=high, rows=rows).reset_index(drop=True)
 
 
 def score_histogram(y: Array, probability: Array) -> pd.DataFrame:
@@ -118,10 +108,7 @@ def predicted_vs_actual(y: Array, prediction: Array) -> pd.DataFrame:
 
 
 def residual_histogram(y: Array, prediction: Array) -> pd.DataFrame:
-    """Columns low, high (bounds of the bin), rows, of predicted less actual.
-
-    The outermost half percent on either side is counted in the outermost bins.
-    """
+    """Columns low, high (bounds of the bin), rows; the last bins have the outermost 0.5 % too."""
     residual = prediction - y
     first, last = np.percentile(residual, [0.5, 99.5])
     rows, edges = np.histogram(np.clip(residual, first, last), HISTOGRAM_BINS)
@@ -130,8 +117,7 @@ def residual_histogram(y: Array, prediction: Array) -> pd.DataFrame:
 
 def _bins(values: Array, bins: int) -> Array:
     _, group, weight = np.unique(values, return_inverse=True, return_counts=True)
-    numbers: Array = equal_weight_bins(weight, bins)[group]
-    return numbers
+    return np.asarray(equal_weight_bins(weight, bins)[group])
 
 
 def _evenly_spaced(position: Array) -> Array:

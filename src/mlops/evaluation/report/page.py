@@ -23,12 +23,13 @@ def render(content: Content) -> str:
         main=name,
         greater_is_better=greater_is_better,
         verdict=tables.verdict(content),
+        metrics=tables.metrics(content),
         comparison=tables.comparison(content),
-        charts=list(charts.charts(content)),
+        charts=charts.charts(content),
         confusion=tables.confusion(content),
         slices=tables.slices(content),
         importance=tables.importance(content),
-        search=charts.search(content.tables.get("search")),
+        search=tables.search(content),
     )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from mlops.evaluation.metrics import main_metric
+from mlops.evaluation.report import charts
 from mlops.evaluation.report.content import Content
-from mlops.evaluation.report.wording import number
+from mlops.evaluation.report.wording import metric_name, number
 
 SLICE_ROWS = 24
 IMPORTANCE_ROWS = 20
-Scale = Callable[[float], float]
 
 
 def verdict(content: Content) -> str:
@@ -35,16 +36,24 @@ def verdict(content: Content) -> str:
     return f"Not clearly different from {against}: the 95 % interval contains it."
 
 
-def comparison(content: Content) -> list[dict[str, Any]]:
-    """The model and the baselines on one scale."""
-    model = content.metrics[main_metric(content.card.task)[0]]
-    baselines = _baselines(content)
-    scale = _scale([model.value, model.low, model.high, *baselines.values()])
-    span = _span(scale, model.low, model.high)
-    rows = [(content.card.name, model.value, span), *((*b, None) for b in baselines.items())]
+def comparison(content: Content) -> Markup:
+    """The model, with its interval, and the baselines on one scale."""
+    name, _ = main_metric(content.card.task)
+    model = {"name": content.card.name, **vars(content.metrics[name])}
+    baselines = [{"name": name, "value": value} for name, value in _baselines(content).items()]
+    return charts.estimates(metric_name(name), pd.DataFrame([model, *baselines]), 7)
+
+
+def metrics(content: Content) -> list[tuple[str, ...]]:
+    """The name of each metric, its value, its interval and the baselines' values of it."""
     return [
-        {"name": name, "value": value, "at": scale(value), "span": span}
-        for name, value, span in rows
+        (
+            metric_name(name),
+            number(interval.value),
+            f"{number(interval.low)} to {number(interval.high)}",
+            *(number(scores.get(name)) for scores in content.baselines.values()),
+        )
+        for name, interval in content.metrics.items()
     ]
 
 
@@ -74,51 +83,51 @@ def slices(content: Content) -> dict[str, Any] | None:
     overall = content.metrics[name].value
     # Slices so small that their noise would set the scale of all do not.
     whole = table.groupby("slice")["rows"].transform("sum")
-    sizeable = table["rows"] >= np.minimum(100, 0.01 * whole)
-    scale = _scale([*table.loc[sizeable, name], overall])
+    sizeable = table.loc[table["rows"] >= np.minimum(100, 0.01 * whole), name].dropna()
+    ends = min([*sizeable, overall]), max([*sizeable, overall])
+    # What lies beyond the scale is at its ends.
+    places = table.assign(at=table[name])[["at", "low", "high"]].apply(
+        np.interp, args=(ends, (4, 96))
+    )
+    table = table.assign(**places.round(1))
     columns = []
     for column, values in table.groupby("slice"):
-        rows = values.nlargest(SLICE_ROWS, "rows", keep="first").sort_index().to_dict("records")
-        placed = [
-            {**row, "at": scale(row[name]), "span": _span(scale, row["low"], row["high"])}
-            for row in rows
-        ]
-        columns.append({"name": column, "rows": placed, "all_values": len(values)})
-    facts = ("slice", "value", "rows", "low", "high", name)
+        shown = values.nlargest(SLICE_ROWS, "rows", keep="first").sort_index()
+        rows = shown.to_dict("records")
+        columns.append({"name": column, "rows": rows, "all_values": len(values)})
+    facts = ("slice", "value", "rows", "at", "low", "high", name)
     measured = [name, *(column for column in table if column not in facts)]
-    return {"tables": columns, "measured": measured, "overall": scale(overall)}
+    return {"tables": columns, "measured": measured, "overall": np.interp(overall, ends, (4, 96))}
 
 
-def importance(content: Content) -> dict[str, Any] | None:
-    """One bar for each of the features that matter most, from a common zero."""
+def importance(content: Content) -> Markup | None:
+    """The features that matter most."""
     table = content.tables.get("importance", pd.DataFrame())
     if table.empty:
         return None
-    shown = table.head(IMPORTANCE_ROWS)
-    scale = _scale([0.0, *shown["low"], *shown["high"]], margin=0)
-    rows = [
-        {
-            **row,
-            "bar": _span(scale, min(0, row["importance"]), max(0, row["importance"])),
-            "span": _span(scale, row["low"], row["high"]),
-        }
-        for row in shown.to_dict("records")
+    shown = table.head(IMPORTANCE_ROWS).set_axis(["name", "value", "low", "high"], axis=1)
+    worse = f"{metric_name(main_metric(content.card.task)[0])} gets worse by"
+    return charts.estimates(worse, shown, 12)
+
+
+def search(content: Content) -> dict[str, Any] | None:
+    """The chart of all trials, and a line for each family, best first."""
+    trials = content.tables.get("search", pd.DataFrame({"score": []}))
+    finite = trials[np.isfinite(trials["score"])]
+    if finite.empty:
+        return None
+    best = finite["best_so_far"]
+    order = "max" if best.iloc[-1] >= best.iloc[0] else "min"
+    totals = trials.groupby("family").agg(best=("score", order), trials=("trial", "size"))
+    totals = totals.sort_values(["best", "trials"], ascending=[order == "min", False])
+    families = [
+        (family, number(row["best"]), int(row["trials"])) for family, row in totals.iterrows()
     ]
-    return {"rows": rows, "left_out": len(table) - len(shown)}
+    chart = charts.svg("trials", partial(charts.trials, finite=finite))
+    return {"chart": chart, "families": families, "trials": len(trials)}
 
 
 def _baselines(content: Content) -> dict[str, float]:
     name, _ = main_metric(content.card.task)
     values = {key: scores.get(name, math.nan) for key, scores in content.baselines.items()}
     return {key: value for key, value in values.items() if not math.isnan(value)}
-
-
-def _scale(values: Iterable[float], margin: float = 4) -> Scale:
-    """A linear scale over the finite values; what lies beyond them is at its ends."""
-    finite = [value for value in values if math.isfinite(value)] or [0.0]
-    ends, places = (min(finite), max(finite)), (margin, 100 - margin)
-    return lambda value: round(float(np.interp(value, ends, places)), 1)
-
-
-def _span(scale: Scale, low: float, high: float) -> tuple[float, float] | None:
-    return None if math.isnan(low) else (scale(low), round(scale(high) - scale(low), 1))

@@ -91,8 +91,10 @@ def test_the_page_is_small_loads_nothing_and_has_no_undefined_number(task):
 
 
 def test_a_chart_has_a_description_its_text_as_text_and_the_pages_colours():
-    chart = re.search(r'<svg [^>]*aria-label="ROC: .*?</svg>', render(content("binary")), re.S)[0]
-    assert 'role="img" aria-label="ROC: true positive rate by false positive rate"' in chart
+    chart = re.search(
+        r'<svg [^>]*aria-label="roc_curve: .*?</svg>', render(content("binary")), re.S
+    )[0]
+    assert 'role="img" aria-label="roc_curve: true positive rate by false positive rate"' in chart
     assert ">false positive rate</text>" in chart
     assert "var(--accent)" in chart
     assert "#1f5fa8" not in chart
