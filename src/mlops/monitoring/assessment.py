@@ -1,13 +1,75 @@
-"""The assessment of one environment: what monitoring measured, and what follows from it."""
+"""Data classes of an assessment: its windows, and their features, predictions and metrics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
-from mlops.monitoring.decision import State
-from mlops.monitoring.window import Window
+State = Literal["ok", "watch", "retrain"]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bin of a column: its share of the values in the reference, and in the window."""
+
+    label: str
+    before: float
+    now: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature or output of a window against the reference.
+
+    `drift` is the population stability index beyond chance, None with too few values; `missing`
+    and `missing_before` are shares of all rows; `missing_rise` is the lower bound of the rise from
+    one to the other; `unseen` is the lower bound of the share of rows whose category training
+    never saw.
+    """
+
+    name: str
+    drift: float | None = None
+    missing: float = 0.0
+    missing_before: float = 0.0
+    missing_rise: float = 0.0
+    unseen: float = 0.0
+    bins: tuple[Bin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A metric of a window's labelled rows, with its 95 % interval, beside the evidence's.
+
+    `worse` is the lower bound of how much worse it is; below 0 when it may be better.
+    """
+
+    kind: Literal["performance", "calibration"]
+    metric: str
+    value: float
+    low: float
+    high: float
+    before: float
+    worse: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows answered after `since` and up to `until`, in UTC; `labels` counts labelled rows."""
+
+    since: datetime
+    until: datetime
+    rows: int = 0
+    labels: int = 0
+    features: tuple[Column, ...] = ()
+    scores: tuple[Column, ...] = ()
+    qualities: tuple[Quality, ...] = ()
+
+    @property
+    def span(self) -> str:
+        """Both bounds to the minute, in UTC."""
+        return f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Bins of a column, cut where its reference lies.
 
 Numeric columns are cut at the reference's deciles, so that one extreme value does not empty the
-other bins; categorical ones into the reference's most frequent values, and all others together.
+other bins; categorical ones into its most frequent values, and all others together.
 """
 
 from __future__ import annotations

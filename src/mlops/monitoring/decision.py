@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from mlops.monitoring.assessment import Column, State, Window
 from mlops.monitoring.params import Monitoring
-from mlops.monitoring.window import Column, Window
 
-State = Literal["ok", "watch", "retrain"]
 Kind = Literal["share", "scores", "performance", "calibration", "drift", "missing", "unseen"]
 RETRAINABLE: frozenset[Kind] = frozenset({"share", "scores", "performance", "calibration"})
 # Columns that a reason names; of more it gives the number.
@@ -54,12 +53,9 @@ def decide(requests: Sequence[Window], labelled: Sequence[Window], limits: Monit
 
 def breaches(window: Window, limits: Monitoring) -> tuple[Breach, ...]:
     """Every limit that a window exceeds; too few rows, or labels, exceed none."""
-    exceeded: list[Breach] = []
-    if window.rows >= limits.rows:
-        exceeded += [*_drift(window, limits), *_damage(window, limits)]
-    if window.labels >= limits.rows:
-        exceeded += _quality(window, limits)
-    return tuple(exceeded)
+    columns = _columns(window, limits) if window.rows >= limits.rows else ()
+    qualities = _qualities(window, limits) if window.labels >= limits.rows else ()
+    return (*columns, *qualities)
 
 
 def drifting(features: Sequence[Column], limits: Monitoring) -> list[Column]:
@@ -91,34 +87,28 @@ def _too_few(
         yield f"{labelled[0].labels} of {limits.rows} labels: too few to judge performance"
 
 
-def _drift(window: Window, limits: Monitoring) -> Iterator[Breach]:
-    judged = sum(not ignored(f.name, limits) for f in window.features)
-    drifted = drifting(window.features, limits)
+def _columns(window: Window, limits: Monitoring) -> Iterator[Breach]:
+    features, drifted = window.features, drifting(window.features, limits)
+    judged = sum(not ignored(f.name, limits) for f in features)
     share = len(drifted) / max(judged, 1)
     if share > limits.share:
         counts = f"{len(drifted)} of {judged} features drift ({share:.0%})"
         yield Breach("share", f"{counts}, limit {limits.share:.0%}")
-    scores = _over(window.scores, lambda s: s.drift or 0.0, limits.scores)
-    if scores:
+    if scores := _over(window.scores, lambda s: s.drift or 0.0, limits.scores):
         listed = _listed(scores, lambda s: f"{s.drift:.2f}")
         yield Breach("scores", f"predictions drift: {listed}, limit {limits.scores:g}")
     if drifted:
         listed = _listed(drifted, lambda f: f"{f.drift:.2f}")
         yield Breach("drift", f"features drift: {listed}, limit {limits.drift:g}")
-
-
-def _damage(window: Window, limits: Monitoring) -> Iterator[Breach]:
-    missing = _over(window.features, lambda f: f.missing_rise, limits.missing)
-    if missing:
+    if missing := _over(features, lambda f: f.missing_rise, limits.missing):
         listed = _listed(missing, lambda f: f"{f.missing:.0%}, was {f.missing_before:.0%}")
         yield Breach("missing", f"values are missing: {listed}, limit +{limits.missing:.0%}")
-    unseen = _over(window.features, lambda f: f.unseen, limits.unseen)
-    if unseen:
+    if unseen := _over(features, lambda f: f.unseen, limits.unseen):
         listed = _listed(unseen, lambda f: f"{f.unseen:.1%}")
         yield Breach("unseen", f"categories never seen: {listed}, limit {limits.unseen:.1%}")
 
 
-def _quality(window: Window, limits: Monitoring) -> Iterator[Breach]:
+def _qualities(window: Window, limits: Monitoring) -> Iterator[Breach]:
     for quality in window.qualities:
         limit = getattr(limits, quality.kind)
         if quality.worse > limit:

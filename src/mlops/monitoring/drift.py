@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mlops.contract.bundle import REFERENCE, Array, Card, Input
 from mlops.evaluation.stability import SIGMAS, index_beyond_chance
+from mlops.monitoring.assessment import Bin, Column
 from mlops.monitoring.bins import Bins, categorical, numeric
-from mlops.monitoring.places import literal
-from mlops.monitoring.window import Bin, Column
+from mlops.monitoring.logs import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,49 +43,54 @@ def reference(folder: Path, card: Card) -> Reference:
     import pandas as pd
 
     table = pd.read_parquet(folder / REFERENCE)
-    columns: dict[str, pd.Series[Any]] = {}
     cut: dict[str, Bins] = {}
-    for index, feature in enumerate(card.inputs):
-        column = table[feature.name]
-        if feature.type == "string":
+    counts: dict[str, Array] = {}
+    outputs = (
+        ["prediction"]
+        if card.task != "multiclass"
+        else [f"prediction_{i}" for i in range(len(card.outputs))]
+    )
+    names = {f"i{i}": feature.name for i, feature in enumerate(card.inputs)}
+    names |= {f"o{i}": name for i, name in enumerate(outputs)}
+    strings = {feature.name for feature in card.inputs if feature.type == "string"}
+    for key, name in names.items():
+        column = table[name]
+        if name in strings:
             # The service logs a missing category as "".
             column = column.where(column.notna() & (column != ""))
-        columns[f"i{index}"] = column
-        cut[f"i{index}"] = (categorical if feature.type == "string" else numeric)(column)
-    names = _prediction_names(card)
-    columns |= {f"o{index}": table[name] for index, name in enumerate(names)}
-    cut |= {f"o{index}": numeric(table[name]) for index, name in enumerate(names)}
-    counts = {name: cut[name].counts(column) for name, column in columns.items()}
+        cut[key] = (categorical if name in strings else numeric)(column)
+        counts[key] = cut[key].counts(column)
     return Reference(card, len(table), cut, counts)
 
 
 def measure(
     database: duckdb.DuckDBPyConnection, where: str, rows: int, reference: Reference
-) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-    """Compare every feature and every output of the `rows` answers that meet an SQL condition."""
-    card = reference.card
-    sample = _sample(database, where, reference)
-    present = _query(database, ", ".join(f"count(i{i})" for i in range(len(card.inputs))), where)
-    features = tuple(
-        _with_counts(
-            _compare(f"i{i}", feature.name, sample, reference),
-            (1 - reference.counts[f"i{i}"].sum() / reference.rows, reference.rows),
-            (1 - present[i] / rows, rows),
-            _unseen(database, where, i, feature) / rows,
-        )
+) -> dict[str, tuple[Column, ...]]:
+    """Compare the `features` and `scores` of the `rows` answers that meet an SQL condition."""
+    card, sample = reference.card, _sample(database, where, reference)
+    counts = [
+        f"count(i{i}), count(*) FILTER (i{i} NOT IN ({_categories(feature)}))"
+        if feature.type == "string"
+        else f"count(i{i}), 0"
         for i, feature in enumerate(card.inputs)
-    )
-    scores = tuple(
-        _compare(f"o{i}", name, sample, reference) for i, name in enumerate(card.outputs)
-    )
-    return features, scores
-
-
-def _prediction_names(card: Card) -> Sequence[str]:
-    """The reference's columns of predictions, in the order of the card's outputs."""
-    if card.task != "multiclass":
-        return ("prediction",)
-    return [f"prediction_{i}" for i in range(len(card.outputs))]
+    ]
+    (counted,) = database.execute(
+        f"SELECT {', '.join(counts)} FROM answers WHERE {where}"
+    ).fetchall()
+    features = []
+    for i, feature in enumerate(card.inputs):
+        before = float(1 - reference.counts[f"i{i}"].sum() / reference.rows)
+        missing, unseen = 1 - counted[2 * i] / rows, counted[2 * i + 1] / rows
+        noise = math.sqrt(_variance(before, reference.rows) + _variance(missing, rows))
+        shares = {
+            "missing": missing,
+            "missing_before": before,
+            "missing_rise": missing - before - SIGMAS * noise,
+            "unseen": unseen - SIGMAS * math.sqrt(_variance(unseen, rows)),
+        }
+        features.append(replace(_compare(f"i{i}", feature.name, sample, reference), **shares))
+    scores = (_compare(f"o{i}", name, sample, reference) for i, name in enumerate(card.outputs))
+    return {"features": tuple(features), "scores": tuple(scores)}
 
 
 def _sample(database: duckdb.DuckDBPyConnection, where: str, reference: Reference) -> pd.DataFrame:
@@ -97,19 +101,9 @@ def _sample(database: duckdb.DuckDBPyConnection, where: str, reference: Referenc
     ).df()
 
 
-def _query(database: duckdb.DuckDBPyConnection, counts: str, where: str) -> Sequence[int]:
-    row = database.execute(f"SELECT {counts} FROM answers WHERE {where}").fetchone()
-    assert row is not None
-    return row
-
-
-def _unseen(database: duckdb.DuckDBPyConnection, where: str, index: int, feature: Input) -> int:
-    """Count the rows with a category that training never saw."""
-    if feature.type != "string":
-        return 0
-    categories = ", ".join(literal(category) for category in feature.categories) or "''"
-    unseen = f"i{index} NOT IN (SELECT unnest([{categories}]))"
-    return _query(database, "count(*)", f"{where} AND {unseen}")[0]
+def _categories(feature: Input) -> str:
+    """The categories that training saw, as an SQL list."""
+    return ", ".join(literal(category) for category in feature.categories) or "''"
 
 
 def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference) -> Column:
@@ -124,20 +118,6 @@ def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference)
             Bin(label, float(old) / max(reference_values, 1), float(new) / max(values, 1))
             for label, old, new in zip(bins.labels, before, now, strict=True)
         ),
-    )
-
-
-def _with_counts(
-    column: Column, before: tuple[float, int], now: tuple[float, int], unseen: float
-) -> Column:
-    """Add shares of missing (each with its rows) and unseen values, less what chance may add."""
-    noise = np.sqrt(_variance(*before) + _variance(*now))
-    return replace(
-        column,
-        missing=float(now[0]),
-        missing_before=float(before[0]),
-        missing_rise=float(now[0] - before[0] - SIGMAS * noise),
-        unseen=float(unseen - SIGMAS * np.sqrt(_variance(unseen, now[1]))),
     )
 
 

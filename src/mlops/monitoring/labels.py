@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from mlops.base.errors import UserError, nearest
 from mlops.contract.bundle import Card
-from mlops.monitoring import places
+from mlops.monitoring import logs
 
 KEY = "monitoring.labels"
 PATTERNS = ("*.parquet", "*.csv", "*.csv.gz")
 REQUEST, ROW = "request", "row"
 
 
-def read(connection: duckdb.DuckDBPyConnection, place: str, root: Path, card: Card) -> None:
+def read(
+    connection: duckdb.DuckDBPyConnection, place: str, root: Path, card: Card
+) -> datetime | None:
     """Join the table `answers` with the labels of a place into the table `labelled`.
 
     Columns: those of `answers`, and label. Of two labels for one row the last file's counts; a
-    missing label counts as none. Raises UserError for a place, file, column or value that is wrong.
+    missing label counts as none. Gives the time of the newest labelled answer. Raises UserError for
+    a place, file, column or value that is wrong.
     """
     connection.execute(
         "CREATE OR REPLACE TABLE labels (request VARCHAR, row BIGINT, label DOUBLE, file BIGINT)"
     )
-    for number, file in enumerate(places.files(connection, KEY, place, root, PATTERNS)):
+    for number, file in enumerate(logs.files(connection, KEY, place, root, PATTERNS)):
         try:
             _insert(connection, file, number, card)
         except duckdb.Error as error:
-            raise UserError(f"{file}: can't be read: {places.one_line(error)}") from None
+            raise UserError(f"{file}: can't be read: {logs.one_line(error)}") from None
     connection.execute(
         "CREATE OR REPLACE TABLE labelled AS SELECT answers.*, l.label FROM answers JOIN"
         " (SELECT request, row, arg_max(label, file) AS label FROM labels GROUP BY ALL) l"
         " USING (request, row)"
     )
+    ((newest,),) = connection.execute("SELECT max(time) FROM labelled").fetchall()
+    return None if newest is None else datetime.fromtimestamp(newest, UTC)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card: Card) -> None:
@@ -60,11 +66,10 @@ def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card:
 
 def _source(file: str) -> str:
     if file.endswith(".parquet"):
-        return f"read_parquet({places.literal(file)})"
+        return f"read_parquet({logs.literal(file)})"
     # A request's id may look like a number.
-    types = f"{{'{REQUEST}': 'VARCHAR'}}"
     options = "header = true, nullstr = ['', 'NA'], sample_size = -1"
-    return f"read_csv({places.literal(file)}, {options}, types = {types})"
+    return f"read_csv({logs.literal(file)}, {options}, types = {{'{REQUEST}': 'VARCHAR'}})"
 
 
 def _columns(
@@ -74,7 +79,7 @@ def _columns(
         described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
     except duckdb.BinderException as error:
         # DuckDB refuses a CSV file without a column whose type is given.
-        raise UserError(f"{file}: no column {REQUEST!r}: {places.one_line(error)}") from None
+        raise UserError(f"{file}: no column {REQUEST!r}: {logs.one_line(error)}") from None
     names = [str(name) for name, *_ in described]
     for name in (REQUEST, card.target):
         if name not in names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +18,6 @@ import duckdb
 
 from mlops.base.errors import UserError
 from mlops.contract.bundle import Card
-from mlops.monitoring import places
-from mlops.monitoring.places import literal
 
 KEY = "monitoring.logs"
 # The second pattern matches rotated files, which end in a number.
@@ -85,11 +83,11 @@ def read(
     """
     for attempt in range(TRIES):
         try:
-            _load(connection, places.files(connection, KEY, place, root, PATTERNS), judged)
+            _load(connection, files(connection, KEY, place, root, PATTERNS), judged)
             break
         except duckdb.Error as error:
             if attempt == TRIES - 1 or not isinstance(error, duckdb.IOException):
-                raise UserError(f"{place}: can't be read: {places.one_line(error)}") from None
+                raise UserError(f"{place}: can't be read: {one_line(error)}") from None
     counts = connection.execute(
         "SELECT CASE WHEN kind = 'judged' AND time > $1 THEN 'future' ELSE kind END AS label,"
         " count(*) FROM lines GROUP BY label",
@@ -102,55 +100,71 @@ def read(
     return LineCounts(**dict(counts))
 
 
+def files(
+    database: duckdb.DuckDBPyConnection, key: str, place: str, root: Path, patterns: Sequence[str]
+) -> list[str]:
+    """List the files in a folder or below an fsspec URL that match one of the patterns.
+
+    Raises UserError, naming the key of params.yaml, when there is no such place.
+    """
+    import fsspec
+
+    remote = "://" in place
+    try:
+        system, path = fsspec.url_to_fs(place if remote else str(root / place))
+        if not system.exists(path):
+            raise UserError(f"params.yaml: {key}: found {place!r}, no such folder")
+        paths = sorted({str(f) for p in patterns for f in system.glob(f"{path}/**/{p}")})
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"params.yaml: {key}: {place}: {one_line(error)}") from None
+    if not remote:
+        return paths
+    if not database.filesystem_is_registered(place.split("://")[0]):
+        database.register_filesystem(system)
+    return [str(system.unstrip_protocol(file)) for file in paths]
+
+
+def one_line(error: Exception) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def literal(value: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _load(
-    connection: duckdb.DuckDBPyConnection, files: list[str], judged: tuple[Card, str]
+    connection: duckdb.DuckDBPyConnection, paths: list[str], judged: tuple[Card, str]
 ) -> None:
     card, digest = judged
+    source = "(SELECT {} LIMIT 0)".format(
+        ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in FIELDS.items())
+    )
+    if paths:
+        source = (
+            f"read_json([{', '.join(map(literal, paths))}], format = 'newline_delimited',"
+            f" ignore_errors = true, maximum_object_size = {LONGEST}, columns = {FIELDS})"
+        )
     inputs = {i.name: "FLOAT" if i.type == "float" else "VARCHAR" for i in card.inputs}
     outputs = dict.fromkeys(card.outputs, "DOUBLE")
-    # Only the judged bundle's values are parsed: another bundle may have columns of other types.
-    connection.execute(
-        "CREATE OR REPLACE TABLE lines AS"
-        f" WITH raw AS (SELECT *, {_kind(digest)} AS kind FROM {_source(files)}),"
-        ' parts AS (SELECT "time" AS time, request, coalesce("row", 0) AS row, kind,'
-        f" {_parsed('inputs', inputs)} AS i, {_parsed('outputs', outputs)} AS o FROM raw)"
-        f" SELECT time, request, row, kind, {_columns(card)} FROM parts"
-    )
-
-
-def _source(files: list[str]) -> str:
-    if not files:
-        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in FIELDS.items())
-        return f"(SELECT {columns} LIMIT 0)"
-    return (
-        f"read_json([{', '.join(map(literal, files))}], format = 'newline_delimited',"
-        f" ignore_errors = true, maximum_object_size = {LONGEST}, columns = {FIELDS})"
-    )
-
-
-def _kind(digest: str) -> str:
-    valid = (
-        '"time" IS NOT NULL AND isfinite("time") AND digest IS NOT NULL'
-        " AND json_type(inputs) = 'OBJECT' AND json_type(outputs) = 'OBJECT'"
-    )
-    return (
-        f"CASE WHEN NOT coalesce({valid}, false) THEN 'broken'"
-        f" WHEN digest = {literal(digest)} THEN 'judged' ELSE 'other' END"
-    )
-
-
-def _parsed(column: str, types: dict[str, str]) -> str:
-    return f"from_json(CASE WHEN kind = 'judged' THEN {column} END, {literal(json.dumps(types))})"
-
-
-def _columns(card: Card) -> str:
     columns = []
     for index, feature in enumerate(card.inputs):
         value = f"i[{literal(feature.name)}]"
+        finite = f"CASE WHEN isfinite({value}) THEN {value} END"
         # The service writes a missing category as an empty string.
-        present = f"nullif({value}, '')" if feature.type == "string" else (
-            f"CASE WHEN isfinite({value}) THEN {value} END"
-        )  # fmt: skip
+        present = f"nullif({value}, '')" if feature.type == "string" else finite
         columns.append(f"{present} AS i{index}")
     columns += [f"o[{literal(name)}] AS o{index}" for index, name in enumerate(card.outputs)]
-    return ", ".join(columns)
+    # Only the judged bundle's values are parsed: another bundle may have columns of other types.
+    parsed = "from_json(CASE WHEN kind = 'judged' THEN {} END, {})"
+    connection.execute(
+        "CREATE OR REPLACE TABLE lines AS WITH raw AS (SELECT *, CASE WHEN NOT coalesce("
+        '"time" IS NOT NULL AND isfinite("time") AND digest IS NOT NULL'
+        " AND json_type(inputs) = 'OBJECT' AND json_type(outputs) = 'OBJECT', false) THEN 'broken'"
+        f" WHEN digest = {literal(digest)} THEN 'judged' ELSE 'other' END AS kind FROM {source}),"
+        ' parts AS (SELECT "time" AS time, request, coalesce("row", 0) AS row, kind,'
+        f" {parsed.format('inputs', literal(json.dumps(inputs)))} AS i,"
+        f" {parsed.format('outputs', literal(json.dumps(outputs)))} AS o FROM raw)"
+        f" SELECT time, request, row, kind, {', '.join(columns)} FROM parts"
+    )

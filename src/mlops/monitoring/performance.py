@@ -13,7 +13,7 @@ from mlops.base.files import read_json
 from mlops.contract.bundle import Array, Card
 from mlops.contract.paths import EVIDENCE
 from mlops.evaluation.metrics import Interval
-from mlops.monitoring.window import Quality
+from mlops.monitoring.assessment import Quality
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,18 +68,17 @@ def qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> tup
 
     name, greater_is_better = main_metric(card.task)
     main = now[name], before.get(name, UNDEFINED)
+    error = "bias" if card.task == "regression" else "calibration_error"
+    errors = now[error], before.get(error, UNDEFINED)
     if card.task == "regression":
-        rmse = main[1].value  # The main metric of regression.
-        bias = _relative_size(now["bias"], rmse)
-        bias_before = _relative_size(before.get("bias", UNDEFINED), rmse)
-        calibration = _compare("calibration", "|bias| / rmse", bias, bias_before, False)
-    else:
-        error = "calibration_error"
-        errors = now[error], before.get(error, UNDEFINED)
-        calibration = _compare("calibration", error, *errors, False)
-        calibration = replace(calibration, worse=calibration.worse - chance)
-    performance = _compare("performance", name, *main, greater_is_better)
-    return tuple(q for q in (performance, calibration) if not math.isnan(q.worse))
+        # Against the evidence's root mean squared error, the main metric of regression.
+        error, errors = "|bias| / rmse", tuple(_relative_size(e, main[1].value) for e in errors)
+    calibration = _compare("calibration", error, *errors, False)
+    measured = (
+        _compare("performance", name, *main, greater_is_better),
+        replace(calibration, worse=calibration.worse - chance),
+    )
+    return tuple(quality for quality in measured if not math.isnan(quality.worse))
 
 
 def chance_calibration_error(card: Card, prediction: Array) -> float:
@@ -89,8 +88,8 @@ def chance_calibration_error(card: Card, prediction: Array) -> float:
     if card.task == "regression":
         return 0.0
     generator = np.random.default_rng(0)
-    shares = prediction if prediction.ndim == 2 else np.column_stack([1 - prediction, prediction])
-    ends = shares.cumsum(axis=1)[:, :-1]
+    binary = prediction.ndim == 1
+    ends = 1 - prediction[:, None] if binary else prediction.cumsum(axis=1)[:, :-1]
     errors = []
     for _ in range(DRAWS):
         outcome = (generator.random((len(ends), 1)) > ends).sum(axis=1).astype(np.float64)
@@ -107,14 +106,10 @@ def _compare(
     greater_is_better: bool,
 ) -> Quality:
     """Both are uncertain: their errors add up as those of independent samples do."""
-    if greater_is_better:
-        worse = before.value - now.value
-        noise = math.hypot(before.value - before.low, now.high - now.value)
-    else:
-        worse = now.value - before.value
-        noise = math.hypot(before.high - before.value, now.value - now.low)
-    bound = worse - THREE_SIGMAS * noise
-    return Quality(kind, name, now.value, now.low, now.high, before.value, bound)
+    less, more = (now, before) if greater_is_better else (before, now)
+    noise = math.hypot(less.high - less.value, more.value - more.low)
+    bound = more.value - less.value - THREE_SIGMAS * noise
+    return Quality(kind, name, **vars(now), before=before.value, worse=bound)
 
 
 def _relative_size(bias: Interval, rmse: float) -> Interval:

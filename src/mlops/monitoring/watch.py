@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,12 @@ from mlops.base.files import whole_folder, write_json
 from mlops.contract import bundle
 from mlops.contract.bundle import Card
 from mlops.contract.paths import BUNDLE
-from mlops.monitoring.assessment import Assessment
+from mlops.monitoring.assessment import Assessment, Window
 from mlops.monitoring.decision import decide
 from mlops.monitoring.params import Monitoring, Params
-from mlops.monitoring.window import Window, bounds
 
 if TYPE_CHECKING:
     import duckdb
-
-    from mlops.monitoring.performance import Evidence
 
 FOLDER = Path("monitoring")
 DECISION = "decision.json"
@@ -56,7 +54,7 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
 
 def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> Assessment:
     from mlops.deploy import manifest
-    from mlops.monitoring import logs, performance
+    from mlops.monitoring import drift, labels, logs, performance
     from mlops.registry import store
 
     pin = manifest.load(root, environment).pin
@@ -65,21 +63,48 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
     workspace = store.fetch(pin, root)
     card = bundle.read_card(workspace / BUNDLE)
     _check_ignored(limits, card)
-    evidence = performance.evidence(workspace)
+    logs_at, labels_at = (
+        place and place.replace("{environment}", environment)
+        for place in (limits.logs, limits.labels)
+    )
+    evidence, labelled = performance.evidence(workspace), []
     with logs.database() as database:
-        place = limits.logs.replace("{environment}", environment)
-        lines = logs.read(database, place, root, (card, pin.digest), now)
-        requests = tuple(_request_windows(database, limits, now, workspace, card))
-        labelled: tuple[Window, ...] = ()
-        if limits.labels is not None:
-            place = limits.labels.replace("{environment}", environment)
-            labelled = tuple(_labelled_windows(database, limits, place, root, card, evidence))
+        lines = logs.read(database, str(logs_at), root, (card, pin.digest), now)
+        reference = cache(lambda: drift.reference(workspace / BUNDLE, card))
+        requests = [
+            replace(window, **drift.measure(database, where, window.rows, reference()))
+            if window.rows >= limits.rows
+            else window
+            for where, window in _windows(database, "rows", "answers", now, limits)
+        ]
+        if labels_at:
+            # Labels arrive late: the windows end with the newest one.
+            newest = labels.read(database, labels_at, root, card)
+            labelled = [
+                replace(window, qualities=performance.measure(database, where, card, evidence))
+                if window.labels >= limits.rows
+                else window
+                for where, window in _windows(database, "labels", "labelled", newest, limits)
+            ]
     decision = decide(requests, labelled, limits)
-    notes = (*lines.notes, *_unjudged(limits, evidence, labelled))
+    notes = list(lines.notes)
+    if labels_at and not labelled:
+        notes.append("no label fits an answer yet: performance not judged")
+    if labelled and not evidence:
+        notes.append("the pin's evidence could not be had: performance not judged")
     return Assessment(
-        environment, pin.short, pin.digest, now, decision.state, decision.reasons, notes,
-        asdict(lines), requests, labelled, root / FOLDER / environment,
-    )  # fmt: skip
+        environment=environment,
+        model=pin.short,
+        digest=pin.digest,
+        now=now,
+        state=decision.state,
+        reasons=decision.reasons,
+        notes=tuple(notes),
+        lines=asdict(lines),
+        windows=tuple(requests),
+        labelled=tuple(labelled),
+        folder=root / FOLDER / environment,
+    )
 
 
 def _check_ignored(limits: Monitoring, card: Card) -> None:
@@ -90,79 +115,31 @@ def _check_ignored(limits: Monitoring, card: Card) -> None:
             raise UserError(f"params.yaml: monitoring.ignore: found {pattern!r}{hint}")
 
 
-def _request_windows(
+def _windows(
     database: duckdb.DuckDBPyConnection,
+    counted: str,
+    table: str,
+    newest: datetime | None,
     limits: Monitoring,
-    now: datetime,
-    workspace: Path,
-    card: Card,
-) -> Iterator[Window]:
-    """The windows that end now; one with too few rows is only counted."""
-    from mlops.monitoring import drift
-
-    reference = None
-    for since, until in bounds(now, limits.hours, limits.windows):
-        where = _within(since, until)
-        window = Window(since, until, rows=_count(database, "answers", where))
-        if window.rows >= limits.rows:
-            reference = reference or drift.reference(workspace / BUNDLE, card)
-            features, scores = drift.measure(database, where, window.rows, reference)
-            window = replace(window, features=features, scores=scores)
-        yield window
-
-
-def _labelled_windows(
-    database: duckdb.DuckDBPyConnection,
-    limits: Monitoring,
-    place: str,
-    root: Path,
-    card: Card,
-    evidence: Evidence,
-) -> Iterator[Window]:
-    """The windows that end with the newest labelled row: labels arrive late."""
-    from mlops.monitoring import labels, performance
-
-    labels.read(database, place, root, card)
-    newest = database.execute("SELECT max(time) FROM labelled").fetchone()
-    if newest is None or newest[0] is None:
-        return
-    end = datetime.fromtimestamp(newest[0], UTC)
-    for since, until in bounds(end, limits.hours, limits.windows):
-        where = _within(since, until)
-        window = Window(since, until, labels=_count(database, "labelled", where))
-        if window.labels >= limits.rows:
-            measured = performance.measure(database, where, card, evidence)
-            window = replace(window, qualities=measured)
-        yield window
-
-
-def _unjudged(
-    limits: Monitoring, evidence: Evidence, labelled: tuple[Window, ...]
-) -> Iterator[str]:
-    if limits.labels is not None and not labelled:
-        yield "no label fits an answer yet: performance not judged"
-    if labelled and not evidence:
-        yield "the pin's evidence could not be had: performance not judged"
-
-
-def _within(since: datetime, until: datetime) -> str:
-    return f"time > {since.timestamp()!r} AND time <= {until.timestamp()!r}"
-
-
-def _count(database: duckdb.DuckDBPyConnection, table: str, where: str) -> int:
-    row = database.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()
-    assert row is not None
-    return int(row[0])
+) -> Iterator[tuple[str, Window]]:
+    """The windows that end with `newest`, each with its SQL condition, its rows only counted."""
+    step = timedelta(hours=limits.hours)
+    for back in range(limits.windows if newest else 0):
+        assert newest is not None
+        since, until = newest - (back + 1) * step, newest - back * step
+        where = f"time > {since.timestamp()!r} AND time <= {until.timestamp()!r}"
+        ((rows,),) = database.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchall()
+        yield where, replace(Window(since, until), **{counted: rows})
 
 
 def _write(assessment: Assessment, limits: Monitoring) -> None:
-    from mlops.monitoring import page, prometheus, summary
+    from mlops.monitoring import prometheus, report
 
     content = asdict(assessment)
     del content["folder"]
     with whole_folder(assessment.folder) as folder:
         # msgspec turns times into text and NaN into null.
         write_json(folder / DECISION, msgspec.json.decode(msgspec.json.encode(content)))
-        (folder / SUMMARY).write_text(summary.markdown(assessment, limits), encoding="utf-8")
-        (folder / REPORT).write_text(page.render(assessment, limits), encoding="utf-8")
+        (folder / SUMMARY).write_text(report.markdown(assessment, limits), encoding="utf-8")
+        (folder / REPORT).write_text(report.page(assessment, limits), encoding="utf-8")
         (folder / METRICS).write_bytes(prometheus.text(assessment))

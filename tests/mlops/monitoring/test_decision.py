@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops.monitoring.assessment import Column, Quality, Window
 from mlops.monitoring.decision import decide
 from mlops.monitoring.params import Monitoring
-from mlops.monitoring.window import Column, Quality, Window
 from tests.mlops.monitoring.place import LIMITS, NOW
 
 RANK = {"ok": 0, "watch": 1, "retrain": 2}

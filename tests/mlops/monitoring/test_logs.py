@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.monitoring import logs, places
+from mlops.monitoring import logs
 from mlops.serving import model
 from mlops.serving.metrics import Metrics
 from mlops.serving.samples import Samples
@@ -136,9 +136,9 @@ def test_logs_may_lie_below_a_url(place, read):
 
 def test_a_file_that_is_rotated_away_while_it_is_read_is_listed_again(place, read, monkeypatch):
     place.answer(bundles.frame(9))
-    removed, files = str(place.logs / "predictions-2.jsonl"), places.files
+    removed, files = str(place.logs / "predictions-2.jsonl"), logs.files
     tries = iter([[removed], []])
-    monkeypatch.setattr(places, "files", lambda *arguments: [*files(*arguments), *next(tries)])
+    monkeypatch.setattr(logs, "files", lambda *arguments: [*files(*arguments), *next(tries)])
     assert read()[1] == [(9,)]
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops.monitoring import page, prometheus, summary
-from mlops.monitoring.assessment import Assessment
+from mlops.monitoring import prometheus, report
+from mlops.monitoring.assessment import Assessment, Bin, Column, Quality, Window
 from mlops.monitoring.decision import decide
 from mlops.monitoring.params import Monitoring
-from mlops.monitoring.window import Bin, Column, Quality, Window
 from tests.mlops.monitoring.place import LIMITS, NOW
 
 HOSTILE = "<script>alert('|')</script>"
@@ -50,26 +49,26 @@ def assessment(*features, **changes):
 
 
 def test_the_page_shows_state_reasons_notes_and_distributions():
-    html = page.render(assessment(DRIFTED, STABLE), limits())
-    for text in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0 %",
-                 "ROC AUC", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
+    html = report.page(assessment(DRIFTED, STABLE), limits())
+    for text in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0%",
+                 "roc_auc", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
         assert text in html
 
 
 def test_the_page_loads_nothing_and_no_name_becomes_markup():
     parsed = Tags()
-    parsed.feed(page.render(assessment(DRIFTED, STABLE), limits()))
+    parsed.feed(report.page(assessment(DRIFTED, STABLE), limits()))
     assert {"script", "link", "img", "iframe"} & {tag for tag, _ in parsed.seen} == set()
     assert not any({"src", "href", "onclick"} & set(attributes) for _, attributes in parsed.seen)
 
 
 def test_a_window_that_was_not_judged_is_a_page_too():
     few = Window(NOW - timedelta(hours=24), NOW, rows=3)
-    assert "too few rows" in page.render(assessment(windows=(few,), labelled=()), limits())
+    assert "too few rows" in report.page(assessment(windows=(few,), labelled=()), limits())
 
 
 def test_the_summary_is_markdown_that_no_name_breaks():
-    text = summary.markdown(assessment(DRIFTED, STABLE), limits())
+    text = report.markdown(assessment(DRIFTED, STABLE), limits())
     assert text.startswith("## production: watch\n")
     assert "| roc_auc | 0.7000 (0.6900 to 0.7100) | 0.7500 | yes |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
