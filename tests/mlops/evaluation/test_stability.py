@@ -13,15 +13,10 @@ COUNTS = st.lists(st.integers(0, 1000), min_size=10, max_size=10)
 LIMIT = 0.2
 
 
-def test_the_index_is_the_sum_of_the_published_formula():
-    e, a = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
-    expected = np.sum((a - e) * np.log(a / e))
-    assert stability_index(1000 * e, 500 * a) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize(
     ("expected", "actual", "index"),
     [
+        ([500, 300, 200], [200, 200, 100], -0.1 * np.log(0.4 / 0.5) + 0.1 * np.log(0.4 / 0.3)),
         # Half a row of 100.5, where 50 of 100 were expected.
         ([50, 50], [0, 100], (0.5 / 100.5 - 0.5) * np.log(0.5 / 100.5 / 0.5)
          + (100 / 100.5 - 0.5) * np.log(100 / 100.5 / 0.5)),
@@ -36,17 +31,12 @@ def test_an_empty_bin_counts_as_half_a_row_and_an_empty_histogram_as_no_drift(
     assert stability_index(expected, actual) == pytest.approx(index)
 
 
-@given(COUNTS, COUNTS)
-def test_it_is_zero_for_equals_never_negative_and_the_same_both_ways(one, other):
+@given(COUNTS, COUNTS, st.integers(0, 3))
+def test_it_is_never_negative_the_same_both_ways_and_blind_to_bins_empty_on_both(one, other, more):
+    index = stability_index(one, other)
+    assert index >= 0
     assert stability_index(one, one) == pytest.approx(0)
-    assert stability_index(one, other) >= 0
-    assert stability_index(one, other) == pytest.approx(stability_index(other, one))
-
-
-@given(COUNTS, COUNTS, st.integers(1, 3))
-def test_bins_that_are_empty_on_both_sides_change_nothing(one, other, more):
-    longer = stability_index(one + [0] * more, other + [0] * more)
-    assert longer == pytest.approx(stability_index(one, other))
+    assert stability_index(other + [0] * more, one + [0] * more) == pytest.approx(index)
 
 
 @pytest.mark.parametrize("rows", [20, 200, 500, 5000])

@@ -27,17 +27,13 @@ def test_thinned_curves_keep_their_ends_and_their_area():
     assert recall.iloc[-1] == 1
 
 
-def test_calibration_bins_hold_every_row_and_bracket_the_observed_rate():
-    y, probability = binary()
-    table = curves.calibration_curve(y, probability)
-    assert table["rows"].sum() == len(y)
-    assert table["observed"].between(table["low"], table["high"]).all()
-    assert table["predicted"].is_monotonic_increasing
-
-
-def test_counts_in_histograms_and_confusion_add_up_to_the_rows():
+def test_the_bins_of_every_table_hold_all_rows():
     y, probability = binary()
     tables = curves.curves("binary", y, probability, THRESHOLD)
+    calibration = tables["calibration_curve"]
+    assert calibration["rows"].sum() == len(y)
+    assert calibration["observed"].between(calibration["low"], calibration["high"]).all()
+    assert calibration["predicted"].is_monotonic_increasing
     assert tables["score_histogram"][["negative", "positive"]].to_numpy().sum() == len(y)
     cells = tables["confusion_matrix"].set_index(["actual", "predicted"])["rows"]
     assert cells[1, 0] == ((y == 1) & (probability < THRESHOLD)).sum()
