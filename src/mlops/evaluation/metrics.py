@@ -59,11 +59,9 @@ def score(
 ) -> Metrics:
     """Compute the point metrics of a task, and the project's own; they equal scikit-learn's.
 
-    binary: roc_auc, average_precision, log_loss, brier, calibration_error, accuracy, precision,
-    recall, f1 (positive where probability >= threshold). multiclass: the same without
-    average_precision; roc_auc one-versus-rest, precision, recall and f1 are macro averages.
-    regression: mae, rmse, r2, bias (predicted less actual), median_absolute_error, in y's unit.
-    calibration_error is the expected calibration error over ten bins of equal weight, of the
+    binary: positive where probability >= threshold. multiclass: roc_auc is one-versus-rest;
+    precision, recall and f1 are macro averages. regression: bias is predicted less actual, in y's
+    unit. calibration_error is the expected calibration error over ten bins of equal weight, of the
     positive class (binary) or of the most likely class (multiclass).
 
     Raises ValueError for shapes that disagree, values that are not finite, labels out of range.

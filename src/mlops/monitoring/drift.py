@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.contract.bundle import REFERENCE, Array, Card, Input
 from mlops.evaluation.stability import SIGMAS, index_beyond_chance
@@ -45,13 +45,9 @@ def reference(folder: Path, card: Card) -> Reference:
     table = pd.read_parquet(folder / REFERENCE)
     cut: dict[str, Bins] = {}
     counts: dict[str, Array] = {}
-    outputs = (
-        ["prediction"]
-        if card.task != "multiclass"
-        else [f"prediction_{i}" for i in range(len(card.outputs))]
-    )
     names = {f"i{i}": feature.name for i, feature in enumerate(card.inputs)}
-    names |= {f"o{i}": name for i, name in enumerate(outputs)}
+    suffix = "_{}" if card.task == "multiclass" else ""
+    names |= {f"o{i}": f"prediction{suffix.format(i)}" for i in range(len(card.outputs))}
     strings = {feature.name for feature in card.inputs if feature.type == "string"}
     for key, name in names.items():
         column = table[name]
@@ -65,7 +61,7 @@ def reference(folder: Path, card: Card) -> Reference:
 
 def measure(
     database: duckdb.DuckDBPyConnection, where: str, rows: int, reference: Reference
-) -> dict[str, tuple[Column, ...]]:
+) -> dict[str, Any]:
     """Compare the `features` and `scores` of the `rows` answers that meet an SQL condition."""
     card, sample = reference.card, _sample(database, where, reference)
     counts = [
@@ -82,7 +78,7 @@ def measure(
         before = float(1 - reference.counts[f"i{i}"].sum() / reference.rows)
         missing, unseen = 1 - counted[2 * i] / rows, counted[2 * i + 1] / rows
         noise = math.sqrt(_variance(before, reference.rows) + _variance(missing, rows))
-        shares = {
+        shares: dict[str, Any] = {
             "missing": missing,
             "missing_before": before,
             "missing_rise": missing - before - SIGMAS * noise,

@@ -114,7 +114,5 @@ def _compare(
 
 def _relative_size(bias: Interval, rmse: float) -> Interval:
     """The absolute bias as a share of the root mean squared error."""
-    half = (bias.high - bias.low) / 2
-    size = abs(bias.value)
-    unit = rmse or math.nan
+    size, half, unit = abs(bias.value), (bias.high - bias.low) / 2, rmse or math.nan
     return Interval(size / unit, (size - half) / unit, (size + half) / unit)

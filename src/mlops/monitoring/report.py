@@ -27,22 +27,21 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def markdown(assessment: Assessment, limits: Monitoring) -> str:
     """Write the state, its reasons, the windows, and the features that drift most."""
     worst = drifting(assessment.windows[0].features, limits)[:FEATURES]
-    tables = (
-        (_windows(assessment.windows, limits), 5),
-        (_features(worst, limits), 4),
-        (_labelled(assessment.labelled, limits), 6),
-    )
+    notes = [f"- {line}" for line in (*assessment.reasons, *assessment.notes)]
+    # The page alone shows the last columns of the features and of the labelled rows.
+    tables = {
+        5: _windows(assessment.windows, limits),
+        4: _features(worst, limits),
+        6: _labelled(assessment.labelled, limits),
+    }
     parts = [
         f"## {assessment.environment}: {assessment.state}",
         f"{assessment.model}, at {assessment.now:%Y-%m-%d %H:%M} UTC",
-        "\n".join(f"- {line}" for line in (*assessment.reasons, *assessment.notes))
-        or "Nothing exceeds its limit.",
-        *(
-            forge.table(head[:width], [row[:width] for row in rows])
-            for (head, rows), width in tables
-            if rows
-        ),
+        "\n".join(notes) or "Nothing exceeds its limit.",
     ]
+    for width, (head, rows) in tables.items():
+        if rows:
+            parts.append(forge.table(head[:width], [row[:width] for row in rows]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,24 +79,18 @@ def _bins(axes: Axes, column: Column) -> None:
 
 
 def _windows(windows: Sequence[Window], limits: Monitoring) -> Table:
-    head = ("requests (UTC)", "rows", "features drift", "scores drift", "exceeds")
-    return head, [
-        (
-            window.span,
-            f"{window.rows:,}",
-            str(len(drifting(window.features, limits))),
-            ", ".join(_index(score.drift) for score in window.scores) or "–",
-            "too few rows"
-            if window.rows < limits.rows
-            else ", ".join(breach.kind for breach in breaches(window, limits)),
-        )
-        for window in windows
-    ]
+    rows = []
+    for window in windows:
+        drifted = str(len(drifting(window.features, limits)))
+        scores = ", ".join(_index(score.drift) for score in window.scores) or "–"
+        kinds = ", ".join(breach.kind for breach in breaches(window, limits))
+        exceeded = "too few rows" if window.rows < limits.rows else kinds
+        rows.append((window.span, f"{window.rows:,}", drifted, scores, exceeded))
+    return ("requests (UTC)", "rows", "features drift", "scores drift", "exceeds"), rows
 
 
 def _features(features: Sequence[Column], limits: Monitoring) -> Table:
-    drift = f"drift (limit {limits.drift:g})"
-    head = ("feature", drift, "missing", "unseen", "missing before", "exceeds")
+    head = ("feature", f"drift (limit {limits.drift:g})", "missing", "unseen", "missing before")
     rows = []
     for f in features:
         exceeded = {
@@ -107,27 +100,21 @@ def _features(features: Sequence[Column], limits: Monitoring) -> Table:
             "unseen": f.unseen > limits.unseen,
         }
         shares = (f"{share:.1%}" for share in (f.missing, max(f.unseen, 0.0), f.missing_before))
-        rows.append(
-            (f.name, _index(f.drift), *shares, ", ".join(k for k, v in exceeded.items() if v))
-        )
-    return head, rows
+        kinds = ", ".join(kind for kind, exceeds in exceeded.items() if exceeds)
+        rows.append((f.name, _index(f.drift), *shares, kinds))
+    return (*head, "exceeds"), rows
 
 
 def _labelled(windows: Sequence[Window], limits: Monitoring) -> Table:
+    rows = []
+    for window, q in [(w, quality) for w in windows for quality in w.qualities]:
+        now = f"{q.value:.4f} ({q.low:.4f} to {q.high:.4f})"
+        exceeds = "yes" if q.worse > getattr(limits, q.kind) else ""
+        worse = f"{q.worse:.4f}" if q.worse > 0 else "–"
+        cells = (window.span, f"{window.labels:,}", q.metric, now, f"{q.before:.4f}")
+        rows.append((*cells, exceeds, worse))
     head = ("labelled (UTC)", "labels", "metric", "now", "evidence", "exceeds", "surely worse by")
-    return head, [
-        (
-            window.span,
-            f"{window.labels:,}",
-            quality.metric,
-            f"{quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})",
-            f"{quality.before:.4f}",
-            "yes" if quality.worse > getattr(limits, quality.kind) else "",
-            f"{quality.worse:.4f}" if quality.worse > 0 else "–",
-        )
-        for window in windows
-        for quality in window.qualities
-    ]
+    return head, rows
 
 
 def _index(drift: float | None) -> str:

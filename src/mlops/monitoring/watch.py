@@ -64,12 +64,13 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
     card = bundle.read_card(workspace / BUNDLE)
     _check_ignored(limits, card)
     logs_at, labels_at = (
-        place and place.replace("{environment}", environment)
+        (place or "").replace("{environment}", environment)
         for place in (limits.logs, limits.labels)
     )
-    evidence, labelled = performance.evidence(workspace), []
+    evidence = performance.evidence(workspace)
+    labelled: list[Window] = []
     with logs.database() as database:
-        lines = logs.read(database, str(logs_at), root, (card, pin.digest), now)
+        lines = logs.read(database, logs_at, root, (card, pin.digest), now)
         reference = cache(lambda: drift.reference(workspace / BUNDLE, card))
         requests = [
             replace(window, **drift.measure(database, where, window.rows, reference()))
@@ -97,8 +98,7 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
         model=pin.short,
         digest=pin.digest,
         now=now,
-        state=decision.state,
-        reasons=decision.reasons,
+        **vars(decision),
         notes=tuple(notes),
         lines=asdict(lines),
         windows=tuple(requests),

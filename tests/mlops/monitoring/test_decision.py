@@ -1,10 +1,9 @@
 """The decision is pure: it follows from the windows and the limits alone."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.monitoring.assessment import Column, Quality, Window
@@ -12,9 +11,7 @@ from mlops.monitoring.decision import decide
 from mlops.monitoring.params import Monitoring
 from tests.mlops.monitoring.place import LIMITS, NOW
 
-RANK = {"ok": 0, "watch": 1, "retrain": 2}
 SHARES = st.floats(0, 1)
-unhurried = settings(deadline=None)
 
 
 def limits(**changes):
@@ -64,9 +61,6 @@ def windows(draw):
         (Column("score", drift=draw(values)),),
         tuple(quality(kind, draw(st.floats(-1, 1))) for kind in kinds),
     )  # fmt: skip
-
-
-SERIES = st.lists(windows(), max_size=4)
 
 
 def test_good_windows_are_ok_and_give_no_reason():
@@ -130,37 +124,8 @@ def test_too_few_rows_are_ok_with_a_reason():
     ))  # fmt: skip
 
 
-@unhurried
 @given(windows(), windows())
-def test_one_noisy_window_never_calls_for_retraining(noisy, labelled):
-    assert decide([noisy, GOOD, GOOD], [labelled, GOOD, GOOD], limits()).state != "retrain"
-
-
-@unhurried
-@given(SERIES, SERIES, st.floats(0, 1), st.integers(0, 3))
-def test_more_drift_never_gives_less_alarm(requests, labelled, more, at):
-    def worse(series):
-        return [
-            replace(
-                w,
-                features=tuple(
-                    replace(f, drift=None if f.drift is None else f.drift + more,
-                            missing_rise=f.missing_rise + more, unseen=f.unseen + more)
-                    for f in w.features
-                ),
-                scores=tuple(replace(s, drift=s.drift + more) for s in w.scores),
-                qualities=tuple(replace(q, worse=q.worse + more) for q in w.qualities),
-            ) if i == at else w
-            for i, w in enumerate(series)
-        ]  # fmt: skip
-
-    before = decide(requests, labelled, limits())
-    after = decide(worse(requests), worse(labelled), limits())
-    assert RANK[after.state] >= RANK[before.state]
-
-
-@unhurried
-@given(SERIES, SERIES)
-def test_every_alarm_has_a_reason(requests, labelled):
-    decision = decide(requests, labelled, limits())
+def test_one_window_never_calls_for_retraining_and_every_alarm_has_a_reason(noisy, labelled):
+    decision = decide([noisy, GOOD, GOOD], [labelled, GOOD, GOOD], limits())
+    assert decision.state != "retrain"
     assert decision.state == "ok" or any("limit" in reason for reason in decision.reasons)

@@ -114,13 +114,10 @@ def test_a_row_as_large_as_the_service_accepts_is_read_and_a_larger_one_refused(
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_place_without_files_has_no_answers(place, read):
+def test_a_place_without_lines_has_no_answers_and_an_unknown_kind_of_url_is_refused(place, read):
     assert read() == (logs.LineCounts(), [(0,)])
     append(place, b"")
     assert read() == (logs.LineCounts(), [(0,)])
-
-
-def test_a_url_of_an_unknown_kind_is_refused_in_a_line(read):
     with pytest.raises(UserError, match=r"^params.yaml: monitoring.logs: odd://x: .*odd"):
         read(where="odd://x")
 

@@ -1,7 +1,7 @@
 """The page, the summary and the gauges show an assessment, whatever its columns are called."""
 
+import re
 from datetime import timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,15 +16,6 @@ HOSTILE = "<script>alert('|')</script>"
 BINS = (Bin("to 1.0", 0.5, 0.25), Bin(HOSTILE, 0.5, 0.75))
 DRIFTED = Column(HOSTILE, 0.9, 0.5, 0.1, 0.35, 0.2, BINS)
 STABLE = Column("stable", None)
-
-
-class Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def handle_starttag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
 
 
 def limits():
@@ -48,21 +39,12 @@ def assessment(*features, **changes):
     return Assessment(**{**content, **changes})
 
 
-def test_the_page_shows_state_reasons_notes_and_distributions():
+def test_the_page_shows_all_loads_nothing_and_no_name_becomes_markup():
     html = report.page(assessment(DRIFTED, STABLE), limits())
     for text in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0%",
                  "roc_auc", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
         assert text in html
-
-
-def test_the_page_loads_nothing_and_no_name_becomes_markup():
-    parsed = Tags()
-    parsed.feed(report.page(assessment(DRIFTED, STABLE), limits()))
-    assert {"script", "link", "img", "iframe"} & {tag for tag, _ in parsed.seen} == set()
-    assert not any({"src", "href", "onclick"} & set(attributes) for _, attributes in parsed.seen)
-
-
-def test_a_window_that_was_not_judged_is_a_page_too():
+    assert not re.search(r"<(script|link|img|iframe)|\s(src|href|onclick)=", html)
     few = Window(NOW - timedelta(hours=24), NOW, rows=3)
     assert "too few rows" in report.page(assessment(windows=(few,), labelled=()), limits())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -26,7 +25,7 @@ class Content:
     days: tuple[str, str]
     rows: int
     label_rate: float | None
-    metrics: Mapping[str, Interval]
-    baselines: Mapping[str, Mapping[str, float]]
-    tables: Mapping[str, pd.DataFrame]
-    dropped: Mapping[str, int]
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, float]]
+    tables: dict[str, pd.DataFrame]
+    dropped: dict[str, int]
