@@ -80,12 +80,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
             place.module(MODULES[stage])
         settings = params.load(Params, place.root)
         monitor = Monitor(place, answers.pin(place.root), settings)
-        reference, training, holdout = (
-            pd.read_parquet(place.root / file)
-            for file in (
-                BUNDLE / bundle.REFERENCE, FEATURES / dataset.TRAINING, FEATURES / dataset.HOLDOUT
-            )
-        )  # fmt: skip
+        files = BUNDLE / bundle.REFERENCE, FEATURES / dataset.TRAINING, FEATURES / dataset.HOLDOUT
+        reference, training, holdout = (pd.read_parquet(place.root / file) for file in files)
         yield from _detection(monitor, reference, training, plan.windows)
         yield from _false_alarms(monitor, reference, holdout, plan.windows)
         yield from _cost(monitor, holdout, plan.predictions)
@@ -95,53 +91,42 @@ def _detection(
     monitor: Monitor, reference: pd.DataFrame, training: pd.DataFrame, windows: int
 ) -> Iterator[Figure]:
     """The share of windows, one for each column and fault, in which the fault is detected."""
-    numeric, categorical = (
-        [column.name for column in monitor.card.inputs if column.type == kind]
-        for kind in ("float", "string")
-    )
+    columns = [(column.name, column.type == "string") for column in monitor.card.inputs]
     faults: dict[str, list[Change]] = {
-        "a shifted feature": [_shifted(name, reference) for name in numeric],
-        "an unseen category": [_unseen(name) for name in categorical],
-        "a sensor of nulls": [_nulls(name) for name in (*numeric, *categorical)],
+        "a shifted feature": [_shifted(name, reference) for name, text in columns if not text],
+        "an unseen category": [_unseen(name) for name, text in columns if text],
+        "a sensor of nulls": [_nulls(name) for name, _ in columns],
     }
     for fault, changes in faults.items():
         progress(f"monitoring: {fault}")
-        yield _detected(
-            fault,
-            [
-                monitor.assess(change(monitor.draw(reference, seed)))
-                for seed, change in enumerate(changes[:windows])
-            ],
-        )
+        drawn = (monitor.draw(reference, seed) for seed in range(windows))
+        states = [monitor.assess(c(rows)).state for c, rows in zip(changes, drawn, strict=False)]
+        yield _detected(fault, states)
     progress("monitoring: label shift")
     labelled = training.dropna(subset=[monitor.card.target])
     label = labelled[monitor.card.target].astype(int)
     others = (1 - RATE * label.mean()) / (1 - label.mean())
-    assessments = []
+    states = []
     for seed in range(min(windows, 20)):
         rows = monitor.draw(labelled, seed, np.where(label == 1, RATE, others))
-        assessments.append(monitor.assess(rows, rows[monitor.card.target]))
-    yield _detected("label shift", assessments)
+        states.append(monitor.assess(rows, rows[monitor.card.target]).state)
+    yield _detected("label shift", states)
 
 
 def _false_alarms(
     monitor: Monitor, reference: pd.DataFrame, holdout: pd.DataFrame, windows: int
 ) -> Iterator[Figure]:
-    progress("monitoring: false alarms")
-    alarms = [
-        monitor.assess(monitor.draw(reference, 1000 + seed)).state != "ok"
-        for seed in range(windows)
-    ]
-    name = f"false alarms, {windows} windows of the reference"
-    yield at_most(name, sum(alarms), FALSE_ALARMS, f"{monitor.rows} rows each")
-    progress("monitoring: false alarms of labels")
-    alarms = []
-    for seed in range(windows):
-        rows = monitor.draw(holdout, 2000 + seed)
-        assessment = monitor.assess(rows, rows[monitor.card.target])
-        alarms.append(any("surely worse" in reason for reason in assessment.reasons))
-    name = f"false alarms, {windows} windows of labels"
-    yield at_most(name, sum(alarms), FALSE_ALARMS, f"{monitor.rows} labels each")
+    for source, rows, first in (("the reference", reference, 1000), ("labels", holdout, 2000)):
+        progress(f"monitoring: false alarms of {source}")
+        alarms = 0
+        for seed in range(windows):
+            drawn = monitor.draw(rows, first + seed)
+            labels = drawn[monitor.card.target] if rows is holdout else ()
+            assessment = monitor.assess(drawn, labels)
+            surely = any("surely worse" in reason for reason in assessment.reasons)
+            alarms += surely if rows is holdout else assessment.state != "ok"
+        name = f"false alarms, {windows} windows of {source}"
+        yield at_most(name, alarms, FALSE_ALARMS, f"{monitor.rows} rows each")
 
 
 def _cost(monitor: Monitor, holdout: pd.DataFrame, predictions: int) -> Iterator[Figure]:
@@ -166,19 +151,17 @@ def _shifted(name: str, reference: pd.DataFrame) -> Change:
 
 
 def _unseen(name: str) -> Change:
-    def change(rows: pd.DataFrame) -> pd.DataFrame:
-        some = np.arange(len(rows)) < UNSEEN * len(rows)
-        return rows.assign(**{name: rows[name].where(~some, "never seen")})
-
-    return change
+    return lambda rows: rows.assign(
+        **{name: rows[name].where(np.arange(len(rows)) >= UNSEEN * len(rows), "never seen")}
+    )
 
 
 def _nulls(name: str) -> Change:
     return lambda rows: rows.assign(**{name: None if rows[name].dtype == object else np.nan})
 
 
-def _detected(fault: str, assessments: list[Assessment]) -> Figure:
-    detected = sum(assessment.state != "ok" for assessment in assessments)
-    share = f"{100 * detected / len(assessments):.0f} %"
-    value = f"{share} ({detected} of {len(assessments)} windows)"
-    return Figure(f"detected in one window: {fault}", value, "100 %", detected == len(assessments))
+def _detected(fault: str, states: list[str]) -> Figure:
+    detected = sum(state != "ok" for state in states)
+    share = f"{100 * detected / len(states):.0f} %"
+    value = f"{share} ({detected} of {len(states)} windows)"
+    return Figure(f"detected in one window: {fault}", value, "100 %", detected == len(states))

@@ -40,24 +40,32 @@ class Problem:
     @cached_property
     def folds(self) -> list[Fold]:
         training = dataset.read(FEATURES / dataset.TRAINING)
-        return rolling(training, self._spec, "binary", self.params.split)
+        spec = project.features(self.params.project)
+        return rolling(training, spec, "binary", self.params.split)
 
-    @cached_property
-    def training(self) -> tuple[pd.DataFrame, Array]:
-        return self._part(dataset.TRAINING)
+    def part(self, name: str) -> tuple[pd.DataFrame, Array]:
+        """The inputs and the outcomes of one of the tables of features."""
+        table, spec = dataset.read(FEATURES / name), project.features(self.params.project)
+        return dataset.inputs(table, spec), dataset.target(table, spec, "binary").to_numpy()
 
-    @cached_property
-    def holdout(self) -> tuple[pd.DataFrame, Array]:
-        return self._part(dataset.HOLDOUT)
+    def scores(self, fitted: Fitted, shipped: Array | None = None) -> dict[str, float]:
+        """Mean ROC AUC over the rolling periods, each predicted from the days before it; holdout's.
 
-    @property
-    def _spec(self) -> project.Features:
-        return project.features(self.params.project)
+        `shipped` is a prediction of the holdout that takes the place of a fitted one.
+        """
+        from sklearn.metrics import roc_auc_score
 
-    def _part(self, name: str) -> tuple[pd.DataFrame, Array]:
-        table = dataset.read(FEATURES / name)
-        outcome = dataset.target(table, self._spec, "binary")
-        return dataset.inputs(table, self._spec), outcome.to_numpy()
+        validation = [
+            roc_auc_score(f.validation_target, fitted(f.train, f.train_target, f.validation))
+            for f in self.folds
+        ]
+        holdout, outcome = self.part(dataset.HOLDOUT)
+        if shipped is None:
+            shipped = fitted(*self.part(dataset.TRAINING), holdout)
+        return {
+            "validation": float(np.mean(validation)),
+            "holdout": float(roc_auc_score(outcome, shipped)),
+        }
 
 
 def ours(problem: Problem) -> dict[str, float]:
@@ -76,8 +84,8 @@ def ours(problem: Problem) -> dict[str, float]:
             family.fit(estimator, (matrix, outcome), None)
         return families.predict(estimator, "binary", encoder.transform(other).astype(np.float32))
 
-    shipped = bundle.Scorer(BUNDLE).predict(problem.holdout[0])
-    return {"validation": _validation(problem, fitted), "holdout": _auc(problem, shipped)}
+    shipped = bundle.Scorer(BUNDLE).predict(problem.part(dataset.HOLDOUT)[0])
+    return problem.scores(fitted, shipped)
 
 
 def flaml(problem: Problem, seconds: float) -> dict[str, float]:
@@ -86,7 +94,7 @@ def flaml(problem: Problem, seconds: float) -> dict[str, float]:
 
     automl = AutoML()
     automl.fit(
-        *problem.training,
+        *problem.part(dataset.TRAINING),
         task="classification",
         metric="roc_auc",
         eval_method="cv",
@@ -101,7 +109,7 @@ def flaml(problem: Problem, seconds: float) -> dict[str, float]:
         automl.model.fit(automl.preprocess(frame), outcome)
         return np.asarray(automl.model.predict_proba(automl.preprocess(other)))[:, 1]
 
-    return _both(problem, fitted)
+    return problem.scores(fitted)
 
 
 def lightgbm(problem: Problem) -> dict[str, float]:
@@ -116,7 +124,7 @@ def lightgbm(problem: Problem) -> dict[str, float]:
         model.fit(encoder.fit_transform(frame), outcome)
         return np.asarray(model.predict_proba(encoder.transform(other)))[:, 1]
 
-    return _both(problem, fitted)
+    return problem.scores(fitted)
 
 
 @dataclass(frozen=True)
@@ -136,29 +144,6 @@ class Rolling:
         for fold in self.folds:
             before, inside = len(fold.train), len(fold.validation)
             yield np.arange(before), np.arange(before, before + inside)
-
-
-def _both(problem: Problem, fitted: Fitted) -> dict[str, float]:
-    validation = _validation(problem, fitted)
-    holdout = fitted(*problem.training, problem.holdout[0])
-    return {"validation": validation, "holdout": _auc(problem, holdout)}
-
-
-def _validation(problem: Problem, fitted: Fitted) -> float:
-    """Mean ROC AUC over the rolling periods, each predicted from the days before it."""
-    from sklearn.metrics import roc_auc_score
-
-    scores = []
-    for fold in problem.folds:
-        prediction = fitted(fold.train, fold.train_target, fold.validation)
-        scores.append(roc_auc_score(fold.validation_target, prediction))
-    return float(np.mean(scores))
-
-
-def _auc(problem: Problem, prediction: Array) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(problem.holdout[1], prediction))
 
 
 if __name__ == "__main__":

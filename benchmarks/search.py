@@ -38,22 +38,15 @@ def _turn(place: Workspace, seed: int) -> Scores:
     progress(f"search: tune and train, seed {seed}")
     seconds = place.module("mlops.training.tune").seconds
     place.module("mlops.training.train")
-    scores = {"ours": _score(place, "ours")}
-    progress(f"search: FLAML for {seconds:.0f} s, then default LightGBM, seed {seed}")
-    scores["flaml"] = _score(place, "flaml", f"{seconds:.0f}")
-    scores["lightgbm"] = _score(place, "lightgbm")
-    said = ", ".join(f"{n} {s['validation']:.4f}/{s['holdout']:.4f}" for n, s in scores.items())
-    progress(f"search: seed {seed}: validation/holdout {said}")
-    return scores
-
-
-def _score(place: Workspace, *rival: str) -> dict[str, float]:
-    ended = place.module("benchmarks.rivals", *rival)
-    scores: dict[str, float] = json.loads(ended.out.splitlines()[-1])
+    scores: Scores = {}
+    for rival in (("ours",), ("flaml", f"{seconds:.0f}"), ("lightgbm",)):
+        progress(f"search: {' '.join(rival)}, seed {seed}")
+        ended = place.module("benchmarks.rivals", *rival)
+        scores[rival[0]] = json.loads(ended.out.splitlines()[-1])
+        progress(f"search: {scores[rival[0]]}")
     return scores
 
 
 def _lead(name: str, turns: list[Scores], rival: str, part: str, least: float) -> Figure:
     ours, theirs = (mean(turn[side][part] for turn in turns) for side in ("ours", rival))
-    said = f"{ours:.4f} - {theirs:.4f}"
-    return at_least(name, ours - theirs, least, said, digits=4)
+    return at_least(name, ours - theirs, least, f"{ours:.4f} - {theirs:.4f}", digits=4)

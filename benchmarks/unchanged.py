@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from statistics import median
 
 from benchmarks.figure import Failed, Figure, Plan, at_most, progress, ratio
@@ -54,16 +53,10 @@ def _status(place: Workspace) -> float:
 
 def _with_temporary_server(place: Workspace) -> float:
     """Seconds of the same flow where no Prefect server is to be found; MLflow's stays."""
-    with _hidden(place) as mlflow:
-        return _unchanged(place, {"MLFLOW_TRACKING_URI": mlflow})
-
-
-@contextmanager
-def _hidden(place: Workspace) -> Iterator[str]:
-    """Take away the note by which a flow finds its servers; yield MLflow's address."""
-    note, aside = place.root / SERVERS, place.root.parent / "servers.json"
-    note.rename(aside)
+    note = place.root / SERVERS
+    content = note.read_text()
+    note.unlink()
     try:
-        yield json.loads(aside.read_text())["urls"]["mlflow"]
+        return _unchanged(place, {"MLFLOW_TRACKING_URI": json.loads(content)["urls"]["mlflow"]})
     finally:
-        aside.rename(note)
+        note.write_text(content)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -70,23 +71,15 @@ def _set_up(place: Workspace) -> Simulation:
     progress("reading the year")
     source.fill(params.load_all(place.root), END)
     source.arrive(START)
-    place.change(
-        CHANGES
-        | {
-            "data.source": "files",
-            "data.location": str(source.arrived),
-            "monitoring.logs": str(base / "logs"),
-            "monitoring.labels": str(base / "labels"),
-        }
-    )
+    monitored = {f"monitoring.{part}": str(base / part) for part in ("logs", "labels")}
+    files = {"data.source": "files", "data.location": str(source.arrived)}
+    place.change(CHANGES | files | monitored)
     first = Team(base / POLICIES[0])
     _make_team(place, first)
     progress("training the first model")
     first.release()
-    teams = {
-        policy: first if policy == "never" else first.copy(base / policy) for policy in POLICIES
-    }
-    return Simulation(base, source, teams)
+    others = {policy: first.copy(base / policy) for policy in POLICIES[1:]}
+    return Simulation(base, source, {POLICIES[0]: first, **others})
 
 
 def _make_team(place: Workspace, team: Team) -> None:
@@ -108,19 +101,16 @@ def _make_team(place: Workspace, team: Team) -> None:
 @contextmanager
 def _environment(place: Workspace) -> Iterator[None]:
     """Point this process's variables into the copy, and start a Prefect server for trainings."""
-    before, own = dict(os.environ), place.environment
     folder = place.root.parent / "servers"
     folder.mkdir()
-    os.environ.clear()
-    os.environ.update(own | {"PYTHONPATH": str(REPOSITORY)})
+    variables = {**place.environment, "PYTHONPATH": str(REPOSITORY)}
     progress("starting a Prefect server")
-    try:
-        os.environ["PREFECT_API_URL"] = f"{servers.up(folder)['prefect']}/api"
-        yield
-    finally:
-        servers.down(folder)
-        os.environ.clear()
-        os.environ.update(before)
+    with mock.patch.dict(os.environ, variables, clear=True):
+        try:
+            os.environ["PREFECT_API_URL"] = f"{servers.up(folder)['prefect']}/api"
+            yield
+        finally:
+            servers.down(folder)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The report's colours, on white.
-INK, MUTED, GRID = "#1f2328", "#6b7280", "#e5e7eb"
+MUTED, GRID = "#6b7280", "#e5e7eb"
 STYLES = {
     "never": ("#9aa3af", "never retrained"),
     "monthly": ("#e08a3c", "retrained every month"),
@@ -21,27 +21,18 @@ STYLES = {
 
 def draw(months: pd.DataFrame, path: Path) -> None:
     """Draw the months (columns policy, until, auc, retrained, merged) to a PNG file."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with plt.rc_context({"font.family": "sans-serif", "font.size": 10, "text.color": INK}):
-        figure, (curves, trainings) = plt.subplots(
-            2, 1, figsize=(9, 4.8), dpi=144, sharex=True, height_ratios=(5, 1.2),
-            layout="constrained",
-        )  # fmt: skip
-        for policy, (color, label) in STYLES.items():
-            auc = months.loc[months["policy"] == policy, "auc"].to_numpy()
-            curves.plot(
-                auc, marker="o", markersize=4.5, linewidth=2, color=color,
-                label=f"{label}: mean {auc.mean():.3f}",
-            )  # fmt: skip
-        for row, policy in enumerate(("monitored", "monthly")):
-            _trainings(trainings, months[months["policy"] == policy], STYLES[policy][0], row)
-        _decorate(curves, trainings, [f"{month:%b}" for month in months["until"].unique()])
-        figure.savefig(path, facecolor="white")
-        plt.close(figure)
+    figure = Figure(figsize=(9, 4.8), dpi=144, layout="constrained")
+    curves, trainings = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1.2))
+    for policy, (color, label) in STYLES.items():
+        auc = months.loc[months["policy"] == policy, "auc"].to_numpy()
+        named = f"{label}: mean {auc.mean():.3f}"
+        curves.plot(auc, "o-", markersize=4.5, linewidth=2, color=color, label=named)
+    for row, policy in enumerate(("monitored", "monthly")):
+        _trainings(trainings, months[months["policy"] == policy], STYLES[policy][0], row)
+    _decorate(curves, trainings, [f"{month:%b}" for month in months["until"].unique()])
+    figure.savefig(path, facecolor="white")
 
 
 def _trainings(axes: Axes, months: pd.DataFrame, color: str, row: int) -> None:
@@ -50,16 +41,13 @@ def _trainings(axes: Axes, months: pd.DataFrame, color: str, row: int) -> None:
         if month.retrained:
             fill: Any = "full" if month.merged else "none"
             axes.plot(at + 0.5, row, "o", markersize=8, color=color, fillstyle=fill)
-    axes.text(
-        len(months) - 0.55, row, f"{int(months['retrained'].sum())} trainings",
-        va="center", ha="left", color=color, fontsize=9,
-    )  # fmt: skip
+    count = f"{int(months['retrained'].sum())} trainings"
+    axes.text(len(months) - 0.55, row, count, va="center", color=color, fontsize=9)
 
 
 def _decorate(curves: Axes, trainings: Axes, months: list[str]) -> None:
-    curves.set_title(
-        "A year of flights: what served, month by month", loc="left", fontsize=12, weight="bold"
-    )
+    title = "A year of flights: what served, month by month"
+    curves.set_title(title, loc="left", fontsize=12, weight="bold")
     curves.set_ylabel("ROC AUC of the month", color=MUTED)
     curves.legend(frameon=False, loc="lower left", fontsize=9)
     curves.grid(axis="y", color=GRID)

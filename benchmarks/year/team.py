@@ -108,13 +108,13 @@ class Team:
     @contextmanager
     def _logged(self) -> Iterator[None]:
         """Send the output of stages, in this process and its children, to the log."""
-        saved = {number: os.dup(number) for number in (1, 2)}
+        saved = os.dup(1), os.dup(2)
         with (self.base / "log").open("ab") as log:
-            for number in saved:
-                os.dup2(log.fileno(), number)
-            try:
-                yield
-            finally:
-                for number, copy in saved.items():
-                    os.dup2(copy, number)
-                    os.close(copy)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            for number, copy in enumerate(saved, start=1):
+                os.dup2(copy, number)
+                os.close(copy)
