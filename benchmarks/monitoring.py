@@ -6,7 +6,7 @@ fault is in a single window of as few rows as are judged at all; no feature is i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -160,7 +160,7 @@ def _nulls(name: str) -> Change:
     return lambda rows: rows.assign(**{name: None if rows[name].dtype == object else np.nan})
 
 
-def _detected(fault: str, states: list[str]) -> Figure:
+def _detected(fault: str, states: Sequence[str]) -> Figure:
     detected = sum(state != "ok" for state in states)
     share = f"{100 * detected / len(states):.0f} %"
     value = f"{share} ({detected} of {len(states)} windows)"

@@ -72,7 +72,8 @@ def qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> tup
     errors = now[error], before.get(error, UNDEFINED)
     if card.task == "regression":
         # Against the evidence's root mean squared error, the main metric of regression.
-        error, errors = "|bias| / rmse", tuple(_relative_size(e, main[1].value) for e in errors)
+        error, rmse = "|bias| / rmse", main[1].value
+        errors = _relative_size(errors[0], rmse), _relative_size(errors[1], rmse)
     calibration = _compare("calibration", error, *errors, False)
     measured = (
         _compare("performance", name, *main, greater_is_better),

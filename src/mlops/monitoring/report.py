@@ -79,7 +79,7 @@ def _bins(axes: Axes, column: Column) -> None:
 
 
 def _windows(windows: Sequence[Window], limits: Monitoring) -> Table:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for window in windows:
         drifted = str(len(drifting(window.features, limits)))
         scores = ", ".join(_index(score.drift) for score in window.scores) or "–"
@@ -91,7 +91,7 @@ def _windows(windows: Sequence[Window], limits: Monitoring) -> Table:
 
 def _features(features: Sequence[Column], limits: Monitoring) -> Table:
     head = ("feature", f"drift (limit {limits.drift:g})", "missing", "unseen", "missing before")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for f in features:
         exceeded = {
             "ignored": ignored(f.name, limits),
@@ -106,7 +106,7 @@ def _features(features: Sequence[Column], limits: Monitoring) -> Table:
 
 
 def _labelled(windows: Sequence[Window], limits: Monitoring) -> Table:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for window, q in [(w, quality) for w in windows for quality in w.qualities]:
         now = f"{q.value:.4f} ({q.low:.4f} to {q.high:.4f})"
         exceeds = "yes" if q.worse > getattr(limits, q.kind) else ""

@@ -34,16 +34,16 @@ STYLE: dict[str, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), SOFT),
     **dict.fromkeys(("axes.xmargin", "axes.ymargin"), 0.02),
 }
-DASHES = {"color": SOFT, "linestyle": "--", "linewidth": 0.8}
+DASHES: dict[str, Any] = {"color": SOFT, "linestyle": "--", "linewidth": 0.8}
 
 
 def svg(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.3)) -> Markup:
     """Draw on axes of a size in inches; equal marks give equal text, without time or version."""
-    import matplotlib as mpl
+    from matplotlib import rc_context, rcsetup
     from matplotlib.figure import Figure
 
-    style = {**STYLE, "axes.prop_cycle": mpl.cycler(color=CYCLE), "svg.hashsalt": name}
-    with mpl.rc_context(style):
+    style: Any = {**STYLE, "axes.prop_cycle": rcsetup.cycler(color=CYCLE), "svg.hashsalt": name}
+    with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -108,7 +108,7 @@ def _roc(axes: Axes, table: pd.DataFrame, content: Content) -> None:
 
 def _precision_recall(axes: Axes, table: pd.DataFrame, content: Content) -> None:
     axes.set(xlabel="recall", title="precision", ylim=(0, 1.02))
-    axes.plot([0, 1], [content.label_rate] * 2, **DASHES)
+    axes.axhline(content.label_rate or 0.0, **DASHES)
     _curve(axes, table, "recall", "precision", content)
 
 
@@ -116,26 +116,20 @@ def _curve(axes: Axes, table: pd.DataFrame, x: str, y: str, content: Content) ->
     """A curve, and a dot on it at the threshold in use."""
     axes.plot(table[x], table[y], linewidth=1.8)
     if content.card.threshold is not None:
-        at = table.loc[(table["threshold"] - content.card.threshold).abs().idxmin()]
+        at = table.iloc[int((table["threshold"] - content.card.threshold).abs().argmin())]
         axes.plot(at[x], at[y], "o", color=ACCENT)
 
 
-def _calibration(axes: Axes, table: pd.DataFrame, content: Content) -> None:
-    axes.set(xlabel="predicted probability", title="observed rate")
-    _groups(axes, table, "observed", "o-")
-
-
-def _predicted_vs_actual(axes: Axes, table: pd.DataFrame, content: Content) -> None:
-    axes.set(xlabel="predicted", title="actual")
-    _groups(axes, table, "actual", "o")
-
-
-def _groups(axes: Axes, table: pd.DataFrame, y: str, style: str) -> None:
+def _groups(axes: Axes, table: pd.DataFrame, content: Content) -> None:
     """Means of groups of rows with their bounds, and the line on which prediction is outcome."""
+    labels, y = ("predicted", "actual"), "actual"
+    if "observed" in table:
+        labels, y = ("predicted probability", "observed rate"), "observed"
+    axes.set(xlabel=labels[0], title=labels[1])
     ends = table[["predicted", y]].min().min(), table[["predicted", y]].max().max()
     axes.plot(ends, ends, **DASHES)
     axes.vlines(table["predicted"], table["low"], table["high"], color=ACCENT, alpha=0.5)
-    axes.plot(table["predicted"], table[y], style, color=ACCENT, linewidth=1.2)
+    axes.plot(table["predicted"], table[y], "o-" if y == "observed" else "o", color=ACCENT)
 
 
 def _scores(axes: Axes, table: pd.DataFrame, content: Content) -> None:
@@ -160,8 +154,8 @@ def _histogram(axes: Axes, table: pd.DataFrame, rows: str, **style: Any) -> None
 DRAWN: dict[str, Callable[..., None]] = {
     "roc_curve": _roc,
     "precision_recall_curve": _precision_recall,
-    "calibration_curve": _calibration,
+    "calibration_curve": _groups,
     "score_histogram": _scores,
-    "predicted_vs_actual": _predicted_vs_actual,
+    "predicted_vs_actual": _groups,
     "residual_histogram": _errors,
 }
