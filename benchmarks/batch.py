@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from benchmarks import process
 from benchmarks.figure import Failed, Figure, Plan, at_least, at_most, progress
-from benchmarks.workspace import Workspace, workspace
+from benchmarks.workspace import BIN, Workspace, workspace
 from mlops.contract import dataset
 from mlops.contract.paths import BUNDLE, FEATURES
 from mlops.contract.stages import MADE_BY_DVC, MODULES
@@ -65,8 +66,9 @@ def _memory(place: Workspace) -> Figure:
     peaks = []
     for scale in SCALES:
         progress(f"batch: memory with {scale} times the rows")
-        words = (str(BUNDLE), "--input", f"rows/{scale}", "--output", f"out/{scale}")
-        ended = place.module("mlops.serving.batch", *words, watched=True)
+        command = [str(BIN / "mlops"), "score", str(BUNDLE), "--input", f"rows/{scale}"]
+        command += ["--output", f"out/{scale}"]
+        ended = process.run(command, place.root, place.environment, watched=True)
         peaks.append(ended.peak / 2**20)
     small, large = peaks
     detail = f"{large:.0f} MB / {small:.0f} MB"

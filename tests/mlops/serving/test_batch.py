@@ -22,6 +22,7 @@ from mlops.base.files import folder_digests
 from mlops.contract import bundle
 from mlops.serving import batch
 from mlops.serving.batch import source
+from mlops.serving.batch.output import Work, locked
 from tests.mlops.serving import bundles
 
 FAMILY = {"binary": "lightgbm", "multiclass": "linear", "regression": "xgboost"}
@@ -316,7 +317,7 @@ def bad(tmp_path, name):
         ("no file", "none.parquet: not found"),
         ("no ending", "in.txt: found no file that ends in .parquet, .csv"),
         ("empty folder", "in: found no file that ends in"),
-        ("empty csv", "in.csv: found nothing, expected a header"),
+        ("empty csv", "in.csv: can't be read: Empty CSV file"),
         ("bytes in csv", "in.csv: can't be read: "),
         ("torn", "in.parquet: can't be read: "),
         ("missing column", "in.parquet: column 'age': missing; did you mean 'ages'?"),
@@ -383,7 +384,7 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
     parquet(people(1000), tmp_path / "in.parquet", row_group_size=130)
     given = str(tmp_path / "in.parquet")
     batch.run(made["binary"], given, tmp_path / "whole")
-    real, calls = batch._piece, itertools.count()
+    real, calls = Work.score, itertools.count()
 
     def failing(*arguments):
         if next(calls) == 6:
@@ -391,11 +392,11 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
         real(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "_piece", failing)
+        patched.setattr(Work, "score", failing)
         with pytest.raises(OSError, match="No space"):
             batch.run(made["binary"], given, tmp_path / "out", threads=1)
     assert not (tmp_path / "out").exists()
-    scored = tmp_path / ".out.work/scored"
+    (scored,) = tmp_path.glob(".out.work/*/scored")
     kept = {path.name: path.stat().st_ino for path in scored.iterdir()}
     assert 0 < len(kept) < 10
     batch.run(made["binary"], given, tmp_path / "out")
@@ -405,12 +406,8 @@ def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, mon
 
 
 def test_two_that_write_the_same_output_exclude_each_other(made, tmp_path):
-    from mlops.serving.batch.output import Job, Output
-    from mlops.serving.batch.work import open_work
-
     given = str(parquet(people(5), tmp_path / "in.parquet"))
-    job = Job(model="", bundle="", engine="duckdb", rows_per_part=1, input=[])
-    with open_work(Output(tmp_path / "out"), job):
+    with locked(tmp_path / "out"):
         with pytest.raises(Refused, match="out: another run writes it"):
             batch.run(made["binary"], given, tmp_path / "out")
         batch.run(made["binary"], given, tmp_path / "other")
@@ -420,20 +417,20 @@ def test_two_that_write_the_same_output_exclude_each_other(made, tmp_path):
 
 def test_an_input_that_changes_while_it_is_read_gives_no_output(made, tmp_path, monkeypatch):
     path = parquet(people(5), tmp_path / "in.parquet")
-    real = batch._piece
+    real = Work.score
 
     def changing(*arguments):
         real(*arguments)
         os.utime(path, (1, 1))
 
-    monkeypatch.setattr(batch, "_piece", changing)
+    monkeypatch.setattr(Work, "score", changing)
     with pytest.raises(UserError, match="changed while it was read"):
         batch.run(made["binary"], str(path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def started(folder, given, out, *more):
-    command = [sys.executable, "-m", "mlops.serving.batch", str(folder)]
+    command = [str(Path(sys.executable).parent / "mlops"), "score", str(folder)]
     return subprocess.Popen(
         [*command, "--input", str(given), "--output", str(out), *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -477,7 +474,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(made, tmp
 
 def parts(out):
     """How many parts are there."""
-    return len(list((out.with_name(f".{out.name}.work") / "refused").glob("[!.]*")))
+    return len(list(out.parent.glob(f".{out.name}.work/*/scored/*")))
 
 
 def digests(out):
@@ -560,7 +557,7 @@ def test_spark_says_of_a_csv_what_one_machine_says(spark, made, tmp_path):
     assert rejected["row"].tolist() == [3, 9]
     assert rejected["reason"].tolist() == [
         "column 'age': found 'old', expected a number",
-        "found another number of fields than the header has",
+        "found 3 fields, expected 4",
     ]
 
 
@@ -584,27 +581,21 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.spark
-def test_groups_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
-    from mlops.serving.batch import spark as engine
-    from mlops.serving.batch.work import Work
-
+def test_pieces_that_spark_finished_are_not_scored_again(spark, made, tmp_path, monkeypatch):
     frame = people(90)
     (tmp_path / "in").mkdir()
     for number in range(3):
         parquet(frame[number * 30 : number * 30 + 30], tmp_path / f"in/{number}.parquet")
-    monkeypatch.setattr(engine, "FILES", 1)
-    real, taken = Work.take, []
 
-    def failing(work, group, files):
-        taken.append(group)
-        if taken == [0, 1]:
-            raise OSError(28, "No space left on device")
-        return real(work, group, files)
+    def failing(work):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Work, "take", failing)
     given, out = str(tmp_path / "in"), tmp_path / "out"
-    with pytest.raises(OSError, match="No space"):
-        batch.run(made["binary"], given, out, engine="spark")
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "finish", failing)
+        with pytest.raises(OSError, match="No space"):
+            batch.run(made["binary"], given, out, engine="spark")
+    kept = {path.name: path.stat().st_ino for path in tmp_path.glob(".out.work/*/scored/*")}
     batch.run(made["binary"], given, out, engine="spark")
-    assert taken == [0, 1, 1, 2]
+    assert {path.name: path.stat().st_ino for path in out.iterdir()} == kept
     agrees("binary", made["binary"], pd.read_parquet(out), frame)

@@ -10,25 +10,19 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mlops.data.engine import Engine
-    from mlops.serving.batch.output import Receipt
-    from mlops.serving.batch.source import Piece, Source
-    from mlops.serving.batch.work import Work
+    from mlops.serving.batch.output import Receipt, Work
+    from mlops.serving.batch.source import Source
     from mlops.serving.model import Model
-
-# Pieces that have been read and wait, for each thread that scores.
-AHEAD = 1
 
 
 def run(
@@ -42,108 +36,57 @@ def run(
     scored, Refused when another process writes this output.
     """
     from mlops.serving import model
+    from mlops.serving.batch import source as sources
+    from mlops.serving.batch import spark, table
+    from mlops.serving.batch.output import Work, locked
 
     if not output.name:
         raise UserError(f"{output}: expected the name of a file or a folder to be written")
     loaded = model.load(bundle)
-    if engine == "spark":
-        from mlops.serving.batch import spark
-
-        return spark.run(loaded, bundle, source, output)
-    return _run(loaded, source, output, threads or len(os.sched_getaffinity(0)))
-
-
-def _run(model: Model, name: str, output: Path, threads: int) -> Receipt:
-    from mlops.serving.batch import source as sources
-    from mlops.serving.batch import table
-    from mlops.serving.batch.output import Output
-    from mlops.serving.batch.work import Work, open_work
-
-    source = sources.find(name)
-    table.require(source.schema, model, source.files[0].label, text=source.format.text)
-    source.require_alike()
-    job = _job(model, source)
-    with open_work(Output(output), job) as work:
-        if not isinstance(work, Work):
-            return work
-        with _bar(source.pieces, len(work.done)) as advance:
-            _score(model, source, work, threads, advance)
-        if source.identity() != job.input:
-            raise UserError(f"{name}: changed while it was read; run it again")
+    with locked(output) as folder:
+        rows = spark.find(source, folder, loaded) if engine == "spark" else sources.find(source)
+        first = rows.files[0]
+        table.require(rows.schema, loaded, first.label, text=first.text)
+        job = {
+            "model": loaded.card.name, "bundle": loaded.digest, "engine": engine,
+            "rows_per_part": sources.ROWS, "input": rows.identity(),
+        }  # fmt: skip
+        work = Work(output, job)
+        receipt = work.begin(rows.schema)
+        if receipt:
+            return receipt
+        if engine == "spark":
+            spark.score(bundle, rows, work)
+        else:
+            _score(loaded, rows, work, threads or len(os.sched_getaffinity(0)))
+        if rows.identity() != job["input"]:
+            raise UserError(f"{source}: changed while it was read; run it again")
         return work.finish()
 
 
-def _job(model: Model, source: Source) -> Any:
-    from mlops.serving.batch.output import Job
+def _score(model: Model, source: Source, work: Work, threads: int) -> None:
+    """Score the pieces that are missing; the first failure ends it."""
+    from rich.console import Console
+    from rich.progress import track
+
     from mlops.serving.batch.source import ROWS
 
-    return Job(
-        model=model.card.name, bundle=model.digest, engine="duckdb", rows_per_part=ROWS,
-        input=source.identity(),
-    )  # fmt: skip
-
-
-def _score(
-    model: Model, source: Source, work: Work, threads: int, advance: Callable[[], None]
-) -> None:
-    """Score the pieces that are missing; the first failure ends it."""
-    running: set[Future[None]] = set()
-    with ThreadPoolExecutor(threads, "score") as pool:
-        for piece in source.missing(work.done):
-            if len(running) >= threads * (1 + AHEAD):
-                running = _some_done(running, advance)
-            running.add(pool.submit(_piece, model, source.format.text, work, piece))
-        while running:
-            running = _some_done(running, advance)
-
-
-def _some_done(running: set[Future[None]], advance: Callable[[], None]) -> set[Future[None]]:
-    ended, running = wait(running, return_when=FIRST_COMPLETED)
-    for future in ended:
-        future.result()
-        advance()
-    return running
-
-
-def _piece(model: Model, text: bool, work: Work, piece: Piece) -> None:
-    from mlops.serving.batch import table
-
-    scored = table.scored(piece.table, model, text=text)
-    refused = _refused(piece, scored.refused, scored.positions)
-    work.write(piece.name, scored.table, refused, model.card.outputs)
-
-
-def _refused(piece: Piece, refused: pa.Table, positions: Any) -> pa.Table:
-    """The refused rows with file, number and reason, in the file's order."""
-    import pyarrow as pa
-
-    from mlops.serving.batch.work import ORIGIN
-
-    numbers = pa.array(piece.rows[positions], type=pa.int64())
-    reasons = refused.column("reason")
-    malformed = pa.table({
-        "row": pa.array([row.row for row in piece.malformed], type=pa.int64()),
-        "reason": pa.array([row.reason for row in piece.malformed], type=pa.string()),
-    })  # fmt: skip
-    parsed = refused.drop_columns(["reason"]).append_column("row", numbers)
-    parsed = parsed.append_column("reason", reasons)
-    both = pa.concat_tables([parsed, malformed], promote_options="default").sort_by("row")
-    file = pa.repeat(piece.file.label, len(both))
-    taken = {*(field.name for field in ORIGIN), "reason"}
-    kept = [name for name in both.column_names if name not in taken]
-    return both.select(["row", "reason", *kept]).add_column(0, ORIGIN[0], file)
-
-
-@contextmanager
-def _bar(total: int | None, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal's standard error; the function yielded advances it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    spans = list(source.spans())
+    # The rows of CSV are not known before they are read.
+    total = None if spans[0].file.text else sum(max(1, -(-span.rows // ROWS)) for span in spans)
+    pieces = (piece for span in spans for piece in span.pieces(source.schema))
     console = Console(file=sys.stderr)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("score", total=total, completed=done)
-        yield lambda: progress.advance(task)
+    hidden = not console.is_terminal
+    running = deque[Future[None]]()
+    with ThreadPoolExecutor(threads, "score") as pool:
+        for piece in track(pieces, "score", total, console=console, transient=True, disable=hidden):
+            if piece.name in work.done:
+                continue
+            if len(running) == 2 * threads:
+                running.popleft().result()
+            running.append(pool.submit(work.score, model, piece))
+        for future in running:
+            future.result()
 
 
 def main(arguments: Sequence[str]) -> None:

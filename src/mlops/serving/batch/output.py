@@ -1,30 +1,44 @@
-"""The files of an output, and how finished work is moved there.
+"""A job's work: the parts of its output, written one by one, and published when all are there.
 
 out/                   the predictions: a folder of Parquet files, or one CSV file
 out.rejected.parquet   the refused rows, where there are any
 out.json               the receipt: input, bundle, numbers of rows
-.out.work/             unfinished work; the next run goes on with it after an interruption
+.out.work/JOB/         unfinished work; the next run goes on with it after an interruption
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops.base.errors import Refused, UserError
-from mlops.base.files import read_json
+from mlops.base.files import read_json, write_json
+from mlops.serving.batch import table
+from mlops.serving.batch.source import Piece
+from mlops.serving.model import Model
+
+WORK, RECEIPT, REJECTED = ".{}.work", "{}.json", "{}.rejected.parquet"
+# The copy of a table, beside the jobs' folders.
+COPY = "table"
 
 
-class Job(BaseModel):
-    """An input and the bundle that scores it; the unfinished work of another job is not used."""
+class Receipt(BaseModel):
+    """A finished job, an input and the bundle that scored it, with the numbers of rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,16 +47,6 @@ class Job(BaseModel):
     engine: str
     rows_per_part: int
     input: list[dict[str, Any]]
-
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Job:
-        """The job of a job's or a receipt's file; raises ValidationError."""
-        return Job.model_validate({name: content.get(name) for name in Job.model_fields})
-
-
-class Receipt(Job):
-    """A finished job, with the numbers of rows scored and refused."""
-
     rows: int
     refused: int
     output: str
@@ -55,90 +59,139 @@ class Receipt(Job):
 
 
 @dataclass(frozen=True)
-class Output:
-    """The predictions' path, and the paths beside it."""
+class Work:
+    """The folder of one job; of several processes that write a part, each writes the same bytes."""
 
-    path: Path
+    output: Path
+    job: dict[str, Any]
 
-    @property
-    def csv(self) -> bool:
-        return self.path.suffix == ".csv"
+    @cached_property
+    def folder(self) -> Path:
+        digest = hashlib.sha256(json.dumps(self.job, sort_keys=True).encode()).hexdigest()
+        return _beside(self.output, WORK) / digest[:16]
 
-    @property
-    def rejected(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.rejected.parquet")
+    @cached_property
+    def done(self) -> set[str]:
+        """The names of the pieces that are scored."""
+        return {path.stem for path in (self.folder / "scored").iterdir()}
 
-    @property
-    def receipt(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.json")
+    def begin(self, schema: pa.Schema) -> Receipt | None:
+        """Keep the parts of an earlier run of this job; the receipt where it is finished.
 
-    @property
-    def work(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.work")
-
-    def finished(self) -> Receipt | None:
-        """The receipt of the output, None when there is no output.
-
-        Raises UserError for a file or folder that no scoring wrote: it is not replaced.
+        Raises UserError when no scoring wrote the output, or when it can't hold these columns.
         """
-        if not self.path.exists():
-            return None
-        try:
-            return Receipt.model_validate(read_json(self.receipt))
-        except (FileNotFoundError, ValueError, ValidationError):
-            raise UserError(
-                f"{self.path}: found something that no scoring wrote, expected a new name"
-            ) from None
+        publish(self.output)
+        if self.output.exists():
+            try:
+                receipt = Receipt.model_validate(read_json(_beside(self.output, RECEIPT)))
+            except (FileNotFoundError, ValueError, ValidationError):
+                raise UserError(
+                    f"{self.output}: found something that no scoring wrote, expected a new name"
+                ) from None
+            if receipt.model_dump(include=set(self.job)) == self.job:
+                return receipt
+        if _is_csv(self.output):
+            try:
+                csv.CSVWriter(os.devnull, schema).close()
+            except pa.ArrowException as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"{self.output}: CSV can't hold this: {reason}") from None
+        for other in _beside(self.output, WORK).iterdir():
+            if other.name not in (self.folder.name, COPY):
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        for name in ("scored", "refused"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        return None
+
+    def score(self, model: Model, piece: Piece) -> None:
+        """Score a piece; write its refused rows, where there are any, and then its part."""
+        scored, reasons = table.score(piece.table, model, text=piece.file.text)
+        if reasons or piece.malformed:
+            with self._whole(f"refused/{piece.name}.parquet") as path:
+                pq.write_table(piece.refused(reasons), path)
+        # Scores hardly repeat: a dictionary of them would cost time and bytes.
+        repeated = [name for name in scored.column_names if name not in model.card.outputs]
+        with self._whole(f"scored/{piece.name}.parquet") as path:
+            pq.write_table(scored, path, use_dictionary=repeated)
+
+    def finish(self) -> Receipt:
+        """Put the parts together and publish them."""
+        counts = []
+        for name, merged, writer in (
+            ("scored", "whole.csv" if _is_csv(self.output) else "", csv.CSVWriter),
+            ("refused", "rejected.parquet", pq.ParquetWriter),
+        ):
+            parts = sorted((self.folder / name).iterdir())
+            counts.append(sum(pq.read_metadata(part).num_rows for part in parts))
+            if parts and merged:
+                with self._whole(merged) as path, writer(path, pq.read_schema(parts[0])) as whole:
+                    for part in parts:
+                        whole.write_table(pq.read_table(part, partitioning=None))
+        rows, refused = counts
+        receipt = Receipt(**self.job, rows=rows, refused=refused, output=str(self.output))
+        write_json(self.folder / "receipt.json", receipt.model_dump(mode="json"))
+        publish(self.output)
+        return receipt
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[Path]:
+        """Write a file whole or not at all; what a killed process leaves is never published."""
+        partial = self.folder / uuid4().hex
+        yield partial
+        partial.replace(self.folder / name)
 
 
-def publish(output: Output) -> None:
+def publish(output: Path) -> None:
     """Move finished work to its output; repeatable after an interruption at any point."""
-    receipt = output.work / "receipt.json"
-    if not receipt.exists():
-        return
-    rejected = output.work / "rejected.parquet"
-    if rejected.exists():
-        rejected.replace(output.rejected)
-    elif not read_json(receipt)["refused"]:
-        output.rejected.unlink(missing_ok=True)
-    whole = output.work / ("whole.csv" if output.csv else "scored")
-    if whole.exists():
-        _replace(output.path, whole, output.work / "old")
-    receipt.replace(output.receipt)
-    shutil.rmtree(output.work)
-
-
-def _replace(target: Path, new: Path, old: Path) -> None:
-    """Replace a file or a folder; a folder can't be renamed to a name that is taken."""
-    if target.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    new.replace(target)
+    for receipt in _beside(output, WORK).glob("*/receipt.json"):
+        work, rejected = receipt.parent, _beside(output, REJECTED)
+        if (work / "rejected.parquet").exists():
+            (work / "rejected.parquet").replace(rejected)
+        elif not read_json(receipt)["refused"]:
+            rejected.unlink(missing_ok=True)
+        whole = work / ("whole.csv" if _is_csv(output) else "scored")
+        if whole.exists():
+            # A folder can't be renamed to a name that is taken.
+            if output.is_dir():
+                shutil.rmtree(work / "old", ignore_errors=True)
+                output.rename(work / "old")
+            whole.replace(output)
+        receipt.replace(_beside(output, RECEIPT))
+        # Half of a removed folder must not be taken for work to go on with.
+        work.rename(work.with_name("published"))
+    shutil.rmtree(_beside(output, WORK) / "published", ignore_errors=True)
 
 
 @contextmanager
-def locked(output: Output) -> Iterator[None]:
-    """Lock the folder of work; the lock ends with its process."""
-    while True:
-        output.work.mkdir(exist_ok=True)
-        descriptor = os.open(output.work, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that held the lock may just have removed the folder.
-            if output.work.exists() and os.path.samestat(
-                os.stat(output.work), os.fstat(descriptor)
-            ):
-                break
-        except BlockingIOError:
-            os.close(descriptor)
-            raise Refused(f"{output.path}: another run writes it") from None
-        except OSError:  # Some network file systems know no locks.
-            break
-        os.close(descriptor)
+def locked(output: Path) -> Iterator[Path]:
+    """Lock and yield the folder of work, which is removed when it holds nothing unfinished.
+
+    The lock ends with its process. Raises Refused when another process holds it.
+    """
+    work = _beside(output, WORK)
+    work.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(work, os.O_RDONLY)
     try:
-        yield
-    finally:
-        # It is empty when no work was begun.
-        with suppress(OSError):
-            output.work.rmdir()
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The run that held the lock may just have removed the folder.
+        if not os.path.samestat(os.stat(work), os.fstat(descriptor)):
+            raise BlockingIOError
+    except (BlockingIOError, FileNotFoundError):
         os.close(descriptor)
+        raise Refused(f"{output}: another run writes it") from None
+    except OSError:  # Some network file systems know no locks.
+        pass
+    try:
+        yield work
+    finally:
+        if not list(work.glob("*/scored")):
+            shutil.rmtree(work)
+        os.close(descriptor)
+
+
+def _is_csv(output: Path) -> bool:
+    return output.suffix == ".csv"
+
+
+def _beside(output: Path, name: str) -> Path:
+    return output.with_name(name.format(output.name))

@@ -7,8 +7,6 @@ become Python objects.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +19,13 @@ from mlops.serving.model import Batch, Model
 # A missing value in a CSV file, as for the tables that are trained on.
 MISSING = ("", "NA")
 NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE)
-REASON = pa.field("reason", pa.string())
 SHOWN = 40
+KINDS = {
+    "numbers": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    "strings": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+}
 
-Text = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A table's rows with their outputs, and the refused rows with a reason each."""
-
-    table: pa.Table
-    refused: pa.Table
-    # The refused rows' positions in the table, from 0.
-    positions: Array
+Reasons = dict[int, str]
 
 
 def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) -> None:
@@ -49,66 +40,49 @@ def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) 
         if name not in schema.names:
             raise UserError(f"{where}: column {name!r}: missing{nearest(name, schema.names)}")
         kind = schema.field(name).type
-        numeric = name in model.numeric
-        if not (text or (_is_numeric(kind) if numeric else _is_string(kind))):
-            expected = "numbers" if numeric else "strings"
+        expected = "numbers" if name in model.numeric else "strings"
+        if not (text or pa.types.is_null(kind) or _is(kind, expected)):
             raise UserError(f"{where}: column {name!r}: found {kind}, expected {expected}")
-    for field in output_fields(model.card):
-        if field.name in schema.names:
+    for name in output_names(model.card):
+        if name in schema.names:
             raise UserError(
-                f"{where}: column {field.name!r}: found in the input, expected the name to be free "
+                f"{where}: column {name!r}: found in the input, expected the name to be free "
                 "for the model's output"
             )
 
 
-def output_fields(card: Card) -> list[pa.Field]:
+def output_names(card: Card) -> list[str]:
     """The columns that scoring adds."""
-    scores = [pa.field(name, pa.float64()) for name in card.outputs]
     if card.task == "multiclass":
-        return [*scores, pa.field("class", pa.int64())]
-    return [*scores, pa.field("decision", pa.bool_())] if card.threshold is not None else scores
+        return [*card.outputs, "class"]
+    return [*card.outputs, "decision"] if card.threshold is not None else list(card.outputs)
 
 
-def metadata(model: Model) -> Text:
-    """The model's name and digest, for the metadata of a file of predictions."""
-    return {"model": model.card.name, "bundle": model.digest}
-
-
-def scored(table: pa.Table, model: Model, *, text: bool = False) -> Scored:
-    """Score a table's rows; its columns stay, in their order, before the model's.
+def score(table: pa.Table, model: Model, *, text: bool = False) -> tuple[pa.Table, Reasons]:
+    """Score a table's rows: those that are not refused with the outputs' columns added, and the
+    reason for each refused row's position.
 
     `text` is as for `require`, which the table's schema must have passed.
     """
     rows, reasons = read(table, model, text=text)
-    bad = np.array(sorted(reasons), dtype=np.int64)
-    texts = pa.array([reasons[row] for row in bad.tolist()], type=REASON.type)
-    refused = table.take(pa.array(bad)).append_column(REASON, texts)
     if reasons:
         good = np.ones(len(table), dtype=bool)
-        good[bad] = False
+        good[list(reasons)] = False
         table = table.filter(pa.array(good))
         rows = Batch(rows.numeric[good], rows.categorical[good])
-    for field, values in zip(output_fields(model.card), _outputs(model, rows), strict=True):
-        table = table.append_column(field, pa.array(values))
-    return Scored(table.replace_schema_metadata(metadata(model)), refused, bad)
+    for name, values in zip(output_names(model.card), _outputs(model, rows), strict=True):
+        table = table.append_column(name, pa.array(values))
+    made_by = {"model": model.card.name, "bundle": model.digest}
+    return table.replace_schema_metadata(made_by), reasons
 
 
-def _is_numeric(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_numeric(kind.value_type)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
-    return any(test(kind) for test in tests)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_string(kind.value_type)
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(test(kind) for test in (*tests, pa.types.is_null))
+def _is(kind: pa.DataType, expected: str) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(test(kind) for test in KINDS[expected])
 
 
 def _outputs(model: Model, rows: Batch) -> list[Array]:
-    """The values of `output_fields`, a column each."""
+    """The values of `output_names`, a column each."""
     # Not every graph runs on no rows.
     empty = [np.empty(0, dtype=np.float32)] * len(model.card.outputs)
     outputs = model.score(rows) if len(rows) else empty
@@ -120,102 +94,68 @@ def _outputs(model: Model, rows: Batch) -> list[Array]:
     return values if threshold is None else [*values, values[0] >= threshold]
 
 
-def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, dict[int, str]]:
+def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, Reasons]:
     """The table's rows as a batch, and for each refused row's position the reason."""
-    reasons: dict[int, str] = {}
-    columns = [_numeric(table.column(name), name, reasons) for name in model.numeric]
-    matrix = _matrix(columns, len(table))
-    for row, position in np.argwhere(np.isinf(matrix)).tolist():
-        name = model.numeric[position]
-        found = _shown(table.column(name)[row].as_py())
-        reasons.setdefault(row, f"column {name!r}: found {found}, expected a float32")
+    reasons: Reasons = {}
+    numeric = np.empty((len(table), len(model.numeric)), dtype=np.float32)
+    for position, name in enumerate(model.numeric):
+        values = _present(_plain(table.column(name)))
+        numbers = _numbers(values)
+        with np.errstate(over="ignore"):
+            numeric[:, position] = numbers.to_numpy(zero_copy_only=False)
+        wrong = pc.and_(numbers.is_null(), values.is_valid())
+        _refuse(reasons, np.asarray(wrong), name, "a number", values)
+        _refuse(reasons, np.isinf(numeric[:, position]), name, "a float32", values)
     strings = np.empty((len(table), len(model.categorical)), dtype=object)
     for position, name in enumerate(model.categorical):
         # A category that training saw is not a missing value, whatever its name.
         missing = set(MISSING) - model.categories[position] if text else set()
-        strings[:, position] = _strings(table.column(name), name, missing, reasons)
-    return Batch(matrix, strings), reasons
-
-
-def _matrix(columns: list[pa.Array], rows: int) -> Array:
-    """Columns of float32 as (rows, columns), NaN where one is missing."""
-    if not columns or not rows:
-        return np.empty((rows, len(columns)), dtype=np.float32)
-    names = [str(number) for number in range(len(columns))]
-    batch = pa.RecordBatch.from_arrays(columns, names=names)
-    matrix: Array = batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
-    return matrix
-
-
-def _numeric(column: pa.ChunkedArray, name: str, reasons: dict[int, str]) -> pa.Array:
-    """One column as float32; a row whose text is no number gets a reason."""
-    values = _plain(column)
-    if _is_string(values.type) and not pa.types.is_null(values.type):
-        return _parsed(values, name, reasons).cast(pa.float32(), safe=False)
-    if pa.types.is_decimal(values.type):
-        values = values.cast(pa.float64(), safe=False)
-    return values.cast(pa.float32(), safe=False)
-
-
-def _parsed(text: pa.Array, name: str, reasons: dict[int, str]) -> pa.Array:
-    values = _present(text)
-    try:
-        return values.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return _parsed_one_by_one(values, name, reasons)
-
-
-def _parsed_one_by_one(text: pa.Array, name: str, reasons: dict[int, str]) -> pa.Array:
-    """Each distinct text by itself, so that those that are no number are found."""
-    coded = text.dictionary_encode()
-    texts = coded.dictionary.to_pylist()
-    wrong = {code for code, value in enumerate(texts) if not NUMBER.fullmatch(value)}
-    numbers = [float("nan") if code in wrong else float(value) for code, value in enumerate(texts)]
-    where = pc.is_in(coded.indices, pa.array(sorted(wrong), type=coded.indices.type))
-    for row in np.flatnonzero(where.to_numpy(zero_copy_only=False)).tolist():
-        found = _shown(text[row].as_py())
-        reasons.setdefault(row, f"column {name!r}: found {found}, expected a number")
-    return pa.array(numbers, type=pa.float64()).take(coded.indices)
-
-
-def _strings(
-    column: pa.ChunkedArray, name: str, missing: set[str], reasons: dict[int, str]
-) -> Array:
-    """One column as strings, "" where one is missing; only distinct ones become Python's."""
-    values = _plain(column)
-    if pa.types.is_null(values.type):
-        return np.full(len(values), "", dtype=object)
-    coded = values.dictionary_encode()
-    decoded = [_decoded(value) for value in coded.dictionary.cast(pa.large_binary()).to_pylist()]
-    wrong = [code for code, value in enumerate(decoded) if value is None]
-    for row in np.flatnonzero(np.isin(coded.indices.fill_null(-1).to_numpy(), wrong)).tolist():
-        reasons.setdefault(row, f"column {name!r}: found bytes, expected a string in UTF-8")
-    texts = ("" if value is None or value in missing else value for value in decoded)
-    distinct = np.array([*texts, ""], dtype=object)
-    strings: Array = distinct[coded.indices.fill_null(len(decoded)).to_numpy()]
-    return strings
-
-
-def _decoded(value: bytes) -> str | None:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _present(text: pa.Array) -> pa.Array:
-    """Text with null where a value is missing."""
-    missing = pc.is_in(text, pa.array(MISSING, type=text.type))
-    return pc.if_else(missing, pa.scalar(None, text.type), text)
+        values = _plain(table.column(name))
+        strings[:, position], wrong = _strings(values, missing)
+        _refuse(reasons, wrong, name, "a string in UTF-8")
+    return Batch(numeric, strings), reasons
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
     values = column.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = values.chunk(0) if values.num_chunks else pa.array([], values.type)
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+def _present(values: pa.Array) -> pa.Array:
+    """Text with null where a value is missing, numbers as they are."""
+    if not _is(values.type, "strings"):
+        return values
+    missing = pc.is_in(values, pa.array(MISSING, type=values.type))
+    return pc.if_else(missing, pa.scalar(None, values.type), values)
+
+
+def _numbers(values: pa.Array) -> pa.Array:
+    """The values in double, null where one is missing or no number."""
+    try:
+        return values.cast(pa.float64(), safe=_is(values.type, "strings"))
+    except pa.ArrowInvalid:
+        coded = values.dictionary_encode()
+        texts = coded.dictionary.to_pylist()
+        numbers = [float(text) if NUMBER.fullmatch(text) else None for text in texts]
+        return pa.array(numbers, type=pa.float64()).take(coded.indices)
+
+
+def _strings(values: pa.Array, missing: set[str]) -> tuple[Array, Array]:
+    """The values as strings, "" where one is missing, and which are not UTF-8; only distinct ones
+    become Python's."""
+    coded = values.cast(pa.large_binary()).dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    texts = [value.decode(errors="ignore") for value in distinct]
+    wrong = [code for code, text in enumerate(texts) if text.encode() != distinct[code]]
+    codes = coded.indices.fill_null(len(texts)).to_numpy()
+    present = ["" if text in missing else text for text in texts]
+    return np.array([*present, ""], dtype=object)[codes], np.isin(codes, wrong)
+
+
+def _refuse(
+    reasons: Reasons, wrong: Array, name: str, expected: str, values: pa.Array | None = None
+) -> None:
+    for row in np.flatnonzero(wrong).tolist():
+        found = "bytes" if values is None else repr(values[row].as_py())
+        found = found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+        reasons.setdefault(row, f"column {name!r}: found {found}, expected {expected}")
