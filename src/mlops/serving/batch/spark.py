@@ -45,7 +45,7 @@ def find(name: str, work: Path, loaded: Model) -> Source:
     session = engine.start("spark")
     try:
         frame = session.table(name)
-        schema = to_arrow_schema(frame.schema)
+        schema = to_arrow_schema(frame.schema, timezone="UTC")
     except AnalysisException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{name}: can't be read: {reason}") from None
