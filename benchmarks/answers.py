@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mlops.base.files import folder_digest
 from mlops.contract.paths import BUNDLE, EVIDENCE
@@ -17,7 +19,8 @@ from mlops.deploy import manifest
 from mlops.registry.pin import Contents, Pin
 from mlops.registry.store import STORE
 from mlops.serving import model
-from mlops.serving.model import Batch, Model
+from mlops.serving.batch.table import read
+from mlops.serving.model import Model
 from mlops.serving.samples import Sample, lines
 
 if TYPE_CHECKING:
@@ -48,25 +51,17 @@ class Answers:
         """Score these rows, evenly over so many hours up to `until`; a file for each request."""
         start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
         for first in range(0, len(rows), REQUEST_ROWS):
-            batch = self._batch(rows.iloc[first : first + REQUEST_ROWS])
+            asked = pa.Table.from_pandas(rows.iloc[first : first + REQUEST_ROWS])
+            batch, _ = read(asked, self.served)
             moment = start + step * (first + len(batch) / 2)
             sample = Sample(moment, f"r{first}", self.served, batch, self.served.score(batch))
             file = self.root / LOGS / f"predictions-{first}.jsonl"
             file.write_text("\n".join(lines(sample)) + "\n")
         if len(labels):
-            self._label(labels)
-
-    def _batch(self, rows: pd.DataFrame) -> Batch:
-        categorical = rows[list(self.served.categorical)].fillna("").to_numpy(dtype=object)
-        return Batch(rows[list(self.served.numeric)].to_numpy(dtype=np.float32), categorical)
-
-    def _label(self, labels: Sequence[float]) -> None:
-        import pandas as pd
-
-        rows = np.arange(len(labels))
-        requests = [f"r{first}" for first in rows - rows % REQUEST_ROWS]
-        table = {"request": requests, "row": rows % REQUEST_ROWS, self.served.card.target: labels}
-        pd.DataFrame(table).to_parquet(self.root / LABELS / "labels.parquet")
+            row = np.arange(len(labels)) % REQUEST_ROWS
+            requests = [f"r{first}" for first in np.arange(len(labels)) - row]
+            columns = {"request": requests, "row": row, self.served.card.target: labels}
+            pq.write_table(pa.table(columns), self.root / LABELS / "labels.parquet")
 
 
 def pin(root: Path) -> Answers:

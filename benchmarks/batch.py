@@ -1,24 +1,35 @@
 """Batch scoring against MLflow's `spark_udf` of the same registered model, and its memory.
 
-Both read the same Parquet files and write Parquet, in processes that are warm; see
-`batch_side.py`. Rounds are interleaved, and every side's mean prediction must be the same.
+Rounds are interleaved, and every side's mean prediction must be the same. A side is a process of
+its own, `python -m benchmarks.batch SIDE INPUT`: it reads the same Parquet files, adds the
+probability and writes Parquet, once to warm up and once against the clock, from reading to the
+last byte written. Interpreter, imports and Spark's start are not counted; loading the model is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from benchmarks import process
 from benchmarks.figure import Failed, Figure, Plan, at_least, at_most, progress
 from benchmarks.workspace import BIN, Workspace, workspace
-from mlops.contract import dataset
+from mlops.contract import bundle, dataset, params
 from mlops.contract.paths import BUNDLE, FEATURES
 from mlops.contract.stages import MADE_BY_DVC, MODULES
+from mlops.data import engine
+from mlops.data.engine import Engine
 
-SIDES = ("ours", "spark_udf", "ours on spark")
+OURS, SPARK, UDF = SIDES = "ours", "ours on spark", "spark_udf"
 ROWS, FILES = 300_000, 8
 SCALES = (1, 8)
 # A short search: its first candidates are models as good as any to be scored.
@@ -34,24 +45,23 @@ def measure(plan: Plan) -> Iterator[Figure]:
             place.module(MODULES[stage])
         for scale in SCALES:
             _copy(place.root, scale)
-        seconds = _timed(place, plan.engine_runs)
-        ours, spark, udf = (median(seconds[s]) for s in ("ours", "ours on spark", "spark_udf"))
+        rounds = [_round(place, number + 1) for number in range(plan.engine_runs)]
+        ours, spark, udf = (median(seconds[side] for seconds in rounds) for side in SIDES)
         yield at_least("batch / spark_udf, rows/s", udf / ours, 3, _rates(ours, udf))
         yield Figure("batch on spark / spark_udf", f"{udf / spark:.2f} ({_rates(spark, udf)})")
-        yield _memory(place)
+        small, large = (_peak(place, scale) for scale in SCALES)
+        detail = f"{large:.0f} MB / {small:.0f} MB"
+        yield at_most("batch peak memory, 8x / 1x the rows", large / small, 1.25, detail)
 
 
-def _timed(place: Workspace, rounds: int) -> dict[str, list[float]]:
-    """The seconds of each round, by side."""
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    means = set()
-    for number in range(rounds):
-        for side in SIDES:
-            progress(f"batch: {side}, round {number + 1}")
-            ended = place.module("benchmarks.batch_side", side, f"rows/{SCALES[0]}", "out/scored")
-            result = json.loads(ended.out.splitlines()[-1])
-            seconds[side].append(result["seconds"])
-            means.add(result["mean"])
+def _round(place: Workspace, number: int) -> dict[str, float]:
+    """The seconds of each side."""
+    seconds, means = {}, set()
+    for side in SIDES:
+        progress(f"batch: {side}, round {number}")
+        ended = place.module("benchmarks.batch", side, f"rows/{SCALES[0]}")
+        seconds[side], mean = json.loads(ended.out.splitlines()[-1])
+        means.add(mean)
     if max(means) - min(means) > TOLERANCE:
         raise Failed(f"mean predictions differ: {', '.join(map(str, sorted(means)))}")
     return seconds
@@ -61,31 +71,60 @@ def _rates(mine: float, others: float) -> str:
     return f"{ROWS / mine / 1000:.0f}k / {ROWS / others / 1000:.0f}k"
 
 
-def _memory(place: Workspace) -> Figure:
-    """The peak of a whole process with so many times the rows, in that with once the rows."""
-    peaks = []
-    for scale in SCALES:
-        progress(f"batch: memory with {scale} times the rows")
-        command = [str(BIN / "mlops"), "score", str(BUNDLE), "--input", f"rows/{scale}"]
-        command += ["--output", f"out/{scale}"]
-        ended = process.run(command, place.root, place.environment, watched=True)
-        peaks.append(ended.peak / 2**20)
-    small, large = peaks
-    detail = f"{large:.0f} MB / {small:.0f} MB"
-    return at_most(f"batch peak memory, {SCALES[1]}x / 1x the rows", large / small, 1.25, detail)
+def _peak(place: Workspace, scale: int) -> float:
+    """The most memory, in MB, of a whole process with so many times the rows."""
+    progress(f"batch: memory with {scale} times the rows")
+    words = ("score", str(BUNDLE), "--input", f"rows/{scale}", "--output", f"out/{scale}")
+    command = [str(BIN / "mlops"), *words]
+    return process.run(command, place.root, place.environment, watched=True).peak / 2**20
 
 
 def _copy(root: Path, scale: int) -> None:
     """So many times `ROWS` rows of the features, in files of the same size."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     parts = [root / FEATURES / part for part in (dataset.TRAINING, dataset.HOLDOUT)]
     whole = pa.concat_tables([pq.read_table(part) for part in parts]).replace_schema_metadata(None)
     rows = pa.concat_tables([whole] * -(-ROWS // len(whole))).slice(0, ROWS).combine_chunks()
-    folder = root / f"rows/{scale}"
-    folder.mkdir(parents=True)
-    each = ROWS // FILES
+    (root / f"rows/{scale}").mkdir(parents=True)
     for number in range(FILES * scale):
-        file = folder / f"{number:03}.parquet"
-        pq.write_table(rows.slice(number % FILES * each, each), file)
+        part = rows.slice(number % FILES * (ROWS // FILES), ROWS // FILES)
+        pq.write_table(part, root / f"rows/{scale}/{number:03}.parquet")
+
+
+def _scoring(side: str) -> Callable[[Path, Path], object]:
+    """A function that scores an input into an output."""
+    if side != UDF:
+        from mlops.serving import batch
+
+        kind: Engine = "spark" if side == SPARK else "duckdb"
+        return lambda source, output: batch.run(BUNDLE, str(source), output, kind)
+    import mlflow
+
+    from mlops.pipeline import tracking
+
+    mlflow.set_tracking_uri(tracking.uri(Path()))
+    session, uri = engine.start("spark"), f"models:/{params.load_all().model}/1"
+    udf = mlflow.pyfunc.spark_udf(session, uri, result_type="double", env_manager="local")
+    names = [column.name for column in bundle.read_card(BUNDLE).inputs]
+
+    def score(source: Path, output: Path) -> None:
+        from pyspark.sql import functions as F
+
+        table = session.read.parquet(str(source.resolve()))
+        table.withColumn("probability", udf(F.struct(*names))).write.parquet(str(output.resolve()))
+
+    return score
+
+
+def main(side: str, source: Path) -> tuple[float, float]:
+    """The seconds of the second run, and the mean prediction."""
+    score, seconds = _scoring(side), 0.0
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        for output in (Path(folder, "first"), Path(folder, "second")):
+            start = time.perf_counter()
+            score(source, output)
+            seconds = time.perf_counter() - start
+        return seconds, pc.mean(pq.read_table(output, columns=["probability"])[0]).as_py()
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))

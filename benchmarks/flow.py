@@ -2,78 +2,72 @@
 
 Each run has a fresh copy of the repository, and MLflow and Prefect servers of its own, started
 before the clock as `make up` starts them. Both sides are whole processes, from the interpreter's
-start to its end, and both are watched: sampling memory costs them the same.
+start to its end, and both are watched: sampling memory costs them the same. The bare process,
+`python -m benchmarks.flow`, has no flow and no DVC.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.figure import Figure, Plan, at_least, at_most, progress, ratio
-from benchmarks.workspace import Workspace, serving, workspace
+from benchmarks.process import Ended
+from benchmarks.workspace import serving, workspace
 from mlops.base.files import read_json
-from mlops.contract import bundle
+from mlops.contract import bundle, params
 from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.contract.stages import MADE_BY_DVC, MODULES
 
-GIGABYTE = 1e9
-
-Side = Literal["flow", "bare"]
-COMMANDS: dict[Side, tuple[str, ...]] = {
-    "flow": ("flows", "training"),
-    "bare": ("benchmarks.bare",),
-}
+COMMANDS = {"flow": ("flows", "training"), "bare": ("benchmarks.flow",)}
 
 
-@dataclass(frozen=True)
-class Ran:
-    """One run: wall time in seconds, peak memory in bytes, and what it made."""
+class Ran(NamedTuple):
+    """One run: what it took, and what it made."""
 
-    side: Side
-    seconds: float
-    peak: int
+    side: str
+    ended: Ended
     digest: str
     auc: dict[str, float]
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
     """Overhead, peak memory, holdout ROC AUC and the bundles' digests, of the same runs."""
-    runs = [_run(side, plan) for side in _order(plan.flow_runs)]
+    # Interleaved so that a machine that gets slower or faster favours neither side.
+    order = [sorted(COMMANDS, reverse=pair % 2 == 0) for pair in range(plan.flow_runs)]
+    runs = [_run(side, plan) for pair in order for side in pair]
     flows, bare = ([ran for ran in runs if ran.side == side] for side in COMMANDS)
-    overhead, seconds = ratio([r.seconds for r in flows], [r.seconds for r in bare])
-    yield at_most("flow / bare process, empty caches", overhead, 1.35, seconds)
-    peak = max(ran.peak for ran in flows) / GIGABYTE
+    seconds = ([ran.ended.seconds for ran in side] for side in (flows, bare))
+    overhead, detail = ratio(*seconds)
+    yield at_most("flow / bare process, empty caches", overhead, 1.35, detail)
+    peak = max(ran.ended.peak for ran in flows) / 1e9
     yield at_most("peak memory of the flow, GB", peak, 3, "whole process tree")
     auc = flows[-1].auc
     interval = f"{auc['low']:.4f} to {auc['high']:.4f}"
     yield at_least("holdout ROC AUC", auc["value"], 0.73, interval, digits=4)
-    yield _digests(runs)
+    # All runs made the same bytes, with and without Prefect and DVC.
+    digests = {ran.digest[:12] for ran in runs}
+    detail = f"{len(runs)} runs: {', '.join(sorted(digests))}"
+    yield Figure("bundle digest, each from empty caches", detail, "equal", len(digests) == 1)
 
 
-def _order(pairs: int) -> list[Side]:
-    """Interleaved so that a machine that gets slower or faster favours neither side."""
-    there: list[Side] = ["flow", "bare"]
-    back: list[Side] = ["bare", "flow"]
-    return [side for pair in range(pairs) for side in (back if pair % 2 else there)]
-
-
-def _run(side: Side, plan: Plan) -> Ran:
+def _run(side: str, plan: Plan) -> Ran:
     with workspace(plan.changes) as place:
         progress(f"{side}: starting servers")
         with serving(place):
             progress(f"{side}: whole run from empty caches")
             ended = place.module(*COMMANDS[side], watched=True)
-        return Ran(side, ended.seconds, ended.peak, bundle.digest(place.root / BUNDLE), _auc(place))
+        auc = read_json(place.root / EVIDENCE / "metrics.json")["holdout"]["roc_auc"]
+        return Ran(side, ended, bundle.digest(place.root / BUNDLE), auc)
 
 
-def _auc(place: Workspace) -> dict[str, float]:
-    auc: dict[str, float] = read_json(place.root / EVIDENCE / "metrics.json")["holdout"]["roc_auc"]
-    return auc
+if __name__ == "__main__":
+    from mlops.pipeline import servers
 
-
-def _digests(runs: list[Ran]) -> Figure:
-    """Whether all runs made the same bytes, with and without Prefect and DVC."""
-    digests = {ran.digest[:12] for ran in runs}
-    said = f"{len(runs)} runs: {', '.join(sorted(digests))}"
-    return Figure("bundle digest, each from empty caches", said, "equal", len(digests) == 1)
+    # Both sides track to the same kind of server.
+    servers.use()
+    for name in (*MADE_BY_DVC, "register"):
+        result = importlib.import_module(MODULES[name]).run(params.load_all(), Path())
+        print(name, result.model_dump_json(), flush=True)

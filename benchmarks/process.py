@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -36,19 +37,16 @@ def run(
     Raises Failed with the command's last line when it does not end well.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
+        start, peak = time.perf_counter(), 0
+        inside: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+        process = subprocess.Popen(command, **streams, **inside)
         try:
-            peak = _watch(process) if watched else 0
-            code = process.wait()
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=SAMPLE_SECONDS if watched else None)
+                    break
+                peak = max(peak, memory(process.pid))
             seconds = time.perf_counter() - start
         finally:
             # Whatever interrupts a benchmark must not leave its processes behind.
@@ -56,34 +54,20 @@ def run(
                 os.killpg(process.pid, signal.SIGKILL)
         out.seek(0)
         err.seek(0)
-        if code:
+        if process.returncode:
             last = (err.read().strip() or out.read().strip() or "no output").splitlines()[-1]
-            raise Failed(f"{' '.join(command[1:])}: exit code {code}: {last}")
+            raise Failed(f"{' '.join(command[1:])}: exit code {process.returncode}: {last}")
         return Ended(seconds, peak, out.read())
-
-
-def _watch(process: subprocess.Popen[bytes]) -> int:
-    """The most memory seen until the process ended, in bytes."""
-    peak = 0
-    while True:
-        try:
-            process.wait(timeout=SAMPLE_SECONDS)
-            return peak
-        except subprocess.TimeoutExpired:
-            peak = max(peak, memory(process.pid))
 
 
 def memory(pid: int) -> int:
     """What a process and all its children hold now, in bytes; pages they share count once."""
-    try:
-        process = psutil.Process(pid)
-        tree = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
     total = 0
-    for member in tree:
-        with suppress(psutil.Error):
-            held = member.memory_full_info()
-            # Where the system does not share pages out, only a process's own are counted.
-            total += getattr(held, "pss", held.uss)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for member in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                held = member.memory_full_info()
+                # Where the system does not share pages out, only a process's own are counted.
+                total += getattr(held, "pss", held.uss)
     return total

@@ -5,24 +5,29 @@ copy's number in their names. So the keys that are grouped, joined and windowed 
 the rows, and no group grows. Spark plans and computes every feature of every row and writes them
 to its `noop` sink: nothing is collected to the driver, and no disk is measured.
 
-The session starts before the clock and runs all sizes in turn, after one run to warm up, so that
-a fixed cost of starting does not flatter the larger sizes.
+The process, `python -m benchmarks.scale ROUNDS FOLDER...`, starts the session before the clock and
+runs all sizes in turn, after one run to warm up, so that a fixed cost of starting does not flatter
+the larger sizes.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from benchmarks.figure import Figure, Plan, at_most, progress, ratio
-from benchmarks.workspace import Workspace, workspace
+from benchmarks.workspace import workspace
+from mlops.contract import params, project
 from mlops.contract.paths import RAW
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mlops.data import engine
 
 SCALES = (1, 4, 16)
 # What names an airport, an airline or an aircraft, in any table.
@@ -34,36 +39,24 @@ def measure(plan: Plan) -> Iterator[Figure]:
     with workspace(plan.changes) as place:
         progress("scale: ingest")
         place.module("mlops.data.ingest")
-        for scale in SCALES:
+        folders = {scale: place.root / "scaled" / str(scale) for scale in SCALES}
+        for scale, folder in folders.items():
             progress(f"scale: copying the tables {scale} times")
-            _multiply(place.root / RAW, folder(place, scale), scale)
+            _multiply(place.root / RAW, folder, scale)
         progress(f"scale: featurize on spark, {plan.scale_rounds} rounds of all sizes")
-        seconds = _timed(place, plan.scale_rounds)
+        words = (str(plan.scale_rounds), *map(str, folders.values()))
+        ended = place.module("benchmarks.scale", *words)
+        seconds = dict(zip(SCALES, json.loads(ended.out.splitlines()[-1]), strict=True))
     for small, large in pairwise(SCALES):
-        grown, said = ratio(seconds[large], seconds[small])
-        yield at_most(f"spark featurize, {large}x / {small}x the rows", grown, large / small, said)
-
-
-def folder(place: Workspace, scale: int) -> Path:
-    """Where the tables of one size lie."""
-    return place.root / "scaled" / str(scale)
-
-
-def _timed(place: Workspace, rounds: int) -> dict[int, list[float]]:
-    """The seconds of each round, by size."""
-    folders = [str(folder(place, scale)) for scale in SCALES]
-    ended = place.module("benchmarks.spark_featurize", str(rounds), *folders)
-    turns = json.loads(ended.out.splitlines()[-1])
-    return {scale: turns[str(folder(place, scale))] for scale in SCALES}
+        grown, detail = ratio(seconds[large], seconds[small])
+        name = f"spark featurize, {large}x / {small}x the rows"
+        yield at_most(name, grown, large / small, detail)
 
 
 def _multiply(raw: Path, target: Path, copies: int) -> None:
     """Write every table `copies` times over, file by file, each copy under its own names."""
-    import pyarrow.parquet as pq
-
     for path in sorted(raw.glob("*/*.parquet")):
-        table = pq.read_table(path)
-        place = target / path.parent.name / path.name
+        table, place = pq.read_table(path), target / path.parent.name / path.name
         place.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(place, table.schema) as writer:
             for copy in range(copies):
@@ -72,14 +65,29 @@ def _multiply(raw: Path, target: Path, copies: int) -> None:
 
 def _renamed(table: pa.Table, copy: int) -> pa.Table:
     """The table with the copy's number behind every key; a missing one stays missing."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     for number, field in enumerate(table.schema):
         if field.name in KEYS:
-            names = table.column(number)
-            suffix = pa.scalar(f"-{copy}", names.type)
-            joiner = pa.scalar("", names.type)
-            renamed = pc.binary_join_element_wise(names, suffix, joiner)
+            suffix, joiner = (pa.scalar(text, field.type) for text in (f"-{copy}", ""))
+            renamed = pc.binary_join_element_wise(table.column(number), suffix, joiner)
             table = table.set_column(number, field, renamed)
     return table
+
+
+def main(rounds: int, folders: list[Path]) -> list[list[float]]:
+    """Seconds of every round for each folder, from reading the tables to the last feature."""
+    session = engine.start("spark")
+    build = project.features(params.load_all().project).build
+
+    def seconds(folder: Path) -> float:
+        start = time.perf_counter()
+        raw = {table.name: engine.read(session, table) for table in sorted(folder.iterdir())}
+        build(raw).write.format("noop").mode("overwrite").save()
+        return time.perf_counter() - start
+
+    seconds(folders[0])
+    turns = [[seconds(folder) for folder in folders] for _ in range(rounds)]
+    return [list(turn) for turn in zip(*turns, strict=True)]
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])))
