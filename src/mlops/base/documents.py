@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,10 +14,7 @@ LONGEST_VALUE = 60
 
 
 def read(path: Path, expected: str) -> dict[str, Any]:
-    """The keys and values of one YAML file; `expected` says what should be in it.
-
-    Raises UserError in one line when it is missing, not YAML, or has a key twice.
-    """
+    """The keys and values of one YAML file; `expected` says what should be in it, for UserError."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -75,7 +71,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     # A key may hold anything, a line break too.
-    key = " ".join(".".join(str(part) for part in first["loc"]).split())
+    key = " ".join(".".join(map(str, first["loc"])).split())
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1], model)
@@ -118,13 +114,7 @@ def shown(value: Any) -> str:
 
 def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location:
-        model = _model_of(model.model_fields[str(part)].annotation)
+        annotation: Any = model.model_fields[str(part)].annotation
+        # The model itself, or the first part of an annotation such as `Pin | None`.
+        model = next(iter(get_args(annotation)), annotation)
     return list(model.model_fields)
-
-
-def _model_of(annotation: Any) -> type[BaseModel]:
-    """The model in an annotation such as `Pin | None`."""
-    if get_origin(annotation) in (Union, UnionType):
-        annotation = next(part for part in get_args(annotation) if part is not NoneType)
-    assert isinstance(annotation, type)
-    return annotation

@@ -41,22 +41,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with alone(target.parent), _exit_on_sigterm():
-        partial = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        prefix = f".{target.name}.part-"
+        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         partial.chmod(0o755)
         try:
             yield partial
             _swap(partial, target)
+            # The old folder, and what killed processes left: the lock excludes other writers.
+            for leftover in target.parent.glob(f"{prefix}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name}.part-"
-
-
 def _swap(partial: Path, target: Path) -> None:
     """Rename twice: the old folder is deleted only once the new one has its name."""
-    old = partial.with_name(partial.name + "-old")
+    old = partial.with_name(f"{partial.name}-old")
     try:
         if target.exists():
             target.rename(old)
@@ -65,9 +65,6 @@ def _swap(partial: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
         raise
-    # The old folder, and what killed processes left: the lock excludes other writers.
-    for leftover in target.parent.glob(_prefix(target) + "*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""A client for JSON REST APIs: bounded retries, and one line for what an API refuses."""
+"""A client for JSON REST APIs: bounded retries, and one line for what an API refuses.
+
+urllib3's `Retry` sends a request again after a lost connection, a 5xx or a rate limit. A request
+that creates something must not be among them: it may have been carried out although its response
+was lost. `retry_ambiguous_create` looks before it sends that again.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,47 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from requests import exceptions
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
 from mlops.base.errors import UserError, one_line
-from mlops.base.retries import RETRIES, Unavailable, is_untrusted
 
 # Seconds to connect, and between two bytes of a response.
 TIMEOUT = (10.0, 30.0)
+# The longest `Retry-After`, in seconds, that is waited for.
+LONGEST_WAIT = 60
 NOT_A_URL = (exceptions.InvalidURL, exceptions.InvalidSchema, exceptions.MissingSchema)
+
+T = TypeVar("T")
+
+
+class BoundedRetry(Retry):
+    """urllib3's Retry, except that it gives up at once where waiting is too long or no help."""
+
+    # GitHub's secondary rate limit is a 403.
+    RETRY_AFTER_STATUS_CODES = frozenset([403, 413, 429, 503])
+
+    def increment(
+        self, method: Any = None, url: Any = None, response: Any = None, error: Any = None,
+        *arguments: Any, **options: Any,
+    ) -> BoundedRetry:  # fmt: skip
+        too_long = response is not None and (self.get_retry_after(response) or 0) > LONGEST_WAIT
+        if too_long or _is_untrusted(error):
+            raise MaxRetryError(options.get("_pool"), url, error or ResponseError("Retry-After"))  # type: ignore[arg-type]
+        return super().increment(method, url, response, error, *arguments, **options)
+
+
+# Waits of 0, 1, 2, 4 and 8 seconds, or what the server asks for.
+RETRIES = BoundedRetry(
+    total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
+    raise_on_status=False,
+)  # fmt: skip
 
 
 class RequestRefused(UserError):
@@ -30,6 +62,14 @@ class RequestRefused(UserError):
     def __init__(self, line: str, status: int, reason: str) -> None:
         super().__init__(line)
         self.status, self.reason = status, reason
+
+
+class Unavailable(UserError):
+    """No retry helped; a request that creates something may have been carried out or not."""
+
+    def __init__(self, line: str, response: requests.Response | None) -> None:
+        super().__init__(line)
+        self.response = response
 
 
 @dataclass(frozen=True)
@@ -85,21 +125,17 @@ class Client:
     headers: dict[str, str]
     parameters: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._retrying, self._single = self._session(RETRIES), self._session(0)
-
     def send(self, method: str, path: str, operation: Operation, **request: Any) -> Any:
         """The response's JSON, None where it is empty; only for what may be carried out twice."""
-        return self._json(self._response(self._retrying, method, path, operation, request))
+        return self._json(self._response(method, path, operation, **request))
 
     def create(self, path: str, operation: Operation, content: Any, exists: str = "") -> Any:
-        """The response to a POST that is sent once, for use in `retries.retry_ambiguous_create`.
+        """The response to a POST that is sent once, for use in `retry_ambiguous_create`.
 
         A refusal that says `exists` is Unavailable too: another run was faster.
         """
         try:
-            request = {"json": content}
-            return self._json(self._response(self._single, "POST", path, operation, request))
+            return self._json(self._response("POST", path, operation, retries=0, json=content))
         except RequestRefused as refused:
             if not (exists and exists in refused.reason):
                 raise
@@ -108,30 +144,27 @@ class Client:
     def pages(self, path: str, operation: Operation, **parameters: Any) -> Iterator[Any]:
         """The elements of a list that comes in pages, as a `Link` header says."""
         for page in count(1):
-            request = {"params": {**parameters, "per_page": 100, "page": page}}
-            response = self._response(self._retrying, "GET", path, operation, request)
+            query = {**parameters, "per_page": 100, "page": page}
+            response = self._response("GET", path, operation, params=query)
             yield from self._json(response)
             if "next" not in response.links:
                 return
 
-    def _session(self, retries: Retry | int) -> requests.Session:
-        session = requests.Session()
-        session.headers.update(self.headers)
-        session.auth = self.token
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
-        return session
-
     def _response(
-        self, session: requests.Session, method: str, path: str, operation: Operation,
-        request: dict[str, Any],
+        self, method: str, path: str, operation: Operation, retries: Retry | int = RETRIES,
+        params: dict[str, Any] | None = None, **request: Any,
     ) -> requests.Response:  # fmt: skip
-        request["params"] = {**self.parameters, **request.get("params", {})}
-        request |= {"timeout": TIMEOUT, "allow_redirects": False}
-        try:
-            response = session.request(method, self.url + path, **request)
-        except requests.RequestException as error:
-            raise self._lost(error, operation) from None
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=retries))
+            try:
+                response = session.request(
+                    method, self.url + path, params=self.parameters | (params or {}),
+                    headers=self.headers, auth=self.token, timeout=TIMEOUT, allow_redirects=False,
+                    **request,
+                )  # fmt: skip
+            except requests.RequestException as error:
+                raise self._lost(error, operation) from None
         status = response.status_code
         if _is_rate_limited(response):
             what = f"the rate limit is reached{_remaining(response)}"
@@ -147,14 +180,13 @@ class Client:
 
     def _lost(self, error: requests.RequestException, operation: Operation) -> UserError:
         place = f"{self.variable}: {self.url}"
-        if is_untrusted(error):
+        if _is_untrusted(error):
             return UserError(
                 f"{place}: its certificate is not trusted; REQUESTS_CA_BUNDLE can name one that is"
             )
         if isinstance(error, NOT_A_URL):
             return UserError(f"{place}: not a URL that can be asked")
-        what = f"{self.url} does not answer ({type(error).__name__})"
-        return self._unavailable(operation, what)
+        return self._unavailable(operation, f"{self.url} does not answer ({type(error).__name__})")
 
     def _unavailable(
         self, operation: Operation, what: str, response: requests.Response | None = None
@@ -166,9 +198,35 @@ class Client:
         try:
             return response.json() if response.content else None
         except ValueError:
-            raise UserError(
-                f"{self.variable}: {self.url} answers, but not as {self.name} does"
-            ) from None
+            line = f"{self.variable}: {self.url} answers, but not as {self.name} does"
+            raise UserError(line) from None
+
+
+def retry_ambiguous_create(look: Callable[[], list[T]], create: Callable[[], T]) -> list[T]:
+    """What `look` finds, in its order; when that is nothing, what is there after `create`.
+
+    Looks again before it repeats a creation that was Unavailable, and raises that when no retry
+    is left. Looks again after a creation too: of two runs that create at once, both see both.
+    """
+    retries = RETRIES
+    while not (existing := look()):
+        try:
+            created = create()
+        except Unavailable as error:
+            response: Any = None if error.response is None else error.response.raw
+            try:
+                retries = retries.increment(response=response)
+            except MaxRetryError:
+                raise error from None
+            retries.sleep(response)
+        else:
+            return look() or [created]
+    return existing
+
+
+def _is_untrusted(error: Exception | None) -> bool:
+    """Whether a request failed because the server's certificate is not trusted."""
+    return "certificate verify failed" in str(error).lower()
 
 
 def _is_rate_limited(response: requests.Response) -> bool:
@@ -196,7 +254,7 @@ def _reason(response: requests.Response) -> str:
     try:
         content = response.json()
         parts = [content["message"], *(_detail(error) for error in content.get("errors", []))]
-        return one_line(": ".join(str(part) for part in parts))
+        return one_line(": ".join(map(str, parts)))
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{response.status_code} {response.reason}"
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -57,27 +56,25 @@ def run(command: Sequence[str], what: str = "", **options: Any) -> str:
 
 
 def start(
-    command: Sequence[str], log: Path, folder: Path, env: Mapping[str, str] | None = None,
-    user: str | None = None,
-) -> int:  # fmt: skip
+    command: Sequence[str], log: Path, folder: Path, env: Mapping[str, str] | None = None
+) -> int:
     """Start a process that outlives this one, in a group of its own; return its number.
 
-    Its output is appended to `log`. `user` is the account that it runs as, by default this one's.
+    Its output is appended to `log`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
             command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True, user=user, group=user, extra_groups=[] if user else None,
+            start_new_session=True,
         ).pid  # fmt: skip
 
 
 def runs(pid: int) -> bool:
     """Whether a process of this number runs; a zombie process does not."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def wait(
@@ -104,10 +101,8 @@ def stop(pids: Sequence[int]) -> None:
 
 def stop_children(word: str) -> None:
     """Stop the processes below this one whose command has the word in it."""
-    children = [
-        process for process in psutil.Process().children(recursive=True)
-        if word in " ".join(_command(process))
-    ]  # fmt: skip
+    below = psutil.Process().children(recursive=True)
+    children = [process for process in below if word in " ".join(_command(process))]
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
@@ -121,19 +116,16 @@ def is_command(pid: int, *words: str) -> bool:
 
     After a restart of the machine the number of a process may be another one's.
     """
-    try:
+    with suppress(psutil.NoSuchProcess):
         return set(words) <= set(_command(psutil.Process(pid)))
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def answers(url: str) -> bool:
     """Whether a server answers there with status 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    with suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
+        return bool(response.status == 200)
+    return False
 
 
 def free_port(preferred: int = 0) -> int:
@@ -152,10 +144,9 @@ def _last_line(output: str | None) -> str:
 
 def _command(process: psutil.Process) -> list[str]:
     """The process's arguments; none of a zombie process, or of one that may not be looked into."""
-    try:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return list(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return []
+    return []
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

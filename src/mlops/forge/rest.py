@@ -7,8 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mlops.base.http import Client, Operation, RequestRefused
-from mlops.base.retries import retry_ambiguous_create
+from mlops.base.http import Client, Operation, RequestRefused, retry_ambiguous_create
 
 # Characters reserved for closing what a cut leaves open.
 CLOSING = 200
