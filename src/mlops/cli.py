@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial, wraps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -21,6 +22,12 @@ STAGES = {
     "evaluate": "Score the bundle on the holdout, write the evidence.",
     "register": "Make the bundle a model version in MLflow.",
 }
+Lines = Iterable[str] | str | None
+
+environment_argument = click.argument("environment")
+arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+# The service and the scoring read their own options.
+own_options = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True}}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,199 +36,181 @@ def main() -> None:
     """From tables to a registered model, one verb at a time; `make train` runs them all."""
 
 
-def _stage_command(name: str, text: str) -> click.Command:
-    def run() -> None:
-        from mlops.contract import params
-        from mlops.contract.stages import MODULES
-        from mlops.pipeline import stage
+def verb(*parameters: Any, **settings: Any) -> Callable[[Callable[..., Lines]], Any]:
+    """Make a function a command that prints the lines it returns, and ends with its exit code."""
 
-        # The stage itself reads its own sections alone; here the whole file is checked.
-        if code := stage.guarded(lambda: params.load_all(ROOT)):
-            sys.exit(code)
-        command = [sys.executable, "-m", MODULES[name]]
-        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": "src"})
+    def decorate(function: Callable[..., Lines]) -> Any:
+        @wraps(function)
+        def command(**arguments: Any) -> None:
+            from mlops.pipeline import stage
 
-    return click.Command(name, callback=run, help=text)
+            def act() -> None:
+                lines = function(**arguments)
+                for line in [lines] if isinstance(lines, str) else lines or ():
+                    click.echo(line)
+
+            sys.exit(stage.guarded(act))
+
+        for parameter in reversed(parameters):
+            parameter(command)
+        return main.command(**settings)(command)
+
+    return decorate
+
+
+def run_stage(name: str) -> None:
+    """Replace this process by the stage, which reads its own sections of the parameters alone."""
+    from mlops.contract import params
+    from mlops.contract.stages import MODULES
+
+    # Here the whole file is checked.
+    params.load_all(ROOT)
+    command = [sys.executable, "-m", MODULES[name]]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": "src"})
 
 
 for _name, _text in STAGES.items():
-    main.add_command(_stage_command(_name, _text))
+    verb(name=_name, help=_text)(partial(run_stage, _name))
 
 
-def _end(command: Callable[[], None]) -> None:
-    """Run a command and exit with its code; a user's error is one line."""
-    from mlops.pipeline import stage
-
-    sys.exit(stage.guarded(command))
-
-
-def _print(command: Callable[[], object]) -> None:
-    """Run a command, print what it returns, and exit with its code."""
-    _end(lambda: click.echo(command()))
-
-
-_environment = click.argument("environment")
-
-
-@main.command()
-def up() -> None:
+@verb()
+def up() -> Iterator[str]:
     """Start the MLflow and Prefect servers on this machine's data."""
     from mlops.pipeline import servers
 
-    def start() -> None:
-        for name, url in servers.up(ROOT).items():
-            click.echo(f"{name:<8} {url}")
-
-    _end(start)
+    return (f"{name:<8} {url}" for name, url in servers.up(ROOT).items())
 
 
-@main.command()
-def down() -> None:
+@verb()
+def down() -> str:
     """Stop the servers that `up` started."""
     from mlops.pipeline import servers
 
-    def stop() -> None:
-        stopped = servers.down(ROOT)
-        click.echo(f"stopped: {', '.join(stopped) or 'nothing ran'}")
-
-    _end(stop)
+    return f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
 
 
-@main.command()
-def publish() -> None:
+@verb()
+def publish() -> str:
     """Push what was trained to DVC's default remote."""
     from mlops.registry import publish
 
-    _print(lambda: publish.run(ROOT))
+    return publish.run(ROOT)
 
 
-_base = click.option(
-    "--base", metavar="REF", help="The commit whose pin is the champion; the main branch."
+@verb(
+    click.option(
+        "--base", metavar="REF", help="The commit whose pin is the champion; the main branch."
+    )
 )
-
-
-@main.command()
-@_base
-def gate(base: str | None) -> None:
+def gate(base: str | None) -> str:
     """Judge the bundle against the champion that Git pins; exit 1 when it is refused."""
     from mlops.contract import params
     from mlops.forge import git
     from mlops.gitops import gate
 
-    _print(lambda: gate.run(params.load_all(ROOT), ROOT, base or git.base(ROOT)).line)
+    return gate.run(params.load_all(ROOT), ROOT, base or git.base(ROOT)).line
 
 
-@main.command()
-def report() -> None:
+@verb()
+def report() -> str:
     """Write the pull request's comment from the gate's verdict."""
     from mlops.gitops import report
 
-    _print(lambda: report.run(ROOT))
+    return str(report.run(ROOT))
 
 
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--head", metavar="OWNER:BRANCH", help="The pull request's branch; this CI run's.")
-@click.option("--commit", metavar="SHA", help="Also mark this commit as judged.")
-@click.option("--state", type=click.Choice(["success", "failure"]), default="failure")
+@verb(
+    click.argument("file", type=click.Path(path_type=Path)),
+    click.option(
+        "--head", metavar="OWNER:BRANCH", help="The pull request's branch; this CI run's."
+    ),
+    click.option("--commit", metavar="SHA", help="Also mark this commit as judged."),
+    click.option("--state", type=click.Choice(["success", "failure"]), default="failure"),
+)
 def comment(
     file: Path, head: str | None, commit: str | None, state: Literal["success", "failure"]
-) -> None:
+) -> Iterator[str]:
     """Write a file as the pull request's one comment, or update that comment."""
     from mlops.gitops import report
 
-    def act() -> None:
-        click.echo(report.post(file, head))
-        if commit:
-            report.mark(commit, state)
-
-    _end(act)
+    yield report.post(file, head)
+    if commit:
+        report.mark(commit, state)
 
 
-@main.command()
-@_environment
-def release(environment: str) -> None:
+@verb(environment_argument)
+def release(environment: str) -> str:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
     from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.release(ROOT, environment, current_forge()))
+    return promotion.release(ROOT, environment, current_forge())
 
 
-@main.command()
-@click.argument("source")
-@click.argument("target")
-def promote(source: str, target: str) -> None:
+@verb(click.argument("source"), click.argument("target"))
+def promote(source: str, target: str) -> str:
     """Propose for TARGET what SOURCE runs, as a pull request."""
     from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.promote(ROOT, source, target, current_forge()))
+    return promotion.promote(ROOT, source, target, current_forge())
 
 
-@main.command()
-@_environment
-@click.option("--to", metavar="REV", help="The commit whose pin to restore; the one before.")
-def rollback(environment: str, to: str | None) -> None:
+@verb(
+    environment_argument,
+    click.option("--to", metavar="REV", help="The commit whose pin to restore; the one before."),
+)
+def rollback(environment: str, to: str | None) -> str:
     """Propose for ENVIRONMENT what it pinned before, as a pull request."""
     from mlops.forge.select import current_forge
     from mlops.gitops import promotion
 
-    _print(lambda: promotion.rollback(ROOT, environment, to, current_forge()))
+    return promotion.rollback(ROOT, environment, to, current_forge())
 
 
-@main.command()
-@_environment
-def monitor(environment: str) -> None:
+@verb(environment_argument)
+def monitor(environment: str) -> str:
     """Compare ENVIRONMENT's requests with its bundle's training: ok, watch or retrain."""
     from mlops.contract import params
     from mlops.monitoring import watch
     from mlops.monitoring.params import Params
 
-    _print(lambda: watch.run(params.load(Params, ROOT), ROOT, environment).line)
+    return watch.run(params.load(Params, ROOT), ROOT, environment).line
 
 
-@main.command()
-@click.option("--until", metavar="DAY", type=click.DateTime(["%Y-%m-%d"]), help="The newest day.")
-@click.option(
-    "--because", metavar="TEXT", default="asked for", help="The reason, for the reviewer."
+@verb(
+    click.option(
+        "--until", metavar="DAY", type=click.DateTime(["%Y-%m-%d"]), help="The newest day."
+    ),
+    click.option(
+        "--because", metavar="TEXT", default="asked for", help="The reason, for the reviewer."
+    ),
 )
-def retrain(until: datetime | None, because: str) -> None:
+def retrain(until: datetime | None, because: str) -> str:
     """Train on newer data and, when the gate accepts it, propose it as a pull request."""
     from mlops.forge.select import current_forge
     from mlops.gitops import retrain
     from mlops.pipeline import servers
 
-    def act() -> str:
-        servers.use(ROOT)
-        return retrain.run(ROOT, until.date() if until else None, because, current_forge())
-
-    _print(act)
+    servers.use(ROOT)
+    return retrain.run(ROOT, until.date() if until else None, because, current_forge())
 
 
-@main.command()
-@_environment
-@click.option("--check", is_flag=True, help="Only print what differs; exit 1 when anything does.")
-def reconcile(environment: str, check: bool) -> None:
+@verb(
+    environment_argument,
+    click.option(
+        "--check", is_flag=True, help="Only print what differs; exit 1 when anything does."
+    ),
+)
+def reconcile(environment: str, check: bool) -> Iterator[str]:
     """Deploy what the manifest of ENVIRONMENT pins, step by step, and move its alias."""
     from mlops.contract import params
     from mlops.gitops import reconcile
 
-    def act() -> None:
-        for line in (reconcile.check if check else reconcile.run)(
-            params.load_all(ROOT), ROOT, environment
-        ):
-            click.echo(line)
-
-    _end(act)
+    return (reconcile.check if check else reconcile.run)(params.load_all(ROOT), ROOT, environment)
 
 
-_own_options = {"ignore_unknown_options": True}
-_arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-
-
-@main.command(add_help_option=False, context_settings=_own_options)
-@_arguments
+@verb(arguments_argument, **own_options)
 def serve(arguments: tuple[str, ...]) -> None:
     """Serve a bundle's folder, or a registered model's, over HTTP."""
     from mlops.serving import server
@@ -231,65 +220,56 @@ def serve(arguments: tuple[str, ...]) -> None:
 
         return aliases.fetch(uri, ROOT)
 
-    _end(lambda: server.main(arguments, fetched))
+    server.main(arguments, fetched)
 
 
-@main.command(add_help_option=False, context_settings=_own_options)
-@_arguments
+@verb(arguments_argument, **own_options)
 def score(arguments: tuple[str, ...]) -> None:
     """Score a whole table with a bundle."""
     from mlops.serving import batch
 
-    _end(lambda: batch.main(arguments))
+    batch.main(arguments)
 
 
-@main.command()
-def status() -> None:
+@verb()
+def status() -> str:
     """Show for every environment what is pinned, what runs, and since when."""
     from mlops.contract import params
     from mlops.gitops import status
 
-    _print(lambda: status.table(status.status(params.load_all(ROOT), ROOT)))
+    return status.table(status.status(params.load_all(ROOT), ROOT))
 
 
-@main.command()
-@_environment
-def history(environment: str) -> None:
+@verb(environment_argument)
+def history(environment: str) -> str:
     """Show what ENVIRONMENT has pinned since when, from Git alone."""
     from mlops.gitops import status
 
-    _print(lambda: status.table(status.history(ROOT, "HEAD", environment)))
+    return status.table(status.history(ROOT, "HEAD", environment))
 
 
-@main.command()
-def check() -> None:
+@verb()
+def check() -> Iterator[str]:
     """Check that this project is whole: its files, declarations, tests, and a small training."""
     from mlops.gitops import check
 
-    def act() -> None:
-        for line in check.run(ROOT):
-            click.echo(line)
-
-    _end(act)
+    return check.run(ROOT)
 
 
-@main.command()
-@_environment
-@click.argument("since")
-def unreleased(environment: str, since: str) -> None:
+@verb(environment_argument, click.argument("since"))
+def unreleased(environment: str, since: str) -> str:
     """Print `true` unless ENVIRONMENT pins the bundle of these very files.
 
     It is `true` as well when anything but pins has changed since the commit SINCE.
     """
     from mlops.gitops import promotion
 
-    _print(lambda: json.dumps(promotion.unreleased(ROOT, environment, since)))
+    return json.dumps(promotion.unreleased(ROOT, environment, since))
 
 
-@main.command()
-@click.argument("since")
-def changed(since: str) -> None:
+@verb(click.argument("since"))
+def changed(since: str) -> str:
     """Print, as JSON, the environments whose manifest changed since the commit SINCE."""
     from mlops.gitops import status
 
-    _print(lambda: json.dumps(status.changed(ROOT, since)))
+    return json.dumps(status.changed(ROOT, since))
