@@ -11,13 +11,13 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlops.base.errors import MENDABLE, UserError, nearest
 from mlops.contract import params
-from mlops.pipeline import reproduction, servers, stage
+from mlops.pipeline import servers, stage
 
 TRAINING = "training"
 FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
@@ -38,49 +38,34 @@ def main() -> None:
         print(f"error: flow: found {given!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
     stage.begin()
-    if names[0] == TRAINING:
+    name = names[0]
+    if name == TRAINING:
         # A misspelt parameter is reported before a server is started.
-        if code := stage.guarded(_check_params):
+        if code := stage.guarded(lambda: params.load_all(Path())):
             sys.exit(code)
         # Skip the garbage collection at exit, which costs time and can crash DuckDB.
         atexit.register(gc.freeze)
-        # `dvc status` runs while Prefect is imported, which takes longer.
-        reproduction.start_status(Path())
     # Prefect reads its address when it is imported.
     servers.use()
-    if names[0] == CHECK:
-        sys.exit(stage.guarded(_check_deployments))
-    if names[0] in SERVICES:
-        sys.exit(stage.guarded(partial(_serve, names[0])))
-    _flow(names[0])
-
-
-def _check_params() -> None:
-    params.load_all(Path())
-
-
-def _check_deployments() -> None:
-    from flows import check
-
-    check.run()
+    if name in FLOWS:
+        _flow(name)
+    sys.exit(stage.guarded(partial(_run, name)))
 
 
 def _flow(name: str) -> None:
     from flows import screen
 
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
-    parameters = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+    parameters: dict[str, Any] = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
     if name == TRAINING:
-        screen.run(partial(flow, register_model=False) if NO_REGISTER in sys.argv else flow)
-    else:
-        screen.run(partial(flow, **parameters), summarized=False)
+        parameters = {"register_model": False} if NO_REGISTER in sys.argv else {}
+    screen.run(partial(flow, **parameters), summarized=name == TRAINING)
 
 
-def _serve(name: str) -> None:
-    if "PREFECT_API_URL" not in os.environ:
+def _run(name: str) -> None:
+    if name in SERVICES and "PREFECT_API_URL" not in os.environ:
         raise UserError("PREFECT_API_URL: not set; `make up` starts a server here")
-    run: Callable[[], None] = importlib.import_module(f"flows.{name}").run
-    run()
+    importlib.import_module(f"flows.{name}").run()
 
 
 if __name__ == "__main__":

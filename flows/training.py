@@ -12,6 +12,7 @@ from prefect.tasks import Task
 
 from flows import screen
 from mlops.contract import params
+from mlops.contract.stages import MADE_BY_DVC
 from mlops.data.params import Params
 from mlops.pipeline import reproduction
 from mlops.pipeline.lines import screen_line
@@ -19,10 +20,6 @@ from mlops.pipeline.reproduction import Reproduced
 from mlops.registry.register import Registered
 
 ROOT = Path()
-RETRIES = 2
-# Seconds between the tries: longer for a data source; registering can be repeated by hand.
-SOURCE_SECONDS: list[float] = [5, 30]
-REGISTRY_SECONDS: list[float] = [1, 5]
 
 
 def reads_remote_source(
@@ -32,37 +29,20 @@ def reads_remote_source(
     return "://" in params.load(Params, ROOT).data.location
 
 
-@task(retries=RETRIES, retry_delay_seconds=SOURCE_SECONDS, retry_condition_fn=reads_remote_source)
-def ingest(unchanged: tuple[str, ...]) -> Reproduced:
-    """Read and validate the raw tables, and store them as Parquet."""
-    return screen.shown(reproduction.reproduce("ingest", ROOT, unchanged))
-
-
 @task
-def featurize(unchanged: tuple[str, ...]) -> Reproduced:
-    """Compute features on the engine of `params.yaml`, and split off the holdout."""
-    return screen.shown(reproduction.reproduce("featurize", ROOT, unchanged))
+def reproduce(stage: str) -> Reproduced:
+    """Run or restore one stage, and print its line."""
+    return screen.shown(reproduction.reproduce(stage, ROOT))
 
 
-@task
-def tune(unchanged: tuple[str, ...]) -> Reproduced:
-    """Search over families and hyperparameters."""
-    return screen.shown(reproduction.reproduce("tune", ROOT, unchanged))
+STAGES = {stage: reproduce.with_options(name=stage) for stage in MADE_BY_DVC}
+# Longer waits for a data source; registering can be repeated by hand.
+STAGES["ingest"] = STAGES["ingest"].with_options(
+    retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=reads_remote_source
+)
 
 
-@task
-def train(unchanged: tuple[str, ...]) -> Reproduced:
-    """Refit the winner and export it as the bundle."""
-    return screen.shown(reproduction.reproduce("train", ROOT, unchanged))
-
-
-@task
-def evaluate(unchanged: tuple[str, ...]) -> Reproduced:
-    """Measure the bundle on the holdout: its evidence."""
-    return screen.shown(reproduction.reproduce("evaluate", ROOT, unchanged))
-
-
-@task(retries=RETRIES, retry_delay_seconds=REGISTRY_SECONDS)
+@task(retries=2, retry_delay_seconds=[1, 5])
 def register() -> Registered:
     """Register the bundle as a model version, with the runs that made it."""
     from mlops.registry.register import ensure
@@ -83,9 +63,8 @@ def training(register_model: bool = True) -> Registered | None:
     # DVC reads the file too, with less helpful errors.
     params.load_all(ROOT)
     with reproduction.alone(ROOT):
-        unchanged = reproduction.unchanged(ROOT)
-        for stage in (ingest, featurize, tune, train, evaluate):
-            stage(unchanged)
+        for stage, run in STAGES.items():
+            run(stage)
         registered = register() if register_model else None
         create_markdown_artifact(screen.summary(registered), key="training")
     return registered

@@ -42,11 +42,17 @@ def run(params: Params, root: Path) -> Featurized:
     known = table[table[spec.target].notna()]
     _require_unique(table, spec.key)
     _require_two_outcomes(known, spec)
-    first_held_out = params.data.until - dt.timedelta(days=params.split.holdout_days - 1)
+    until, days = params.data.until, params.split.holdout_days
+    first_held_out = until - dt.timedelta(days=days - 1)
     held_out = known[spec.day].dt.date >= first_held_out
     parts = {"training": known[~held_out], "holdout": known[held_out]}
-    _require_rows(parts, params, first_held_out)
-    result = _summary(parts, spec, {"without an outcome": len(table) - len(known)})
+    for name, part in parts.items():
+        if part.empty:
+            raise UserError(
+                f"params.yaml: split.holdout_days: found {days}; a holdout from {first_held_out} "
+                f"to {until} leaves the {name} part without rows"
+            )
+    result = _summary(parts, spec, len(table) - len(known))
     with whole_folder(root / FEATURES) as folder:
         write(parts["training"], folder / TRAINING)
         write(parts["holdout"], folder / HOLDOUT)
@@ -57,19 +63,15 @@ def run(params: Params, root: Path) -> Featurized:
 def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
     """The project's features as the engine makes them of the raw tables, in no order."""
     session = engine.start(params.engine)
-    raw = {table.name: engine.read(session, table) for table in _tables(root)}
+    # The folders that ingest wrote, one for each table.
+    folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
+    if not folders:
+        raise UserError(not_found(root / RAW))
+    raw = {folder.name: engine.read(session, folder) for folder in folders}
     project.forget(params.project)
     with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
         return spec, engine.collect(spec.build(raw))
-
-
-def _tables(root: Path) -> list[Path]:
-    """The folders that ingest wrote, one for each table."""
-    folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
-    if not folders:
-        raise UserError(not_found(root / RAW))
-    return folders
 
 
 def _require_unique(table: pd.DataFrame, key: str) -> None:
@@ -89,28 +91,14 @@ def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:
         )
 
 
-def _require_rows(parts: dict[str, pd.DataFrame], params: Params, first: dt.date) -> None:
-    for name, rows in parts.items():
-        if rows.empty:
-            raise UserError(
-                f"params.yaml: split.holdout_days: found {params.split.holdout_days}; a holdout "
-                f"from {first} to {params.data.until} leaves the {name} part without rows"
-            )
-
-
-def _summary(
-    parts: dict[str, pd.DataFrame], spec: project.Features, dropped: dict[str, int]
-) -> Featurized:
-    training = parts["training"]
+def _summary(parts: dict[str, pd.DataFrame], spec: project.Features, unknown: int) -> Featurized:
+    training, day, target = parts["training"], spec.day, spec.target
     return Featurized(
-        rows={name: len(rows) for name, rows in parts.items()},
-        dropped=dropped,
-        days={
-            name: (rows[spec.day].min().date(), rows[spec.day].max().date())
-            for name, rows in parts.items()
-        },
+        rows={n: len(rows) for n, rows in parts.items()},
+        dropped={"without an outcome": unknown},
+        days={n: (p[day].min().date(), p[day].max().date()) for n, p in parts.items()},
         null_share={f: round(float(training[f].isna().mean()), 6) for f in spec.features},
-        target_mean={name: round(float(r[spec.target].mean()), 6) for name, r in parts.items()},
+        target_mean={n: round(float(part[target].mean()), 6) for n, part in parts.items()},
         features=len(spec.features),
     )
 

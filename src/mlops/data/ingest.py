@@ -42,49 +42,34 @@ def run(params: Params, root: Path) -> Ingested:
     from mlops.data.validation import day_column, validated
 
     schemas = project.tables(params.project)
-    read = sources.reader(params.data.source)
-    raw = validated(read(params.data.location, schemas), schemas)
-    days = {name: day_column(schema) for name, schema in schemas.items()}
-    tables = {name: _until(rows, days[name], params.data.until) for name, rows in raw.items()}
-    _require_every_month(tables, days, params.data.until)
-    result = _summary(tables, days, params.data.until)
+    read, until = sources.reader(params.data.source), params.data.until
+    tables = validated(read(params.data.location, schemas), schemas)
+    days = {name: day for name, schema in schemas.items() if (day := day_column(schema))}
+    for name, day in days.items():
+        tables[name] = tables[name][tables[name][day].dt.date <= until]
+        _require_every_month(f"{name}.{day}", tables[name][day], until)
+    since = min((tables[name][day].min().date() for name, day in days.items()), default=until)
+    rows = {name: len(table) for name, table in tables.items()}
+    result = Ingested(rows=rows, since=since, until=until)
     with whole_folder(root / RAW) as folder:
-        for name, rows in tables.items():
-            _write(rows, days[name], folder / name)
+        for name, table in tables.items():
+            _write(table, days.get(name), folder / name)
         result.save(folder)
     return result
 
 
-def _until(rows: pd.DataFrame, day: str | None, until: dt.date) -> pd.DataFrame:
-    return rows if day is None else rows[rows[day].dt.date <= until]
-
-
-def _require_every_month(
-    tables: dict[str, pd.DataFrame], days: dict[str, str | None], until: dt.date
-) -> None:
+def _require_every_month(column: str, days: pd.Series[Any], until: dt.date) -> None:
     import pandas as pd
 
-    for name, rows in tables.items():
-        day = days[name]
-        if day is None:
-            continue
-        if rows.empty:
-            raise UserError(f"{name}.{day}: no rows up to data.until, {until}")
-        found = set(rows[day].dt.to_period("M"))
-        lost = [str(m) for m in pd.period_range(min(found), until, freq="M") if m not in found]
-        if lost:
-            raise UserError(
-                f"{name}.{day}: no rows in {', '.join(lost)}; expected every month "
-                f"from {min(found)} to data.until, {until}"
-            )
-
-
-def _summary(
-    tables: dict[str, pd.DataFrame], days: dict[str, str | None], until: dt.date
-) -> Ingested:
-    first = [tables[name][day].min() for name, day in days.items() if day is not None]
-    since = min(first).date() if first else until
-    return Ingested(rows={n: len(t) for n, t in tables.items()}, since=since, until=until)
+    if days.empty:
+        raise UserError(f"{column}: no rows up to data.until, {until}")
+    found = set(days.dt.to_period("M"))
+    lost = [str(m) for m in pd.period_range(min(found), until, freq="M") if m not in found]
+    if lost:
+        raise UserError(
+            f"{column}: no rows in {', '.join(lost)}; expected every month "
+            f"from {min(found)} to data.until, {until}"
+        )
 
 
 def _write(rows: pd.DataFrame, day: str | None, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
@@ -18,8 +18,7 @@ EXAMPLES = 3
 UNIQUE, COERCE = "multiple_fields_uniqueness", "coerce_dtype"
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """One check that a table did not pass: `rows` is the number of rows at fault."""
 
     table: str
@@ -48,9 +47,7 @@ def validated(
             failures += _failures(name, schema, raw[name], error.failure_cases)
         else:
             failures += _fractions(name, raw[name], tables[name])
-    if not failures:
-        failures = _broken_references(tables, schemas)
-    if failures:
+    if failures := failures or list(_broken_references(tables, schemas)):
         raise UserError(explain(failures))
     return tables
 
@@ -64,94 +61,87 @@ def day_column(schema: Schema) -> str | None:
 
 def explain(failures: list[Failure]) -> str:
     """All failures as text: one line that sums up, then an aligned table."""
-    head = ("table", "column", "check", "rows", "examples")
-    rows = [(f.table, f.column, f.check, str(f.rows), f.examples) for f in failures]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
+    rows = [Failure._fields, *(tuple(map(str, failure)) for failure in failures)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # Nothing follows the examples.
+    widths[-1] = 0
     lines = [
-        "  ".join([*(row[i].ljust(width) for i, width in enumerate(widths)), row[4]])
-        for row in [head, *rows]
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        for row in rows
     ]
     names = ", ".join(sorted({failure.table for failure in failures}))
     checks = "1 check" if len(failures) == 1 else f"{len(failures)} checks"
     return "\n".join([f"{names}: {checks} failed; nothing was written", *lines])
 
 
-def _failures(name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame) -> list[Failure]:
+def _examples(values: Any) -> str:
+    return ", ".join(str(value) for value in pd.unique(values)[:EXAMPLES])
+
+
+def _failures(
+    name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame
+) -> Iterator[Failure]:
     """Pandera's cases, one failure for each column and check."""
     cases = cases.sort_values("index", kind="stable")
-    twice = cases["check"] == UNIQUE
-    found = [_shared_key(name, cases[twice])] if twice.any() else []
+    checks = cases["check"].astype(str)
+    twice = checks == UNIQUE
+    if twice.any():
+        yield _shared_key(name, cases[twice])
     # A value that could not be read as its type is reported once, not again for its wrong type.
-    unread = set(cases.loc[cases["check"].astype(str).str.startswith(COERCE), "column"])
-    again = cases["column"].isin(unread) & cases["check"].astype(str).str.startswith("dtype(")
+    unread = set(cases.loc[checks.str.startswith(COERCE), "column"])
+    again = cases["column"].isin(unread) & checks.str.startswith("dtype(")
     groups = cases[~twice & ~again].groupby(["column", "check"], dropna=False, sort=True)
     for (column, check), group in groups:
-        found.append(_failure(name, schema, rows, str(column), str(check), group))
-    return found
+        yield _failure(name, schema, rows, str(column), str(check), group)
 
 
 def _failure(
     name: str, schema: Schema, rows: pd.DataFrame, column: str, check: str, cases: pd.DataFrame
 ) -> Failure:
-    examples = [str(case) for case in pd.unique(cases["failure_case"])[:EXAMPLES]]
+    first = str(cases["failure_case"].iloc[0])
+    declared, given = set(schema.to_schema().columns), set(map(str, rows))
     if check == "column_in_dataframe":
-        missing = examples[0]
-        hint = nearest(missing, set(map(str, rows)) - set(schema.to_schema().columns))
-        return Failure(name, missing, "is there", 0, f"missing{hint}")
+        return Failure(name, first, "is there", 0, f"missing{nearest(first, given - declared)}")
     if check == "column_in_schema":
-        hint = nearest(examples[0], set(schema.to_schema().columns) - set(rows))
-        return Failure(name, examples[0], "is known", len(rows), f"not in the schema{hint}")
+        hint = nearest(first, declared - given)
+        return Failure(name, first, "is known", len(rows), f"not in the schema{hint}")
     at_fault = cases["index"].nunique() if cases["index"].notna().any() else len(cases)
     if check == "not_nullable":
         return Failure(name, column, "no missing values", at_fault, "missing")
     if check.startswith(COERCE):
         check = "is " + check[len(COERCE) :].strip("(')")
-    return Failure(name, column, check, at_fault, ", ".join(examples))
+    return Failure(name, column, check, at_fault, _examples(cases["failure_case"]))
 
 
 def _shared_key(name: str, cases: pd.DataFrame) -> Failure:
     """Rows that share a key: all of the key's columns at once."""
     columns = list(dict.fromkeys(cases["column"]))
     keys = cases.pivot(index="index", columns="column", values="failure_case")[columns]
-    examples = [" ".join(map(str, key)) for key in keys.drop_duplicates().head(EXAMPLES).to_numpy()]
-    return Failure(name, ", ".join(columns), "unique key", len(keys), ", ".join(examples))
+    joined = keys.astype(str).agg(" ".join, axis=1)
+    return Failure(name, ", ".join(columns), "unique key", len(keys), _examples(joined))
 
 
-def _fractions(name: str, raw: pd.DataFrame, typed: pd.DataFrame) -> list[Failure]:
+def _fractions(name: str, raw: pd.DataFrame, typed: pd.DataFrame) -> Iterator[Failure]:
     """Whole-number columns whose source values have a fraction, which coercion would cut off."""
-    failures = []
-    for column in [column for column in typed.select_dtypes("integer") if column in raw]:
-        if pd.api.types.is_float_dtype(raw[column]):
+    for column in map(str, typed.select_dtypes("integer")):
+        if column in raw and pd.api.types.is_float_dtype(raw[column]):
             lost = raw[column][raw[column] % 1 > 0]
-            examples = ", ".join(str(value) for value in pd.unique(lost)[:EXAMPLES])
             if len(lost):
-                failures.append(
-                    Failure(name, str(column), "is a whole number", len(lost), examples)
-                )
-    return failures
+                yield Failure(name, column, "is a whole number", len(lost), _examples(lost))
 
 
 def _broken_references(
     tables: Mapping[str, pd.DataFrame], schemas: Mapping[str, Schema]
-) -> list[Failure]:
-    failures = []
+) -> Iterator[Failure]:
+    """Columns whose values another table has too seldom."""
     for name, schema in schemas.items():
         for column, field in schema.to_schema().columns.items():
-            target = (field.metadata or {}).get("references")
-            if target:
-                needed = float((field.metadata or {}).get("matched", 1.0))
-                failures += _unmatched(tables, name, column, target, needed)
-    return failures
-
-
-def _unmatched(
-    tables: Mapping[str, pd.DataFrame], name: str, column: str, target: str, needed: float
-) -> list[Failure]:
-    other, key = target.split(".")
-    values = tables[name][column].dropna()
-    lost = values[~values.isin(tables[other][key])]
-    if len(lost) <= (1 - needed) * len(values):
-        return []
-    examples = ", ".join(str(value) for value in pd.unique(lost)[:EXAMPLES])
-    check = f"{needed:.0%} are in {target}"
-    return [Failure(name, column, check, len(lost), examples)]
+            metadata = field.metadata or {}
+            if target := metadata.get("references"):
+                other, key = target.split(".")
+                needed = float(metadata.get("matched", 1.0))
+                values = tables[name][column].dropna()
+                lost = values[~values.isin(tables[other][key])]
+                if len(lost) > (1 - needed) * len(values):
+                    check = f"{needed:.0%} are in {target}"
+                    yield Failure(name, column, check, len(lost), _examples(lost))

@@ -8,10 +8,9 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ import psutil
 
 from mlops.base import processes
 from mlops.base.errors import BUG, MENDABLE, UserError
-from mlops.base.files import whole_file, write_json
-from mlops.contract.stages import MADE_BY_DVC, MODULES
+from mlops.base.files import whole_file
+from mlops.contract.stages import MODULES
 from mlops.pipeline import remotes
-from mlops.pipeline.stage import Ran, ran_since
+from mlops.pipeline.stage import exit_codes_since
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -35,7 +34,6 @@ DVCS_LOCK = Path(".dvc/tmp/rwlock")
 RECORD = Path("dvc.lock")
 # What the record was before the stage that is being reproduced; empty when there was none.
 RECORD_BEFORE = Path(".dvc/tmp/dvc.lock.before")
-_status_processes: dict[Path, subprocess.Popen[bytes]] = {}
 _unreachable_remotes: set[str] = set()
 
 
@@ -107,31 +105,20 @@ def _restore_record(root: Path) -> None:
 
 
 def _drop_dead_locks(root: Path) -> None:
-    """Drop the locks of killed processes from DVC's own lock file.
+    """Remove DVC's own lock file when no process that it names lives.
 
     DVC only checks that a process with that id exists: a zombie process, as in a container, or
     a later process with the same id would keep the lock for ever.
     """
     path = root / DVCS_LOCK
-    try:
-        written, locks = path.stat().st_mtime, json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except ValueError:  # Killed while it was written.
+    written, locks = path.stat().st_mtime, {}
+    with suppress(ValueError):  # Killed while it was written.
+        locks = json.loads(path.read_text())
+    holders = [*locks.get("write", {}).values(), *itertools.chain(*locks.get("read", {}).values())]
+    if not any(_is_alive(holder["pid"], written) for holder in holders):
         path.unlink()
-        return
-    writers = {
-        name: info
-        for name, info in locks.get("write", {}).items()
-        if _is_alive(info["pid"], written)
-    }
-    readers = {
-        name: [info for info in infos if _is_alive(info["pid"], written)]
-        for name, infos in locks.get("read", {}).items()
-    }
-    living = {"write": writers, "read": {name: infos for name, infos in readers.items() if infos}}
-    if living != locks:
-        write_json(path, living)
 
 
 def _is_alive(pid: int, written: float) -> bool:
@@ -142,53 +129,26 @@ def _is_alive(pid: int, written: float) -> bool:
         return False
 
 
-def start_status(root: Path) -> None:
-    """Start `dvc status` in a process of its own, while this one imports."""
-    if root not in _status_processes:
-        _status_processes[root] = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "status", "--json"],
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-
-def unchanged(root: Path) -> tuple[str, ...]:
-    """The stages, from the first on, that are as dvc.lock says; none when `dvc status` fails."""
-    start_status(root)
-    output, _ = _status_processes.pop(root).communicate()
-    return _before_first(json.loads(output)) if output else ()
-
-
-def _before_first(changed: Container[str]) -> tuple[str, ...]:
-    """The stages before the first changed one; those after it may change with it."""
-    return tuple(itertools.takewhile(lambda stage: stage not in changed, MADE_BY_DVC))
-
-
-def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
+def reproduce(stage: str, root: Path) -> Reproduced:
     """Reproduce one stage: restore its output where it was made before, else run it.
 
-    With a default remote configured, its cache is used too. Stages that are `known` to be
-    unchanged are skipped. Raises StageFailed when the stage's command fails; the stage's earlier
-    output is put back then.
+    With a default remote configured, its cache is used too. Raises StageFailed when the stage's
+    command fails; the stage's earlier output is put back then.
     """
-    start = time.time()
-    if stage in known:
-        return Reproduced(stage, "unchanged", time.time() - start)
     from dvc.exceptions import DvcException
 
-    repo = _repo(root)
+    start, repo = time.time(), _repo(root)
     try:
         with _record_kept(root):
             how = _reproduce(repo, stage, start)
-    except DvcException as error:
-        _restore_output(repo, stage)
-        raise _failed(stage, start, error) from error
-    except BaseException:
+    except BaseException as error:
         # DVC does not stop the command that it started, which would go on writing.
         processes.stop_children(MODULES[stage])
-        _restore_output(repo, stage)
+        # DVC removed the output before; the stage's own failure is what the user needs to see.
+        with suppress(DvcException):
+            repo.checkout([stage], force=True, allow_missing=True)
+        if isinstance(error, DvcException):
+            raise _failed(stage, start, error) from error
         raise
     return Reproduced(stage, how, time.time() - start)
 
@@ -196,6 +156,10 @@ def reproduce(stage: str, root: Path, known: Container[str] = ()) -> Reproduced:
 def _repo(root: Path) -> Repo:
     from dvc.repo import Repo
 
+    # `python` in dvc.yaml is this interpreter, also where its environment is not activated.
+    programs, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    if path.split(os.pathsep)[0] != programs:
+        os.environ["PATH"] = os.pathsep.join([programs, path])
     # DVC's progress bars and notes would hide those of the stages.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
@@ -213,52 +177,27 @@ def _reproduce(repo: Repo, stage: str, since: float) -> How:
     remote = remotes.default(repo)
     if remote in _unreachable_remotes:
         remote = None
-    with _python_on_path():
-        try:
-            if remote:
-                remotes.require_answer(repo)
-            repo.reproduce(stage, single_item=True, pull=remote is not None)
-        except Exception as error:
-            if remote is None or isinstance(error.__cause__, StageCmdFailedError):
-                raise
-            _unreachable_remotes.add(remote)
-            print(f"DVC's remote {remote!r} is not used: {_reason(error)}", file=sys.stderr)
-            repo.reproduce(stage, single_item=True)
-    return "run" if _ran(stage, since) else "restored"
-
-
-@contextmanager
-def _python_on_path() -> Iterator[None]:
-    """Let `python` in dvc.yaml be this interpreter, also where its environment is not activated."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     try:
-        yield
-    finally:
-        os.environ["PATH"] = before
-
-
-def _restore_output(repo: Repo, stage: str) -> None:
-    """Restore what DVC removed before it ran the stage: the output recorded in dvc.lock."""
-    from dvc.exceptions import DvcException
-
-    # The stage's own failure is what the user needs to see.
-    with suppress(DvcException):
-        repo.checkout([stage], force=True, allow_missing=True)
-
-
-def _ran(stage: str, since: float) -> Ran | None:
-    return next((ran for ran in ran_since(since) if ran.stage == stage), None)
+        if remote:
+            remotes.require_answer(repo)
+        repo.reproduce(stage, single_item=True, pull=remote is not None)
+    except Exception as error:
+        if remote is None or isinstance(error.__cause__, StageCmdFailedError):
+            raise
+        _unreachable_remotes.add(remote)
+        print(f"DVC's remote {remote!r} is not used: {_reason(error)}", file=sys.stderr)
+        repo.reproduce(stage, single_item=True)
+    return "run" if stage in exit_codes_since(since) else "restored"
 
 
 def _failed(stage: str, since: float, error: Exception) -> StageFailed:
-    ran = _ran(stage, since)
-    if ran:
-        return StageFailed(stage, ran.exit_code, f"{stage}: see the line above")
+    code = exit_codes_since(since).get(stage)
+    if code is not None:
+        return StageFailed(stage, code, f"{stage}: see the line above")
     reason = _reason(error)
     status = re.search(r"exited with (-?\d+)$", reason)
-    code = int(status[1]) if status else None
-    killer = ended_by(code) if code else None
+    code = int(status[1]) if status else 0
+    killer = ended_by(code)
     if killer:
         hint = "; was there memory enough?" if killer is signal.SIGKILL else ""
         reason = f"stopped by {killer.name}, its earlier output is back in place{hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import sys
@@ -14,8 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
-
-from pydantic import BaseModel
 
 from mlops.base.errors import BUG, MENDABLE, Refused, UserError
 from mlops.contract import params
@@ -47,7 +46,7 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
         print(screen_line(name, result.model_dump(), time.time() - start, "run"), flush=True)
 
     code = guarded(command)
-    log_run(Ran(stage=name, started=start, seconds=time.time() - start, exit_code=code))
+    _log_run(name, start, code)
     sys.exit(code)
 
 
@@ -76,30 +75,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Ran(BaseModel):
-    """One execution of a stage, as the log keeps it: `started` in seconds since 1970."""
-
-    stage: str
-    started: float
-    seconds: float
-    exit_code: int
-
-
-def log_run(ran: Ran) -> None:
+def _log_run(stage: str, started: float, exit_code: int) -> None:
     """Append an execution to the log of stages that ran; restored ones are not in it."""
+    seconds = time.time() - started
+    ran = {"stage": stage, "started": started, "seconds": seconds, "exit_code": exit_code}
     # A log that can't be written, as on a full disk, must not hide how the stage ended.
     with suppress(OSError):
         LOG.parent.mkdir(exist_ok=True)
         with LOG.open("a") as file:
-            file.write(ran.model_dump_json() + "\n")
+            file.write(json.dumps(ran) + "\n")
 
 
-def ran_since(moment: float) -> list[Ran]:
-    """The executions that started at `moment` (seconds since 1970) or later, in order."""
-    if not LOG.exists():
-        return []
-    runs = [Ran.model_validate_json(line) for line in LOG.read_text().splitlines()]
-    return [ran for ran in runs if ran.started >= moment]
+def exit_codes_since(moment: float) -> dict[str, int]:
+    """The exit codes of the stages that started at `moment` (seconds since 1970) or later."""
+    lines = LOG.read_text().splitlines() if LOG.exists() else []
+    runs = map(json.loads, lines)
+    return {ran["stage"]: ran["exit_code"] for ran in runs if ran["started"] >= moment}
 
 
 def guarded(command: Callable[[], None]) -> int:

@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base import documents
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
 from mlops.contract import params
@@ -32,7 +33,6 @@ EMBEDDED = Path("mlruns")
 STORE = "mlflow.db"
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
 ANSWER_SECONDS = 5.0
-LONGEST_REASON = 300
 # The parameters that a bundle's run is shown with.
 SETTINGS = ("project", "seed", "data", "split")
 
@@ -55,8 +55,7 @@ def mlflow_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise UserError(f"{VARIABLE}: {display_uri(root)}: {reason}") from None
+        raise UserError(f"{VARIABLE}: {display_uri(root)}: {one_line(error)}") from None
 
 
 def has_store(root: Path) -> bool:
@@ -121,8 +120,38 @@ def tolerant(track: Callable[[str, Path], Any], model: str, root: Path) -> None:
     try:
         track(model, root)
     except Exception as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
+        _report(error)
+
+
+def _report(error: Exception) -> None:
+    print(f"not tracked, `mlops register` will: {one_line(error)}", file=sys.stderr)
+
+
+@contextmanager
+def live_search(model: str, root: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Track a search as it runs; the function that it gives is called with each trial's outcome.
+
+    The search's files are written when the block ends. The first failure is reported like that of
+    `tolerant`, and nothing more is tracked.
+    """
+    failed = False
+
+    def attempt(write: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal failed
+        try:
+            return None if failed else write(*arguments)
+        except Exception as error:
+            failed = True
+            _report(error)
+
+    run = attempt(_begin_search, model, root) or ()
+    numbers = count()
+    try:
+        yield lambda outcome: attempt(_log_trial, *run, next(numbers), outcome)
+    except BaseException:
+        attempt(lambda client, _, run: client.set_terminated(run, "KILLED"), *run)
+        raise
+    attempt(_finish_search, *run, root)
 
 
 def search(model: str, root: Path) -> str:
@@ -132,10 +161,10 @@ def search(model: str, root: Path) -> str:
     known = find(client, experiment, SEARCH_TAG, digest)
     if known:
         return known
-    run = start_run(client, experiment, "search")
+    run = _start_run(client, experiment, "search")
     for number, outcome in enumerate(read_json(root / SEARCH / TRIALS)):
-        log_trial(client, experiment, run, number, outcome)
-    finish_search(client, run, root)
+        _log_trial(client, experiment, run, number, outcome)
+    _finish_search(client, experiment, run, root)
     return run
 
 
@@ -152,13 +181,17 @@ def bundle(model: str, root: Path, settings: bool = True) -> str:
         return known
     card = bundles.read_card(folder)
     searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
-    run = start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
+    run = _start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
     made_with = {"family": card.family, **card.hyperparameters}
-    _log(client, run, params={**made_with, **(_settings(root) if settings else {})})
     client.log_artifacts(run, str(folder), "bundle")
-    for name, value in card.hashes.items():
-        client.set_tag(run, f"mlops.{name}", value)
-    _end(client, run, {BUNDLE_TAG: digest})
+    tags = {f"mlops.{name}": value for name, value in card.hashes.items()}
+    _log(
+        client,
+        run,
+        params={**made_with, **(_settings(root) if settings else {})},
+        tags={**tags, BUNDLE_TAG: digest},
+    )
+    client.set_terminated(run)
     return run
 
 
@@ -171,9 +204,13 @@ def evidence(model: str, root: Path) -> str:
         return run
     metrics = read_json(root / EVIDENCE / "metrics.json")
     values = {name: interval["value"] for name, interval in metrics["holdout"].items()}
-    _log(client, run, metrics={f"holdout_{n}": v for n, v in values.items() if v is not None})
     client.log_artifacts(run, str(root / EVIDENCE), "evidence")
-    client.set_tag(run, EVIDENCE_TAG, digest)
+    _log(
+        client,
+        run,
+        metrics={f"holdout_{n}": v for n, v in values.items() if v is not None},
+        tags={EVIDENCE_TAG: digest},
+    )
     return run
 
 
@@ -204,76 +241,77 @@ def _experiment(client: MlflowClient, name: str, root: Path) -> str:
     from mlflow.exceptions import MlflowException
 
     known = client.get_experiment_by_name(name)
-    if known:
-        return str(known.experiment_id)
-    place = None if os.environ.get(VARIABLE) else (root / EMBEDDED / "artifacts").resolve().as_uri()
-    try:
-        return str(client.create_experiment(name, artifact_location=place))
-    except MlflowException:
-        # Another run made it in between.
-        known = client.get_experiment_by_name(name)
-        if known is None:
-            raise
-        return str(known.experiment_id)
+    if known is None:
+        store = (root / EMBEDDED / "artifacts").resolve()
+        place = None if os.environ.get(VARIABLE) else store.as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            # Another run made it in between.
+            known = client.get_experiment_by_name(name)
+            if known is None:
+                raise
+    return str(known.experiment_id)
 
 
-def start_run(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
-    """Begin a run; its id."""
+def _begin_search(model: str, root: Path) -> tuple[MlflowClient, str, str]:
+    client, experiment = connect(model, root)
+    return client, experiment, _start_run(client, experiment, "search")
+
+
+def _start_run(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
     tags = {"mlflow.parentRunId": parent} if parent else {}
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
 
-def _end(client: MlflowClient, run: str, tags: dict[str, str]) -> None:
-    """Tags last: a run that is found by its digest is a run that is whole."""
-    for name, value in tags.items():
-        client.set_tag(run, name, value)
-    client.set_terminated(run)
-
-
-def log_trial(
+def _log_trial(
     client: MlflowClient, experiment: str, parent: str, number: int, outcome: dict[str, Any]
 ) -> None:
     """Write one trial of a search as a child run of its own."""
-    run = start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
-    metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"]}
-    folds = enumerate(outcome.get("fold_losses", ()))
-    metrics.update({f"loss_fold_{fold}": loss for fold, loss in folds})
-    _log(client, run, {"family": outcome["family"], **outcome["hyperparameters"]}, metrics)
-    _end(client, run, {"given_up": str(outcome["given_up"])})
+    run = _start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
+    folds = {f"loss_fold_{n}": loss for n, loss in enumerate(outcome.get("fold_losses", ()))}
+    _log(
+        client,
+        run,
+        params={"family": outcome["family"], **outcome["hyperparameters"]},
+        metrics={"loss": outcome["loss"], "first_look": outcome["first_look"], **folds},
+        tags={"given_up": str(outcome["given_up"])},
+    )
+    client.set_terminated(run)
 
 
-def finish_search(client: MlflowClient, run: str, root: Path) -> None:
-    """Close a search\'s run under the digest of its files."""
+def _finish_search(client: MlflowClient, experiment: str, run: str, root: Path) -> None:
+    """Close a search's run under the digest of its files."""
     tuned = Tuned.load(root / SEARCH)
-    _log(client, run, {"family": tuned.family, **tuned.hyperparameters}, {"loss": tuned.loss})
     client.log_artifacts(run, str(root / SEARCH), "search")
-    _end(client, run, {SEARCH_TAG: folder_digest(root / SEARCH)})
+    _log(
+        client,
+        run,
+        params={"family": tuned.family, **tuned.hyperparameters},
+        metrics={"loss": tuned.loss},
+        tags={SEARCH_TAG: folder_digest(root / SEARCH)},
+    )
+    client.set_terminated(run)
 
 
-def _log(
-    client: MlflowClient,
-    run: str,
-    params: dict[str, Any] | None = None,
-    metrics: dict[str, float] | None = None,
-) -> None:
-    from mlflow.entities import Metric, Param
+def _log(client: MlflowClient, run: str, **content: dict[str, Any]) -> None:
+    """Write `params`, `metrics` and `tags` in one request."""
+    from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
     client.log_batch(
         run,
-        params=[Param(name, str(value)) for name, value in (params or {}).items()],
-        metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+        params=[Param(name, str(value)) for name, value in content.get("params", {}).items()],
+        metrics=[Metric(name, value, now, 0) for name, value in content.get("metrics", {}).items()],
+        tags=[RunTag(name, value) for name, value in content.get("tags", {}).items()],
     )
 
 
-def _settings(root: Path) -> dict[str, str]:
+def _settings(root: Path) -> dict[str, Any]:
     """The pipeline's own parameters that shape a bundle, under dotted names."""
+    import pandas as pd
+
     content = documents.read(root / params.FILE, "the pipeline's parameters")
-    flat = {}
-    for name in SETTINGS:
-        value = content[name]
-        if isinstance(value, dict):
-            flat.update({f"{name}.{key}": str(inner) for key, inner in value.items()})
-        else:
-            flat[name] = str(value)
+    settings = {name: content[name] for name in SETTINGS}
+    flat: dict[str, Any] = pd.json_normalize(settings).to_dict("records")[0]
     return flat

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,14 +37,7 @@ class Fold:
     validation: pd.DataFrame
     train_target: Array
     validation_target: Array
-
-    @cached_property
-    def ordinal(self) -> tuple[Array, Array]:
-        return self._encoded("ordinal")
-
-    @cached_property
-    def dense(self) -> tuple[Array, Array]:
-        return self._encoded("dense")
+    _encoded: dict[families.Encoding, tuple[Array, Array]] = field(default_factory=dict)
 
     def fit(
         self, name: str, hyperparameters: dict[str, Any], task: Task, seed: int, threads: int
@@ -54,7 +46,7 @@ class Fold:
         from threadpoolctl import threadpool_limits
 
         family = families.family(name)
-        train, validation = self.ordinal if family.encoding == "ordinal" else self.dense
+        train, validation = self.encoded(family.encoding)
         estimator = family.build(task, hyperparameters, seed, threads)
         with threadpool_limits(threads):
             rounds = family.fit(
@@ -72,10 +64,14 @@ class Fold:
             self.train.iloc[kept], self.validation, self.train_target[kept], self.validation_target
         )
 
-    def _encoded(self, encoding: Any) -> tuple[Array, Array]:
-        encoder = families.encoder(encoding, self.train)
-        train = encoder.fit_transform(self.train).astype(np.float32)
-        return train, encoder.transform(self.validation).astype(np.float32)
+    def encoded(self, encoding: families.Encoding) -> tuple[Array, Array]:
+        """Both matrices as an encoding prepares them; made once."""
+        if encoding not in self._encoded:
+            encoder = families.encoder(encoding, self.train)
+            train = encoder.fit_transform(self.train).astype(np.float32)
+            validation = encoder.transform(self.validation).astype(np.float32)
+            self._encoded[encoding] = train, validation
+        return self._encoded[encoding]
 
 
 def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> list[Fold]:
@@ -92,17 +88,16 @@ def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> li
     for start in validation_starts(days.max(), split.validation_days, split.folds):
         before = (days < start).to_numpy()
         inside = ((days >= start) & (days < start + length)).to_numpy()
+        place = f"params.yaml: split: {split.folds} folds of {split.validation_days} days"
         for part in (before, inside):
             if len(np.unique(outcome[part])) < 2:
                 raise UserError(
-                    f"params.yaml: split: {split.folds} folds of {split.validation_days} days: "
-                    f"the one from {start} has no rows of two outcomes before or in it"
+                    f"{place}: the one from {start} has no rows of two outcomes before or in it"
                 )
         unseen = np.setdiff1d(classes, outcome[before])
         if len(unseen):
             raise UserError(
-                f"params.yaml: split: {split.folds} folds of {split.validation_days} days: "
-                f"the one from {start} has no rows of class {unseen[0]} before it"
+                f"{place}: the one from {start} has no rows of class {unseen[0]} before it"
             )
         folds.append(Fold(frame[before], frame[inside], outcome[before], outcome[inside]))
     return folds

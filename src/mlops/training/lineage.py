@@ -19,10 +19,11 @@ def hashes(params: Params, root: Path) -> dict[str, str]:
 
     The code is what `dvc.yaml` says `train` depends on, which every stage checks as it ends.
     """
+    settings = params.model_dump(mode="json", include=set(PARAMETERS))
     return {
         "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
         "data": sha256(root / FEATURES / dataset.TRAINING),
-        "parameters": _hash_of_parameters(params),
+        "parameters": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "holdout": sha256(root / FEATURES / dataset.HOLDOUT),
     }
 
@@ -33,8 +34,3 @@ def code(params: Params, root: Path) -> list[str]:
     files = [file for path in named for file in (path, *path.rglob("*")) if file.is_file()]
     paths = {file.relative_to(root).as_posix() for file in files}
     return sorted(path for path in paths if path.endswith((".py", ".lock")))
-
-
-def _hash_of_parameters(params: Params) -> str:
-    content = params.model_dump(mode="json", include=set(PARAMETERS))
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

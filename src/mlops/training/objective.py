@@ -35,11 +35,9 @@ def threshold(outcome: Array, probability: Array) -> float:
     """Find the probability from which saying `positive` maximises F1; both of shape (n,).
 
     The threshold lies midway between two observed probabilities, so that rounding (float32 in
-    ONNX) does not move a row across it; among equals the highest is taken. Raises ValueError
-    for shapes that disagree, outcomes other than 0 and 1 or without a 1, and probabilities that
-    are not finite.
+    ONNX) does not move a row across it; among equals the highest is taken. `outcome` is 0 or 1,
+    with a 1 in it.
     """
-    outcome, probability = _checked(outcome, probability)
     scores, run = np.unique(probability, return_inverse=True)
     # A cut lies between two different scores, never inside a run of equal ones.
     hits = np.bincount(run, outcome)[::-1].cumsum()
@@ -50,17 +48,3 @@ def threshold(outcome: Array, probability: Array) -> float:
     highest_pass = candidates[min(best + 1, len(candidates) - 1)]
     midway = (lowest_alarm + highest_pass) / 2
     return float(midway if midway > highest_pass else lowest_alarm)
-
-
-def _checked(outcome: Array, probability: Array) -> tuple[Array, Array]:
-    outcome, probability = (np.asarray(a, dtype=np.float64) for a in (outcome, probability))
-    if outcome.ndim != 1 or outcome.shape != probability.shape:
-        found = f"{outcome.shape} and {probability.shape}"
-        raise ValueError(f"outcome and probability: shapes {found}, expected (n,) and (n,)")
-    if not np.isin(outcome, (0, 1)).all():
-        raise ValueError("outcome: other values than 0 and 1")
-    if not outcome.any():
-        raise ValueError("outcome: no positive row, expected at least one to choose a threshold")
-    if not np.isfinite(probability).all():
-        raise ValueError("probability: missing or infinite values, expected finite numbers")
-    return outcome, probability

@@ -35,7 +35,12 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from sklearn.pipeline import Pipeline
 
-    _require_plain_names(frame)
+    # The converter gives other names to columns that have anything else in theirs.
+    for name in map(str, frame):
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            raise UserError(
+                f"features: found column {name!r}, expected letters, digits and underscores"
+            )
     _register_converters()
     categorical = categories(frame)
     types = [
@@ -104,27 +109,17 @@ def edge_rows(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     categorical = categories(frame)
-    typical = frame.iloc[[0]]
-    rows = []
-    for number, word in [
-        (np.nan, ""), (np.nan, UNSEEN), (0.0, UNSEEN), (EXTREME, ""), (-EXTREME, UNSEEN)
-    ]:  # fmt: skip
-        rows.append(pd.DataFrame({n: [word if n in categorical else number] for n in frame}))
-    for name in map(str, frame):
-        rows.append(typical.assign(**{name: UNSEEN if name in categorical else np.nan}))
-        if name in categorical:
-            rows.append(typical.assign(**{name: ""}))
-    edges = pd.concat(rows, ignore_index=True)
-    return edges.astype({name: frame[name].dtype for name in frame})
-
-
-def _require_plain_names(frame: pd.DataFrame) -> None:
-    """The converter gives other names to columns that have anything else in theirs."""
-    for name in map(str, frame):
-        if not re.fullmatch(r"[^\W\d]\w*", name):
-            raise UserError(
-                f"features: found column {name!r}, expected letters, digits and underscores"
-            )
+    typical = frame.iloc[0].to_dict()
+    rows = [
+        {name: word if name in categorical else number for name in frame}
+        for number, word in [
+            (np.nan, ""), (np.nan, UNSEEN), (0.0, UNSEEN), (EXTREME, ""), (-EXTREME, UNSEEN)
+        ]
+    ]  # fmt: skip
+    for name in frame:
+        for odd in (UNSEEN, "") if name in categorical else (np.nan,):
+            rows.append(typical | {name: odd})
+    return pd.DataFrame(rows).astype({name: frame[name].dtype for name in frame})
 
 
 def _register_converters() -> None:
@@ -132,22 +127,20 @@ def _register_converters() -> None:
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
     from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes as classes,
-    )
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_regressor_output_shapes as value,
-    )
+    from skl2onnx.common import shape_calculator as shapes
     from xgboost import XGBClassifier, XGBRegressor
 
+    classes = shapes.calculate_linear_classifier_output_shapes
+    value = shapes.calculate_linear_regressor_output_shapes
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     for kind, name, shape, convert in [
         (LGBMClassifier, "LightGbmLGBMClassifier", classes, _convert_lightgbm),
+        (LGBMRegressor, "LightGbmLGBMRegressor", value, _convert_lightgbm),
         (XGBClassifier, "XGBoostXGBClassifier", classes, convert_xgboost),
+        (XGBRegressor, "XGBoostXGBRegressor", value, convert_xgboost),
     ]:
-        update_registered_converter(kind, name, shape, convert, options=options)
-    update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", value, _convert_lightgbm)
-    update_registered_converter(XGBRegressor, "XGBoostXGBRegressor", value, convert_xgboost)
+        own = options if shape is classes else None
+        update_registered_converter(kind, name, shape, convert, options=own)
 
 
 def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
@@ -166,26 +159,22 @@ def _with_float32_thresholds(model: Any) -> Any:
     """The model with every threshold rounded down: for float32 rows, the very same model."""
     import lightgbm
 
-    text = model.booster_.model_to_string().split("\n")
-    # The sizes, in bytes, of trees as they were: without them, LightGBM counts for itself.
-    lines = [line for line in text if not line.startswith("tree_sizes=")]
-    for number, line in enumerate(lines):
-        if line.startswith("threshold="):
-            values = [
-                repr(_rounded_down(float(t))) for t in line.removeprefix("threshold=").split()
-            ]
-            lines[number] = "threshold=" + " ".join(values)
-    rounded = copy.copy(model)
-    rounded._Booster = lightgbm.Booster(model_str="\n".join(lines))
-    return rounded
+    def rounded(line: re.Match[str]) -> str:
+        return f"threshold={' '.join(repr(_rounded_down(float(t))) for t in line[1].split())}"
+
+    # Without the sizes of the trees, in bytes, LightGBM counts for itself.
+    text = re.sub(r"(?m)^tree_sizes=.*\n", "", model.booster_.model_to_string())
+    text = re.sub(r"(?m)^threshold=(.*)$", rounded, text)
+    copied = copy.copy(model)
+    copied._Booster = lightgbm.Booster(model_str=text)
+    return copied
 
 
 def _rounded_down(value: float) -> float:
     """The largest float32 that is not above `value`."""
-    nearest = np.float32(value)
     # As a Python float: NumPy would round `value` itself before it compared the two.
-    below = np.nextafter(nearest, np.float32(-np.inf))
-    return float(nearest) if float(nearest) <= value else float(below)
+    nearest = float(np.float32(value))
+    return nearest if nearest <= value else float(np.nextafter(np.float32(value), -np.inf))
 
 
 def _order_opsets(graph: Any) -> None:

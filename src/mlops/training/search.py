@@ -39,64 +39,36 @@ def minimize(
         outcomes.append(outcome)
         on_outcome(outcome)
 
-    for candidate in first[:max_evals]:
-        report(objective(candidate))
-    known = list(zip(first, outcomes, strict=False))
-    left = max_evals - len(known)
-    if left and spark is None:
-        _here(objective, space, known, max_evals, seed, report)
-    elif left:
-        _on_spark(objective, space, left, seed, spark, parallelism, report)
-    return outcomes
-
-
-def _here(
-    objective: Callable[[Candidate], Outcome],
-    space: Space,
-    known: list[tuple[Candidate, Outcome]],
-    max_evals: int,
-    seed: int,
-    report: Callable[[Outcome], None],
-) -> None:
-    def attempt(candidate: Candidate) -> dict[str, Any]:
-        outcome = objective(_plain(candidate))
-        report(outcome)
-        return {"loss": outcome["loss"], "status": "ok"}
-
-    _fmin(attempt, space, max_evals, seed, trials=_known_trials(known, space))
-
-
-def _on_spark(
-    objective: Callable[[Candidate], Outcome],
-    space: Space,
-    max_evals: int,
-    seed: int,
-    spark: Any,
-    parallelism: int,
-    report: Callable[[Outcome], None],
-) -> None:
-    from hyperopt import SparkTrials
-
+    # Sent to Spark's executors: it refers to the objective alone.
     def attempt(candidate: Candidate) -> dict[str, Any]:
         outcome = objective(_plain(candidate))
         return {"loss": outcome["loss"], "status": "ok", "outcome": outcome}
 
-    trials = SparkTrials(parallelism=parallelism, spark_session=spark)
-    _fmin(attempt, space, max_evals, seed, trials=trials)
-    ended = [result["outcome"] for result in trials.results if "outcome" in result]
-    if len(ended) < max_evals:
-        raise RuntimeError(f"{max_evals - len(ended)} of {max_evals} trials failed on Spark")
-    for outcome in ended:
-        report(outcome)
+    def attempt_here(candidate: Candidate) -> dict[str, Any]:
+        result = attempt(candidate)
+        report(result["outcome"])
+        return result
+
+    for candidate in first[:max_evals]:
+        report(objective(candidate))
+    left = max_evals - len(outcomes)
+    if left and spark is None:
+        known = list(zip(first, outcomes, strict=False))
+        _fmin(attempt_here, space, max_evals, seed, _known_trials(known, space))
+    elif left:
+        from hyperopt import SparkTrials
+
+        trials = SparkTrials(parallelism=parallelism, spark_session=spark)
+        _fmin(attempt, space, left, seed, trials)
+        ended = [result["outcome"] for result in trials.results if "outcome" in result]
+        if len(ended) < left:
+            raise RuntimeError(f"{left - len(ended)} of {left} trials failed on Spark")
+        for outcome in ended:
+            report(outcome)
+    return outcomes
 
 
-def _fmin(
-    attempt: Callable[[Candidate], dict[str, Any]],
-    space: Space,
-    max_evals: int,
-    seed: int,
-    trials: Any,
-) -> None:
+def _fmin(attempt: Any, space: Space, max_evals: int, seed: int, trials: Any) -> None:
     import numpy as np
     from hyperopt import fmin, hp, tpe
 
@@ -114,13 +86,12 @@ def _fmin(
 
 def completed(candidate: Candidate, space: Space) -> Candidate:
     """A hand-set candidate with what its family's space leaves constant."""
-    name = candidate["family"]
-    for key in set(candidate) - {"family"}:
-        if key not in space[name]:
-            hint = nearest(key, space[name])
-            raise UserError(f"models.py: FIRST: {name}.{key}: not in SPACE{hint}")
-    constants = {key: value for key, value in space[name].items() if _is_constant(value)}
-    return {**constants, **candidate}
+    own = space[candidate["family"]]
+    for key in candidate:
+        if key != "family" and key not in own:
+            place = f"models.py: FIRST: {candidate['family']}.{key}"
+            raise UserError(f"{place}: not in SPACE{nearest(key, own)}")
+    return {key: value for key, value in own.items() if _is_constant(value)} | candidate
 
 
 def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
@@ -128,12 +99,17 @@ def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
     from hyperopt import JOB_STATE_DONE, Trials
     from hyperopt.fmin import generate_trial
 
+    # What is searched, as Hyperopt names it: not the constants.
+    labels = [f"{n}.{key}" for n in space for key, v in space[n].items() if not _is_constant(v)]
     trials = Trials()
     done = []
     for number, (candidate, outcome) in enumerate(known):
-        trial = generate_trial(number, _point(candidate, space))
+        name = candidate["family"]
+        values = {f"{name}.{key}": value for key, value in candidate.items()}
+        searched = {label: values[label] for label in labels if label in values}
+        trial = generate_trial(number, {"family": list(space).index(name), **searched})
         # TPE looks up every hyperparameter, those of the families not chosen too.
-        for label in _labels(space):
+        for label in labels:
             trial["misc"]["vals"].setdefault(label, [])
             trial["misc"]["idxs"].setdefault(label, [])
         trial["state"] = JOB_STATE_DONE
@@ -144,30 +120,10 @@ def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
     return trials
 
 
-def _point(candidate: Candidate, space: Space) -> dict[str, Any]:
-    """A candidate in Hyperopt's own terms: the family's position, labels such as `family.C`."""
-    name = candidate["family"]
-    values = {f"{name}.{key}": value for key, value in candidate.items()}
-    searched = {label: values[label] for label in _labels(space) if label in values}
-    return {"family": list(space).index(name), **searched}
-
-
-def _labels(space: Space) -> list[str]:
-    """What is searched, as Hyperopt names it: not the constants."""
-    return [
-        f"{name}.{key}"
-        for name, keys in space.items()
-        for key, value in keys.items()
-        if not _is_constant(value)
-    ]
-
-
 def _is_constant(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str, type(None)))
 
 
 def _plain(candidate: Candidate) -> Candidate:
     """The candidate with Python's own number types, which JSON can write."""
-    return {
-        key: value.item() if hasattr(value, "item") else value for key, value in candidate.items()
-    }
+    return {k: v.item() if hasattr(v, "item") else v for k, v in candidate.items()}

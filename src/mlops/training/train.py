@@ -55,28 +55,27 @@ def run(params: Params, root: Path) -> Trained:
 
     spec, tuned = project.features(params.project), Tuned.load(root / SEARCH)
     table = dataset.read(root / FEATURES / dataset.TRAINING)
-    frame = dataset.inputs(table, spec)
-    outcome = dataset.target(table, spec, tuned.task).to_numpy()
-    classes = len(np.unique(outcome)) if tuned.task != "regression" else 1
+    frame, task = dataset.inputs(table, spec), tuned.task
+    outcome = dataset.target(table, spec, task).to_numpy()
+    classes = len(np.unique(outcome)) if task != "regression" else 1
     encoder, estimator = _fitted(frame, outcome, tuned, params)
-    model = onnx.export(encoder, estimator, frame, tuned.task, classes)
+    model = onnx.export(encoder, estimator, frame, task, classes)
     holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
-    parity = onnx.require_parity(
-        model, encoder, estimator, holdout, tuned.task, params.train.parity
-    )
-    reference = _reference(frame, model, tuned.task, params)
+    parity = onnx.require_parity(model, encoder, estimator, holdout, task, params.train.parity)
+    reference = _reference(frame, model, task, params)
+    days = table[spec.day].dt.date
     card = {
         "name": params.model,
-        "task": tuned.task,
+        "task": task,
         "target": spec.target,
         "classes": classes,
         "inputs": _inputs(frame, spec),
         "example": _example(reference, spec),
-        "outputs": onnx.output_names(tuned.task, classes),
+        "outputs": onnx.output_names(task, classes),
         "threshold": tuned.threshold,
         "family": tuned.family,
         "hyperparameters": tuned.hyperparameters,
-        "trained_on": _training_days(table, spec),
+        "trained_on": {"rows": len(table), "since": str(days.min()), "until": str(days.max())},
         "parity": parity,
         "hashes": lineage.hashes(params, root),
     }
@@ -122,11 +121,6 @@ def _example(reference: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
     row = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
     example: dict[str, Any] = json.loads(row.to_json(orient="records", double_precision=15))[0]
     return example
-
-
-def _training_days(table: pd.DataFrame, spec: project.Features) -> dict[str, Any]:
-    days = table[spec.day].dt.date
-    return {"rows": len(table), "since": str(days.min()), "until": str(days.max())}
 
 
 def _reference(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from mlops.training import families, objective, search
 from mlops.training.params import Params
 
 if TYPE_CHECKING:
-    from mlops.training.folds import Fold
+    from mlops.training.folds import Fit, Fold
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,23 @@ class Trial:
     task: project.Task
     seed: int
     threads: int
-    worst_first_look: float
+    worst_first_look: float = float("inf")
+
+    def fit(self, fold: Fold, family: str, hyperparameters: dict[str, Any]) -> Fit:
+        """Fit a family on one fold."""
+        return fold.fit(family, hyperparameters, self.task, self.seed, self.threads)
 
     def __call__(self, candidate: dict[str, Any]) -> dict[str, Any]:
-        name, hyperparameters = split_candidate(candidate)
-        look = self.glimpse.fit(name, hyperparameters, self.task, self.seed, self.threads)
-        outcome = {"family": name, "hyperparameters": hyperparameters, "first_look": look.loss}
+        family, hyperparameters = _split(candidate)
+        look = self.fit(self.glimpse, family, hyperparameters)
+        outcome = {"family": family, "hyperparameters": hyperparameters, "first_look": look.loss}
         if look.loss > self.worst_first_look:
             return {**outcome, "loss": look.loss, "given_up": True}
-        fits = [
-            f.fit(name, hyperparameters, self.task, self.seed, self.threads) for f in self.folds
-        ]
+        fits = [self.fit(fold, family, hyperparameters) for fold in self.folds]
         losses = [fit.loss for fit in fits]
-        final = _final(name, hyperparameters, [fit.rounds for fit in fits])
         return {
             **outcome,
-            "hyperparameters": final,
+            "hyperparameters": _final(family, hyperparameters, [fit.rounds for fit in fits]),
             "loss": sum(losses) / len(losses),
             "fold_losses": losses,
             "given_up": False,
@@ -55,7 +55,7 @@ class Trial:
 def run(params: Params, root: Path) -> Tuned:
     """Write the trials and the winner; `tune.max_evals` and the seed decide the result."""
     from mlops.pipeline.progress import bar
-    from mlops.pipeline.searchlog import SearchLog
+    from mlops.pipeline.tracking import live_search
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
@@ -64,7 +64,12 @@ def run(params: Params, root: Path) -> Tuned:
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     folds = rolling(table, spec, models.task, params.split)
     trial = _trial(folds, models.task, first, params)
-    with SearchLog(params.model, root) as tracked, bar("tune", params.tune.max_evals) as progress:
+    with live_search(params.model, root) as track, bar("tune", params.tune.max_evals) as advance:
+
+        def report(outcome: dict[str, Any]) -> None:
+            track(outcome)
+            advance(outcome)
+
         outcomes = search.minimize(
             trial,
             space,
@@ -73,18 +78,16 @@ def run(params: Params, root: Path) -> Tuned:
             params.seed,
             spark=engine.start("spark") if params.engine == "spark" else None,
             parallelism=params.tune.parallelism,
-            on_outcome=_both(tracked.trial, progress.advance),
+            on_outcome=report,
         )
-        result = _winner(outcomes, folds, models.task, params)
+        result = _winner(outcomes, trial, params)
         with whole_folder(root / SEARCH) as folder:
             write_json(folder / TRIALS, outcomes)
             result.save(folder)
-        tracked.finish()
     return result
 
 
-def split_candidate(candidate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A candidate's family, and its hyperparameters."""
+def _split(candidate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return candidate["family"], {k: v for k, v in candidate.items() if k != "family"}
 
 
@@ -93,39 +96,37 @@ def _trial(
 ) -> Trial:
     """Make the trial; it gives up on a first look that is worse than the first candidate's."""
     glimpse = folds[-1].thinned(params.tune.first_look)
-    limit = float("inf")
-    if first:
-        name, hyperparameters = split_candidate(first[0])
-        look = glimpse.fit(name, hyperparameters, task, params.seed, params.threads)
-        limit = look.loss * (1 + params.tune.give_up)
-    return Trial(folds, glimpse, task, params.seed, params.threads, limit)
+    trial = Trial(folds, glimpse, task, params.seed, params.threads)
+    if not first:
+        return trial
+    loss = trial.fit(glimpse, *_split(first[0])).loss
+    return replace(trial, worst_first_look=loss * (1 + params.tune.give_up))
 
 
-def _winner(
-    outcomes: list[dict[str, Any]], folds: list[Fold], task: project.Task, params: Params
-) -> Tuned:
+def _winner(outcomes: list[dict[str, Any]], trial: Trial, params: Params) -> Tuned:
     finished = [outcome for outcome in outcomes if not outcome["given_up"]]
     if not finished:
         raise UserError(
             f"params.yaml: tune.give_up: found {params.tune.give_up}; every trial was given up"
         )
     best = min(finished, key=lambda outcome: outcome["loss"])
+    family, hyperparameters, task = best["family"], best["hyperparameters"], trial.task
+    threshold = None
+    if task == "binary":
+        # Where the winner cuts, by what it says of the last validation period.
+        last = trial.folds[-1]
+        prediction = trial.fit(last, family, hyperparameters).prediction
+        threshold = objective.threshold(last.validation_target, prediction)
     return Tuned(
         task=task,
-        family=best["family"],
-        hyperparameters=best["hyperparameters"],
+        family=family,
+        hyperparameters=hyperparameters,
         loss=best["loss"],
         loss_name=objective.NAMES[task],
-        threshold=_threshold(best, folds[-1], params) if task == "binary" else None,
+        threshold=threshold,
         trials=len(outcomes),
         given_up=len(outcomes) - len(finished),
     )
-
-
-def _threshold(best: dict[str, Any], fold: Fold, params: Params) -> float:
-    """Where the winner cuts, by what it says of the last validation period."""
-    fit = fold.fit(best["family"], best["hyperparameters"], "binary", params.seed, params.threads)
-    return objective.threshold(fold.validation_target, fit.prediction)
 
 
 def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None]) -> dict[str, Any]:
@@ -149,16 +150,6 @@ def searched(
                 f"models.py: {', '.join(space)}"
             )
     return {name: space[name] for name in wanted}
-
-
-def _both(
-    first: Callable[[dict[str, Any]], None], then: Callable[[dict[str, Any]], None]
-) -> Callable[[dict[str, Any]], None]:
-    def call(outcome: dict[str, Any]) -> None:
-        first(outcome)
-        then(outcome)
-
-    return call
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def test_the_same_source_is_the_same_bytes(workspace):
 def test_the_result_says_what_was_kept_and_reads_back(workspace):
     result = workspace.run("ingest")
     assert result.rows == {"wines": 178, "shades": 3}
-    line = lines.LINES["ingest"](result.model_dump())
-    assert line == "2 tables, 178 wines, 2021-03-01 to 2021-05-28"
+    line = lines.screen_line("ingest", result.model_dump(), 1.0, "run")
+    assert line.split("   ")[-1] == "2 tables, 178 wines, 2021-03-01 to 2021-05-28"
     assert ingest.Ingested.load(workspace.root / "data/raw") == result
 
 

@@ -38,7 +38,8 @@ def test_what_a_killed_process_that_nobody_buried_holds_is_dropped(tmp_path, loc
     while not _is_zombie(process.pid):
         time.sleep(0.01)
     lock.write_text(json.dumps(held_by(process.pid)))
-    assert left(tmp_path, lock) == {"write": {}, "read": {}}
+    with reproduction.alone(tmp_path):
+        assert not lock.exists()
     process.wait()
 
 
@@ -51,7 +52,8 @@ def _is_zombie(pid):
 def test_what_a_process_held_whose_number_another_has_now_is_dropped(tmp_path, lock):
     lock.write_text(json.dumps(held_by(os.getpid())))
     os.utime(lock, (0, 0))
-    assert left(tmp_path, lock) == {"write": {}, "read": {}}
+    with reproduction.alone(tmp_path):
+        assert not lock.exists()
 
 
 def test_a_file_that_was_cut_short_is_forgotten(tmp_path, lock):
@@ -60,10 +62,10 @@ def test_a_file_that_was_cut_short_is_forgotten(tmp_path, lock):
         assert not lock.exists()
 
 
-def test_a_file_that_holds_nothing_is_kept(tmp_path, lock):
+def test_a_file_that_holds_nothing_is_removed(tmp_path, lock):
     lock.write_text("{}")
     with reproduction.alone(tmp_path):
-        assert lock.exists()
+        assert not lock.exists()
 
 
 def test_without_the_file_there_is_nothing_to_forget(tmp_path):

@@ -44,7 +44,7 @@ def test_categories_of_the_validation_period_are_not_learnt():
     rows = table()
     rows.loc[rows["age"] >= 50, "word"] = "new"
     fold = folds.rolling(rows, SPEC, "binary", SPLIT)[-1]
-    train, validation = fold.ordinal
+    train, validation = fold.encoded("ordinal")
     assert set(train[:, 1]) == {0, 1}
     assert set(validation[:, 1]) == {-1}
 

@@ -38,26 +38,6 @@ def test_rounding_to_float32_moves_no_row_across_the_threshold() -> None:
     assert ((probability >= chosen) == (single >= chosen)).all()
 
 
-def test_the_threshold_needs_a_positive_row() -> None:
-    with pytest.raises(ValueError, match="no positive row"):
-        threshold(np.zeros(3), np.array([0.1, 0.2, 0.3]))
-
-
-@pytest.mark.parametrize(
-    ("outcome", "probability", "message"),
-    [
-        ([0, 1], [0.5], "shapes"),
-        ([0, 2], [0.5, 0.5], "other values than 0 and 1"),
-        ([0, 1], [0.5, np.nan], "missing or infinite"),
-    ],
-)
-def test_wrong_input_is_refused_with_what_was_found(
-    outcome: list[int], probability: list[float], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        threshold(np.array(outcome), np.array(probability))
-
-
 def test_a_change_in_the_metrics_cannot_reach_the_search() -> None:
     metrics = "{'mlops.evaluation.metrics', 'mlops.evaluation.weighted'}"
     check = (
