@@ -76,13 +76,13 @@ def read_card(folder: Path) -> Card:
 
     Raises UserError when a file is missing, or is not the one that the bundle was made with.
     """
+    path = folder / CARD
     try:
-        card = msgspec.convert(read_json(folder / CARD), Card)
+        card = msgspec.convert(read_json(path), Card)
     except FileNotFoundError:
-        raise UserError(not_found(folder / CARD)) from None
+        raise UserError(not_found(path)) from None
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder / CARD}: not a bundle's card: {reason}") from None
+        raise UserError(f"{path}: not a bundle's card: {' '.join(str(error).split())}") from None
     for name, expected in card.files.items():
         found = sha256(folder / name) if (folder / name).exists() else "nothing"
         if found != expected:

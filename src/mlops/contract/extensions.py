@@ -32,10 +32,16 @@ def resolve(setting: str, name: str, builtin: str, attributes: Collection[str] =
             hint = nearest(name, known) or f"; known: {', '.join(known)}"
             raise UserError(f"{setting}: found {name!r}{hint}")
         return importlib.import_module(f"{builtin}.{name}")
-    module = _imported(setting, name)
-    missing = [attribute for attribute in attributes if not hasattr(module, attribute)]
-    if missing:
-        raise UserError(f"{setting}: {module.__file__}: {missing[0]} is missing")
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            line = f"found {name!r}, no such module; expected one under src/ or installed"
+            raise UserError(f"{setting}: {line}") from None
+        raise UserError(f"{setting}: {name}: {explain(error)}") from error
+    for attribute in attributes:
+        if not hasattr(module, attribute):
+            raise UserError(f"{setting}: {module.__file__}: {attribute} is missing")
     return module
 
 
@@ -57,29 +63,15 @@ def _builtin_names(builtin: str, attributes: Collection[str]) -> list[str]:
     return names
 
 
-def _imported(setting: str, path: str) -> ModuleType:
-    """The user's module; what keeps it from being imported becomes one line."""
-    try:
-        return importlib.import_module(path)
-    except Exception as error:
-        absent = isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}.")
-        if absent:
-            raise UserError(
-                f"{setting}: found {path!r}, no such module; expected one under src/ or installed"
-            ) from None
-        raise UserError(f"{setting}: {path}: {explain(error)}") from error
-
-
 def explain(error: Exception) -> str:
     """One line for an error in somebody's module: file, line, type and message."""
     if isinstance(error, SyntaxError):
-        place: tuple[str | None, int | None] = error.filename, error.lineno
+        file, number, message = error.filename, error.lineno, error.msg
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if _is_own(frame.filename)] or frames
-        place = own[-1].filename, own[-1].lineno
-    message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    return f"{place[0]}:{place[1]}: {type(error).__name__}: {message}"
+        place = ([frame for frame in frames if _is_own(frame.filename)] or frames)[-1]
+        file, number, message = place.filename, place.lineno, str(error)
+    return f"{file}:{number}: {type(error).__name__}: {' '.join(message.split())}"
 
 
 def _is_own(file: str) -> bool:

@@ -61,34 +61,22 @@ def load(kind: type[P], root: Path = Path()) -> P:
 
     Raises UserError with one line for the first key that is missing, unknown or ill-typed.
     """
-    content = _read(root)
+    path = root / FILE
+    content = documents.read(path, "the pipeline's parameters")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         # A misspelt section explains a missing one, and only the whole schema knows it.
-        load_all(root)
-        raise UserError(f"{root / FILE}: {documents.explain(error, kind)}") from None
+        if kind.model_config["extra"] == "ignore":
+            load_all(root)
+        raise UserError(f"{path}: {documents.explain(error, kind)}") from None
 
 
 def load_all(root: Path = Path()) -> Any:
     """Read the sections of every room; it can stand for any room's `Params`. Raises UserError."""
-    content = _read(root)
-    model = _whole()
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{root / FILE}: {documents.explain(error, model)}") from None
-
-
-def _read(root: Path) -> dict[str, Any]:
-    return documents.read(root / FILE, "the pipeline's parameters")
-
-
-def _whole() -> type[Params]:
-    """The schema of the whole file: each section is a field of the `Params` of some room."""
     fields: dict[str, Any] = {}
     for room in pkgutil.iter_modules(mlops.__path__, "mlops."):
         if room.ispkg and importlib.util.find_spec(f"{room.name}.params"):
             own: type[Params] = importlib.import_module(f"{room.name}.params").Params
             fields |= {name: (field.annotation, field) for name, field in own.model_fields.items()}
-    return create_model("Params", __base__=_Whole, **fields)
+    return load(create_model("Params", __base__=_Whole, **fields), root)

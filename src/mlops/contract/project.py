@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlops.base.errors import UserError, nearest
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 Task = Literal["binary", "multiclass", "regression"]
-TASKS = ("binary", "multiclass", "regression")
+TASKS = get_args(Task)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Models:
 
 def tables(project: str) -> dict[str, type[pa.DataFrameModel]]:
     """The Pandera schema of each raw table, by the table's name."""
-    return cast("dict[str, type[pa.DataFrameModel]]", _constant(_part(project, "tables"), "TABLES"))
+    schemas: dict[str, type[pa.DataFrameModel]] = _constant(_part(project, "tables"), "TABLES")
+    return schemas
 
 
 def features(project: str) -> Features:
@@ -88,23 +89,19 @@ def models(project: str) -> Models:
 
 def _part(project: str, name: str) -> ModuleType:
     if importlib.util.find_spec(project) is None:
+        # The packages on the path that look like a project.
+        found = [path.parent for place in sys.path for path in Path(place).glob("*/tables.py")]
+        known = [path.name for path in found if (path / "features.py").exists()]
         raise UserError(
             f"params.yaml: project: found {project!r}, expected a package under src/ "
-            f"with tables.py, features.py and models.py{nearest(project, _projects())}"
+            f"with tables.py, features.py and models.py{nearest(project, known)}"
         )
     if importlib.util.find_spec(f"{project}.{name}") is None:
         raise UserError(f"{project}/{name}.py: not found; every project has one")
     return importlib.import_module(f"{project}.{name}")
 
 
-def _projects() -> list[str]:
-    """The packages on the path that look like a project."""
-    found = [path.parent for place in sys.path for path in Path(place).glob("*/tables.py")]
-    return [path.name for path in found if (path / "features.py").exists()]
-
-
 def _constant(part: ModuleType, name: str) -> Any:
-    try:
-        return getattr(part, name)
-    except AttributeError:
-        raise UserError(f"{part.__file__}: {name} is missing") from None
+    if not hasattr(part, name):
+        raise UserError(f"{part.__file__}: {name} is missing")
+    return getattr(part, name)

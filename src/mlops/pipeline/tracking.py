@@ -21,7 +21,7 @@ from mlops.base import documents
 from mlops.base.errors import UserError, one_line
 from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
-from mlops.contract import params
+from mlops.contract.params import FILE
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
 from mlops.contract.winner import TRIALS, Tuned
 
@@ -182,16 +182,11 @@ def bundle(model: str, root: Path, settings: bool = True) -> str:
     card = bundles.read_card(folder)
     searched = find(client, experiment, SEARCH_TAG, folder_digest(root / SEARCH))
     run = _start_run(client, experiment, f"bundle {digest[:12]}", parent=searched)
-    made_with = {"family": card.family, **card.hyperparameters}
+    settings_used = _settings(root) if settings else {}
+    made_with = {"family": card.family, **card.hyperparameters, **settings_used}
+    hashes = {f"mlops.{name}": value for name, value in card.hashes.items()}
     client.log_artifacts(run, str(folder), "bundle")
-    tags = {f"mlops.{name}": value for name, value in card.hashes.items()}
-    _log(
-        client,
-        run,
-        params={**made_with, **(_settings(root) if settings else {})},
-        tags={**tags, BUNDLE_TAG: digest},
-    )
-    client.set_terminated(run)
+    _log(client, run, made_with, {}, {**hashes, BUNDLE_TAG: digest})
     return run
 
 
@@ -204,13 +199,9 @@ def evidence(model: str, root: Path) -> str:
         return run
     metrics = read_json(root / EVIDENCE / "metrics.json")
     values = {name: interval["value"] for name, interval in metrics["holdout"].items()}
+    holdout = {f"holdout_{name}": value for name, value in values.items() if value is not None}
     client.log_artifacts(run, str(root / EVIDENCE), "evidence")
-    _log(
-        client,
-        run,
-        metrics={f"holdout_{n}": v for n, v in values.items() if v is not None},
-        tags={EVIDENCE_TAG: digest},
-    )
+    _log(client, run, {}, holdout, {EVIDENCE_TAG: digest})
     return run
 
 
@@ -270,48 +261,42 @@ def _log_trial(
     """Write one trial of a search as a child run of its own."""
     run = _start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
     folds = {f"loss_fold_{n}": loss for n, loss in enumerate(outcome.get("fold_losses", ()))}
-    _log(
-        client,
-        run,
-        params={"family": outcome["family"], **outcome["hyperparameters"]},
-        metrics={"loss": outcome["loss"], "first_look": outcome["first_look"], **folds},
-        tags={"given_up": str(outcome["given_up"])},
-    )
-    client.set_terminated(run)
+    metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"], **folds}
+    made_with = {"family": outcome["family"], **outcome["hyperparameters"]}
+    _log(client, run, made_with, metrics, {"given_up": str(outcome["given_up"])})
 
 
 def _finish_search(client: MlflowClient, experiment: str, run: str, root: Path) -> None:
     """Close a search's run under the digest of its files."""
     tuned = Tuned.load(root / SEARCH)
     client.log_artifacts(run, str(root / SEARCH), "search")
-    _log(
-        client,
-        run,
-        params={"family": tuned.family, **tuned.hyperparameters},
-        metrics={"loss": tuned.loss},
-        tags={SEARCH_TAG: folder_digest(root / SEARCH)},
-    )
-    client.set_terminated(run)
+    made_with = {"family": tuned.family, **tuned.hyperparameters}
+    digest = folder_digest(root / SEARCH)
+    _log(client, run, made_with, {"loss": tuned.loss}, {SEARCH_TAG: digest})
 
 
-def _log(client: MlflowClient, run: str, **content: dict[str, Any]) -> None:
-    """Write `params`, `metrics` and `tags` in one request."""
+def _log(
+    client: MlflowClient, run: str, params: dict[str, Any], metrics: dict[str, float],
+    tags: dict[str, str],
+) -> None:  # fmt: skip
+    """Write all at once and end the run: one that is found by its digest is whole."""
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
     client.log_batch(
         run,
-        params=[Param(name, str(value)) for name, value in content.get("params", {}).items()],
-        metrics=[Metric(name, value, now, 0) for name, value in content.get("metrics", {}).items()],
-        tags=[RunTag(name, value) for name, value in content.get("tags", {}).items()],
+        params=[Param(name, str(value)) for name, value in params.items()],
+        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
     )
+    client.set_terminated(run)
 
 
 def _settings(root: Path) -> dict[str, Any]:
     """The pipeline's own parameters that shape a bundle, under dotted names."""
     import pandas as pd
 
-    content = documents.read(root / params.FILE, "the pipeline's parameters")
+    content = documents.read(root / FILE, "the pipeline's parameters")
     settings = {name: content[name] for name in SETTINGS}
     flat: dict[str, Any] = pd.json_normalize(settings).to_dict("records")[0]
     return flat
