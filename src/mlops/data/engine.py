@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import shutil
 import sys
@@ -40,13 +39,8 @@ def engine_as_pyspark(engine: Engine) -> Iterator[None]:
         return
     import sqlframe
 
-    # SQLFrame builds trees of a million small objects: garbage collection would find nothing.
-    gc.disable()
-    try:
-        with sqlframe.activate_context("duckdb"):
-            yield
-    finally:
-        gc.enable()
+    with sqlframe.activate_context("duckdb"):
+        yield
 
 
 def read(session: Any, folder: Path) -> Any:
@@ -84,10 +78,11 @@ def _spark() -> Any:
     if os.environ.get("SPARK_REMOTE"):
         return builder.getOrCreate()
     _require_java()
+    import psutil
+
+    quarter = f"{psutil.virtual_memory().total // 4 // 2**20}m"
     session = (
-        builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or _share(4))
-        # A broadcast join costs half as much as sorting both tables.
-        .config("spark.sql.autoBroadcastJoinThreshold", _share(96))
+        builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or quarter)
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")
@@ -98,13 +93,6 @@ def _spark() -> Any:
     )
     session.sparkContext.setLogLevel("ERROR")
     return session
-
-
-def _share(parts: int) -> str:
-    """The machine's memory divided by `parts`, as Spark writes sizes."""
-    import psutil
-
-    return f"{psutil.virtual_memory().total // parts // 2**20}m"
 
 
 def _require_java() -> None:

@@ -1,4 +1,4 @@
-"""Check once that DVC's default remote answers, before anything waits for it.
+"""Check that DVC's default remote answers, before anything waits for it.
 
 The clients of object stores retry for many minutes without a message when a store is away.
 """
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # A first answer may need a token from a command-line tool.
 ANSWER_SECONDS = 30.0
-_checked_remotes: set[tuple[str, str]] = set()
 
 
 def default(repo: Repo) -> str | None:
@@ -31,14 +30,13 @@ def require_answer(repo: Repo) -> None:
     An error is an answer too: the operation that follows reports it better.
     """
     name = default(repo)
-    if name is None or (repo.root_dir, name) in _checked_remotes:
+    if name is None:
         return
     request = Thread(target=_request, args=(repo, name), daemon=True)
     request.start()
     request.join(ANSWER_SECONDS)
     if request.is_alive():
         raise UserError(f"no answer within {ANSWER_SECONDS:.0f} s")
-    _checked_remotes.add((repo.root_dir, name))
 
 
 def _request(repo: Repo, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from mlops.base.files import alone, read_json, write_json
 from mlops.base.processes import HOST
 from mlops.contract.paths import SERVERS
 
+PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
 VARIABLES = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
-PORTS = {"mlflow": 5000, "prefect": 4200}
 # MLflow's job processes are for evaluating language models; neither server may send telemetry.
 ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -42,7 +43,7 @@ def up(root: Path = Path()) -> dict[str, str]:
         pids = {name: _start(name, url, root) for name, url in urls.items()}
         write_json(root / SERVERS, {"urls": urls, "pids": pids})
         for name, url in urls.items():
-            _wait(name, url, pids[name], root)
+            _require_answer(name, url + HEALTH[name], pids[name], root)
     return urls
 
 
@@ -91,19 +92,18 @@ def _log(name: str, root: Path) -> Path:
     return root / "logs" / f"{name}-server.log"
 
 
-def _wait(name: str, url: str, pid: int, root: Path) -> None:
-    if not processes.wait(lambda: processes.answers(url + HEALTH[name]), lambda: _runs(pid, name)):
+def _require_answer(name: str, url: str, pid: int, root: Path) -> None:
+    if not processes.wait(lambda: processes.answers(url), lambda: _runs(pid, name)):
         down(root)
         raise UserError(f"{name} server did not start; see {_log(name, root)}")
 
 
 def _state(root: Path) -> dict[str, Any]:
     """The servers' addresses and process numbers by their names; none when there is no file."""
-    try:
+    with suppress(FileNotFoundError, ValueError):
         state: dict[str, Any] = read_json(root / SERVERS)
-    except (FileNotFoundError, ValueError):
-        return {"urls": {}, "pids": {}}
-    return state
+        return state
+    return {"urls": {}, "pids": {}}
 
 
 def _runs(pid: int, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -51,13 +50,10 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
 
 
 def begin() -> None:
-    """Prepare the process, before anything heavy is imported; `guarded` calls it.
+    """Silence libraries' warnings, before anything heavy is imported; `guarded` calls it.
 
-    Garbage collection during imports takes a tenth of their time and finds nothing. Warnings of
-    libraries are for their callers, not for users, who can turn them on (`python -W`,
-    `PYTHONWARNINGS`).
+    They are for their callers, not for users, who can turn them on (`python -W`, `PYTHONWARNINGS`).
     """
-    gc.set_threshold(100_000)
     if not sys.warnoptions:
         # First of all: the filters are not safe against another thread's import.
         warnings.simplefilter("ignore")
