@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.base import files
+from tests import locks
 
-NAMES = st.text("abcxyz0189", min_size=1, max_size=8)
-CONTENTS = st.dictionaries(NAMES, st.binary(max_size=40), max_size=6)
+CONTENTS = st.dictionaries(
+    st.text("abcxyz0189", min_size=1, max_size=8), st.binary(max_size=40), min_size=1, max_size=6
+)
 
 
 def write(folder: Path, content: dict[str, bytes]) -> Path:
@@ -38,8 +40,7 @@ def test_a_block_that_ends_well_replaces_the_whole_folder(output):
     with files.whole_folder(output) as folder:
         (folder / "other").write_text("new")
         assert (output / "result").read_text() == "earlier"
-    assert left_in(output) == ["other"]
-    assert left_in(output.parent) == ["output"]
+    assert (left_in(output), left_in(output.parent)) == (["other"], ["output"])
 
 
 def test_a_block_that_ends_well_replaces_a_file_and_its_mode(output):
@@ -52,7 +53,7 @@ def test_a_block_that_ends_well_replaces_a_file_and_its_mode(output):
     assert left_in(output) == ["result"]
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_raises_leaves_the_output_and_nothing_else(output, error):
     with pytest.raises(error), files.whole_folder(output) as folder:
         (folder / "result").write_text("half")
@@ -126,8 +127,7 @@ def test_of_two_writers_one_waits_and_both_end_well(output, writer):
 
     second = threading.Thread(target=write_too)
     second.start()
-    second.join(0.3)
-    assert second.is_alive()
+    locks.wait_until(lambda: locks.waits(os.getpid()), writer)
     writer.stdin.close()
     second.join()
     assert writer.wait() == 0
@@ -135,35 +135,24 @@ def test_of_two_writers_one_waits_and_both_end_well(output, writer):
     assert left_in(output.parent) == ["output"]
 
 
-@given(CONTENTS)
+@given(CONTENTS, st.data())
 @settings(max_examples=25, deadline=None)
-def test_the_order_in_which_files_are_made_is_not_in_the_digest(tmp_path_factory, content):
-    base = tmp_path_factory.mktemp("digest")
-    backwards = dict(reversed(content.items()))
-    first, second = write(base / "a", content), write(base / "b", backwards)
-    assert files.folder_digest(first) == files.folder_digest(second)
-
-
-@given(CONTENTS.filter(bool), st.data())
-@settings(max_examples=25, deadline=None)
-def test_any_changed_byte_or_name_changes_the_digest(tmp_path_factory, content, data):
+def test_the_digest_changes_with_any_byte_or_name_and_nothing_else(tmp_path_factory, content, data):
     base = tmp_path_factory.mktemp("digest")
     name = data.draw(st.sampled_from(sorted(content)))
     changed = data.draw(st.binary(max_size=40).filter(lambda new: new != content[name]))
     renamed = {f"{key}-" if key == name else key: value for key, value in content.items()}
-    folders = [content, {**content, name: changed}, renamed]
-    digests = {files.folder_digest(write(base / str(i), one)) for i, one in enumerate(folders)}
-    assert len(digests) == 3
+    reordered = dict(reversed(content.items()))
+    folders = [content, reordered, {**content, name: changed}, renamed]
+    digests = [files.folder_digest(write(base / str(i), one)) for i, one in enumerate(folders)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
-def test_equal_content_is_equal_json_whatever_the_order_of_keys(tmp_path):
+def test_equal_content_is_equal_json_and_nan_is_refused(tmp_path):
     files.write_json(tmp_path / "a", {"x": 1, "y": [2]})
     files.write_json(tmp_path / "b", {"y": [2], "x": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_json_refuses_nan_which_other_readers_do_not_know(tmp_path):
-    files.write_json(tmp_path / "a", {"x": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a", {"x": float("nan")})
-    assert files.read_json(tmp_path / "a") == {"x": 1}
+    assert files.read_json(tmp_path / "a") == {"x": 1, "y": [2]}
