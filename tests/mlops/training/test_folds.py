@@ -68,38 +68,25 @@ def test_a_fit_is_the_same_twice_and_stops_early():
     assert one.rounds < 300
 
 
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        pytest.param(table(days=30), "has no rows of two outcomes", id="nothing before"),
-        pytest.param(table().assign(y=1), "has no rows of two outcomes", id="one class"),
-        pytest.param(
-            table().assign(y=lambda t: t["y"].where(t["age"] < 50, 1)),
-            "the one from 2020-02-20 has no rows of two outcomes",
-            id="one class in the last period",
-        ),
-    ],
-)
-def test_a_period_that_cannot_be_judged_is_named(rows, said):
-    with pytest.raises(UserError, match=said):
-        folds.rolling(rows, SPEC, "binary", SPLIT)
+def with_classes(*classes):
+    return table().assign(y=lambda t: np.resize(classes, len(t)))
 
 
 @pytest.mark.parametrize(
-    ("task", "classes", "said"),
+    ("task", "rows", "said"),
     [
-        ("binary", [1, 2], "y: found 1, 2; expected 0, 1"),
-        ("binary", [0, 1, 2], "y: found 0, 1, 2; expected 0, 1"),
-        ("multiclass", [0, 2], "y: found 0, 2; expected 0, 1"),
+        ("binary", table(days=30), "has no rows of two outcomes"),
+        ("binary", table().assign(y=1), "has no rows of two outcomes"),
+        ("binary", table().assign(y=lambda t: t["y"].where(t["age"] < 50, 1)),
+         "the one from 2020-02-20 has no rows of two outcomes"),
+        ("binary", with_classes(1, 2), "y: found 1, 2; expected 0, 1"),
+        ("binary", with_classes(0, 1, 2), "y: found 0, 1, 2; expected 0, 1"),
+        ("multiclass", with_classes(0, 2), "y: found 0, 2; expected 0, 1"),
+        ("multiclass",
+         table().assign(y=lambda t: np.where((t["age"] > 55) & (t["y"] == 1), 2, t["y"])),
+         "2020-01-31 has no rows of class 2 before it"),
     ],
-)
-def test_classes_are_numbered_from_zero_without_a_gap(task, classes, said):
-    rows = table().assign(y=lambda t: np.resize(classes, len(t)))
+)  # fmt: skip
+def test_rows_that_a_model_cannot_be_judged_on_are_named(task, rows, said):
     with pytest.raises(UserError, match=said):
         folds.rolling(rows, SPEC, task, SPLIT)
-
-
-def test_a_class_that_a_fold_never_saw_before_is_named():
-    rows = table().assign(y=lambda t: np.where((t["age"] > 55) & (t["y"] == 1), 2, t["y"]))
-    with pytest.raises(UserError, match="2020-01-31 has no rows of class 2 before it"):
-        folds.rolling(rows, SPEC, "multiclass", SPLIT)
