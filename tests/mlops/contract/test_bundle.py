@@ -27,38 +27,23 @@ def test_the_card_lists_every_other_file_with_its_digest(folder):
     assert card.files == {name: sha256(folder / name) for name in others}
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "reference.parquet"])
-def test_one_other_byte_is_detected_and_named(folder, name):
-    content = bytearray((folder / name).read_bytes())
+@pytest.mark.parametrize("name", ["model.onnx", "reference.parquet", "bundle.json"])
+def test_one_other_byte_changes_the_digest_and_is_detected(folder, name):
+    before, content = bundle.digest(folder), bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name}: found [0-9a-f]{{12}}, expected digest"):
-        bundle.Scorer(folder)
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "reference.parquet"])
-def test_a_file_that_is_gone_is_detected_and_named(folder, name):
+    assert bundle.digest(folder) != before
+    # Another byte of the card may be a word of its text.
+    if name != "bundle.json":
+        with pytest.raises(UserError, match=rf"{name}: found [0-9a-f]{{12}}, expected digest"):
+            bundle.Scorer(folder)
     (folder / name).unlink()
-    with pytest.raises(UserError, match=f"{name}: found nothing, expected digest"):
+    with pytest.raises(UserError, match=f"{name}: (found nothing, expected digest|not found)"):
         bundle.read_card(folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "reference.parquet", "bundle.json"])
-def test_the_digest_changes_with_any_byte_of_any_file(folder, name):
-    before = bundle.digest(folder)
-    content = bytearray((folder / name).read_bytes())
-    content[-1] ^= 1
-    (folder / name).write_bytes(content)
-    assert bundle.digest(folder) != before
-
-
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"threshold": "high"},
-        {"accuracy": 1.0},
-        {"task": "clustering"},
-    ],
+    "change", [{"threshold": "high"}, {"accuracy": 1.0}, {"task": "clustering"}]
 )
 def test_a_card_with_other_content_is_refused_in_one_line(folder, change):
     card = json.loads((folder / "bundle.json").read_text())
@@ -73,28 +58,20 @@ def test_a_card_says_nothing_that_differs_from_run_to_run(folder):
     assert not [word for word in ("time", "commit", "host", "run_id", "/tmp") if word in words]
 
 
-def test_unseen_categories_and_missing_values_are_scored(folder, wines):
-    numbers = wines.select_dtypes("number").columns
-    odd = wines.head(3).assign(shade=["green", None, ""], **dict.fromkeys(numbers, np.nan))
-    scored = bundle.Scorer(folder).predict(odd)
-    assert scored.shape == (3, 3)
-    assert np.isfinite(scored).all()
-
-
-def test_columns_are_found_by_name_whatever_their_order_and_company(folder, wines):
+def test_columns_are_found_by_name_and_odd_values_are_scored(folder, wines):
     scorer = bundle.Scorer(folder)
     other = wines[list(reversed(wines.columns))].assign(more=1)
     assert (scorer.predict(other) == scorer.predict(wines)).all()
+    numbers = wines.select_dtypes("number").columns
+    odd = wines.head(3).assign(shade=["green", None, ""], **dict.fromkeys(numbers, np.nan))
+    assert scorer.predict(odd).shape == (3, 3)
+    assert np.isfinite(scorer.predict(odd)).all()
 
 
 def test_the_reference_holds_the_inputs_and_what_the_model_says_of_them(folder):
     scorer, reference = bundle.Scorer(folder), pd.read_parquet(folder / "reference.parquet")
-    said = reference[["prediction_0", "prediction_1", "prediction_2"]].to_numpy()
-    assert said == pytest.approx(scorer.predict(reference), abs=1e-6)
+    predicted = reference[["prediction_0", "prediction_1", "prediction_2"]].to_numpy()
+    assert predicted == pytest.approx(scorer.predict(reference), abs=1e-6)
     assert [column.name for column in scorer.card.inputs] == list(reference)[:-3]
-
-
-def test_the_card_knows_the_categories_of_training(folder):
-    words = {column.name: column.categories for column in bundle.read_card(folder).inputs}
-    assert words["shade"] == ("deep", "mid", "pale")
-    assert words["alcohol"] == ()
+    words = {column.name: column.categories for column in scorer.card.inputs}
+    assert (words["shade"], words["alcohol"]) == (("deep", "mid", "pale"), ())

@@ -31,10 +31,12 @@ def complaint_or_none(folder: Path) -> str | None:
     return None
 
 
-def test_parameters_read_back_as_they_are_written():
+def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
     loaded = params.load_all(PROJECTS)
     assert isinstance(loaded.data.until, dt.date)
     assert loaded.model_dump(mode="json")["data"]["until"] == str(loaded.data.until)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.seed = 1
 
 
 @pytest.mark.parametrize(
@@ -73,18 +75,10 @@ def test_parameters_read_back_as_they_are_written():
          "params.yaml: monitoring.logs: found '', expected text"),
         (r"^  labels: .*", "  labels: [a]",
          "params.yaml: monitoring.labels: found ['a'], expected text"),
-        (r"^  hours: .*", "  hour: 24",
-         "params.yaml: monitoring.hour: unknown key; did you mean 'hours'? (and 1 more)"),
-        (r"^  windows: .*", "  windows: 0",
-         "params.yaml: monitoring.windows: found 0, expected greater than or equal to 1"),
-        (r"^  rows: .*", "  rows: few",
-         "params.yaml: monitoring.rows: found 'few', expected a whole number"),
         (r"^  ignore: .*", "  ignore: month",
          "params.yaml: monitoring.ignore: found 'month', expected a list"),
         (r"^  share: .*", "  share: 1.5",
          "params.yaml: monitoring.share: found 1.5, expected less than or equal to 1"),
-        (r"^  drift: .*", "  drift: 0",
-         "params.yaml: monitoring.drift: found 0, expected greater than 0"),
         (r"^project: .*", "project: ../flights",
          "params.yaml: project: found '../flights', expected a package's name"),
     ],
@@ -97,29 +91,21 @@ def test_one_line_names_the_key_what_was_found_and_what_was_expected(
     assert complaint(tmp_path, text) == line
 
 
-def test_a_key_far_from_any_is_answered_with_the_known_ones(tmp_path):
-    said = complaint(tmp_path, TEXT + "\nzzz: 1\n")
-    assert said.startswith("params.yaml: zzz: unknown key; known: data, engine, ")
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        (f"{TEXT}\nzzz: 1\n", "params.yaml: zzz: unknown key; known: data, engine, "),
         ("", "params.yaml: found nothing, expected keys and values"),
         ("- a\n", "params.yaml: found ['a'], expected keys and values"),
         ("seed: 1\nseed: 2\n", "params.yaml: line 2: 'seed' is there twice"),
+        ("seed: [1\nproject: x\n", "params.yaml: line 2: "),
     ],
 )
-def test_a_file_that_is_no_set_of_keys_is_refused(tmp_path, text, line):
-    assert complaint(tmp_path, text) == line
+def test_a_file_that_is_no_set_of_known_keys_is_refused(tmp_path, text, line):
+    assert complaint(tmp_path, text).startswith(line)
 
 
-def test_broken_yaml_is_said_with_its_line(tmp_path):
-    said = complaint(tmp_path, "seed: [1\nproject: x\n")
-    assert said.startswith("params.yaml: line 2: ")
-
-
-def test_no_file_at_all_is_said(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"params\.yaml: not found"):
         params.load_all(tmp_path)
 
@@ -140,8 +126,3 @@ def test_any_value_of_any_key_is_taken_or_refused_in_one_line(tmp_path_factory, 
     (folder / "params.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
     said = complaint_or_none(folder)
     assert said is None or (len(said.splitlines()) == 1 and f"params.yaml: {key}" in said)
-
-
-def test_parameters_cannot_be_changed_once_read():
-    with pytest.raises(ValueError, match="frozen"):
-        params.load_all(PROJECTS).seed = 1

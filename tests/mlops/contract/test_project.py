@@ -25,24 +25,22 @@ def test_a_project_that_is_not_there_is_named_with_the_nearest():
         project.tables("tirps")
 
 
-@pytest.mark.parametrize(
-    ("read", "name"),
-    [(project.tables, "tables"), (project.features, "features"), (project.models, "models")],
-)
-def test_a_file_that_is_not_there_is_named(package, read, name):
+@pytest.mark.parametrize("name", ["tables", "features", "models"])
+def test_a_file_that_is_not_there_is_named(package, name):
     with pytest.raises(UserError, match=f"^unfinished/{name}.py: not found"):
-        read("unfinished")
+        getattr(project, name)("unfinished")
 
 
-def test_a_constant_that_is_not_there_is_named(package):
-    (package / "models.py").write_text("TASK = 'binary'\nSPACE = {}\n")
-    with pytest.raises(UserError, match=r"unfinished/models\.py: FIRST is missing"):
-        project.models("unfinished")
-
-
-def test_an_unknown_task_is_answered_with_the_known_ones(package):
-    (package / "models.py").write_text("TASK = 'ranking'\nSPACE = {}\nFIRST = []\n")
-    with pytest.raises(UserError, match="TASK: found 'ranking', expected one of"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("TASK = 'binary'; SPACE = {}", r"unfinished/models\.py: FIRST is missing"),
+        ("TASK = 'ranking'; SPACE = {}; FIRST = []", "TASK: found 'ranking', expected one of"),
+    ],
+)
+def test_a_constant_that_is_missing_or_unknown_is_named(package, text, said):
+    (package / "models.py").write_text(text)
+    with pytest.raises(UserError, match=said):
         project.models("unfinished")
 
 

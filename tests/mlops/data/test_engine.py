@@ -9,30 +9,17 @@ from mlops.base.errors import UserError
 from mlops.data import engine
 
 
-def test_the_engine_answers_to_pyspark_only_while_it_is_spoken():
-    with engine.engine_as_pyspark("duckdb"):
-        from pyspark.sql import functions
-
-        assert functions.col.__module__.startswith("sqlframe")
-    from pyspark.sql import functions
-
-    assert functions.col.__module__.startswith("pyspark")
-
-
-def test_a_failure_while_it_is_spoken_gives_the_real_one_back():
-    with pytest.raises(ValueError, match="here"), engine.engine_as_pyspark("duckdb"):
-        raise ValueError("here")
-    import pyspark
-
-    assert pyspark.__version__[0].isdigit()
-
-
-def test_functions_bound_to_duckdb_work_after_it_is_no_longer_spoken(tmp_path):
+def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_it():
     session = engine.start("duckdb")
     with engine.engine_as_pyspark("duckdb"):
         from pyspark.sql import functions
     frame = session.range(3).select((functions.col("id") * 2).alias("twice"))
     assert sorted(engine.collect(frame)["twice"].to_pylist()) == [0, 2, 4]
+    with pytest.raises(ValueError, match="here"), engine.engine_as_pyspark("duckdb"):
+        raise ValueError("here")
+    from pyspark.sql import functions
+
+    assert functions.col.__module__.startswith("pyspark")
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():

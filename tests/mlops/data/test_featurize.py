@@ -27,31 +27,16 @@ def workspace(repository, tmp_path):
     return repository("diabetes", tmp_path / "diabetes")
 
 
-def test_the_holdout_is_the_last_days_and_training_all_the_days_before(workspace):
-    workspace.run("ingest", "featurize")
+def test_the_holdout_is_the_last_days_and_rows_without_an_outcome_are_left_out(workspace):
+    result = workspace.run("ingest", "featurize")
     training, holdout = parts(workspace)
     assert holdout["day"].max() - holdout["day"].min() == pd.Timedelta(days=29)
     assert training["day"].max() < holdout["day"].min()
-
-
-def test_rows_without_an_outcome_are_counted_and_left_out(workspace):
-    result = workspace.run("ingest", "featurize")
-    training, holdout = parts(workspace)
     assert result.dropped == {"without an outcome": 12}
     assert len(training) + len(holdout) == 442 - 12
     assert training["progression"].notna().all()
-
-
-def test_they_still_count_as_history(workspace):
-    workspace.run("ingest", "featurize")
-    training, _ = parts(workspace)
-    second = training[training["patient"] == "1"]
-    assert second["patients_before"].tolist() == [1.0]
-
-
-def test_the_result_says_null_shares_and_means_and_reads_back(workspace):
-    result = workspace.run("ingest", "featurize")
-    training, _ = parts(workspace)
+    # They still count as history.
+    assert training[training["patient"] == "1"]["patients_before"].tolist() == [1.0]
     assert result.null_share["bp"] == pytest.approx(training["bp"].isna().mean(), abs=1e-6)
     assert result.target_mean["training"] == pytest.approx(training["progression"].mean(), abs=1e-6)
     assert featurize.Featurized.load(workspace.root / "data/features") == result

@@ -15,12 +15,10 @@ def wine(repository, tmp_path, monkeypatch):
     return made
 
 
-def test_it_is_the_last_day_of_a_source_that_ends(wine):
-    assert newest_day.newest(wine.params()) == dt.date(2021, 5, 28)
-
-
-def test_today_is_not_over(wine):
+def test_it_is_the_last_day_of_the_source_that_is_over(wine, capsys):
     assert newest_day.newest(wine.params(), today=dt.date(2021, 5, 10)) == dt.date(2021, 5, 9)
+    assert newest_day.main() == 0
+    assert capsys.readouterr().out == "2021-05-28\n"
 
 
 def test_the_table_that_lags_behind_decides(repository, tmp_path, monkeypatch):
@@ -30,12 +28,7 @@ def test_the_table_that_lags_behind_decides(repository, tmp_path, monkeypatch):
     assert newest_day.newest(trips.params()) == dt.date(2023, 4, 8)
 
 
-def test_rows_that_are_not_as_they_should_be_are_no_news(wine):
+def test_rows_that_are_not_as_they_should_be_are_refused(wine):
     wine.edit_table("wines", lambda rows: rows.drop(columns="alcohol"))
     with pytest.raises(UserError, match=r"wines: .* failed"):
         newest_day.newest(wine.params())
-
-
-def test_the_command_prints_the_day_alone(wine, capsys):
-    assert newest_day.main() == 0
-    assert capsys.readouterr().out == "2021-05-28\n"

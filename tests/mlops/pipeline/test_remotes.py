@@ -56,22 +56,9 @@ def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, m
     assert capsys.readouterr().err == "DVC's remote 'store' is not used: no answer within 1 s\n"
 
 
-def test_one_that_refuses_has_answered(dvc_repository, refusing, monkeypatch):
-    monkeypatch.setattr(remotes, "ANSWER_SECONDS", 20.0)
-    remotes.require_answer(dvc_repository(refusing))
-
-
-def test_a_folder_that_is_not_there_yet_has_answered(dvc_repository, tmp_path):
-    remotes.require_answer(dvc_repository(str(tmp_path / "later")))
-
-
-def test_what_has_answered_is_not_asked_again(dvc_repository, tmp_path, monkeypatch):
-    made = dvc_repository(str(tmp_path / "store"))
-    remotes.require_answer(made)
-    again = []
-    monkeypatch.setattr(remotes, "_request", lambda *asked: again.append(asked))
-    remotes.require_answer(made)
-    assert again == []
+def test_one_that_refuses_or_has_no_folder_yet_has_answered(dvc_repository, refusing, tmp_path):
+    for url in (refusing, str(tmp_path / "later")):
+        remotes.require_answer(dvc_repository(url))
 
 
 def test_without_a_remote_nothing_is_asked(tmp_path, monkeypatch):
@@ -79,7 +66,6 @@ def test_without_a_remote_nothing_is_asked(tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.setattr(remotes, "_request", lambda *question: asked.append(question))
-    made = Repo.init(str(tmp_path), no_scm=True)
-    remotes.require_answer(made)
-    made.close()
+    with Repo.init(str(tmp_path), no_scm=True) as made:
+        remotes.require_answer(made)
     assert asked == []

@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
+from mlops.base import processes
 from mlops.pipeline import reproduction
 
 
@@ -23,54 +23,31 @@ def held_by(pid):
     return {"write": {"/outputs": info}, "read": {"/inputs": [info]}}
 
 
-def left(tmp_path, lock):
-    with reproduction.alone(tmp_path):
-        return json.loads(lock.read_text())
-
-
 def test_what_a_living_process_holds_is_kept(tmp_path, lock):
     lock.write_text(json.dumps(held_by(os.getpid())))
-    assert left(tmp_path, lock) == held_by(os.getpid())
+    with reproduction.alone(tmp_path):
+        assert json.loads(lock.read_text()) == held_by(os.getpid())
 
 
-def test_what_a_killed_process_that_nobody_buried_holds_is_dropped(tmp_path, lock):
+def test_what_a_zombie_process_holds_is_dropped(tmp_path, lock):
     process = subprocess.Popen(["true"])
-    while not _is_zombie(process.pid):
-        time.sleep(0.01)
+    assert processes.wait(lambda: not processes.runs(process.pid))
     lock.write_text(json.dumps(held_by(process.pid)))
     with reproduction.alone(tmp_path):
         assert not lock.exists()
     process.wait()
 
 
-def _is_zombie(pid):
-    import psutil
-
-    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-def test_what_a_process_held_whose_number_another_has_now_is_dropped(tmp_path, lock):
-    lock.write_text(json.dumps(held_by(os.getpid())))
+@pytest.mark.parametrize(
+    "content",
+    [json.dumps(held_by(os.getpid())), '{"write": {"/out', "{}"],
+    ids=["held by an earlier process of that number", "cut short", "empty"],
+)
+def test_a_lock_that_no_process_holds_is_dropped(tmp_path, lock, content):
+    lock.write_text(content)
     os.utime(lock, (0, 0))
     with reproduction.alone(tmp_path):
         assert not lock.exists()
-
-
-def test_a_file_that_was_cut_short_is_forgotten(tmp_path, lock):
-    lock.write_text('{"write": {"/out')
-    with reproduction.alone(tmp_path):
-        assert not lock.exists()
-
-
-def test_a_file_that_holds_nothing_is_removed(tmp_path, lock):
-    lock.write_text("{}")
-    with reproduction.alone(tmp_path):
-        assert not lock.exists()
-
-
-def test_without_the_file_there_is_nothing_to_forget(tmp_path):
-    with reproduction.alone(tmp_path):
-        assert not (tmp_path / reproduction.DVCS_LOCK).exists()
 
 
 @pytest.mark.parametrize(

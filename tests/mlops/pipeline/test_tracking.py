@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from mlops.base.errors import UserError
 from mlops.pipeline import tracking
 
 
@@ -38,8 +37,10 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_unset_means_a_file_below_the_root(tmp_path):
+def test_the_variable_names_the_place_or_it_is_a_file_below_the_root(tmp_path, monkeypatch):
     assert tracking.uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert tracking.uri(tmp_path) == "http://elsewhere"
 
 
 @pytest.mark.slow
@@ -56,37 +57,27 @@ def test_a_store_that_was_begun_and_killed_is_begun_anew(tmp_path, monkeypatch):
     assert [path.name for path in store.iterdir()] == ["mlflow.db"]
 
 
-def test_the_variable_names_another_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert tracking.uri(tmp_path) == "http://elsewhere"
-
-
 def test_connecting_leaves_the_environment_as_it_was(wines):
     tracking.connect(wines.params().model, wines.root)
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def test_a_server_that_does_not_answer_is_named_at_once(wines, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.connect(wines.params().model, wines.root)
-
-
-def test_a_server_that_is_no_mlflow_is_named_and_registers_nothing(
-    wines, command, stranger, monkeypatch
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 does not answer (ConnectionError); "),
+        ("a server that is no MLflow", "{uri}: "),
+        ("carrier-pigeon://home", "carrier-pigeon://home: "),
+    ],
+)
+def test_a_place_that_is_no_mlflow_is_named_in_one_line(
+    wines, command, stranger, monkeypatch, uri, line
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", stranger)
+    uri = stranger if " " in uri else uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     done = command(wines, "register")
     assert done.code == 2
-    assert done.err.startswith(f"error: MLFLOW_TRACKING_URI: {stranger}: ")
-    assert len(done.err.splitlines()) == 1
-
-
-def test_a_scheme_that_mlflow_does_not_know_is_named(wines, command, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "carrier-pigeon://home")
-    done = command(wines, "register")
-    assert done.code == 2
-    assert done.err.startswith("error: MLFLOW_TRACKING_URI: carrier-pigeon://home: ")
+    assert done.err.startswith(f"error: MLFLOW_TRACKING_URI: {line.format(uri=uri)}")
     assert len(done.err.splitlines()) == 1
 
 
@@ -96,9 +87,35 @@ def test_what_is_tracked_twice_is_one_run(wines):
         assert track(model, wines.root) == track(model, wines.root)
 
 
-def test_a_failure_to_track_is_one_line(wines, capsys):
-    def fail(model, root):
+def runs(root):
+    client, experiment = tracking.connect("a-model", root)
+    return {run.info.run_name: run for run in client.search_runs([experiment])}
+
+
+def test_a_search_is_tracked_while_it_runs_and_marked_when_it_is_killed(wines):
+    outcome = {"family": "linear", "hyperparameters": {"C": 1.0}, "loss": 0.5,
+               "first_look": 0.6, "fold_losses": [0.4, 0.6], "given_up": False}  # fmt: skip
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracking.live_search("a-model", wines.root) as track,
+    ):
+        track(outcome)
+        trial = runs(wines.root)["trial 0 linear"].data
+        raise KeyboardInterrupt
+    assert (trial.params, trial.tags["given_up"]) == ({"family": "linear", "C": "1.0"}, "False")
+    assert trial.metrics == {"loss": 0.5, "first_look": 0.6, "loss_fold_0": 0.4, "loss_fold_1": 0.6}
+    assert runs(wines.root)["search"].info.status == "KILLED"
+
+
+def test_a_failure_to_track_is_one_line_and_said_once(wines, capsys, monkeypatch):
+    def fail(*_):
         raise ValueError("two\nlines")
 
-    tracking.tolerant(fail, wines.params().model, wines.root)
-    assert capsys.readouterr().err == "not tracked, `mlops register` will: two lines\n"
+    line = "not tracked, `mlops register` will: two lines\n"
+    tracking.tolerant(fail, "a-model", wines.root)
+    assert capsys.readouterr().err == line
+    monkeypatch.setattr(tracking, "_log_trial", fail)
+    with tracking.live_search("a-model", wines.root) as track:
+        track({})
+        track({})
+    assert capsys.readouterr().err == line

@@ -10,21 +10,23 @@ from mlops.data.sources import files
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
 
 
-@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zip"])
-def test_csv_is_read_plain_or_packed(tmp_path, ending):
-    ROWS.to_csv(tmp_path / f"rows{ending}", index=False)
-    pd.testing.assert_frame_equal(files.read(str(tmp_path), ["rows"])["rows"], ROWS)
+def write(folder, name, rows=ROWS):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".parquet"):
+        rows.to_parquet(folder / name)
+    else:
+        rows.to_csv(folder / name, index=False)
 
 
-def test_parquet_is_read_from_a_file(tmp_path):
-    ROWS.to_parquet(tmp_path / "rows.parquet")
+@pytest.mark.parametrize("name", [f"rows{ending}" for ending in files.ENDINGS])
+def test_a_file_is_read_plain_or_packed(tmp_path, name):
+    write(tmp_path, name)
     pd.testing.assert_frame_equal(files.read(str(tmp_path), ["rows"])["rows"], ROWS)
 
 
 def test_parquet_is_read_from_a_folder_in_the_order_of_names(tmp_path):
-    (tmp_path / "rows" / "2020").mkdir(parents=True)
-    ROWS.tail(2).to_parquet(tmp_path / "rows" / "2020" / "b.parquet")
-    ROWS.head(1).to_parquet(tmp_path / "rows" / "2020" / "a.parquet")
+    write(tmp_path, "rows/2020/b.parquet", ROWS.tail(2))
+    write(tmp_path, "rows/2020/a.parquet", ROWS.head(1))
     pd.testing.assert_frame_equal(files.read(str(tmp_path), ["rows"])["rows"], ROWS)
 
 
