@@ -49,7 +49,8 @@ def main() -> None:
     servers.use()
     if name in FLOWS:
         _flow(name)
-    sys.exit(stage.guarded(partial(_run, name)))
+    else:
+        sys.exit(stage.guarded(partial(_run, name)))
 
 
 def _flow(name: str) -> None:

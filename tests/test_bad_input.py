@@ -1,5 +1,6 @@
 """What a user can mend ends in one line and exit code 2, and the earlier outputs stay whole."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -74,8 +75,9 @@ def test_a_parameter_is_refused(wines, refused, stage, changes, line):
                      ["wines  hue     is there  0     missing; did you mean 'hues'?",
                       "wines  hues    is known  178   not in the schema; did you mean 'hue'?"],
                      id="renamed column"),
-        pytest.param(lambda t: t.assign(hue="red"),
-                     ["wines  hue     is float64  178   red"], id="wrong type"),
+        pytest.param(lambda t: t.assign(hue="red", alcohol=-1),
+                     ["wines  alcohol  greater_than_or_equal_to(5)  178  -1.0",
+                      "wines  hue     is float64  178   red"], id="two failures at once"),
         pytest.param(lambda t: t.head(0),
                      ["wines  *       at least one row  0     empty"], id="empty table"),
         pytest.param(lambda t: pd.concat([t, t.head(2)]),
@@ -99,16 +101,6 @@ def test_a_table_is_refused_with_column_check_rows_and_examples(wines, refused, 
     assert [line.split() for line in lines[2:]] == [line.split() for line in said]
 
 
-def test_every_failure_of_every_table_is_shown_at_once(wines, refused):
-    wines.edit_table("wines", lambda t: t.assign(alcohol=-1, hue="red"))
-    wines.edit_table("shades", lambda t: t.drop(columns="depth"))
-    lines = refused(wines, "ingest").splitlines()
-    assert lines[0] == "error: shades, wines: 3 checks failed; nothing was written"
-    assert [line.split()[:2] for line in lines[2:]] == [
-        ["wines", "alcohol"], ["wines", "hue"], ["shades", "depth"]
-    ]  # fmt: skip
-
-
 def test_a_month_without_rows_is_named(wines, refused):
     wines.edit_table("wines", lambda t: t[~t["day"].str.startswith("2021-04")])
     assert refused(wines, "ingest") == (
@@ -117,23 +109,20 @@ def test_a_month_without_rows_is_named(wines, refused):
     )
 
 
-@pytest.mark.parametrize("broken", ["wines,day\n1,2\n1,2,3,4\n", "\x00\x01", ""])
-def test_a_file_that_is_no_csv_is_named(wines, refused, broken):
-    (wines.tables() / "wines.csv").write_text(broken)
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("wines.csv", b"wines,day\n1,2\n1,2,3,4\n", "can't be read: ParserError: "),
+        ("wines.csv", b"", "can't be read: EmptyDataError: "),
+        ("wines.csv", "wine,day\ncaf\xe9,1\n".encode("latin-1"), "can't be read: UnicodeDecodeErr"),
+        ("wines.parquet", b"wine,day\n", "can't be read: "),
+    ],
+)
+def test_a_file_that_is_not_what_its_ending_says_is_named(wines, refused, name, content, reason):
+    (wines.tables() / "wines.csv").unlink()
+    (wines.tables() / name).write_bytes(content)
     said = refused(wines, "ingest")
-    assert "wines" in said.splitlines()[0]
-
-
-def test_a_file_that_is_not_utf8_is_named(wines, refused):
-    (wines.tables() / "wines.csv").write_bytes("wine,day\ncaf\xe9,1\n".encode("latin-1"))
-    said = refused(wines, "ingest")
-    assert said.startswith(f"error: {wines.tables()}/wines.csv: can't be read: UnicodeDecodeError")
-
-
-def test_a_file_that_is_no_parquet_is_named(wines, refused):
-    (wines.tables() / "wines.csv").rename(wines.tables() / "wines.parquet")
-    said = refused(wines, "ingest")
-    assert said.startswith(f"error: {wines.tables()}/wines.parquet: can't be read: ")
+    assert said.startswith(f"error: {wines.tables()}/{name}: {reason}")
     assert len(said.splitlines()) == 1
 
 
@@ -161,8 +150,6 @@ def test_one_class_only_is_refused(wines, refused):
         ("train", "models/search", "tune"),
         ("train", "data/features", "featurize"),
         ("evaluate", "models/bundle", "train"),
-        ("evaluate", "data/features", "featurize"),
-        ("register", "models/bundle", "train"),
         ("register", "models/search", "tune"),
         ("register", "reports", "evaluate"),
     ],
@@ -171,9 +158,7 @@ def test_an_input_that_is_not_there_is_named_with_its_stage(wines, command, stag
     shutil.rmtree(wines.root / gone)
     done = command(wines, stage)
     assert (done.code, done.out) == (2, "")
-    assert gone in done.err
-    assert done.err.endswith(f"; {writer} writes it\n")
-    assert len(done.err.splitlines()) == 1
+    assert re.fullmatch(rf"error: .*{gone}.*; {writer} writes it\n", done.err)
 
 
 def test_a_bundle_changed_by_hand_is_not_scored_nor_registered(wines, refused):

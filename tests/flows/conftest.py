@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ import pytest
 
 from mlops.contract.stages import MODULES
 from tests import locks
-from tests.conftest import PROJECTS
+from tests.conftest import PROJECTS, REPOSITORY, Done
 
-REPOSITORY = Path(__file__).parents[2]
 PARTS = (
     ".dvc/.gitignore", ".dvcignore", ".gitignore", "flows", "prefect.toml", "requirements.lock",
     "src/mlops",
@@ -39,15 +38,7 @@ OUTPUTS = {
 }
 LOG = Path("logs/stages.jsonl")
 BIN = Path(sys.executable).parent
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
+FLOW = (sys.executable, "-m", "flows", "training")
 
 
 @dataclass(frozen=True)
@@ -81,19 +72,16 @@ class Checkout:
             start_new_session=True,
         )
 
-    def run(self, *command: str | Path, **environment: str) -> Ended:
+    def run(self, *command: str | Path, **environment: str) -> Done:
         return ended(self.start(*command, **environment))
 
-    def flow(self, **environment: str) -> Ended:
-        return self.run(sys.executable, "-m", "flows", "training", **environment)
+    def flow(self, **environment: str) -> Done:
+        return self.run(*FLOW, **environment)
 
-    def trial(self) -> Ended:
+    def trial(self) -> Done:
         """The flow up to the evidence."""
         call = "from flows.training import training; print(training(register_model=False))"
         return self.run(sys.executable, "-c", call)
-
-    def start_flow(self) -> subprocess.Popen[str]:
-        return self.start(sys.executable, "-m", "flows", "training")
 
     def executed(self) -> list[str]:
         """The stages that really ran here, in order."""
@@ -124,9 +112,9 @@ class Checkout:
         return Checkout(type(self.workspace)(root, self.workspace.store), environment)
 
 
-def ended(process: subprocess.Popen[str]) -> Ended:
+def ended(process: subprocess.Popen[str]) -> Done:
     out, err = process.communicate(timeout=1500)
-    return Ended(process.returncode, out, err)
+    return Done(process.returncode, out, err)
 
 
 @dataclass(frozen=True)
@@ -137,24 +125,11 @@ class Held:
     stage: psutil.Process
     folder: int
 
-    def end(self) -> Ended:
+    def end(self) -> Done:
         return ended(self.flow)
 
-    def let_go(self) -> Ended:
+    def let_go(self) -> Done:
         fcntl.flock(self.folder, fcntl.LOCK_UN)
-        return self.end()
-
-    def kill_stage(self) -> Ended:
-        self.stage.kill()
-        return self.end()
-
-    def send_flow(self, number: signal.Signals) -> Ended:
-        self.flow.send_signal(number)
-        return self.end()
-
-    def send_both(self, number: signal.Signals) -> Ended:
-        """As a terminal does on Ctrl-C."""
-        os.killpg(self.flow.pid, number)
         return self.end()
 
     def stage_is_gone(self, seconds: float = 120) -> bool:
@@ -163,9 +138,16 @@ class Held:
 
 @contextmanager
 def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
-    flow = checkout.start_flow()
+    flow = checkout.start(*FLOW)
+
+    def running() -> psutil.Process | None:
+        with suppress(psutil.NoSuchProcess):
+            below = psutil.Process(flow.pid).children(recursive=True)
+            return next((p for p in below if p.cmdline()[-1:] == [MODULES[stage]]), None)
+        return None
+
     try:
-        process = locks.wait_until(lambda: _stage_below(flow, stage), flow)
+        process = locks.wait_until(running, flow)
         # Not before: an earlier stage may write to the same folder.
         with locks.held((checkout.root / OUTPUTS[stage]).parent) as folder:
             locks.wait_until(lambda: locks.waits(process.pid), flow)
@@ -173,14 +155,6 @@ def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
     finally:
         if flow.poll() is None:
             os.killpg(flow.pid, signal.SIGKILL)
-
-
-def _stage_below(flow: subprocess.Popen[str], stage: str) -> psutil.Process | None:
-    try:
-        below = psutil.Process(flow.pid).children(recursive=True)
-        return next((p for p in below if p.cmdline()[-1:] == [MODULES[stage]]), None)
-    except psutil.NoSuchProcess:
-        return None
 
 
 @pytest.fixture(scope="session")
@@ -224,9 +198,9 @@ class Served:
     """A repository whose servers run, after its first flow from empty caches."""
 
     checkout: Checkout
-    up: Ended
+    up: Done
     urls: dict[str, str]
-    first: Ended
+    first: Done
 
     @property
     def environment(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,14 @@ def commit(root, **files):
 
 
 @pytest.fixture(autouse=True)
-def held():
-    """What a test held is let go: in a run its process' end does that."""
+def released():
+    """Release what a test has locked: the end of a run's process does that."""
     before = set(os.listdir("/proc/self/fd"))
     yield
     for name in set(os.listdir("/proc/self/fd")) - before:
-        try:
+        with suppress(OSError):
             if "/run" not in os.readlink(f"/proc/self/fd/{name}"):
                 os.close(int(name))
-        except OSError:
-            continue
 
 
 def test_a_revision_is_cloned_once_and_shares_what_outlives_it(origin, workspace):
@@ -98,15 +97,11 @@ def test_what_no_process_holds_is_removed_when_another_revision_begins(origin, w
     assert second.is_dir()
 
 
-def test_a_revision_that_is_not_there_is_said_in_one_line_and_leaves_nothing(origin, workspace):
-    commit(origin)
+def test_a_revision_or_environment_that_is_not_there_is_one_line(origin, workspace):
+    revision = commit(origin, Makefile="setup:\n\t@echo no network >&2; exit 2\n")
     with pytest.raises(UserError, match=r"^git checkout: .*0{40}"):
         checkout.ready(str(origin), "0" * 40, workspace)
     assert list((workspace / checkout.REVISIONS).iterdir()) == []
-
-
-def test_an_environment_that_can_not_be_made_is_said_in_one_line(origin, workspace):
-    revision = commit(origin, Makefile="setup:\n\t@echo no network >&2; exit 2\n")
     with pytest.raises(UserError, match="^make --silent: ") as refused:
         checkout.ready(str(origin), revision, workspace)
     assert "\n" not in str(refused.value)

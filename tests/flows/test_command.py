@@ -6,16 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import yaml
 
 from flows import __main__ as command
 from mlops.base.errors import MENDABLE
-from tests.conftest import PROJECTS
+from tests.conftest import PROJECTS, REPOSITORY
 from tests.settings import change
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def run(monkeypatch, capsys, *words):
@@ -74,3 +72,33 @@ def test_a_parameter_goes_to_the_flow_by_its_name(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["flows", "scoring", "environment=staging", "source=a=b"])
     command.main()
     assert given == [({"environment": "staging", "source": "a=b"}, False)]
+
+
+DEPLOYMENT = {"name": "nightly", "entrypoint": "flows/scoring.py:scoring"}
+
+
+@pytest.mark.parametrize(
+    ("deployments", "line"),
+    [
+        ([], "deployments: found none, expected at least one"),
+        ([{"parameters": {}}], "deployments: found {'parameters': {}}, expected each with a name"),
+        ([DEPLOYMENT | {"entrypoint": "flows/score.py:scoring"}],
+         "nightly: entrypoint: found 'flows/score.py:scoring', expected FILE.py:FLOW"),
+        ([DEPLOYMENT | {"entrypoint": "flows/scoring.py:scorin"}],
+         "nightly: entrypoint: flows/scoring.py has no 'scorin'; did you mean 'scoring'?"),
+        ([DEPLOYMENT | {"parameters": {"enviroment": "staging"}}],
+         "nightly: parameters: enviroment: scoring does not take it; did you mean 'environment'?"),
+        ([DEPLOYMENT | {"schedules": [{"every": "day"}]}],
+         "nightly: schedules: found {'every': 'day'}, expected one of cron, interval, rrule"),
+        ([DEPLOYMENT | {"schedules": [{"cron": "at noon"}]}],
+         "nightly: schedules: cron: 'at noon': 1 validation error for CronSchedule"),
+    ],
+)  # fmt: skip
+def test_check_names_what_a_deployment_lacks(monkeypatch, capsys, tmp_path, deployments, line):
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": deployments}))
+    (tmp_path / "flows").symlink_to(REPOSITORY / "flows")
+    monkeypatch.chdir(tmp_path)
+    code, said = run(monkeypatch, capsys, "check")
+    assert code == MENDABLE
+    assert said.startswith(f"error: prefect.yaml: {line}")
+    assert len(said.splitlines()) == 1

@@ -17,12 +17,15 @@ MLOPS = Path(sys.executable).parent / "mlops"
 STATUS = Path(".run/servers.json")
 
 
+def starts_servers(test):
+    return pytest.mark.slow(pytest.mark.nightly(test))
+
+
 def pids(checkout):
     return json.loads((checkout.root / STATUS).read_text())["pids"]
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
+@starts_servers
 def test_up_again_keeps_the_servers_that_run(served):
     before = pids(served.checkout)
     again = served.checkout.run(MLOPS, "up")
@@ -31,8 +34,7 @@ def test_up_again_keeps_the_servers_that_run(served):
     assert all(psutil.pid_exists(pid) for pid in before.values())
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
+@starts_servers
 def test_when_one_has_died_up_starts_both_anew_and_down_ends_all_of_both(checkout, tmp_path):
     made = checkout(tmp_path / "repository")
     try:
@@ -61,9 +63,7 @@ def group(process):
         return None
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.nightly
+@starts_servers
 def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
     made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
     try:
@@ -77,34 +77,26 @@ def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, 
             one.run(MLOPS, "down")
 
 
-@pytest.fixture
-def bystander():
-    """Another program's process."""
-    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    yield process
-    process.kill()
-    process.wait()
+def write_status(root, text):
+    (root / STATUS).parent.mkdir()
+    (root / STATUS).write_text(text)
 
 
-def test_a_process_that_only_has_the_number_of_a_server_is_neither_used_nor_stopped(
-    tmp_path, bystander
-):
+def test_a_process_that_only_has_the_number_of_a_server_is_neither_used_nor_stopped(tmp_path):
     """As after a restart of the machine."""
-    status = {
-        "urls": dict.fromkeys(servers.PORTS, "http://127.0.0.1:9"),
-        "pids": dict.fromkeys(servers.PORTS, bystander.pid),
-    }
-    (tmp_path / STATUS).parent.mkdir()
-    (tmp_path / STATUS).write_text(json.dumps(status))
-    assert (servers.running(tmp_path), servers.use(tmp_path)) == ({}, {})
-    assert servers.down(tmp_path) == []
-    assert bystander.poll() is None
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
+        urls = dict.fromkeys(servers.PORTS, "http://127.0.0.1:9")
+        pids = dict.fromkeys(servers.PORTS, other.pid)
+        write_status(tmp_path, json.dumps({"urls": urls, "pids": pids}))
+        assert (servers.running(tmp_path), servers.use(tmp_path)) == ({}, {})
+        assert servers.down(tmp_path) == []
+        assert other.poll() is None
+        other.kill()
     assert not (tmp_path / STATUS).exists()
 
 
-@pytest.mark.parametrize("status", [None, "", "{"])
+@pytest.mark.parametrize("status", [None, "{"])
 def test_without_a_valid_status_nothing_was_started(tmp_path, status):
     if status is not None:
-        (tmp_path / STATUS).parent.mkdir()
-        (tmp_path / STATUS).write_text(status)
+        write_status(tmp_path, status)
     assert (servers.running(tmp_path), servers.down(tmp_path)) == ({}, [])

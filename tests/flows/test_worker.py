@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from mlops.base import processes
+from tests.conftest import REPOSITORY
+
 CODE = """
 from flows import worker
 worker.COMMAND, worker.RESTART_SECONDS = ("-c", {code!r}), 0.1
@@ -37,23 +37,16 @@ def started(tmp_path):
         process.kill()
 
 
-def wait_for(what):
-    deadline = time.monotonic() + 300
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
 def test_a_worker_that_gives_up_is_started_again(started, tmp_path):
     started("open('begun', 'a').write('x'); raise SystemExit(1)")
     begun = tmp_path / "begun"
-    wait_for(lambda: begun.exists() and len(begun.read_text()) > 2)
+    assert processes.wait(lambda: begun.exists() and len(begun.read_text()) > 2)
 
 
 def test_told_to_end_it_ends_its_worker_first(started):
-    keeper = started("import time; time.sleep(60)")
-    (worker,) = wait_for(lambda: psutil.Process(keeper.pid).children())
+    keeper = started("import time; time.sleep(600)")
+    assert processes.wait(lambda: bool(psutil.Process(keeper.pid).children()))
+    (worker,) = psutil.Process(keeper.pid).children()
     keeper.terminate()
     assert keeper.wait(120) == 0
     assert not worker.is_running()
