@@ -27,22 +27,12 @@ PROJECTS = Path(__file__).parent / "projects"
 STAGES = tuple(MODULES)
 
 # What a project changes in the tests' own params.yaml.
+ALL_FAMILIES = ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"]
+TWO_FOLDS = {"split.holdout_days": 30, "split.folds": 2, "tune.families": ALL_FAMILIES}
 OF_PROJECT: dict[str, dict[str, Any]] = {
     "trips": {},
-    "diabetes": {
-        "data.until": "2020-05-27",
-        "split.holdout_days": 30,
-        "split.validation_days": 20,
-        "split.folds": 2,
-        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
-    },
-    "wine": {
-        "data.until": "2021-05-28",
-        "split.holdout_days": 30,
-        "split.validation_days": 14,
-        "split.folds": 2,
-        "tune.families": ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"],
-    },
+    "diabetes": {**TWO_FOLDS, "data.until": "2020-05-27", "split.validation_days": 20},
+    "wine": {**TWO_FOLDS, "data.until": "2021-05-28", "split.validation_days": 14},
 }
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -119,9 +109,8 @@ class Workspace:
     def edit_table(self, name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Workspace:
         """Rewrite one raw table."""
         path = self.tables() / f"{name}.csv"
-        edit(pd.read_csv(path, na_values=["NA", ""], keep_default_na=False)).to_csv(
-            path, index=False
-        )
+        rows = pd.read_csv(path, na_values=["NA", ""], keep_default_na=False)
+        edit(rows).to_csv(path, index=False)
         return self
 
     def copy(self, root: Path) -> Workspace:

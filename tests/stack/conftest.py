@@ -88,9 +88,11 @@ class Team:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def commit(self, message: str) -> None:
+    def push(self, message: str) -> None:
+        """Commit everything and push it to main."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
+        self.git("push", "--quiet", "origin", "main")
 
     def prefect(self, query: Callable[[Any], Any]) -> Any:
         """The result of a coroutine function that is given a client of Prefect's server."""
@@ -198,8 +200,7 @@ def _create_repository(team: Team, workspace: Any) -> None:
     team.git("config", "user.name", "Maria")
     team.git("config", "user.email", "maria@team.invalid")
     team.git("remote", "add", "origin", str(team.origin))
-    team.commit("Start")
-    team.git("push", "--quiet", "origin", "main")
+    team.push("Start")
 
 
 def _release(team: Team) -> None:
@@ -207,8 +208,7 @@ def _release(team: Team) -> None:
     from flows import checkout
 
     team.succeed("-m", "flows", "training")
-    team.commit("Train")
-    team.git("push", "--quiet", "origin", "main")
+    team.push("Train")
     for verb in (["publish"], ["gate"], ["release", "production"]):
         done = team.mlops(*verb)
         assert done.returncode == 0, done.stderr

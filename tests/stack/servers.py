@@ -152,10 +152,8 @@ class Servers:
         options = "--auth=trust --username=mlops --encoding=UTF8 --no-locale --no-sync"
         _run([initdb, f"--pgdata={data}", *options.split()], cwd="/", **USER)
         # No socket file: its path would be too long.
-        command = (
-            f"{postgres} -D {data} -h {HOST} -p {self.ports['postgres']} -c max_connections=200"
-        )
-        command += " -c unix_socket_directories="
+        command = f"{postgres} -D {data} -h {HOST} -p {self.ports['postgres']}"
+        command += " -c max_connections=200 -c unix_socket_directories="
         return Server(command, partial(self.query, "SELECT 1"), options=USER)
 
     def _azurite(self) -> Server:

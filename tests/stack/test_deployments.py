@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import importlib
 import subprocess
-from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -19,20 +17,16 @@ SHIPPED = REPOSITORY / "prefect.yaml"
 OWN = REPOSITORY / "tests/stack/repository/prefect.yaml"
 
 
-@pytest.fixture(scope="module", params=[SHIPPED, OWN], ids=["shipped", "of the tests"])
-def loaded(request):
-    """Deployments and common actions of a file."""
+@pytest.mark.parametrize("file", [SHIPPED, OWN], ids=["shipped", "of the tests"])
+def test_every_flow_takes_the_parameters_of_its_deployments(file):
+    """As Prefect reads them, which fills in what the file says once for several."""
     from prefect.cli.deploy._config import _load_deploy_configs_and_actions
 
-    return _load_deploy_configs_and_actions(request.param, console=Console(quiet=True))
-
-
-def test_every_flow_takes_the_parameters_of_its_deployments(loaded):
-    deployments, actions = loaded
+    deployments, actions = _load_deploy_configs_and_actions(file, console=Console(quiet=True))
     assert deployments
     for deployment in deployments:
-        file, flow = deployment["entrypoint"].split(":")
-        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        path, flow = deployment["entrypoint"].split(":")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         parameters = deployment["parameters"]
         assert getattr(module, flow).validate_parameters(parameters).keys() == parameters.keys()
     assert [list(step) for step in actions["pull"]] == [["flows.checkout.enter"]]
@@ -52,22 +46,6 @@ def test_every_pool_takes_the_variables_of_its_runs():
     assert pools
     for pool in pools:
         assert set(pool["job_variables"]) <= variables[pool["name"]], pool["name"]
-
-
-@pytest.mark.parametrize("cron", ["5 * * * *", "0 2 * * *"])
-@pytest.mark.parametrize("day", ["2026-03-07", "2026-10-31"])
-def test_when_the_clocks_change_no_schedule_is_due_twice(cron, day):
-    from prefect.server.schemas.schedules import CronSchedule
-
-    zone = ZoneInfo("America/New_York")
-    start = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC)
-    schedule = CronSchedule(cron=cron, timezone=zone.key)
-    dates = asyncio.run(schedule.get_dates(200, start, start + dt.timedelta(days=3)))
-    moments = [date.astimezone(dt.UTC) for date in dates]
-    assert moments == sorted(set(moments))
-    if cron == "0 2 * * *":
-        days = [date.astimezone(zone).date() for date in dates]
-        assert len(days) == len(set(days))
 
 
 def test_git_ignores_what_several_revisions_share():

@@ -158,11 +158,13 @@ def test_an_untrusted_certificate_is_an_error_at_once(server, slept, tmp_path):
     assert slept == []
 
 
-CONTRIBUTE = (
+GITHUB_PERMISSION = "(Resource not accessible by integration); the token needs `permissions: {}`"
+AZURE_PERMISSION = (
     "(TF401027: You need the Git '{}' permission to perform this action.); "
     "give the build service '{}' under Project settings, Repositories, Security"
 )
-PULL_REQUESTS = CONTRIBUTE.format("PullRequestContribute", "Contribute to pull requests")
+PULL_REQUESTS = AZURE_PERMISSION.format("PullRequestContribute", "Contribute to pull requests")
+STATUSES = AZURE_PERMISSION.format("GenericContribute", "Contribute")
 
 
 @pytest.mark.parametrize(
@@ -170,35 +172,26 @@ PULL_REQUESTS = CONTRIBUTE.format("PullRequestContribute", "Contribute to pull r
     [
         (comment, "pull-requests: write", PULL_REQUESTS),
         (open_pull_request, "pull-requests: write", PULL_REQUESTS),
-        (set_status, "statuses: write", CONTRIBUTE.format("GenericContribute", "Contribute")),
+        (set_status, "statuses: write", STATUSES),
     ],
 )
 def test_a_missing_permission_is_named(server, slept, act, github, azure):
     server.permissions.clear()
     line = refusal(server.github(), act)
     assert line.startswith("GitHub: may not ")
-    assert line.endswith(
-        f"(Resource not accessible by integration); the token needs `permissions: {github}`"
-    )
+    assert line.endswith(GITHUB_PERMISSION.format(github))
     line = refusal(server.azure(), act)
     assert line.startswith("Azure DevOps: may not ")
     assert line.endswith(azure)
     assert slept == []
 
 
-def test_a_workflow_that_may_not_open_pull_requests_is_told_where_to_allow_it(server):
-    server.may_open = False
-    line = refusal(server.github(), open_pull_request)
-    assert "tick 'Allow GitHub Actions to create and approve pull requests'" in line
-
-
-@pytest.mark.parametrize(
-    ("system", "variable"), [("github", "GITHUB_TOKEN"), ("azure", "SYSTEM_ACCESSTOKEN")]
-)
-def test_an_unknown_token_is_named_by_its_variable(server, system, variable):
-    line = refusal(getattr(server, system)(token="nobodys"))
-    assert line.startswith(f"{variable}: ")
+def test_an_unknown_token_is_named_by_its_variable(server):
+    line = refusal(server.github(token="nobodys"))
+    assert line.startswith("GITHUB_TOKEN: ")
     assert "does not accept it" in line
+    line += refusal(server.azure(token="nobodys"))
+    assert "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, " in line
     assert "nobodys" not in line
 
 
@@ -209,25 +202,26 @@ def test_azures_page_to_sign_in_is_a_token_that_it_does_not_accept(server, statu
     assert line.startswith("SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, ")
 
 
-def test_a_missing_pull_request_is_named(environment):
-    line = refusal(environment, lambda forge: forge.comment(99, "x", "verdict"))
-    assert "could not comment on pull request 99 in " in line
-    assert "_REPOSITORY" in line
-
-
-def test_a_renamed_repository_is_named_and_nothing_is_sent_elsewhere(server):
-    server.moved = True
-    line = refusal(server.github(), lambda forge: forge.number("acme:feature"))
-    assert line == "GITHUB_REPOSITORY: found acme/flights, which has another name now"
+@pytest.mark.parametrize(
+    ("attributes", "act", "line"),
+    [
+        ({}, lambda forge: forge.comment(99, "x", "verdict"),
+         "could not comment on pull request 99 in "),
+        ({"moved": True}, lambda forge: forge.number("acme:feature"),
+         "GITHUB_REPOSITORY: found acme/flights, which has another name now"),
+        ({"may_open": False}, open_pull_request,
+         "tick 'Allow GitHub Actions to create and approve pull requests'"),
+        ({}, lambda forge: forge.pull_request("main", "main", "x", "x"),
+         "GitHub: could not open a pull request from main into main: "
+         "Validation Failed: No commits between main and main"),
+    ],
+)  # fmt: skip
+def test_what_github_refuses_is_explained_and_nothing_is_sent_elsewhere(
+    server, attributes, act, line
+):
+    vars(server).update(attributes)
+    assert line in refusal(server.github(), act)
     assert server.asked("elsewhere") == []
-
-
-def test_an_invalid_request_is_explained_in_the_forges_words(server):
-    line = refusal(server.github(), lambda forge: forge.pull_request("main", "main", "x", "x"))
-    assert line == (
-        "GitHub: could not open a pull request from main into main: "
-        "Validation Failed: No commits between main and main"
-    )
 
 
 def test_the_token_is_shown_nowhere(server, environment, caplog, capsys):

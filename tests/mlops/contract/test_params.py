@@ -52,8 +52,6 @@ def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
          "params.yaml: split.folds: missing; expected a value"),
         (r"^  folds: .*", "  folds: three",
          "params.yaml: split.folds: found 'three', expected a whole number"),
-        (r"^  folds: .*", "  folds: 2.5",
-         "params.yaml: split.folds: found 2.5, expected a whole number"),
         (r"^  folds: .*", "  folds: 0",
          "params.yaml: split.folds: found 0, expected greater than or equal to 1"),
         (r"^  folds: .*", "  folds:",

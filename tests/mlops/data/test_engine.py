@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from mlops.base.errors import UserError
 from mlops.data import engine
 
 
@@ -26,13 +25,3 @@ def test_the_interpreter_ends_without_a_word_about_leaks():
     code = "from mlops.data import engine; engine.start('duckdb').range(3).collect()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("home", [None, "/nowhere"])
-def test_spark_without_java_is_refused(monkeypatch, home):
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    if home:
-        monkeypatch.setenv("JAVA_HOME", home)
-    with pytest.raises(UserError, match="no Java on the PATH or in JAVA_HOME"):
-        engine.start("spark")
