@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
@@ -26,13 +26,21 @@ def run() -> None:
     deployments = documents.read(FILE, "the deployments of the flows")["deployments"]
     _require_commit()
     pools = {deployment["work_pool"]["name"] for deployment in deployments}
-    for line in asyncio.run(_pools(pools)):
-        print(line)
-    _deploy()
+    _print(lambda client: _pools(client, pools))
+    processes.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], str(FILE))
     for deployment in deployments:
         print(f"deployment {deployment['name']}")
-    for line in asyncio.run(_automations()):
-        print(line)
+    _print(automations.apply)
+
+
+def _print(register: Callable[[PrefectClient], Awaitable[list[str]]]) -> None:
+    """Print what a function with a client of the server has registered, a line each."""
+
+    async def call() -> list[str]:
+        async with get_client() as client:
+            return await register(client)
+
+    print("\n".join(asyncio.run(call())))
 
 
 def _require_commit() -> None:
@@ -44,12 +52,11 @@ def _require_commit() -> None:
             raise UserError(f"{git.REMOTE}: has no commit {head[:12]} yet; push it first")
 
 
-async def _pools(names: set[str]) -> list[str]:
-    async with get_client() as client:
-        return [await _pool(client, name) for name in sorted(names)]
+async def _pools(client: PrefectClient, names: set[str]) -> list[str]:
+    return [await _pool(client, name) for name in sorted(names)]
 
 
-async def _pool(client: Any, name: str) -> str:
+async def _pool(client: PrefectClient, name: str) -> str:
     """Create a work pool where it is missing; its name is its type."""
     try:
         await client.read_work_pool(name)
@@ -62,13 +69,3 @@ async def _pool(client: Any, name: str) -> str:
         )
         return f"work pool {name} made"
     return f"work pool {name}"
-
-
-def _deploy() -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    processes.run(command, str(FILE), cwd=ROOT)
-
-
-async def _automations() -> list[str]:
-    async with get_client() as client:
-        return await automations.apply(client)

@@ -61,15 +61,10 @@ def tables(project: str) -> dict[str, type[pa.DataFrameModel]]:
 def features(project: str) -> Features:
     """The project's feature function and the roles of its columns."""
     part = _part(project, "features")
-    return Features(
-        build=_constant(part, "features"),
-        key=_constant(part, "KEY"),
-        day=_constant(part, "DAY"),
-        target=_constant(part, "TARGET"),
-        features=dict(_constant(part, "FEATURES")),
-        slices=tuple(_constant(part, "SLICES")),
-        baseline=_constant(part, "BASELINE"),
-    )
+    names = ("KEY", "DAY", "TARGET", "FEATURES", "SLICES", "BASELINE")
+    key, day, target, columns, slices, baseline = (_constant(part, name) for name in names)
+    build = _constant(part, "features")
+    return Features(build, key, day, target, dict(columns), tuple(slices), baseline)
 
 
 def forget(project: str) -> None:

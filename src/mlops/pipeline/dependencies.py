@@ -47,8 +47,7 @@ def require_declared(stage: str, project: str, root: Path) -> None:
 def _loaded(root: Path) -> Iterator[str]:
     """The modules of this process that lie in the repository, as `dvc.yaml` names files."""
     source = (root / SOURCE).absolute()
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
+    for file in [getattr(module, "__file__", None) for module in list(sys.modules.values())]:
         if file and Path(file).is_relative_to(source):
             path = Path(file).relative_to(source.parent).as_posix()
             if not _is_within(path, [RUNNER]):

@@ -59,7 +59,8 @@ def down(root: Path = Path()) -> list[str]:
 def running(root: Path = Path()) -> dict[str, str]:
     """The addresses of this folder's servers, when both answer."""
     urls: dict[str, str] = _state(root)["urls"]
-    return urls if all(processes.answers(url + HEALTH[n]) for n, url in urls.items()) else {}
+    answer = all(processes.answers(url + HEALTH[name]) for name, url in urls.items())
+    return urls if answer else {}
 
 
 def use(root: Path = Path()) -> dict[str, str]:

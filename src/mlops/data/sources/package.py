@@ -20,21 +20,15 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     try:
         listed = importlib.metadata.distribution(location).files or []
     except importlib.metadata.PackageNotFoundError:
+        installed = [str(package.name) for package in importlib.metadata.distributions()]
         raise UserError(
             f"params.yaml: data.location: found {location!r}, expected an installed package"
-            f"{nearest(location, _installed())}"
+            f"{nearest(location, installed)}"
         ) from None
-    files = {
-        Path(str(file)).name.split(".")[0]: Path(str(file.locate()))
-        for file in listed
-        if str(file).endswith(ENDINGS)
-    }
+    paths = [Path(str(file.locate())) for file in listed if str(file).endswith(ENDINGS)]
+    files = {path.name.split(".")[0]: path for path in paths}
     missing = [name for name in names if name not in files]
     if missing:
         known = ", ".join(sorted(files)) or "none"
         raise UserError(f"package {location}: no table {missing[0]!r}; it has {known}")
     return {name: read_file(str(files[name])) for name in names}
-
-
-def _installed() -> list[str]:
-    return [str(package.name) for package in importlib.metadata.distributions()]
