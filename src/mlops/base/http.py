@@ -168,9 +168,9 @@ class Client:
         status = response.status_code
         if _is_rate_limited(response):
             what = f"the rate limit is reached{_remaining(response)}"
-            raise self._unavailable(operation, what, response)
-        if status >= 500:
-            what = f"it answers {status} {response.reason}"
+        else:
+            what = f"it answers {status} {response.reason}" if status >= 500 else ""
+        if what:
             raise self._unavailable(operation, what, response)
         # Azure DevOps answers a token that it doesn't know with 203 and a page to sign in.
         if status >= 300 or status == 203:

@@ -298,5 +298,5 @@ def _settings(root: Path) -> dict[str, Any]:
 
     content = documents.read(root / FILE, "the pipeline's parameters")
     settings = {name: content[name] for name in SETTINGS}
-    flat: dict[str, Any] = pd.json_normalize(settings).to_dict("records")[0]
-    return flat
+    (flat,) = pd.json_normalize(settings).to_dict("records")
+    return {str(name): value for name, value in flat.items()}

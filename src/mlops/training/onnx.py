@@ -54,7 +54,10 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     )
     _take_columns(graph)
     _give_columns(graph, task, classes)
-    _order_opsets(graph)
+    # The converter lists them in the order of a set: another one in every other process.
+    opsets = sorted(graph.opset_import, key=lambda opset: str(opset.domain))
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString(deterministic=True))
 
@@ -147,27 +150,22 @@ def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
     """LightGBM's own converter, on a model whose thresholds are float32 already.
 
     LightGBM asks `x <= threshold` in double. The converter rounds to the nearest float32, and
-    where that is upwards, a row whose value is just there takes the other branch.
+    where that is upwards, a row whose value is just there takes the other branch. With every
+    threshold rounded down it is, for float32 rows, the very same model.
     """
-    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
-
-    operator.raw_operator = _with_float32_thresholds(operator.raw_operator)
-    convert_lightgbm(scope, operator, container)
-
-
-def _with_float32_thresholds(model: Any) -> Any:
-    """The model with every threshold rounded down: for float32 rows, the very same model."""
     import lightgbm
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 
     def rounded(line: re.Match[str]) -> str:
         return f"threshold={' '.join(repr(_rounded_down(float(t))) for t in line[1].split())}"
 
+    model = copy.copy(operator.raw_operator)
     # Without the sizes of the trees, in bytes, LightGBM counts for itself.
     text = re.sub(r"(?m)^tree_sizes=.*\n", "", model.booster_.model_to_string())
     text = re.sub(r"(?m)^threshold=(.*)$", rounded, text)
-    copied = copy.copy(model)
-    copied._Booster = lightgbm.Booster(model_str=text)
-    return copied
+    model._Booster = lightgbm.Booster(model_str=text)
+    operator.raw_operator = model
+    convert_lightgbm(scope, operator, container)
 
 
 def _rounded_down(value: float) -> float:
@@ -175,13 +173,6 @@ def _rounded_down(value: float) -> float:
     # As a Python float: NumPy would round `value` itself before it compared the two.
     nearest = float(np.float32(value))
     return nearest if nearest <= value else float(np.nextafter(np.float32(value), -np.inf))
-
-
-def _order_opsets(graph: Any) -> None:
-    """The converter lists them in the order of a set: another one in every other process."""
-    opsets = sorted(graph.opset_import, key=lambda opset: str(opset.domain))
-    del graph.opset_import[:]
-    graph.opset_import.extend(opsets)
 
 
 def _take_columns(graph: Any) -> None:
