@@ -57,12 +57,6 @@ def test_a_models_input_has_no_missing_words_and_keeps_missing_numbers():
     assert frame["n"].isna().tolist() == [False, True, False]
 
 
-def test_equal_tables_are_equal_bytes(tmp_path):
-    for name in ("a", "b"):
-        dataset.write(dataset.typed(table(), SPEC), tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 @given(
     st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)),
     st.integers(1, 60),
