@@ -32,9 +32,7 @@ class Event:
             "repository": REPOSITORY,
             "repository_owner": OWNER,
             "token": TOKEN,
-            "actor": "somebody",
             "run_id": "1",
-            "run_attempt": "1",
             "server_url": "https://forge.invalid",
             "api_url": "https://forge.invalid/api",
             **self.context,
@@ -43,7 +41,7 @@ class Event:
     def environment(self, temp: Path, folder: Path) -> dict[str, str]:
         """The variables that every step finds; `temp` gets the event's own file."""
         event = temp / "event.json"
-        event.write_text(json.dumps(self.github.get("event", {})))
+        event.write_text(json.dumps(self.github["event"]))
         texts = {name: value for name, value in self.github.items() if isinstance(value, str)}
         del texts["token"]
         return {
@@ -53,7 +51,6 @@ class Event:
             "GITHUB_EVENT_PATH": str(event),
             "GITHUB_WORKSPACE": str(folder),
             "RUNNER_TEMP": str(temp),
-            "RUNNER_OS": "Linux",
         }
 
     def with_context(self, **context: Any) -> Event:
@@ -64,37 +61,34 @@ class Event:
 def pull_request(number: int, branch: str, owner: str = OWNER, sha: str = NOWHERE) -> Event:
     """A pull request against main from a branch of `owner`; anybody but the owner is a fork."""
     head = {"full_name": f"{owner}/{NAME}", "fork": owner != OWNER, "owner": {"login": owner}}
-    return Event(
-        "pull_request",
-        {
-            "ref": f"refs/pull/{number}/merge",
-            "ref_name": f"{number}/merge",
-            "sha": sha,
-            "base_ref": "main",
-            "head_ref": branch,
-            "event": {
-                "number": number,
-                "pull_request": {"number": number, "head": {"ref": branch, "repo": head}},
-            },
-        },
-    )
+    pull = {"number": number, "head": {"ref": branch, "repo": head}}
+    context = {
+        "ref": f"refs/pull/{number}/merge",
+        "ref_name": f"{number}/merge",
+        "sha": sha,
+        "base_ref": "main",
+        "head_ref": branch,
+        "event": {"number": number, "pull_request": pull},
+    }
+    return Event("pull_request", context)
 
 
 def push(
     before: str, sha: str = NOWHERE, changed: tuple[str, ...] = (), branch: str = "main"
 ) -> Event:
     """A push to a branch that changed these files; `before` is where it was."""
-    return Event("push", {**_at(branch, sha), "event": {"before": before, "after": sha}}, changed)
+    event = _on_branch("push", {"before": before, "after": sha}, sha, branch)
+    return Event("push", event.context, changed)
 
 
 def schedule(sha: str = NOWHERE) -> Event:
     """The time of a schedule has come."""
-    return Event("schedule", {**_at("main", sha), "event": {}})
+    return _on_branch("schedule", {}, sha)
 
 
 def dispatch(branch: str = "main", sha: str = NOWHERE) -> Event:
     """Somebody pressed the button."""
-    return Event("workflow_dispatch", {**_at(branch, sha), "event": {"inputs": {}}})
+    return _on_branch("workflow_dispatch", {"inputs": {}}, sha, branch)
 
 
 def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> Event:
@@ -110,25 +104,21 @@ def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> 
         "head_repository": head.get("repo", {"full_name": REPOSITORY, "owner": {"login": OWNER}}),
     }
     repository = {"full_name": REPOSITORY, "default_branch": "main"}
-    return Event(
-        "workflow_run",
-        {**_at("main", sha), "event": {"workflow_run": run, "repository": repository}},
-    )
+    return _on_branch("workflow_run", {"workflow_run": run, "repository": repository}, sha)
 
 
-def _at(branch: str, sha: str) -> dict[str, Any]:
-    return {"ref": f"refs/heads/{branch}", "ref_name": branch, "sha": sha}
+def _on_branch(name: str, event: Mapping[str, Any], sha: str, branch: str = "main") -> Event:
+    at = {"ref": f"refs/heads/{branch}", "ref_name": branch, "sha": sha}
+    return Event(name, {**at, "event": event})
 
 
 def starts(on: Mapping[str, Any], event: Event) -> bool:
     """Whether a workflow whose triggers are `on` runs for the event."""
-    asked = on.get(event.name) or {}
-    if event.name not in on:
-        return False
+    if event.name not in on or event.name == "schedule":
+        return event.name in on
+    asked = on[event.name] or {}
     if event.name == "workflow_run":
         return event.github["event"]["workflow_run"]["name"] in asked["workflows"]
-    if event.name == "schedule":
-        return True
     unknown = set(asked) - {"branches", "paths"}
     assert not unknown, f"not understood: {unknown}"
     branch = event.github.get("base_ref") or event.github["ref_name"]

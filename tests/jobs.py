@@ -14,11 +14,11 @@ import yaml
 
 from tests import expressions
 from tests.events import Event
-from tests.expressions import as_text, truthy
-from tests.steps import Call, Command, JobDone, Machine, Outcome, StepDone, called, finished
+from tests.expressions import as_text
+from tests.steps import Call, CallFailed, Command, JobDone, Machine, Outcome, StepDone, finished
 
 # `$/` is the repository of the workflow, `./` the folder: the same here.
-HERE = re.compile(r"(\$|\.)/")
+HERE = re.compile(r"[$.]/")
 STATUS = re.compile(r"\b(success|failure|cancelled|always)\s*\(")
 DEFAULT_SHELL = ("bash", "-e", "{0}")
 SHELLS = {"bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}")}
@@ -39,6 +39,10 @@ class Scope:
     inputs: dict[str, Any] | None = None
     done: list[StepDone] = field(default_factory=list)
     failed: bool = False
+
+    @property
+    def result(self) -> Outcome:
+        return "failure" if self.failed else "success"
 
 
 @dataclass
@@ -63,56 +67,39 @@ class Job:
     def wanted(self) -> bool:
         """Whether the job's `if:` holds, which by default asks for the success of its needs."""
         results = [need["result"] for need in self.needs.values()]
-        failed = any(result == "failure" for result in results)
-        status = {"success": all(result == "success" for result in results), "failure": failed}
-        return self.holds(self.content.get("if"), Scope(), status)
+        well = all(result == "success" for result in results)
+        return self.holds(self.content.get("if"), Scope(), well, "failure" in results)
 
     def matrix(self) -> Iterator[dict[str, str]]:
-        given = self.content.get("strategy", {}).get("matrix", {})
-        lists = {name: self.fill(value, Scope()) for name, value in given.items()}
+        lists = self.filled(self.content.get("strategy", {}).get("matrix", {}), Scope())
         for values in itertools.product(*lists.values()):
             yield dict(zip(lists, values, strict=True))
 
     def run(self) -> JobDone:
         scope = Scope()
         for level in (self.workflow, self.content):
-            for name, value in level.get("env", {}).items():
-                self.env[name] = as_text(self.fill(value, scope))
+            self.env |= self.texts(level.get("env", {}), scope)
         for step in self.content["steps"]:
             self.step(step, scope)
-        outputs = {
-            name: as_text(self.fill(value, scope))
-            for name, value in self.content.get("outputs", {}).items()
-        }
-        result: Outcome = "failure" if scope.failed else "success"
+        outputs = self.texts(self.content.get("outputs", {}), scope)
         environment = as_text(self.fill(self.content.get("environment"), scope))
-        return JobDone(self.name, result, environment, outputs, tuple(scope.done))
+        return JobDone(self.name, scope.result, environment, outputs, tuple(scope.done))
 
     def step(self, step: Mapping[str, Any], scope: Scope) -> None:
         """Run a step where its `if:` holds, and note how it ended."""
         outer = scope.env
-        scope.env = outer | {
-            name: as_text(self.fill(value, scope)) for name, value in step.get("env", {}).items()
-        }
-        name = self.title(step, scope)
-        if self.holds(
-            step.get("if"), scope, {"success": not scope.failed, "failure": scope.failed}
-        ):
+        scope.env = outer | self.texts(step.get("env", {}), scope)
+        name = step.get("name") or step.get("uses") or str(step["run"]).strip().splitlines()[0]
+        if self.holds(step.get("if"), scope, not scope.failed, scope.failed):
             self.machine.say(f"{self.name}: {name}")
-            done = self.command(step, name, scope) if "run" in step else self.use(step, name, scope)
+            done = (self.command if "run" in step else self.use)(step, name, scope)
         else:
             done = StepDone(name, "skipped")
         scope.env = outer
-        forgiven = truthy(self.fill(step.get("continue-on-error"), scope))
-        scope.failed |= done.outcome == "failure" and not forgiven
+        scope.failed |= done.outcome == "failure" and not step.get("continue-on-error")
         scope.done.append(done)
-        conclusion = "success" if forgiven and done.outcome == "failure" else done.outcome
-        ended = {"outcome": done.outcome, "conclusion": conclusion, "outputs": dict(done.outputs)}
-        scope.steps |= {step["id"]: ended} if "id" in step else {}
-
-    def title(self, step: Mapping[str, Any], scope: Scope) -> str:
-        said = step.get("name") or step.get("uses") or str(step["run"]).strip().splitlines()[0]
-        return as_text(self.fill(said, scope))
+        if "id" in step:
+            scope.steps[step["id"]] = {"outcome": done.outcome, "outputs": dict(done.outputs)}
 
     def command(self, step: Mapping[str, Any], name: str, scope: Scope) -> StepDone:
         files = {key: self.temp / f"_{key.lower()}" for key in ("OUTPUT", "ENV", "PATH")}
@@ -124,43 +111,36 @@ class Job:
         command = Command(self.name, name, script, shell, env, self.machine.folder)
         done = finished(command, self.machine.watch)
         self.env |= _assignments(files["ENV"])
-        self.path = files["PATH"].read_text().split("\n")[:-1][::-1] + self.path
-        return StepDone(
-            name, done.outcome, done.out, done.code, done.seconds, _assignments(files["OUTPUT"])
-        )
+        self.path = files["PATH"].read_text().splitlines()[::-1] + self.path
+        return StepDone(name, done.outcome, done.out, done.seconds, _assignments(files["OUTPUT"]))
 
     def use(self, step: Mapping[str, Any], name: str, scope: Scope) -> StepDone:
+        """Run an action: the repository's own, or the stand-in for another."""
         action = str(step["uses"]).split("@")[0]
-        given = {key: self.fill(value, scope) for key, value in step.get("with", {}).items()}
-        if HERE.match(action) and action not in self.machine.stand_ins:
-            return self.composite(HERE.sub("", action, count=1), name, given, scope)
-        inputs = {key: as_text(value) for key, value in given.items()}
-        call = Call(action, inputs, self.environment(scope), self.machine.folder)
-        return called(name, self.machine.stand_ins[action], call)
+        inputs = self.texts(step.get("with", {}), scope)
+        if HERE.match(action):
+            return self.composite(self.machine.tree / action[2:], name, inputs, scope)
+        call = Call(action, inputs, self.machine.folder)
+        try:
+            outputs = self.machine.stand_ins[action](call)
+        except CallFailed as failed:
+            return StepDone(name, "failure", f"{failed}\n")
+        return StepDone(name, "success", outputs=dict(outputs or {}))
 
-    def composite(self, place: str, name: str, given: Mapping[str, Any], outer: Scope) -> StepDone:
+    def composite(self, place: Path, name: str, given: Mapping[str, str], outer: Scope) -> StepDone:
         """The steps of an action of the repository's own; they see its inputs, and no `vars`."""
-        action = read(self.machine.tree / place / "action.yml")
-        inputs = {
-            key: as_text(given.get(key, about.get("default")))
-            for key, about in action.get("inputs", {}).items()
+        action = read(place / "action.yml")
+        defaults = {
+            key: as_text(about.get("default")) for key, about in action.get("inputs", {}).items()
         }
-        scope = Scope(env=dict(outer.env), inputs=inputs)
+        scope = Scope(env=dict(outer.env), inputs={**defaults, **given})
         for step in action["runs"]["steps"]:
             self.step(step, scope)
-        outputs = {
-            key: as_text(self.fill(about["value"], scope))
-            for key, about in action.get("outputs", {}).items()
-        }
         out = "".join(step.out for step in scope.done)
-        seconds = sum(step.seconds for step in scope.done)
-        code = next((step.code for step in scope.done if step.code), 0)
-        outcome: Outcome = "failure" if scope.failed else "success"
-        return StepDone(name, outcome, out, code, seconds, outputs)
+        return StepDone(name, scope.result, out, sum(step.seconds for step in scope.done))
 
     def environment(self, scope: Scope) -> dict[str, str]:
         """What a step finds: the machine's environment, GitHub's, the workflow's, its own."""
-        path = [*self.path, self.machine.env.get("PATH", "")]
         return {
             **self.machine.env,
             **self.event.environment(self.temp, self.machine.folder),
@@ -168,38 +148,39 @@ class Job:
             "GITHUB_STEP_SUMMARY": str(self.temp / "summary.md"),
             **self.env,
             **scope.env,
-            "PATH": ":".join(path),
+            "PATH": ":".join([*self.path, self.machine.env.get("PATH", "")]),
         }
 
-    def holds(self, condition: Any, scope: Scope, status: Mapping[str, bool]) -> bool:
+    def holds(self, condition: Any, scope: Scope, well: bool, failed: bool) -> bool:
         """Whether an `if:` holds; one that says nothing of the status asks for success too."""
         text = "success()" if condition is None else as_text(condition)
-        bare = re.fullmatch(r"\s*\$\{\{(.*)\}\}\s*", text, flags=re.DOTALL)
-        text = bare[1] if bare and "${{" not in bare[1] else text
+        whole = expressions.TEMPLATE.fullmatch(text.strip())
+        text = whole[1] if whole else text
         text = text if STATUS.search(text) else f"success() && ({text})"
-        said = {"always": True, "cancelled": False, **status}
+        said = {"always": True, "cancelled": False, "success": well, "failure": failed}
         functions = {name: (lambda value=value: value) for name, value in said.items()}
-        contexts = self.contexts(scope)
-        functions["hashFiles"] = self.digest
-        return truthy(expressions.evaluate(text, contexts, functions))
+        return bool(expressions.evaluate(text, {**self.names(scope), **functions}))
 
     def fill(self, value: Any, scope: Scope) -> Any:
-        if not isinstance(value, str):
-            return value
-        return expressions.fill(value, self.contexts(scope), {"hashFiles": self.digest})
+        return expressions.fill(value, self.names(scope))
 
-    def contexts(self, scope: Scope) -> dict[str, Any]:
+    def filled(self, values: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
+        return {name: self.fill(value, scope) for name, value in values.items()}
+
+    def texts(self, values: Mapping[str, Any], scope: Scope) -> dict[str, str]:
+        return {name: as_text(value) for name, value in self.filled(values, scope).items()}
+
+    def names(self, scope: Scope) -> dict[str, Any]:
+        """The contexts, and the one function that reads files."""
+        folder = self.machine.folder
         known = {
-            "github": {
-                **self.event.github,
-                "workspace": str(self.machine.folder),
-                "job": self.name,
-            },
+            "github": {**self.event.github, "workspace": str(folder), "job": self.name},
             "env": {**self.env, **scope.env},
             "runner": {"os": "Linux", "arch": "X64", "temp": str(self.temp)},
             "steps": scope.steps,
             "matrix": self.values,
             "inputs": scope.inputs or {},
+            "hashFiles": self.digest,
         }
         # An action knows neither: the workflow has to give them.
         own = {"vars": dict(self.machine.variables), "needs": dict(self.needs)}
@@ -215,9 +196,5 @@ class Job:
 
 
 def _assignments(file: Path) -> dict[str, str]:
-    """What a step wrote to one of GitHub's files: `name=value`, or `name<<END` and lines."""
-    form = r"^(?P<name>[^\s=<]+)(?:=(?P<value>.*)|<<(?P<end>.+)\n(?P<text>(?:.*\n)*?)(?P=end))$"
-    return {
-        found["name"]: found["value"] if found["end"] is None else found["text"][:-1]
-        for found in re.finditer(form, file.read_text(), flags=re.MULTILINE)
-    }
+    """What a step wrote to one of GitHub's files, a `name=value` in each line."""
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())

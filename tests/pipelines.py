@@ -4,14 +4,15 @@
     assert done["Judge"][0].result == "success"
 
 Templates, `${{ if }}`, conditions, `$(macros)` and the commands that steps print (`setvariable`,
-`prependpath`) work as on Azure's agent. Tasks, `checkout` and `publish` do nothing without a
-stand-in. Stages run one after the other, as they are written.
+`prependpath`) work as on Azure's agent. Tasks, `checkout` and `publish` do nothing. Stages run one
+after the other, as they are written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from typing import Any
 import yaml
 
 from tests import expressions
-from tests.expressions import Functions, as_text, truthy
-from tests.steps import Call, Command, JobDone, Machine, Outcome, StepDone, called, finished
+from tests.steps import Command, JobDone, Machine, Outcome, StepDone, finished
 
 FILE = Path("azure-pipelines.yml")
 CASE = re.compile(r"\$\{\{ if (.*) \}\}")
@@ -30,7 +30,7 @@ SAID = re.compile(r"##vso\[task\.(\w+)(?: variable=([\w.]+))?((?:;\w+=\w+)*)\](.
 SHELL = ("bash", "--noprofile", "--norc", "{0}")
 TOKEN = "the-run's-own"
 SECRETS = {"System.AccessToken": TOKEN}
-KINDS = ("task", "checkout", "publish")
+RESULTS: dict[Outcome, str] = {"failure": "Failed", "skipped": "Skipped", "success": "Succeeded"}
 
 
 def pull_request(number: int, fork: bool = False) -> dict[str, str]:
@@ -57,15 +57,12 @@ def load(tree: Path, parameters: Mapping[str, Any] | None = None) -> dict[str, A
     return expanded
 
 
-def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Each parameter's value; Azure reads every scalar as a text and then by its type."""
-    values = {}
-    for about in content["parameters"]:
-        value = given.get(about["name"], about["default"])
-        values[about["name"]] = (
-            str(value).lower() == "true" if about["type"] == "boolean" else value
-        )
-    return values
+def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, bool]:
+    """Each parameter's value: all are boolean, and written as texts."""
+    return {
+        about["name"]: str(given.get(about["name"], about["default"])).lower() == "true"
+        for about in content["parameters"]
+    }
 
 
 def _expand(node: Any, known: Mapping[str, Any], tree: Path) -> Any:
@@ -73,16 +70,14 @@ def _expand(node: Any, known: Mapping[str, Any], tree: Path) -> Any:
         return {key: _expand(value, known, tree) for key, value in node.items()}
     if isinstance(node, list):
         return [one for item in node for one in _items(item, known, tree)]
-    return expressions.fill(node, known, AZURE) if isinstance(node, str) else node
+    return expressions.fill(node, known)
 
 
 def _items(item: Any, known: Mapping[str, Any], tree: Path) -> list[Any]:
     """What stands in a list for one item: a case's items, a template's steps, or itself."""
     key = str(next(iter(item))) if isinstance(item, dict) and item else ""
-    case = CASE.fullmatch(key)
-    if case:
-        holds = truthy(expressions.evaluate(case[1], known, AZURE))
-        return list(_expand(item[key], known, tree)) if holds else []
+    if case := CASE.fullmatch(key):
+        return list(_expand(item[key], known, tree)) if expressions.evaluate(case[1], known) else []
     if key == "template":
         content = yaml.load((tree / item[key]).read_text(), yaml.CSafeLoader)
         inner = {**known, "parameters": _given(content, item.get("parameters", {}))}
@@ -98,18 +93,15 @@ def run(
     Empty when the event starts no run.
     """
     content = load(machine.tree, parameters)
-    variables = {**{one["name"]: one["value"] for one in content["variables"]}, **event}
-    variables |= machine.variables
+    variables = {one["name"]: one["value"] for one in content["variables"]}
+    variables |= {**event, **machine.variables}
     done: dict[str, tuple[JobDone, ...]] = {}
     for stage in content["stages"] if _starts(content, event) else ():
         before = {name: _ended(jobs) for name, jobs in done.items()}
-        contexts = {"variables": variables, "dependencies": before}
-        results = [before[name]["result"] for name in stage["dependsOn"]]
-        if _holds(stage["condition"], contexts, all(one == "Succeeded" for one in results)):
-            jobs = tuple(_job(machine, job, variables) for job in stage["jobs"])
-        else:
-            jobs = tuple(JobDone(_names(job)[0], "skipped") for job in stage["jobs"])
-        done[stage["stage"]] = jobs
+        names = {"variables": variables, "dependencies": before}
+        well = all(before[name]["result"] == "Succeeded" for name in stage["dependsOn"])
+        holds = _holds(stage["condition"], names, well)
+        done[stage["stage"]] = tuple(_job(machine, one, variables, holds) for one in stage["jobs"])
     return done
 
 
@@ -123,24 +115,16 @@ def _starts(content: Mapping[str, Any], event: Mapping[str, str]) -> bool:
 
 def _ended(jobs: tuple[JobDone, ...]) -> dict[str, Any]:
     """What `dependencies.STAGE` is to later stages."""
-    known: dict[Outcome, str] = {"failure": "Failed", "skipped": "Skipped", "success": "Succeeded"}
-    results = {known[job.result] for job in jobs}
+    results = {job.result for job in jobs}
     outputs = {f"{job.name}.{name}": value for job in jobs for name, value in job.outputs.items()}
-    worst = next(one for one in ("Failed", "Skipped", "Succeeded") if one in results)
-    return {"result": worst, "outputs": outputs}
+    return {"result": next(RESULTS[one] for one in RESULTS if one in results), "outputs": outputs}
 
 
-def _holds(condition: str, contexts: Mapping[str, Any], well: bool) -> bool:
+def _holds(condition: str, names: Mapping[str, Any], well: bool) -> bool:
     """A condition of Azure's asks for no success unless it says so."""
-    states = {"succeeded": well, "failed": not well, "canceled": False}
-    states |= {"always": True, "succeededOrFailed": True}
+    states = {"succeeded": well, "canceled": False, "always": True, "succeededOrFailed": True}
     functions = {name: (lambda value=value: value) for name, value in states.items()}
-    return truthy(expressions.evaluate(condition, contexts, {**AZURE, **functions}))
-
-
-def _names(job: Mapping[str, Any]) -> tuple[str, str]:
-    """A job's own name, and the name of the environment that it deploys to."""
-    return (job["job"], "") if "job" in job else (job["deployment"], job["environment"])
+    return bool(expressions.evaluate(condition, {**names, **functions}))
 
 
 def steps(job: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -150,14 +134,17 @@ def steps(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _job(machine: Machine, job: Mapping[str, Any], variables: Mapping[str, str]) -> JobDone:
-    name, environment = _names(job)
-    with machine.place() as temp:
-        here = {**variables, "Agent.TempDirectory": str(temp), "TF_BUILD": "True"}
-        state = _Job(machine, name, here)
+def _job(
+    machine: Machine, job: Mapping[str, Any], variables: Mapping[str, str], holds: bool
+) -> JobDone:
+    name = job.get("job") or job["deployment"]
+    if not holds:
+        return JobDone(name, "skipped")
+    with tempfile.TemporaryDirectory(prefix="agent-") as temp:
+        state = _Job(machine, name, {**variables, "Agent.TempDirectory": temp, "TF_BUILD": "True"})
         done = tuple(state.step(step) for step in steps(job))
     result: Outcome = "success" if state.well else "failure"
-    return JobDone(name, result, environment, state.outputs, done)
+    return JobDone(name, result, job.get("environment", ""), state.outputs, done)
 
 
 @dataclass
@@ -172,41 +159,29 @@ class _Job:
     well: bool = True
 
     def step(self, step: Mapping[str, Any]) -> StepDone:
-        kind = next((one for one in KINDS if one in step), "script")
-        title = str(step.get("displayName") or step[kind]).strip().splitlines()[0]
+        """Run a step where its condition holds; only a script does anything."""
+        title = str(step.get("displayName") or next(iter(step.values()))).strip().splitlines()[0]
         condition = step.get("condition", "succeeded()")
         if not _holds(condition, {"variables": self.variables}, self.well):
             return StepDone(title, "skipped")
-        self.machine.say(f"{self.name}: {title}")
-        done = self.script(step, title) if kind == "script" else self.task(step, kind, title)
-        self.well &= done.outcome == "success"
-        return done
-
-    def script(self, step: Mapping[str, Any], title: str) -> StepDone:
+        if "script" not in step:
+            return StepDone(title, "success")
         script = self.macros(step["script"])
         env = self.environment(step)
-        command = Command(self.name, title, script, SHELL, env, self.machine.folder)
-        done = finished(command, self.machine.watch)
+        done = finished(Command(self.name, title, script, SHELL, env, self.machine.folder))
         for order, variable, options, value in SAID.findall(done.out):
             self.obey(order, variable, options, value, step.get("name", ""))
+        self.well &= done.outcome == "success"
         return done
 
     def obey(self, order: str, variable: str, options: str, value: str, step: str) -> None:
         """Do what a step asked for by printing it."""
         if order == "prependpath":
             self.path.insert(0, value)
-        if order == "setvariable":
-            output = ";isoutput=true" in options.lower()
-            self.variables[f"{step}.{variable}" if output else variable] = value
-            self.outputs |= {f"{step}.{variable}": value} if output else {}
-
-    def task(self, step: Mapping[str, Any], kind: str, title: str) -> StepDone:
-        name = str(step[kind]).split("@")[0] if kind == "task" else kind
-        inputs = dict(step.get("inputs", {})) or {key: as_text(step[key]) for key in step}
-        inputs = {key: self.macros(as_text(value)) for key, value in inputs.items()}
-        stand_in = self.machine.stand_ins.get(name, lambda call: None)
-        call = Call(name, inputs, self.environment(step), self.machine.folder)
-        return called(title, stand_in, call)
+        if order == "setvariable" and ";isoutput=true" in options.lower():
+            self.outputs[f"{step}.{variable}"] = self.variables[f"{step}.{variable}"] = value
+        elif order == "setvariable":
+            self.variables[variable] = value
 
     def macros(self, text: str) -> str:
         """Each `$(name)` of a known variable replaced; any other is left to the shell."""
@@ -216,27 +191,6 @@ class _Job:
     def environment(self, step: Mapping[str, Any]) -> dict[str, str]:
         """The machine's environment, every variable that is no secret, and what the step names."""
         path = ":".join([*self.path, self.machine.env.get("PATH", "")])
-        said = dict(self.exported())
+        exported = {re.sub(r"\W", "_", key).upper(): one for key, one in self.variables.items()}
         own = {name: self.macros(value) for name, value in step.get("env", {}).items()}
-        return {**self.machine.env, **said, **own, "PATH": path}
-
-    def exported(self) -> Iterator[tuple[str, str]]:
-        for name, value in self.variables.items():
-            yield re.sub(r"\W", "_", name).upper(), value
-
-
-def _equal(left: Any, right: Any) -> bool:
-    """Azure turns the right side into the left one's type; variables are always texts."""
-    if isinstance(left, bool):
-        return left == truthy(right)
-    return as_text(left).lower() == as_text(right).lower()
-
-
-AZURE: Functions = {
-    "and": lambda *values: all(map(truthy, values)),
-    "or": lambda *values: any(map(truthy, values)),
-    "not": lambda value: not truthy(value),
-    "eq": _equal,
-    "ne": lambda left, right: not _equal(left, right),
-    "in": lambda one, *others: any(_equal(one, other) for other in others),
-}
+        return {**self.machine.env, **exported, **own, "PATH": path}

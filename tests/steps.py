@@ -7,8 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,15 +17,8 @@ Outcome = Literal["success", "failure", "cancelled", "skipped"]
 
 # What a CI system says to its steps, and the tests' own runner must not.
 FORGES = (
-    "ACTIONS_",
-    "AGENT_",
-    "BUILD_",
-    "GITHUB_",
-    "INPUT_",
-    "RUNNER_",
-    "SYSTEM_",
-    "TF_BUILD",
-    "CI",
+    *("ACTIONS_", "AGENT_", "BUILD_", "GITHUB_"),
+    *("INPUT_", "RUNNER_", "SYSTEM_", "TF_BUILD", "CI"),
 )
 LONGEST_SECONDS = 600.0
 
@@ -48,7 +41,6 @@ class Call:
 
     name: str
     inputs: Mapping[str, str]
-    env: Mapping[str, str]
     folder: Path
 
 
@@ -59,7 +51,6 @@ class StepDone:
     name: str
     outcome: Outcome
     out: str = ""
-    code: int = 0
     seconds: float = 0.0
     outputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,16 +79,15 @@ class CallFailed(Exception):
 StandIn = Callable[[Call], Mapping[str, str] | None]
 # Sees each script's process while it runs: may wait, kill it, or raise to end the whole runner.
 Watch = Callable[[Command, "subprocess.Popen[bytes]"], None]
-# One line for each step that begins.
-Say = Callable[[str], None]
 
 
 def unwatched(command: Command, process: subprocess.Popen[bytes]) -> None:
     """Let every script run as it likes."""
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
+def surroundings() -> dict[str, str]:
+    """This process's environment without what a CI system told it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FORGES)}
 
 
 @dataclass(frozen=True)
@@ -106,28 +96,16 @@ class Machine:
 
     `stand_ins` take the place of actions and tasks, by their names without the version.
     `variables` are those that the forge's settings hold; `env` is the environment that was there
-    before the CI system. `temp` is $RUNNER_TEMP: give one to look into it afterwards.
+    before the CI system.
     """
 
     tree: Path
     folder: Path
     stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=lambda: surroundings())
+    env: Mapping[str, str] = field(default_factory=surroundings)
     watch: Watch = unwatched
-    say: Say = silent
-    temp: Path | None = None
-
-    @contextmanager
-    def place(self) -> Iterator[Path]:
-        """The runner's folder for what is temporary."""
-        with tempfile.TemporaryDirectory(prefix="runner-") as place:
-            yield self.temp or Path(place)
-
-
-def surroundings() -> dict[str, str]:
-    """This process's environment without what a CI system told it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FORGES)}
+    say: Callable[[str], None] = lambda line: None
 
 
 def run(command: Command, watch: Watch = unwatched) -> tuple[int, str]:
@@ -158,17 +136,9 @@ def run(command: Command, watch: Watch = unwatched) -> tuple[int, str]:
         return process.returncode, out.read_text(errors="replace")
 
 
-def finished(command: Command, watch: Watch) -> StepDone:
+def finished(command: Command, watch: Watch = unwatched) -> StepDone:
     """Run a script and say how it ended."""
     start = time.monotonic()
     code, out = run(command, watch)
     outcome: Outcome = "failure" if code else "success"
-    return StepDone(command.step, outcome, out, code, time.monotonic() - start)
-
-
-def called(step: str, stand_in: StandIn, call: Call) -> StepDone:
-    """Have the stand-in do what the action would, and say how that ended."""
-    try:
-        return StepDone(step, "success", outputs=dict(stand_in(call) or {}))
-    except CallFailed as failed:
-        return StepDone(step, "failure", f"{failed}\n", 1)
+    return StepDone(command.step, outcome, out, time.monotonic() - start)

@@ -13,8 +13,9 @@ enforced of concurrency, permissions and time limits: tests/test_workflows.py re
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from tests.jobs import Job, read
 from tests.steps import Call, CallFailed, JobDone, Machine
 
 FOLDER = Path(".github/workflows")
-Runs = dict[str, tuple[JobDone, ...]]
 
 
 def names(tree: Path) -> list[str]:
@@ -31,40 +31,31 @@ def names(tree: Path) -> list[str]:
     return sorted(path.name for path in (tree / FOLDER).glob("*.yml"))
 
 
-def run(machine: Machine, name: str, event: Event) -> Runs:
+def run(machine: Machine, name: str, event: Event) -> dict[str, tuple[JobDone, ...]]:
     """Run all jobs of one workflow in order, each once for every value of its matrix.
 
     Empty when the event does not start the workflow.
     """
     content = read(machine.tree / FOLDER / name)
-    done: Runs = {}
+    done: dict[str, tuple[JobDone, ...]] = {}
     for job in content["jobs"] if starts(content["on"], event) else ():
-        needs = {need: needed(done[need]) for need in _listed(content["jobs"][job], "needs")}
+        needs = {need: _needed(done[need]) for need in _listed(content["jobs"][job], "needs")}
         about = Job(machine, content, job, event, needs)
-        values = about.matrix() if about.wanted() else ()
-        runs = tuple(run_job(machine, name, job, event, needs, one) for one in values)
+        runs = tuple(_run(about, values) for values in (about.matrix() if about.wanted() else ()))
         done[job] = runs or (JobDone(job, "skipped"),)
     return done
 
 
-def run_job(
-    machine: Machine,
-    name: str,
-    job: str,
-    event: Event,
-    needs: Mapping[str, Any] | None = None,
-    matrix: Mapping[str, str] | None = None,
-) -> JobDone:
-    """Run the steps of one job, whatever its own `if:` says, for one value of its matrix."""
-    content = read(machine.tree / FOLDER / name)
-    with machine.place() as temp:
-        return Job(machine, content, job, event, needs or {}, matrix or {}, temp).run()
+def _run(job: Job, values: Mapping[str, str]) -> JobDone:
+    """One run of a job, with its own values of the matrix, folder and environment."""
+    with tempfile.TemporaryDirectory(prefix="runner-") as temp:
+        return replace(job, values=values, temp=Path(temp), env={}, path=[]).run()
 
 
-def needed(done: Sequence[JobDone]) -> dict[str, Any]:
+def _needed(done: Sequence[JobDone]) -> dict[str, Any]:
     """What `needs.JOB` is to the jobs that follow."""
     results = {job.result for job in done}
-    worst = next((one for one in ("failure", "cancelled", "skipped") if one in results), "success")
+    worst = next((one for one in ("failure", "skipped") if one in results), "success")
     return {"result": worst, "outputs": dict(done[-1].outputs)}
 
 
