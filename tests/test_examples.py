@@ -62,17 +62,12 @@ def last_line(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 @pytest.mark.nightly
-def test_curl_predicts(run, prediction):
+def test_curl_predicts_and_fails_where_the_service_refuses(run, prediction):
     program("curl", "apt-get install curl")
     assert last_line(run("./predict.sh"))["predictions"] == [prediction]
-
-
-@pytest.mark.nightly
-def test_the_shell_script_fails_where_the_service_refuses(run):
-    program("curl", "apt-get install curl")
-    done = run("./predict.sh", MLOPS_SERVING_TOKEN="wrong")
-    assert done.returncode != 0
-    assert "401" in done.stderr
+    refused = run("./predict.sh", MLOPS_SERVING_TOKEN="wrong")
+    assert refused.returncode != 0
+    assert "401" in refused.stderr
 
 
 @pytest.mark.slow
