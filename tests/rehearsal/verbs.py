@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import jobs
+from tests import workflows
 from tests.events import Event
 from tests.rehearsal.world import World
 from tests.steps import Command, Watch, run, unwatched
@@ -78,7 +78,7 @@ class Bench:
 
 def step(tree: Path, workflow: str, job: str, words: str) -> str:
     """The script of the step that begins with these words."""
-    content = jobs.read(tree / ".github" / "workflows" / workflow)
+    content = workflows.read(tree / ".github" / "workflows" / workflow)
     scripts = [str(one["run"]) for one in content["jobs"][job]["steps"] if "run" in one]
     return next(script for script in scripts if script.startswith(words))
 
