@@ -15,13 +15,10 @@ OFFLINE = ("Failed to fetch", "error sending request", "dns error")
 
 def environment(lock: Path, folder: Path) -> None:
     """Make a folder an environment with what a lock names; skips without a network."""
-    _uv(lock, "venv", "--clear", "--python", sys.executable, str(folder))
-    _uv(lock, "pip", "sync", "--require-hashes", "--python", str(folder), str(lock))
-
-
-def _uv(lock: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "uv", "--quiet", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    if any(sign in done.stderr for sign in OFFLINE):
-        pytest.skip(f"no network: {lock.name} can't be installed")
-    assert done.returncode == 0, done.stderr
+    sync = ("pip", "sync", "--require-hashes", "--python", str(folder), str(lock))
+    for words in (("venv", "--clear", "--python", sys.executable, str(folder)), sync):
+        command = [sys.executable, "-m", "uv", "--quiet", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        if any(sign in done.stderr for sign in OFFLINE):
+            pytest.skip(f"no network: {lock.name} can't be installed")
+        assert done.returncode == 0, done.stderr

@@ -27,8 +27,8 @@ def held(folder: Path) -> Iterator[int]:
 
 def waits(pid: int) -> bool:
     """Whether a process waits for a lock."""
-    locks = Path("/proc/locks").read_text().splitlines()
-    return any("->" in line and f" {pid} " in line for line in locks)
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {pid} " in line for line in lines)
 
 
 def wait_until(what: Callable[[], Any], process: Any) -> Any:

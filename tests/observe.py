@@ -28,8 +28,8 @@ class Recorder:
     def model_dump(self, *, include, **options):
         for name in include:
             value = getattr(self._section, name)
-            keys = [f"{name}.{key}" for key in value.model_dump()] if is_section(value) else [name]
-            for key in keys:
+            inner = value.model_dump() if isinstance(value, Section) else ()
+            for key in [f"{name}.{key}" for key in inner] or [name]:
                 self._note(key)
         return self._section.model_dump(include=include, **options)
 
@@ -37,16 +37,8 @@ class Recorder:
         self._read.add(".".join((*self._path, name)))
 
 
-def is_section(value):
-    return isinstance(value, Section)
-
-
-def main():
+if __name__ == "__main__":
     read = set()
     stage = importlib.import_module(MODULES[sys.argv[1]])
     stage.run(Recorder(params.load_all(), read), Path())
     print(json.dumps(sorted(read)))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,15 +13,13 @@ from tests.conftest import PROJECTS, REPOSITORY, Workspace, make_repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 PROJECT = "cellar"
-TEST = '''\
-"""The cellar's own test."""
-
+TEST = """\
 from cellar.tables import csv
 
 
 def test_every_wine_has_a_grower() -> None:
     assert csv()["wines"]["grower"].notna().all()
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +27,13 @@ def replaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this repository, replaced as the README tells a user to replace it."""
     base = tmp_path_factory.mktemp("replaced")
     root = base / "repository"
-    for name in listed():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, root / name)
+    # Its files as they are here, those not yet committed too.
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    out = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for name in out.split("\0"):
+        if (REPOSITORY / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, root / name)
     for folder in ("src/flights", "tests/flights", ".azure"):
         shutil.rmtree(root / folder)
     for name in ("azure-pipelines.yml", "dvc.lock"):
@@ -52,13 +54,6 @@ def replaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def listed() -> list[str]:
-    """The files of this repository as they are here, those not yet committed too."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    out = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    return [name for name in out.split("\0") if (REPOSITORY / name).is_file()]
-
-
 def rewrite(path: Path, pattern: str, replacement: str) -> None:
     text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
     assert count, f"{path}: no {pattern}"
@@ -67,11 +62,9 @@ def rewrite(path: Path, pattern: str, replacement: str) -> None:
 
 def run(root: Path, *command: str) -> None:
     """Run a command there, in this environment."""
-    bin_folder = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    env |= {"PYTHONPATH": str(root / "src")}
-    for name in [name for name in env if name.startswith("PYTEST_")]:
-        del env[name]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env["PYTHONPATH"] = str(root / "src")
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
 
