@@ -53,26 +53,16 @@ class Plan:
     judges: bool = True
 
 
-QUICK = Plan(
-    flow_runs=1,
-    unchanged_runs=1,
-    temporary_server_runs=1,
-    engine_runs=1,
-    scale_rounds=1,
-    gate_runs=1,
-    windows=5,
-    predictions=20_000,
-    seeds=(1,),
-    changes={
-        "data.until": "2013-06-30",
-        "split.holdout_days": 30,
-        "tune.max_evals": 2,
-        "evaluate.draws": 20,
-        "evaluate.importance_rows": 1000,
-        "evaluate.importance_repeats": 1,
-    },
-    judges=False,
-)
+SMALL = {
+    "data.until": "2013-06-30",
+    "split.holdout_days": 30,
+    "tune.max_evals": 2,
+    "evaluate.draws": 20,
+    "evaluate.importance_rows": 1000,
+    "evaluate.importance_repeats": 1,
+}
+# Every side runs once.
+QUICK = Plan(1, 1, 1, 1, 1, 1, 5, 20_000, seeds=(1,), changes=SMALL, judges=False)
 
 
 def at_most(name: str, value: float, limit: float, detail: str) -> Figure:

@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SERVERS = Path(".run/servers.json")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"
+AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
+Variables = Mapping[str, str]
 # What may point to servers, caches or code outside the copy.
 OTHERS = ("MLFLOW_", "PREFECT_", "DVC_", "SPARK_", "GIT_", "PYTHON")
 
@@ -49,15 +51,11 @@ class Workspace:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def module(
-        self,
-        name: str,
-        *arguments: str,
-        watched: bool = False,
-        variables: Mapping[str, str] | None = None,
+        self, name: str, *words: str, watched: bool = False, variables: Variables | None = None
     ) -> Ended:
         """Run `python -m name ...` on the copy's code, whole process."""
-        command = [sys.executable, "-m", name, *arguments]
         environment = {**self.environment, **(variables or {})}
+        command = [sys.executable, "-m", name, *words]
         return process.run(command, self.root, environment, watched=watched)
 
     @property
@@ -83,44 +81,30 @@ def workspace(changes: Mapping[str, Any]) -> Iterator[Workspace]:
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
         made = Workspace(Path(folder) / "repository")
         _copy(made.root)
-        if changes:
-            made.change(changes)
-        _commit(made)
+        # A remote of yours would hand out what is to be made here.
+        (made.root / ".dvc/config").write_text(DVC_CONFIG)
+        made.change(changes)
+        for words in (["init", "-q"], ["add", "-A"], [*AUTHOR, "commit", "-qm", "benchmark"]):
+            process.run(["git", *words], made.root, made.environment)
         yield made
 
 
 @contextmanager
 def serving(place: Workspace) -> Iterator[None]:
     """Keep the servers of `mlops up` running on the workspace's data."""
-    mlops = [str(BIN / "mlops")]
-    process.run([*mlops, "up"], place.root, place.environment)
+    mlops = str(BIN / "mlops")
+    process.run([mlops, "up"], place.root, place.environment)
     try:
         yield
     finally:
-        process.run([*mlops, "down"], place.root, place.environment)
+        process.run([mlops, "down"], place.root, place.environment)
 
 
 def _copy(root: Path) -> None:
     """Copy what Git tracks or would track, as it is on disk now."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = ["git", "ls-files", "-coz", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
     for name in listed.stdout.split("\0"):
-        source = REPOSITORY / name
-        if name and source.is_file():
+        if name and (REPOSITORY / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, root / name)
-
-
-def _commit(place: Workspace) -> None:
-    # A remote of yours would hand out what is to be made here.
-    (place.root / ".dvc/config").write_text(
-        "[core]\n    analytics = false\n    check_update = false\n"
-    )
-    author = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "benchmark"]):
-        process.run(["git", *command], place.root, place.environment)
+            shutil.copy(REPOSITORY / name, root / name)
