@@ -21,14 +21,16 @@ NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate", "batch", "mo
 def main() -> int:
     """Run the benchmarks asked for, all when none is; the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=NAMES, default=NAMES, help="all of them")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     quick = "small sizes: shows that all works, judges nothing"
     parser.add_argument("--quick", action="store_true", help=quick)
     asked = parser.parse_args()
+    if unknown := set(asked.names) - set(NAMES):
+        parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(NAMES)}")
     # A benchmark that is stopped ends as one that failed: servers down, folders gone.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     plan = QUICK if asked.quick else Plan()
-    good = [_run(name, plan) for name in asked.names]
+    good = [_run(name, plan) for name in asked.names or NAMES]
     progress("done")
     return 0 if all(good) else 1
 
