@@ -22,8 +22,7 @@ def main() -> int:
     """Run the benchmarks asked for, all when none is; the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    quick = "small sizes: shows that all works, judges nothing"
-    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--quick", action="store_true", help="small sizes; judges nothing")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(NAMES):
         parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(NAMES)}")

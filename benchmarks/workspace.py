@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks import process
 from benchmarks.process import Ended
+from tests import settings
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -40,15 +39,7 @@ class Workspace:
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set keys of params.yaml by their dotted names."""
-        path = self.root / "params.yaml"
-        content = yaml.safe_load(path.read_text())
-        for name, value in changes.items():
-            *sections, key = name.split(".")
-            place = content
-            for section in sections:
-                place = place[section]
-            place[key] = value
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        settings.change(self.root, changes)
 
     def module(
         self, name: str, *words: str, watched: bool = False, variables: Variables | None = None
