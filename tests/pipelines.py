@@ -122,8 +122,11 @@ def _ended(jobs: tuple[JobDone, ...]) -> dict[str, Any]:
 
 def _holds(condition: str, names: Mapping[str, Any], well: bool) -> bool:
     """A condition of Azure's asks for no success unless it says so."""
-    states = {"succeeded": well, "canceled": False, "always": True, "succeededOrFailed": True}
-    functions = {name: (lambda value=value: value) for name, value in states.items()}
+    functions = {
+        "succeeded": lambda: well,
+        "succeededOrFailed": lambda: True,
+        "canceled": lambda: False,
+    }
     return bool(expressions.evaluate(condition, {**names, **functions}))
 
 

@@ -30,7 +30,7 @@ from tests.expressions import as_text
 from tests.steps import Call, CallFailed, Command, JobDone, Machine, Outcome, StepDone, finished
 
 FOLDER = Path(".github/workflows")
-STATUS = re.compile(r"\b(success|failure|cancelled|always)\s*\(")
+STATUS = re.compile(r"\b(success|cancelled)\s*\(")
 DEFAULT_SHELL = ("bash", "-e", "{0}")
 SHELLS = {"bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "{0}")}
 
@@ -191,12 +191,7 @@ class _Job:
         whole = expressions.TEMPLATE.fullmatch(text.strip())
         text = whole[1] if whole else text
         text = text if STATUS.search(text) else f"success() && ({text})"
-        functions = {
-            "always": lambda: True,
-            "cancelled": lambda: False,
-            "success": lambda: results <= {"success"},
-            "failure": lambda: "failure" in results,
-        }
+        functions = {"cancelled": lambda: False, "success": lambda: results <= {"success"}}
         return bool(expressions.evaluate(text, {**self.names(scope), **functions}))
 
     def fill(self, value: Any, scope: _Scope) -> Any:

@@ -5,7 +5,6 @@ from typing import Any
 from hyperopt import hp
 
 TASK = "regression"
-
 SPACE: dict[str, dict[str, Any]] = {
     "lightgbm": {
         "n_estimators": 60,
@@ -24,7 +23,6 @@ SPACE: dict[str, dict[str, Any]] = {
     },
     "linear": {"alpha": hp.loguniform("linear.alpha", -4.0, 4.0)},
 }
-
 FIRST: list[dict[str, Any]] = [
     {"family": "lightgbm", "learning_rate": 0.1, "num_leaves": 7},
     {"family": "linear", "alpha": 1.0},

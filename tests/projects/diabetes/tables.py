@@ -33,17 +33,14 @@ def csv() -> dict[str, pd.DataFrame]:
 
     frame = load_diabetes(as_frame=True, scaled=False).frame
     rows = pd.RangeIndex(len(frame))
-    return {
-        "patients": pd.DataFrame(
-            {
-                "patient": rows,
-                "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rows // 3, unit="D"),
-                "age": frame["age"],
-                "sex": frame["sex"].map({1.0: "a", 2.0: "b"}),
-                "bmi": frame["bmi"],
-                "bp": frame["bp"].where(rows % 17 > 0),
-                "s5": frame["s5"],
-                "progression": frame["target"].where(rows % 40 > 0),
-            }
-        )
+    columns = {
+        "patient": rows,
+        "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rows // 3, unit="D"),
+        "age": frame["age"],
+        "sex": frame["sex"].map({1.0: "a", 2.0: "b"}),
+        "bmi": frame["bmi"],
+        "bp": frame["bp"].where(rows % 17 > 0),
+        "s5": frame["s5"],
+        "progression": frame["target"].where(rows % 40 > 0),
     }
+    return {"patients": pd.DataFrame(columns)}

@@ -1,18 +1,12 @@
 """A town's trams and buses in the first four months of 2023: made up, the same rows every time."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
 LINES = ["blue", "green", "red", "ring"]
-
-
-def reference(column: str) -> Any:
-    """A column whose values name rows of another table."""
-    return pa.Field(metadata={"references": column})
+MINUTES = {"unit": "minute"}
 
 
 class Trips(pa.DataFrameModel):
@@ -20,12 +14,10 @@ class Trips(pa.DataFrameModel):
 
     day: Series[pa.DateTime]
     number: Series[int] = pa.Field(ge=0)
-    line: Series[str] = reference("lines.line")
+    line: Series[str] = pa.Field(metadata={"references": "lines.line"})
     hour: Series[int] = pa.Field(ge=0, le=23)
     vehicle: Series[str] = pa.Field(isin=["long", "short", "old"], nullable=True)
-    delay: Series[pd.Int64Dtype] = pa.Field(
-        ge=-10, le=240, nullable=True, metadata={"unit": "minute"}
-    )
+    delay: Series[pd.Int64Dtype] = pa.Field(ge=-10, le=240, nullable=True, metadata=MINUTES)
 
     class Config:
         strict = True
@@ -75,14 +67,9 @@ def csv() -> dict[str, pd.DataFrame]:
     temp = 4 + np.arange(len(days)) / 10 + random.normal(0, 3, len(days))
     weather = pd.DataFrame({"day": days, "temp": temp.round(1), "rain": rain.round(1)})
     weather.loc[random.uniform(size=len(days)) < 0.05, "temp"] = np.nan
-    lines = pd.DataFrame(
-        {
-            "line": LINES,
-            "kind": ["tram", "tram", "bus", "bus"],
-            "stops": [14, 18, 22, 31],
-            "km": [6.5, 8.2, 10.4, 15.9],
-        }
-    )
+    kinds, stops = ["tram", "tram", "bus", "bus"], [14, 18, 22, 31]
+    km = [6.5, 8.2, 10.4, 15.9]
+    lines = pd.DataFrame({"line": LINES, "kind": kinds, "stops": stops, "km": km})
     return {"trips": _trips(weather, random), "weather": weather, "lines": lines}
 
 
@@ -97,16 +84,15 @@ def _trips(weather: pd.DataFrame, random: np.random.RandomState) -> pd.DataFrame
     strain = 1.7 * rush + 0.11 * rain + 0.7 * line + 1.1 * (vehicle == "old") - 3.4
     late = random.uniform(size=rows) < 1 / (1 + np.exp(-strain))
     delay = np.where(late, 6 + random.poisson(8, rows), random.randint(-2, 6, size=rows))
-    trips = pd.DataFrame(
-        {
-            "day": np.repeat(weather["day"].to_numpy(), TRIPS_A_DAY),
-            "number": np.tile(np.arange(TRIPS_A_DAY), len(weather)),
-            "line": np.array(LINES)[line],
-            "hour": hour,
-            "vehicle": vehicle,
-            "delay": pd.array(delay, "Int64"),
-        }
-    )
+    columns = {
+        "day": np.repeat(weather["day"].to_numpy(), TRIPS_A_DAY),
+        "number": np.tile(np.arange(TRIPS_A_DAY), len(weather)),
+        "line": np.array(LINES)[line],
+        "hour": hour,
+        "vehicle": vehicle,
+        "delay": pd.array(delay, "Int64"),
+    }
+    trips = pd.DataFrame(columns)
     trips.loc[random.uniform(size=rows) < 0.04, "vehicle"] = None
     trips.loc[random.uniform(size=rows) < 0.02, "delay"] = pd.NA
     return trips

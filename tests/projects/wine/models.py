@@ -5,7 +5,6 @@ from typing import Any
 from hyperopt import hp
 
 TASK = "multiclass"
-
 SPACE: dict[str, dict[str, Any]] = {
     "lightgbm": {
         "n_estimators": 60,
@@ -22,12 +21,8 @@ SPACE: dict[str, dict[str, Any]] = {
         "learning_rate": hp.loguniform("hist_gradient_boosting.learning_rate", -4.0, -1.0),
         "max_leaf_nodes": hp.uniformint("hist_gradient_boosting.max_leaf_nodes", 3, 15),
     },
-    "linear": {
-        "max_iter": 500,
-        "C": hp.loguniform("linear.C", -4.0, 2.0),
-    },
+    "linear": {"max_iter": 500, "C": hp.loguniform("linear.C", -4.0, 2.0)},
 }
-
 FIRST: list[dict[str, Any]] = [
     {"family": "lightgbm", "learning_rate": 0.1, "num_leaves": 7},
     {"family": "linear", "C": 1.0},

@@ -45,16 +45,14 @@ def csv() -> dict[str, pd.DataFrame]:
     frame = load_wine(as_frame=True).frame.sample(frac=1, random_state=7).reset_index(drop=True)
     rows = pd.RangeIndex(len(frame))
     shades = pd.cut(frame["color_intensity"], [0, 3, 6, 20], labels=["pale", "mid", "deep"])
-    wines = pd.DataFrame(
-        {
-            "wine": [f"wine-{row:03}" for row in rows],
-            "day": pd.Timestamp("2021-03-01") + pd.to_timedelta(rows // 2, unit="D"),
-            "alcohol": frame["alcohol"],
-            "malic_acid": frame["malic_acid"].where(rows % 13 > 0),
-            "hue": frame["hue"],
-            "shade": shades.astype(str),
-            "grower": frame["target"],
-        }
-    )
+    columns = {
+        "wine": [f"wine-{row:03}" for row in rows],
+        "day": pd.Timestamp("2021-03-01") + pd.to_timedelta(rows // 2, unit="D"),
+        "alcohol": frame["alcohol"],
+        "malic_acid": frame["malic_acid"].where(rows % 13 > 0),
+        "hue": frame["hue"],
+        "shade": shades.astype(str),
+        "grower": frame["target"],
+    }
     known = pd.DataFrame({"shade": ["pale", "mid", "deep"], "depth": [1, 2, 3]})
-    return {"wines": wines, "shades": known}
+    return {"wines": pd.DataFrame(columns), "shades": known}
