@@ -25,8 +25,8 @@ REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SERVERS = Path(".run/servers.json")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"
+DVC_FOLDERS = ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")
 AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-Variables = Mapping[str, str]
 # What may point to servers, caches or code outside the copy.
 OTHERS = ("MLFLOW_", "PREFECT_", "DVC_", "SPARK_", "GIT_", "PYTHON")
 
@@ -41,13 +41,10 @@ class Workspace:
         """Set keys of params.yaml by their dotted names."""
         settings.change(self.root, changes)
 
-    def module(
-        self, name: str, *words: str, watched: bool = False, variables: Variables | None = None
-    ) -> Ended:
+    def module(self, name: str, *words: str, watched: bool = False, **variables: str) -> Ended:
         """Run `python -m name ...` on the copy's code, whole process."""
-        environment = {**self.environment, **(variables or {})}
         command = [sys.executable, "-m", name, *words]
-        return process.run(command, self.root, environment, watched=watched)
+        return process.run(command, self.root, self.environment | variables, watched=watched)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,9 +55,7 @@ class Workspace:
             "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", "")]),
             # Before the editable install, which is the repository's own code.
             "PYTHONPATH": str(self.root / "src"),
-            "DVC_GLOBAL_CONFIG_DIR": str(self.root.parent / "dvc-global"),
-            "DVC_SYSTEM_CONFIG_DIR": str(self.root.parent / "dvc-system"),
-            "DVC_SITE_CACHE_DIR": str(self.root.parent / "dvc-site"),
+            **{f"DVC_{name}_DIR": str(self.root.parent / f"dvc-{name}") for name in DVC_FOLDERS},
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
         }
