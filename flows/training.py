@@ -45,10 +45,10 @@ STAGES["ingest"] = STAGES["ingest"].with_options(
 @task(retries=2, retry_delay_seconds=[1, 5])
 def register() -> Registered:
     """Register the bundle as a model version, with the runs that made it."""
-    from mlops.registry.register import ensure
+    from mlops.registry.register import run
 
     start = time.perf_counter()
-    registered = ensure(params.load(Params, ROOT), ROOT)
+    registered = run(params.load(Params, ROOT), ROOT)
     how = "run" if registered.new else "unchanged"
     print(screen_line("register", registered.model_dump(), time.perf_counter() - start, how))
     return registered

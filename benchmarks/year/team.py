@@ -90,7 +90,7 @@ class Team:
                 for stage in MADE_BY_DVC:
                     reproduction.reproduce(stage, Path())
             settings = params.load_all()
-            register.ensure(settings, Path())
+            register.run(settings, Path())
             gate.run(settings, Path(), git.base(Path()))
             promotion.release(Path(), ENVIRONMENT, self.forge)
         self._merge(f"release/{ENVIRONMENT}")

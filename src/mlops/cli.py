@@ -216,9 +216,9 @@ def serve(arguments: tuple[str, ...]) -> None:
     from mlops.serving import server
 
     def fetched(uri: str) -> tuple[Path, str]:
-        from mlops.registry import aliases
+        from mlops.registry import versions
 
-        return aliases.fetch(uri, ROOT)
+        return versions.fetch(uri, ROOT)
 
     server.main(arguments, fetched)
 

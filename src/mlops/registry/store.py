@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.pipeline import remotes
+from mlops.pipeline import remotes, tracking
 from mlops.registry.pin import Pin
 
 STORE = Path(".run/bundles")
@@ -24,11 +23,12 @@ STORE = Path(".run/bundles")
 
 @dataclass(frozen=True)
 class Part:
-    """A folder that a pin names: its digest, DVC's name of it, and its name among artifacts."""
+    """A folder that a pin names: its digest, and its names for DVC and MLflow."""
 
     path: Path
     digest: str
     dvc: str
+    tag: str
     artifact: str
 
 
@@ -39,29 +39,25 @@ def fetch(pin: Pin, root: Path) -> Path:
     """
     fetched = root / STORE / pin.digest
     parts = (
-        Part(BUNDLE, pin.digest, pin.dvc.bundle, "bundle"),
-        Part(EVIDENCE, pin.evidence, pin.dvc.evidence, "evidence"),
+        Part(BUNDLE, pin.digest, pin.dvc.bundle, tracking.BUNDLE_TAG, "bundle"),
+        Part(EVIDENCE, pin.evidence, pin.dvc.evidence, tracking.EVIDENCE_TAG, "evidence"),
     )
-    if all(_is_whole(part, fetched) for part in parts):
+    places = [(fetched / part.path, part.digest) for part in parts]
+    if all(place.is_dir() and folder_digest(place) == digest for place, digest in places):
         return fetched
     with whole_folder(fetched) as folder:
         for part in parts:
-            reasons = _copy(part, pin.model, root, folder)
+            reasons = _copy(part, pin.model, root, folder / part.path)
             if reasons and part.path == BUNDLE:
                 raise UserError(f"bundle {pin.digest[:12]}: {reasons}")
     bundle.read_card(fetched / BUNDLE)
     return fetched
 
 
-def _is_whole(part: Part, folder: Path) -> bool:
-    place = folder / part.path
-    return place.is_dir() and folder_digest(place) == part.digest
-
-
-def _copy(part: Part, model: str, root: Path, folder: Path) -> str:
+def _copy(part: Part, model: str, root: Path, target: Path) -> str:
     """Copy a part from the first store that has its very bytes; "", or why no store has them."""
-    reasons, target = [], folder / part.path
-    for name, source in SOURCES.items():
+    reasons = []
+    for name, source in (("DVC", _from_dvc), ("MLflow", _from_mlflow)):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             source(part, model, root, target)
@@ -99,18 +95,8 @@ def _from_dvc(part: Part, model: str, root: Path, target: Path) -> None:
 
 def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     """The artifacts of the run that made it, in the tracking server."""
-    from mlops.pipeline import tracking
-
     client, experiment = tracking.connect(model, root)
-    tag = tracking.BUNDLE_TAG if part.path == BUNDLE else tracking.EVIDENCE_TAG
-    run = tracking.find(client, experiment, tag, part.digest)
+    run = tracking.find(client, experiment, part.tag, part.digest)
     if run is None:
         raise UserError(f"no run of it in {tracking.display_uri(root)}")
-    downloaded = client.download_artifacts(run, part.artifact, str(target.parent))
-    Path(downloaded).rename(target)
-
-
-SOURCES: dict[str, Callable[[Part, str, Path, Path], None]] = {
-    "DVC": _from_dvc,
-    "MLflow": _from_mlflow,
-}
+    Path(client.download_artifacts(run, part.artifact, str(target.parent))).rename(target)

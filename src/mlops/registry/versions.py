@@ -1,38 +1,43 @@
-"""Versions of a model in MLflow's registry, by alias or by digest."""
+"""Versions of a model in MLflow's registry, by alias, by digest or by URI.
+
+The aliases `staging` and `production` are a copy of the manifests, never a source.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest, whole_folder
 from mlops.pipeline import tracking
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+FETCHED = Path(".run/served")
+MODEL = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A model version: its number, the id of the run that made it, its tags."""
+    """A model version: its number, the id of the run that made it, its bundle's digest or ""."""
 
     number: int
     run: str
-    tags: dict[str, str]
-
-    @property
-    def digest(self) -> str:
-        """The digest of its bundle; empty when it was registered by other means."""
-        return self.tags.get(tracking.BUNDLE_TAG, "")
+    digest: str
 
 
 def by_alias(root: Path, model: str, alias: str) -> Version | None:
-    """The version that an alias points to; None when there is no such model or alias.
+    """The version of an alias; None when there is no such alias, or nothing was tracked here yet.
 
     Raises UserError, as all of these do, when the registry refuses or does not answer.
     """
+    if not tracking.has_store(root):
+        return None
     client = tracking.client(root)
     from mlflow.exceptions import MlflowException
 
@@ -54,12 +59,45 @@ def by_digest(root: Path, model: str, digest: str) -> Version | None:
     return min(versions, key=lambda version: version.number, default=None)
 
 
-def set_alias(root: Path, model: str, alias: str, number: int) -> None:
-    """Let an alias point to a version."""
+def set_alias(root: Path, model: str, alias: str, number: int | None) -> None:
+    """Let an alias point to a version, or to nothing."""
     client = tracking.client(root)
     with tracking.mlflow_errors(root):
-        client.set_registered_model_alias(model, alias, str(number))
+        if number is None:
+            client.delete_registered_model_alias(model, alias)
+        else:
+            client.set_registered_model_alias(model, alias, str(number))
+
+
+def fetch(uri: str, root: Path) -> tuple[Path, str]:
+    """The bundle of `models:/NAME/VERSION` or `models:/NAME@ALIAS`, verified, and its version.
+
+    Raises UserError for another URI, an unknown model, or bytes other than those registered.
+    """
+    match = MODEL.fullmatch(uri)
+    if not match:
+        raise UserError(f"{uri}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
+    name, number, alias = match["name"], match["version"], match["alias"]
+    client = tracking.client(root)
+    with tracking.mlflow_errors(root):
+        version = (
+            client.get_model_version(name, number)
+            if number
+            else client.get_model_version_by_alias(name, alias)
+        )
+        digest = _version(version).digest
+        folder = root / FETCHED / (digest or f"{name}-{version.version}")
+        bundle = folder / "bundle"
+        if not bundle.is_dir() or folder_digest(bundle) != digest:
+            with whole_folder(folder) as partial:
+                client.download_artifacts(version.run_id or "", bundle.name, str(partial))
+                actual = folder_digest(partial / bundle.name)
+                if actual != digest:
+                    expected = digest[:12] or "a tag"
+                    raise UserError(f"{uri}: found digest {actual[:12]}, expected {expected}")
+    return bundle, str(version.version)
 
 
 def _version(version: ModelVersion) -> Version:
-    return Version(int(version.version), str(version.run_id or ""), dict(version.tags))
+    digest = version.tags.get(tracking.BUNDLE_TAG, "")
+    return Version(int(version.version), str(version.run_id or ""), digest)

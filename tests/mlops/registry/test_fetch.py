@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
-from mlops.registry import aliases
+from mlops.registry import versions
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def client(root):
 
 def fetch(root, uri):
     with chdir(root):
-        folder, version = aliases.fetch(uri, Path())
+        folder, version = versions.fetch(uri, Path())
         return folder_digest(folder), version
 
 
@@ -37,7 +37,7 @@ def test_a_version_and_an_alias_give_the_very_bytes_even_after_a_copy_was_change
     digest = folder_digest(root / "models/bundle")
     client(root).set_registered_model_alias("trips-model", "production", "1")
     assert fetch(root, "models:/trips-model/1") == (digest, "1")
-    (root / aliases.FETCHED / digest / "model.onnx").write_bytes(b"changed")
+    (root / versions.FETCHED / digest / "bundle" / "model.onnx").write_bytes(b"changed")
     assert fetch(root, "models:/trips-model@production") == (digest, "1")
 
 
@@ -45,7 +45,7 @@ def test_bytes_other_than_those_registered_are_refused_and_not_kept(root):
     client(root).set_model_version_tag("trips-model", "1", "mlops.bundle", "1" * 64)
     with pytest.raises(UserError, match="models:/trips-model/1: found digest"):
         fetch(root, "models:/trips-model/1")
-    assert list((root / aliases.FETCHED).iterdir()) == []
+    assert list((root / versions.FETCHED).iterdir()) == []
 
 
 @pytest.mark.parametrize(
