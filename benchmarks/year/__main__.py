@@ -95,7 +95,7 @@ def _make_team(place: Workspace, team: Team) -> None:
     git.git(team.root, "branch", "--move", "--force", "main")
     git.git(team.base, "clone", "--quiet", "--bare", str(team.root), "origin.git")
     git.git(team.root, "remote", "add", git.REMOTE, str(team.base / "origin.git"))
-    git.fetch(team.root, "main")
+    git.tip(team.root)
 
 
 @contextmanager

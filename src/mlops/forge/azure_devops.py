@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from mlops.base.environment import given
 from mlops.base.http import Client, Operation, Token
 from mlops.forge.protocol import State
-from mlops.forge.rest import Comment, RestForge
+from mlops.forge.rest import OTHER, REDIRECT, Comment, RestForge, explanation
 
 # With the second it answers a bad token with 401, and not with a page to sign in.
 HEADERS = {"Accept": "application/json", "X-TFS-FedAuthRedirect": "Suppress"}
 VERSION = {"api-version": "7.1"}
 PREVIEW = {"api-version": "7.1-preview"}
 STATES: dict[State, str] = {"pending": "pending", "success": "succeeded", "failure": "failed"}
-EXISTS = "TF401179"
+BAD_TOKEN = (
+    "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, `env: "
+    "SYSTEM_ACCESSTOKEN: $(System.AccessToken)` (the build of a fork has none)"
+)
+REFUSALS = {
+    **dict.fromkeys((203, 401, REDIRECT), BAD_TOKEN),
+    403: "Azure DevOps: may not {what} ({reason}); give the build service '{permission}' under "
+    "Project settings, Repositories, Security",
+    404: "Azure DevOps: could not {what} in {repository} ({reason}); SYSTEM_TEAMPROJECT or "
+    "BUILD_REPOSITORY_NAME is another, or the build service may not read it",
+    OTHER: "Azure DevOps: could not {what}: {reason}",
+}
 
 
 def connect(environment: Mapping[str, str], current_pull_request: int | None = None) -> AzureDevOps:
@@ -29,27 +39,25 @@ def connect(environment: Mapping[str, str], current_pull_request: int | None = N
         given(environment, name).rstrip("/")
         for name in ("SYSTEM_COLLECTIONURI", "SYSTEM_TEAMPROJECT", "BUILD_REPOSITORY_NAME")
     )
-
-    def explain(status: int, reason: str, operation: Operation) -> str:
-        return _explain(f"{project}/{repository}", status, reason, operation)
-
+    explain = explanation(REFUSALS, repository=f"{project}/{repository}")
     # Unlike Bearer, Basic serves a pipeline's token and a person's alike.
     token = Token("SYSTEM_ACCESSTOKEN", given(environment, "SYSTEM_ACCESSTOKEN"), basic=True)
     client = Client("Azure DevOps", "SYSTEM_COLLECTIONURI", url, token, explain, HEADERS, VERSION)
     build = given(environment, "BUILD_BUILDID")
     run_url = f"{url}/{quote(project)}/_build/results?buildId={build}" if build else None
-    return AzureDevOps(client, current_pull_request, run_url, quote(project), quote(repository))
+    root = f"/{quote(project)}/_apis/git/repositories/{quote(repository)}"
+    page = f"{url}/{quote(project)}/_git/{quote(repository)}/pullrequest"
+    return AzureDevOps(client, current_pull_request, run_url, root, page)
 
 
-@dataclass(frozen=True)
 class AzureDevOps(RestForge):
-    """A repository on Azure DevOps; its project and its name are quoted as in a URL."""
+    """A repository on Azure DevOps."""
 
-    project: str
-    repository: str
     longest_comment, longest_text = 150_000, 4_000
-    comment_key = "content"
-    number_key = "pullRequestId"
+    comment_key, text_key = "content", "description"
+    number_key, source_key, target_key = "pullRequestId", "sourceRefName", "targetRefName"
+    ref = "refs/heads/"
+    pulls, exists = "pullrequests", "TF401179"
     permission, read_permission = "Contribute to pull requests", "Read"
 
     def status(self, commit: str, state: State, context: str, text: str) -> None:
@@ -62,37 +70,24 @@ class AzureDevOps(RestForge):
         }
         link = {"targetUrl": self.run_url} if self.run_url else {}
         # May be repeated: the latest status of a context counts.
-        path = f"{self._root}/commits/{commit}/statuses"
+        path = f"{self.root}/commits/{commit}/statuses"
         self.client.send("POST", path, operation, json=content | link)
 
     def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
         """Only those of branches of this repository; an OWNER before the branch is ignored."""
-        search = {"status": "active", "sourceRefName": _ref(head.rpartition(":")[2])}
+        search = {"status": "active", self.source_key: self.ref + head.rpartition(":")[2]}
         if base:
-            search["targetRefName"] = _ref(base)
+            search[self.target_key] = self.ref + base
         parameters = {f"searchCriteria.{name}": value for name, value in search.items()}
-        path = f"{self._root}/pullrequests"
+        path = f"{self.root}/{self.pulls}"
         pulls = self.client.send("GET", path, operation, params=parameters)["value"]
         # A fork may have a branch of the same name.
         return [pull for pull in pulls if not pull.get("forkSource")]
 
-    def _create_pull(
-        self, branch: str, base: str, title: str, text: str, operation: Operation
-    ) -> Any:
-        refs = {"sourceRefName": _ref(branch), "targetRefName": _ref(base)}
-        content = {**refs, "title": title, "description": text}
-        return self.client.create(f"{self._root}/pullrequests", operation, content, EXISTS)
-
-    def _update_pull(self, pull: Any, title: str, text: str, operation: Operation) -> str:
-        # Always: the list shows only the beginning of its text.
-        number, content = pull["pullRequestId"], {"title": title, "description": text}
-        self.client.send("PATCH", f"{self._root}/pullrequests/{number}", operation, json=content)
-        return self._url(number)
-
     def _own_comments(self, pull_request: int, operation: Operation) -> list[Comment]:
         path = "/_apis/connectionData"
         user = self.client.send("GET", path, operation, params=PREVIEW)["authenticatedUser"]
-        path = f"{self._root}/pullRequests/{pull_request}/threads"
+        path = f"{self.root}/pullRequests/{pull_request}/threads"
         threads = self.client.send("GET", path, operation)["value"]
         own = [thread for thread in threads if _is_own(thread, user["id"])]
         own.sort(key=lambda thread: int(thread["id"]))
@@ -101,51 +96,18 @@ class AzureDevOps(RestForge):
     def _create_comment(self, pull_request: int, text: str, operation: Operation) -> Comment:
         # Without a status: an active thread has to be resolved by hand, a closed one is folded.
         content = {"comments": [{"parentCommentId": 0, "content": text, "commentType": "text"}]}
-        path = f"{self._root}/pullRequests/{pull_request}/threads"
+        path = f"{self.root}/pullRequests/{pull_request}/threads"
         return self._comment(pull_request, self.client.create(path, operation, content))
 
     def _comment(self, pull_request: int, thread: Any) -> Comment:
         """Each comment is the first one of its own thread."""
         first, number = thread["comments"][0], thread["id"]
-        thread_path = f"{self._root}/pullRequests/{pull_request}/threads/{number}"
-        url = f"{self._url(pull_request)}?discussionId={number}"
-        return Comment(f"{thread_path}/comments/{first['id']}", first.get("content") or "", url)
-
-    def _url(self, number: int) -> str:
-        place = f"{self.client.url}/{self.project}/_git/{self.repository}"
-        return f"{place}/pullrequest/{number}"
-
-    @property
-    def _root(self) -> str:
-        return f"/{self.project}/_apis/git/repositories/{self.repository}"
+        path = f"{self.root}/pullRequests/{pull_request}/threads/{number}/comments/{first['id']}"
+        url = f"{self.page}/{pull_request}?discussionId={number}"
+        return Comment(path, first.get("content") or "", url)
 
 
 def _is_own(thread: Any, author: str) -> bool:
-    first: Any = next(iter(thread["comments"]), None)
-    if thread.get("isDeleted") or not first or first.get("isDeleted"):
-        return False
-    return bool(first["author"]["id"] == author)
-
-
-def _explain(repository: str, status: int, reason: str, operation: Operation) -> str:
-    if status in (203, 401) or 300 <= status < 400:
-        return (
-            "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, `env: "
-            "SYSTEM_ACCESSTOKEN: $(System.AccessToken)` (the build of a fork has none)"
-        )
-    if status == 403:
-        return (
-            f"Azure DevOps: may not {operation.description} ({reason}); give the build service "
-            f"'{operation.permission}' under Project settings, Repositories, Security"
-        )
-    if status == 404:
-        return (
-            f"Azure DevOps: could not {operation.description} in {repository} ({reason}); "
-            "SYSTEM_TEAMPROJECT or BUILD_REPOSITORY_NAME is another, or the build service "
-            "may not read it"
-        )
-    return f"Azure DevOps: could not {operation.description}: {reason}"
-
-
-def _ref(branch: str) -> str:
-    return f"refs/heads/{branch}"
+    first: Any = next(iter(thread["comments"]), {"isDeleted": True})
+    deleted = thread.get("isDeleted") or first.get("isDeleted")
+    return not deleted and bool(first["author"]["id"] == author)

@@ -6,14 +6,19 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlops.base.errors import UserError, one_line
 
 REMOTE = "origin"
 BOT = "mlops"
-BOT_MAIL = "mlops@users.noreply.invalid"
+# The author on a machine that has none configured.
+IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", BOT), ("EMAIL", "mlops@users.noreply.invalid"))
+}
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
@@ -21,8 +26,7 @@ class GitError(UserError):
     """Git refused a command; the message is the line of its output that says why."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One commit that changed a file."""
 
     commit: str
@@ -49,6 +53,14 @@ def git(
     return process.stdout.decode()
 
 
+def _succeeds(root: Path, *arguments: str) -> bool:
+    try:
+        git(root, *arguments)
+    except GitError:
+        return False
+    return True
+
+
 def commit(root: Path, ref: str) -> str:
     """The commit that a name stands for. Raises GitError where there is none in this clone."""
     try:
@@ -59,10 +71,7 @@ def commit(root: Path, ref: str) -> str:
 
 def exists(root: Path, ref: str) -> bool:
     """Whether a name stands for a commit in this clone."""
-    try:
-        return bool(commit(root, ref))
-    except GitError:
-        return False
+    return _succeeds(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
 def show(root: Path, ref: str, file: Path) -> str | None:
@@ -82,17 +91,12 @@ def changes(root: Path, ref: str, file: Path) -> list[Change]:
 
 def changed(root: Path) -> list[str]:
     """The tracked files that differ from what is checked out."""
-    status = git(root, "status", "--porcelain", "--untracked-files=no", "-z")
-    return [entry[3:] for entry in status.split("\0") if entry]
+    return git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
 
 
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
     """Whether `newer` has `older` in its history."""
-    try:
-        git(root, "merge-base", "--is-ancestor", older, newer)
-    except GitError:
-        return False
-    return True
+    return _succeeds(root, "merge-base", "--is-ancestor", older, newer)
 
 
 def has_remote(root: Path) -> bool:
@@ -122,29 +126,24 @@ def base(root: Path) -> str:
     return main
 
 
-def fetch(root: Path, *branches: str) -> None:
-    """Update the remote's branches in this clone, where there is a remote."""
-    if has_remote(root):
-        refs = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in branches]
-        git(root, "fetch", "--quiet", "--no-tags", REMOTE, *refs)
-
-
 def tip(root: Path) -> str:
     """The newest commit of the remote's main branch, fetched; without a remote, HEAD."""
     if not has_remote(root):
         return commit(root, "HEAD")
-    branch = main_branch(root)
-    fetch(root, branch)
-    return commit(root, f"{REMOTE}/{branch}")
+    name = main_branch(root)
+    refs = f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}"
+    git(root, "fetch", "--quiet", "--no-tags", REMOTE, refs)
+    return commit(root, f"{REMOTE}/{name}")
 
 
 def remote_head(root: Path, branch: str) -> str:
-    """The commit of the remote's branch, fetched; empty when there is no such branch."""
-    line = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split()
-    if not line:
+    """The commit of the remote's branch, fetched; "" without such a branch, or a remote."""
+    if not has_remote(root):
         return ""
-    git(root, "fetch", "--quiet", "--no-tags", REMOTE, line[0])
-    return line[0]
+    head, *_ = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split() or [""]
+    if head:
+        git(root, "fetch", "--quiet", "--no-tags", REMOTE, head)
+    return head
 
 
 def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
@@ -157,8 +156,8 @@ def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) ->
             entry = f"100644,{blob},{file.as_posix()}"
             git(root, "update-index", "--add", "--cacheinfo", entry, env=index)
         tree = git(root, "write-tree", env=index).strip()
-    text, env = message.encode(), _identity(root)
-    return git(root, "commit-tree", tree, "-p", parent, stdin=text, env=env).strip()
+    env = {} if _succeeds(root, "config", "user.email") else IDENTITY
+    return git(root, "commit-tree", tree, "-p", parent, stdin=message.encode(), env=env).strip()
 
 
 def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
@@ -169,14 +168,3 @@ def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
     name = f"refs/heads/{branch}"
     lease = f"--force-with-lease={name}:{expected}"
     git(root, "push", "--quiet", lease, REMOTE, f"{commit_id}:{name}")
-
-
-def _identity(root: Path) -> dict[str, str]:
-    """The author as Git's environment variables, for a machine that has none configured."""
-    try:
-        git(root, "config", "user.email")
-    except GitError:
-        identity = {"NAME": BOT, "EMAIL": BOT_MAIL}
-        roles = ("AUTHOR", "COMMITTER")
-        return {f"GIT_{role}_{key}": identity[key] for role in roles for key in identity}
-    return {}

@@ -19,23 +19,17 @@ class Forge(Protocol):
     def comment(self, pull_request: int, body: str, key: str) -> str:
         """Create this project's one comment of that key, or update it; its URL.
 
-        Recognised by a hidden first line and by its author, so that nobody else's is changed. When
-        two runs created one each, the older is kept, and the deletion of the other is logged on
-        stderr.
+        Recognised by a hidden first line and by its author, so that nobody else's is changed.
         """
-        ...
 
     def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
         """Open a branch's pull request into `base`, or update the open one; its URL."""
-        ...
 
     def status(self, commit: str, state: State, context: str, text: str) -> None:
         """Set the status `context`, such as `mlops/gate`, of a commit."""
-        ...
 
     def number(self, head: str | None) -> int | None:
         """The open pull request of OWNER:BRANCH, the oldest of several; of this run without."""
-        ...
 
 
 @dataclass(frozen=True)

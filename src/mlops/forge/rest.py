@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from mlops.base.http import Client, Operation, RequestRefused, retry_ambiguous_c
 
 # Characters reserved for closing what a cut leaves open.
 CLOSING = 200
+REDIRECT, OTHER = 300, 0
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,29 @@ class Comment:
 
 @dataclass(frozen=True)
 class RestForge(ABC):
-    """A repository on a forge; `run_url` is the page of this CI run."""
+    """A repository, at the path `root` of a forge's API.
+
+    `run_url` is the page of this CI run, `page` that of pull requests where the API names none.
+    """
 
     client: Client = field(repr=False)
     current_pull_request: int | None
     run_url: str | None
+    root: str
+    page: str = ""
     # Characters of a comment, and of a pull request's text.
     longest_comment: ClassVar[int]
     longest_text: ClassVar[int]
-    # Keys of the API: a comment's text, a pull request's number.
+    # Keys of the API: a comment's text; a pull request's number, text, branches (after `ref`).
     comment_key: ClassVar[str]
     number_key: ClassVar[str]
+    text_key: ClassVar[str]
+    source_key: ClassVar[str]
+    target_key: ClassVar[str]
+    ref: ClassVar[str] = ""
+    # The path of pull requests, and what the API says where there is one already.
+    pulls: ClassVar[str]
+    exists: ClassVar[str]
     # What it takes to write and to read comments and pull requests.
     permission: ClassVar[str]
     read_permission: ClassVar[str]
@@ -43,7 +57,7 @@ class RestForge(ABC):
         """Create the comment of that key, or update it; its URL.
 
         Two runs that look at the same time each create one. Both then look again, keep the older
-        and delete the other, which only they can have written: its author and marker are theirs.
+        and delete the other, which is theirs too, and say so on stderr.
         """
         operation = Operation(f"comment on pull request {pull_request}", self.permission)
         marker = f"<!-- mlops:{key} -->"
@@ -66,12 +80,17 @@ class RestForge(ABC):
 
     def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
         operation = Operation(f"open a pull request from {branch} into {base}", self.permission)
-        text = cut(body, self.longest_text)
-        pulls = retry_ambiguous_create(
+        path, content = f"{self.root}/{self.pulls}", {"title": title}
+        content[self.text_key] = cut(body, self.longest_text)
+        branches = {self.source_key: self.ref + branch, self.target_key: self.ref + base}
+        pull, *_ = retry_ambiguous_create(
             lambda: self._sorted(self._open_pulls(branch, operation, base)),
-            lambda: self._create_pull(branch, base, title, text, operation),
+            lambda: self.client.create(path, operation, content | branches, self.exists),
         )
-        return self._update_pull(pulls[0], title, text, operation)
+        # Azure DevOps lists the beginning of a long text, which differs from the whole.
+        if any(pull.get(key) != value for key, value in content.items()):
+            self.client.send("PATCH", f"{path}/{pull[self.number_key]}", operation, json=content)
+        return str(pull.get("html_url") or f"{self.page}/{pull[self.number_key]}")
 
     def number(self, head: str | None) -> int | None:
         if head is None:
@@ -106,38 +125,32 @@ class RestForge(ABC):
     def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
         """The open pull requests of OWNER:BRANCH or BRANCH."""
 
-    @abstractmethod
-    def _create_pull(
-        self, branch: str, base: str, title: str, text: str, operation: Operation
-    ) -> Any:
-        """Open a pull request with `Client.create`."""
 
-    @abstractmethod
-    def _update_pull(self, pull: Any, title: str, text: str, operation: Operation) -> str:
-        """Give an open pull request this title and text, where it has others; its URL."""
+def explanation(lines: Mapping[int, str], **names: str) -> Callable[[int, str, Operation], str]:
+    """The user's line of a refused request, from a template for each status."""
+
+    def explain(status: int, reason: str, operation: Operation) -> str:
+        line = lines.get(REDIRECT if 300 <= status < 400 else status, lines[OTHER])
+        what, permission = operation.description, operation.permission
+        return line.format(what=what, permission=permission, reason=reason, **names)
+
+    return explain
 
 
 def cut(text: str, longest: int) -> str:
     """The text, or as many of its lines as fit into `longest` characters with a note of the cut."""
-    length = _length(text)
+    # As Azure DevOps counts, an emoji as two; GitHub counts no more than that.
+    encoded = text.encode("utf-16-le")
+    length = len(encoded) // 2
     if length <= longest:
         return text
     note = f"\n\n*Cut here: {length:,} characters, and the forge takes {longest:,}.*\n"
     room = longest - len(note) - CLOSING
-    kept = text.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore")
+    kept = encoded[: 2 * room].decode("utf-16-le", "ignore")
     end = kept.rfind("\n")
     # At the end of a line, unless the last one is most of it.
-    return _closed(kept[:end] if end > len(kept) // 2 else kept) + note
-
-
-def _length(text: str) -> int:
-    """The length as Azure DevOps counts, an emoji as two; GitHub counts no more than that."""
-    return len(text.encode("utf-16-le")) // 2
-
-
-def _closed(text: str) -> str:
-    """The text with an open code block and open details closed: they would hide what follows."""
-    fences = sum(line.lstrip().startswith("```") for line in text.splitlines())
-    block = "\n```" if fences % 2 else ""
-    details = "\n\n</details>" * (text.count("<details") - text.count("</details>"))
-    return text + block + details
+    kept = kept[:end] if end > len(kept) // 2 else kept
+    # An open code block and open details would hide what follows.
+    fences = sum(line.lstrip().startswith("```") for line in kept.splitlines())
+    details = "\n\n</details>" * (kept.count("<details") - kept.count("</details>"))
+    return kept + ("\n```" if fences % 2 else "") + details + note

@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlops.base.environment import given
+from mlops.forge import azure_devops, github
 from mlops.forge.protocol import DryRun, Forge
 
+# The variables that a forge needs, with what is said of one that is missing.
 REQUIRED = {
-    "GitHub": ("GITHUB_TOKEN", "GITHUB_REPOSITORY"),
-    "Azure DevOps": (
-        "SYSTEM_ACCESSTOKEN",
-        "SYSTEM_COLLECTIONURI",
-        "SYSTEM_TEAMPROJECT",
-        "BUILD_REPOSITORY_NAME",
-    ),
-}
-ADVICE = {
-    "GITHUB_TOKEN": "in a workflow, `env: GITHUB_TOKEN: ${{ github.token }}`",
-    "GITHUB_REPOSITORY": "OWNER/NAME",
-    "SYSTEM_ACCESSTOKEN": "in the step, `env: SYSTEM_ACCESSTOKEN: $(System.AccessToken)`",
+    "GitHub": {
+        "GITHUB_TOKEN": ": in a workflow, `env: GITHUB_TOKEN: ${{ github.token }}`",
+        "GITHUB_REPOSITORY": ": OWNER/NAME",
+    },
+    "Azure DevOps": {
+        "SYSTEM_ACCESSTOKEN": ": in the step, `env: SYSTEM_ACCESSTOKEN: $(System.AccessToken)`",
+        "SYSTEM_COLLECTIONURI": "",
+        "SYSTEM_TEAMPROJECT": "",
+        "BUILD_REPOSITORY_NAME": "",
+    },
 }
 
 
@@ -32,20 +32,17 @@ def current_forge(environment: Mapping[str, str] = os.environ) -> Forge:
 
     Raises UserError for a token or a repository name that is malformed.
     """
-    name = "Azure DevOps" if _is_azure(environment) else "GitHub"
+    # Azure Pipelines also builds repositories that are elsewhere.
+    provider = environment.get("BUILD_REPOSITORY_PROVIDER", "TfsGit")
+    is_azure = bool(environment.get("TF_BUILD")) and provider == "TfsGit"
+    name = "Azure DevOps" if is_azure else "GitHub"
     pull_request = current_pull_request(environment)
-    for variable in REQUIRED[name]:
+    for variable, advice in REQUIRED[name].items():
         if not given(environment, variable):
-            hint = f": {ADVICE[variable]}" if variable in ADVICE else ""
-            return DryRun(f"{name} needs {variable}{hint}", pull_request)
-    # Both import an HTTP library, which a dry run can do without.
-    if name == "GitHub":
-        from mlops.forge import github
-
-        return github.connect(environment, pull_request)
-    from mlops.forge import azure_devops
-
-    return azure_devops.connect(environment, pull_request)
+            return DryRun(f"{name} needs {variable}{advice}", pull_request)
+    if is_azure:
+        return azure_devops.connect(environment, pull_request)
+    return github.connect(environment, pull_request)
 
 
 def current_pull_request(environment: Mapping[str, str]) -> int | None:
@@ -54,20 +51,11 @@ def current_pull_request(environment: Mapping[str, str]) -> int | None:
         if given(environment, variable).isdigit():
             return int(environment[variable])
     merge = re.fullmatch(r"refs/pull/(\d+)/\w+", environment.get("GITHUB_REF", ""))
-    return int(merge[1]) if merge else _of_event(environment.get("GITHUB_EVENT_PATH"))
-
-
-def _of_event(path: str | None) -> int | None:
-    """The number in the file in which GitHub describes what triggered a run."""
-    if not path:
-        return None
+    if merge:
+        return int(merge[1])
     try:
-        return int(json.loads(Path(path).read_text())["pull_request"]["number"])
+        # GitHub describes in this file what triggered a run.
+        event = json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_text())
+        return int(event["pull_request"]["number"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _is_azure(environment: Mapping[str, str]) -> bool:
-    """Whether Azure Pipelines runs this on a repository of Azure DevOps' own."""
-    provider = environment.get("BUILD_REPOSITORY_PROVIDER", "TfsGit")
-    return bool(environment.get("TF_BUILD")) and provider == "TfsGit"
