@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
@@ -42,26 +43,24 @@ def run(root: Path) -> Iterator[str]:
     """Check everything in turn; a line for each part. Raises UserError for the first fault."""
     settings = params.load_all(root)
     yield f"{params.FILE}: valid"
-    for environment in _environments(root):
+    environments = manifest.names(root)
+    if not environments:
+        raise UserError(f"{manifest.FOLDER}: no manifest, expected one file for each environment")
+    for environment in environments:
+        manifest.load(root, environment)
         yield f"{manifest.path(environment)}: valid"
     _check_names(settings)
     _check_pipeline(settings, root)
     yield f"{PIPELINE}: every stage is there, with its files"
-    features, models = _declarations(settings)
-    yield f"src/{settings.project}: {len(features.features)} features, task {models.task}"
+    project.tables(settings.project)
+    with engine.engine_as_pyspark(settings.engine):
+        features = project.features(settings.project).features
+    task = project.models(settings.project).task
+    yield f"src/{settings.project}: {len(features)} features, task {task}"
     _run_tests(settings.project, root)
     yield f"{TESTS / settings.project}: passed"
     rows = _train(root)
     yield f"a training on {rows:,} rows: ended with a bundle and its evidence"
-
-
-def _environments(root: Path) -> list[str]:
-    names = manifest.names(root)
-    if not names:
-        raise UserError(f"{manifest.FOLDER}: no manifest, expected one file for each environment")
-    for name in names:
-        manifest.load(root, name)
-    return names
 
 
 def _check_names(settings: Any) -> None:
@@ -84,13 +83,6 @@ def _check_pipeline(settings: Params, root: Path) -> None:
                 raise UserError(f"{PIPELINE}: stages.{stage}.deps: {path}: not found")
 
 
-def _declarations(settings: Params) -> tuple[project.Features, project.Models]:
-    project.tables(settings.project)
-    with engine.engine_as_pyspark(settings.engine):
-        features = project.features(settings.project)
-    return features, project.models(settings.project)
-
-
 def _run_tests(name: str, root: Path) -> None:
     if not list((root / TESTS / name).glob("test_*.py")):
         raise UserError(f"{TESTS / name}: no tests, expected the project's own (test_*.py)")
@@ -101,11 +93,14 @@ def _run_tests(name: str, root: Path) -> None:
 
 def _train(root: Path) -> int:
     """Run every stage on a few rows in a temporary folder; the rows that it trained on."""
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    environment.pop(tracking.VARIABLE, None)
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as name:
         folder = Path(name)
         _link(root.resolve(), folder)
         for stage in MADE_BY_DVC:
-            _run_stage(stage, folder)
+            what = f"a training on a few rows: {stage}"
+            processes.run([sys.executable, "-m", MODULES[stage]], what, cwd=folder, env=environment)
             if stage == "featurize":
                 rows = _thin(folder)
     return rows
@@ -123,25 +118,11 @@ def _link(root: Path, folder: Path) -> None:
     (folder / params.FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def _run_stage(stage: str, folder: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != tracking.VARIABLE}
-    command = [sys.executable, "-m", MODULES[stage]]
-    done = subprocess.run(
-        command, cwd=folder, env={**environment, "PYTHONPATH": "src"}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"a training on a few rows: {stage}: {lines[-1].removeprefix('error: ')}")
-
-
 def _thin(folder: Path) -> int:
     """Keep a sample of the training rows and of the holdout, in their order."""
-    kept = 0
-    for part in (dataset.TRAINING, dataset.HOLDOUT):
+    for part in (dataset.HOLDOUT, dataset.TRAINING):
         path = folder / FEATURES / part
         table = dataset.read(path)
         sample = table.sample(min(ROWS, len(table)), random_state=0).sort_index()
         dataset.write(sample, path)
-        kept = kept or len(sample)
-    return kept
+    return len(sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract import bundle, extensions
@@ -42,10 +43,13 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
         subject = "scores"
         return decide(params, candidate, champion, git.commit(root, base), pin_rules)
     except Exception as error:
-        failure = _failure(subject, "not usable", "usable", error)
-        digest = candidate.digest if candidate else _digest(root)
-        by = champion.by if champion else "not known"
-        return _verdict(base, (failure,), digest, champion=champion, champion_by=by)
+        return _verdict(
+            base,
+            (_failure(subject, "not usable", "usable", error),),
+            candidate=candidate.digest if candidate else _digest(root),
+            champion=champion.digest if champion else None,
+            champion_by=champion.by if champion else "not known",
+        )
 
 
 def decide(
@@ -60,34 +64,20 @@ def decide(
     Raises ValueError for scores that are not numbers.
     """
     case = comparison.compare(params, candidate, champion)
-    verdict = _verdict(
+    return _verdict(
         base,
         (*_answers(case), *pin_rules),
-        candidate.digest,
-        candidate.evidence,
-        champion,
-        champion.by if champion else NO_CHAMPION,
-    )
-    return verdict.model_copy(update={"metrics": case.metrics, "slices": case.slices})
-
-
-def _verdict(
-    base: str,
-    rules: tuple[Rule, ...],
-    candidate: str = "",
-    evidence: str = "",
-    champion: Champion | None = None,
-    champion_by: str = "",
-) -> Verdict:
-    return Verdict(
-        accepted=all(rule.passed for rule in rules),
-        candidate=candidate,
-        evidence=evidence,
+        candidate=candidate.digest,
+        evidence=candidate.evidence,
         champion=champion.digest if champion else None,
-        champion_by=champion_by,
-        base=base,
-        rules=rules,
+        champion_by=champion.by if champion else NO_CHAMPION,
+        metrics=case.metrics,
+        slices=case.slices,
     )
+
+
+def _verdict(base: str, rules: tuple[Rule, ...], **known: Any) -> Verdict:
+    return Verdict(accepted=all(rule.passed for rule in rules), base=base, rules=rules, **known)
 
 
 def _answers(case: Case) -> list[Rule]:

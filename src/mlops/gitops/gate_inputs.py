@@ -92,7 +92,7 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     Raises UserError when it can't be fetched, is not what was pinned, has seen rows of the
     holdout, or has predictions neither by itself nor in its evidence.
     """
-    pin = pin_history.manifest_at(root, base, PRODUCTION).pin
+    pin = pin_history.manifest_at(root, base, PRODUCTION)[0].pin
     if pin is None:
         return None
     folder = store.fetch(pin, root)
@@ -100,8 +100,8 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     _require_comparable(card, candidate)
     missing = [column.name for column in card.inputs if column.name not in candidate.holdout]
     if not missing:
-        scorer = bundle.Scorer(folder / BUNDLE)
-        return Champion(pin.digest, card, scorer.predict(_inputs(card, candidate)), "its bundle")
+        prediction = bundle.Scorer(folder / BUNDLE).predict(_inputs(card, candidate))
+        return Champion(pin.digest, card, prediction, "its bundle")
     if card.hashes["holdout"] != candidate.card.hashes["holdout"]:
         raise UserError(
             f"it reads {', '.join(missing)}, which this branch no longer makes, and its evidence "

@@ -16,13 +16,10 @@ def folded(title: str, content: str) -> str:
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
-    """A table with its heads."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A table with its heads; a bar or a line break stays in its cell."""
+    lines = [" | ".join(line) for line in (head, ["---"] * len(head))]
+    lines += [" | ".join(c.replace("|", "\\|").replace("\n", " ") for c in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def drawing(compared: Sequence[Compared]) -> str:
@@ -34,9 +31,9 @@ def drawing(compared: Sequence[Compared]) -> str:
 
 
 def _interval(compared: Compared) -> str:
-    if compared.difference is None or compared.worst is None or compared.best is None:
+    difference = compared.gain(compared.difference)
+    if difference is None or compared.worst is None or compared.best is None:
         return "undefined"
-    difference = -compared.difference if compared.less_is_better else compared.difference
     scale = max(abs(compared.worst), abs(compared.best), 1e-12)
     low, high, middle = (
         HALF + round(x / scale * HALF) for x in (compared.worst, compared.best, difference)

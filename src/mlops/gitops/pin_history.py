@@ -15,36 +15,33 @@ from mlops.registry.pin import Pin
 LOCK = Path("dvc.lock")
 
 
-def manifest_at(root: Path, commit: str, environment: str) -> Manifest:
-    """An environment's manifest at a commit. Raises UserError when it can't be read there."""
+def manifest_at(root: Path, commit: str, environment: str) -> tuple[Manifest, str]:
+    """An environment's manifest at a commit, and its text. Raises UserError where it has none."""
     file = manifest.path(environment)
     place = f"{file} at {git.commit(root, commit)[:12]}"
     text = git.show(root, commit, file)
     if text is None:
         raise UserError(f"{place}: not found")
-    return manifest.parse(text, place)
+    return manifest.parse(text, place), text
 
 
 def pin_at(root: Path, commit: str, environment: str) -> Pin | None:
     """What an environment pins at a commit; None too where its manifest can't be read."""
     try:
-        return manifest_at(root, commit, environment).pin
+        return manifest_at(root, commit, environment)[0].pin
     except UserError:
         return None
 
 
-def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change, Pin]]:
-    """What the main line up to `ref` has pinned, newest first; what can't be read is left out."""
+def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change, Pin | None]]:
+    """What the main line up to `ref` has pinned, newest first; None for what can't be read."""
     for change in git.changes(root, ref, manifest.path(environment)):
-        pin = pin_at(root, change.commit, environment)
-        if pin:
-            yield change, pin
+        yield change, pin_at(root, change.commit, environment)
 
 
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
-    names = git.git(root, "diff", "--name-only", base).split()
-    changed = {name for name in names if name != str(LOCK)}
+    changed = set(git.git(root, "diff", "--name-only", base).split()) - {str(LOCK)}
     return bool(changed) and changed <= {str(manifest.path(n)) for n in manifest.names(root)}
 
 
@@ -54,17 +51,14 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     A branch may pin its own candidate, or what the main line has pinned before.
     """
     environments = manifest.names(root)
-    allowed = {pin.digest for name in environments for _, pin in history(root, base, name)}
-    allowed.add(candidate)
+    allowed = {pin.digest for name in environments for _, pin in history(root, base, name) if pin}
     for name in environments:
         pin = manifest.load(root, name).pin
-        if pin is None or pin == pin_at(root, base, name):
-            continue
-        passed = pin.digest in allowed
-        yield Rule(
-            name=f"pin of {name}",
-            found=pin.digest[:12],
-            limit="this candidate, or pinned before",
-            passed=passed,
-            why="" if passed else "nobody has judged these bytes; `mlops release` writes pins",
-        )
+        if pin and pin != pin_at(root, base, name):
+            yield Rule(
+                name=f"pin of {name}",
+                found=pin.digest[:12],
+                limit="this candidate, or pinned before",
+                passed=pin.digest in allowed | {candidate},
+                why="nobody has judged these bytes; `mlops release` writes pins",
+            )

@@ -27,11 +27,10 @@ def of_workspace(root: Path) -> Pin:
     card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
     version = versions.by_digest(root, card.name, digest)
     if version is None:
-        raise UserError(
-            f"bundle {digest[:12]}: not registered in {tracking.display_uri(root)}; "
-            "`mlops register`"
-        )
+        place = tracking.display_uri(root)
+        raise UserError(f"bundle {digest[:12]}: not registered in {place}; `mlops register`")
     metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
+    values = {name: metric["value"] for name, metric in metrics.items()}
     return Pin(
         model=card.name,
         version=version.number,
@@ -41,9 +40,7 @@ def of_workspace(root: Path) -> Pin:
         commit=git.commit(root, "HEAD"),
         data=card.hashes["data"],
         dvc=_contents(root),
-        metrics={
-            name: round(m["value"], 6) for name, m in metrics.items() if m["value"] is not None
-        },
+        metrics={name: round(value, 6) for name, value in values.items() if value is not None},
     )
 
 
@@ -59,16 +56,14 @@ def accepted(root: Path) -> tuple[str, str]:
     digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
     judged, pinned = verdict.load(root), manifest.load(root, gate_inputs.PRODUCTION).pin
     if (judged.candidate, judged.evidence) != (digest, evidence):
-        raise UserError(
-            f"{verdict.FILE}: is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
-        )
-    if not judged.accepted:
-        raise UserError(f"{verdict.FILE}: {judged.line}")
-    if judged.champion != (pinned.digest if pinned else None):
-        raise UserError(
-            f"{verdict.FILE}: another champion now; `mlops gate` again, from main's tip"
-        )
-    return digest, evidence
+        reason = f"is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
+    elif not judged.accepted:
+        reason = judged.line
+    elif judged.champion != (pinned.digest if pinned else None):
+        reason = "another champion now; `mlops gate` again, from main's tip"
+    else:
+        return digest, evidence
+    raise UserError(f"{verdict.FILE}: {reason}")
 
 
 def _contents(root: Path) -> Contents:

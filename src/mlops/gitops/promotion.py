@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops import deploy
 from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
@@ -30,17 +29,8 @@ def release(root: Path, environment: str, forge: Forge) -> str:
         withdraw(root, f"release/{environment}", forge)
         return f"{environment} pins {before.short} already; nothing to release"
     pin = of_workspace(root)
-    proposal = Proposal(
-        branch=f"release/{environment}",
-        parent=pin.commit,
-        files={
-            manifest.path(environment): _repinned(root, "HEAD", environment, pin),
-            LOCK: (root / LOCK).read_bytes(),
-        },
-        title=f"Release to {environment}: {_move(pin, before)}",
-        why=_explanation(f"{verdict.load(root).line.capitalize()}.", pin),
-    )
-    return propose(root, proposal, forge)
+    why, lock = f"{verdict.load(root).line.capitalize()}.", (root / LOCK).read_bytes()
+    return propose(root, _repin(root, pin.commit, environment, pin, "release", why, lock), forge)
 
 
 def unreleased(root: Path, environment: str, since: str) -> bool:
@@ -63,16 +53,19 @@ def promote(root: Path, source: str, target: str, forge: Forge) -> str:
     Raises UserError when `source` pins nothing, or runs other bytes than it pins.
     """
     main = git.tip(root)
-    wanted = manifest_at(root, main, source)
+    wanted, _ = manifest_at(root, main, source)
     if wanted.pin is None:
         raise UserError(f"{manifest.path(source)}: pins nothing; there is nothing to promote")
-    running = deploy.named(wanted.target).current(reconcile.endpoint_of(wanted, root, source))
+    running = reconcile.running(wanted, root, source)
     if running.traffic != {wanted.pin.digest: 100}:
         raise UserError(
             f"{source}: runs {reconcile.shown(running)}, pinned is {wanted.pin.digest[:12]}; "
             f"`mlops reconcile {source}` first"
         )
-    return _repin(root, main, target, wanted.pin, "promote", f"It runs in {source} now.", forge)
+    if manifest_at(root, main, target)[0].pin == wanted.pin:
+        return f"{target} pins {wanted.pin.short} already; nothing to promote"
+    why = f"It runs in {source} now."
+    return propose(root, _repin(root, main, target, wanted.pin, "promote", why), forge)
 
 
 def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
@@ -80,62 +73,43 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
 
     Raises UserError when there is no such pin.
     """
-    main = git.tip(root)
+    main, file = git.tip(root), manifest.path(environment)
+    current = manifest_at(root, main, environment)[0].pin
     if to is None:
-        pin, commit = _earlier(root, main, environment)
-        return _repin(root, main, environment, pin, "rollback", f"As it was at {commit}.", forge)
-    if not git.is_ancestor(root, git.commit(root, to), main):
+        for change, pin in pin_history.history(root, main, environment):
+            if pin and (current is None or pin.digest != current.digest):
+                to = change.commit[:12]
+                break
+        else:
+            raise UserError(f"{file}: has pinned nothing else before")
+    elif not git.is_ancestor(root, git.commit(root, to), main):
         raise UserError(f"--to {to}: not a commit of the main line")
-    earlier = manifest_at(root, to, environment).pin
-    if earlier is None:
-        raise UserError(f"{manifest.path(environment)}: pinned nothing at {to}")
-    return _repin(root, main, environment, earlier, "rollback", f"As it was at {to}.", forge)
-
-
-def _earlier(root: Path, main: str, environment: str) -> tuple[Pin, str]:
-    """The newest pin with another bundle than now, and its commit in twelve digits."""
-    current = manifest_at(root, main, environment).pin
-    for change, pin in pin_history.history(root, main, environment):
-        if current is None or pin.digest != current.digest:
-            return pin, change.commit[:12]
-    raise UserError(f"{manifest.path(environment)}: has pinned nothing else before")
+    else:
+        pin = manifest_at(root, to, environment)[0].pin
+    if pin is None:
+        raise UserError(f"{file}: pinned nothing at {to}")
+    if pin == current:
+        return f"{environment} pins {pin.short} already; nothing to rollback"
+    why = f"As it was at {to}."
+    return propose(root, _repin(root, main, environment, pin, "rollback", why), forge)
 
 
 def _repin(
-    root: Path, main: str, environment: str, pin: Pin, verb: str, why: str, forge: Forge
-) -> str:
-    before = manifest_at(root, main, environment).pin
-    if before == pin:
-        return f"{environment} pins {pin.short} already; nothing to {verb}"
-    proposal = Proposal(
+    root: Path, parent: str, environment: str, pin: Pin, verb: str, why: str, lock: bytes = b""
+) -> Proposal:
+    """The manifest at a commit with another pin, the lock with it where it is given."""
+    before, text = manifest_at(root, parent, environment)
+    was = f"before it {before.pin.digest[:12]}" if before.pin else "the first"
+    files = {manifest.path(environment): manifest.with_pin(text, pin).encode()}
+    what = "Release to" if verb == "release" else verb.capitalize()
+    made_by = {
+        "bundle": pin.digest, "model": f"{pin.model} version {pin.version}",
+        "commit": pin.commit, "data": pin.data, "run": pin.run,
+    }  # fmt: skip
+    return Proposal(
         branch=f"{verb}/{environment}",
-        parent=main,
-        files={manifest.path(environment): _repinned(root, main, environment, pin)},
-        title=f"{verb.capitalize()} {environment}: {_move(pin, before)}",
-        why=_explanation(why, pin),
+        parent=parent,
+        files=files | ({LOCK: lock} if lock else {}),
+        title=f"{what} {environment}: {pin.short}, {was}",
+        why="\n".join([why, "", *(f"- {name}: {value}" for name, value in made_by.items())]),
     )
-    return propose(root, proposal, forge)
-
-
-def _repinned(root: Path, commit: str, environment: str, pin: Pin) -> bytes:
-    """The manifest at a commit with another pin."""
-    text = git.show(root, commit, manifest.path(environment))
-    if text is None:
-        raise UserError(f"{manifest.path(environment)}: not in {commit}")
-    return manifest.with_pin(text, pin).encode()
-
-
-def _move(pin: Pin, before: Pin | None) -> str:
-    return f"{pin.short}, before it {before.digest[:12]}" if before else f"{pin.short}, the first"
-
-
-def _explanation(why: str, pin: Pin) -> str:
-    """Why it is proposed, and what exactly is."""
-    rows = {
-        "bundle": pin.digest,
-        "model": f"{pin.model} version {pin.version}",
-        "commit": pin.commit,
-        "data": pin.data,
-        "run": pin.run,
-    }
-    return "\n".join([why, "", *(f"- {name}: {value}" for name, value in rows.items())])

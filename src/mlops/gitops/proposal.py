@@ -28,23 +28,14 @@ class Proposal:
     report: str = ""
     surpassed_by: Callable[[str], bool] = lambda commit: False
 
-    @property
-    def message(self) -> str:
-        """The commit's message."""
-        return f"{self.title}\n\n{self.why}\n"
-
-    @property
-    def body(self) -> str:
-        """The pull request's text."""
-        return "\n\n".join(part for part in (self.why, self.report) if part).rstrip() + "\n"
-
 
 def commit(root: Path, proposal: Proposal) -> str:
     """The proposal's commit: the one that its branch holds already, else a new one."""
-    head = _head(root, proposal.branch)
+    head = git.remote_head(root, proposal.branch)
     if head and _is_same(root, head, proposal):
         return head
-    return git.write(root, proposal.parent, proposal.files, proposal.message)
+    message = f"{proposal.title}\n\n{proposal.why}\n"
+    return git.write(root, proposal.parent, proposal.files, message)
 
 
 def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str:
@@ -54,29 +45,24 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
     of `commit`, where that was called before. Without a remote the branch is made here. Raises
     GitError when the push is not allowed.
     """
-    made = made or commit(root, proposal)
+    made, title, branch = made or commit(root, proposal), proposal.title, proposal.branch
     if not git.has_remote(root):
-        git.git(root, "branch", "--force", proposal.branch, made)
-        return f"{proposal.title}: on branch {proposal.branch}; no remote to push it to"
+        git.git(root, "branch", "--force", branch, made)
+        return f"{title}: on branch {branch}; no remote to push it to"
     pushed = _push(root, proposal, made)
     if pushed is None:
-        return f"{proposal.title}: not proposed, {proposal.branch} holds a later one"
+        return f"{title}: not proposed, {branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
-    main = git.main_branch(root)
-    url = forge.pull_request(proposal.branch, main, proposal.title, proposal.body)
-    return f"{proposal.title}: branch {proposal.branch} pushed; pull request: {url}"
+    body = f"{proposal.why}\n\n{proposal.report}".rstrip() + "\n"
+    url = forge.pull_request(branch, git.main_branch(root), title, body)
+    return f"{title}: branch {branch} pushed; pull request: {url}"
 
 
 def withdraw(root: Path, branch: str, forge: Forge) -> None:
     """Mark what a branch still proposes as overtaken, where it does: it must not be merged."""
-    head = _head(root, branch)
+    head = git.remote_head(root, branch)
     if head:
         forge.status(head, "failure", GATE, "overtaken: main makes what is pinned already")
-
-
-def _head(root: Path, branch: str) -> str:
-    """The commit of the remote's branch; empty where there is none."""
-    return git.remote_head(root, branch) if git.has_remote(root) else ""
 
 
 def _push(root: Path, proposal: Proposal, made: str) -> str | None:

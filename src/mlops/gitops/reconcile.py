@@ -15,8 +15,9 @@ from mlops.deploy import manifest
 from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops import pin_history
-from mlops.registry import aliases, store
+from mlops.registry import register, store, versions
 from mlops.registry.pin import Pin
+from mlops.registry.versions import Version
 
 # Two processes that reconcile the same environment here wait for each other.
 LOCKS = Path(".run/reconcile")
@@ -31,22 +32,29 @@ def run(params: Params, root: Path, environment: str) -> Iterator[str]:
     wanted = manifest.load(root, environment)
     (root / LOCKS / environment).mkdir(parents=True, exist_ok=True)
     with alone(root / LOCKS / environment):
-        if wanted.pin:
-            yield from _run_pinned(root, environment, wanted, wanted.pin)
-        else:
-            yield from _run_nothing(params, root, environment, wanted)
+        try:
+            for line in _steps(params, root, environment, wanted):
+                yield f"{environment}: {line}"
+        except Refused as refused:
+            raise Refused(f"{environment}: {refused}") from None
 
 
-def _run_pinned(root: Path, environment: str, wanted: Manifest, pin: Pin) -> Iterator[str]:
+def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> Iterator[str]:
+    pin = wanted.pin
+    if pin is None:
+        yield from _run_nothing(params, root, environment, wanted)
+        return
     fetched = store.fetch(pin, root)
-    yield f"{environment}: bundle {pin.digest[:12]} fetched and verified"
+    yield f"bundle {pin.digest[:12]} fetched and verified"
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)
-    alias = aliases.alias(pin.model, root, environment)
-    if alias is None or alias.digest != pin.digest:
-        version = aliases.point(root, environment, pin, fetched)
-        before = f", before it version {alias.number}" if alias else ""
-        yield f"{environment}: registry alias points to version {version}{before}"
-    yield f"{environment}: as {manifest.path(environment)} says"
+    before = alias(wanted, params, root, environment)
+    if before is None or before.digest != pin.digest:
+        known = versions.by_digest(root, pin.model, pin.digest)
+        number = known.number if known else register.adopt(root, fetched, pin.commit)
+        versions.set_alias(root, pin.model, environment, number)
+        was = f", before it version {before.number}" if before else ""
+        yield f"registry alias points to version {number}{was}"
+    yield f"as {manifest.path(environment)} says"
 
 
 def _deploy(
@@ -54,39 +62,35 @@ def _deploy(
 ) -> Iterator[str]:
     from mlops.deploy.rollout import roll_out
 
-    target, endpoint = deploy.named(wanted.target), endpoint_of(wanted, root, environment)
+    target, endpoint = deploy.named(wanted.target), Endpoint(environment, wanted.endpoint, root)
     before = target.current(endpoint)
     if before.traffic != {pin.digest: 100}:
         again = _ran_before(root, environment, pin)
-        try:
-            for step in roll_out(target, endpoint, pin, bundle, wanted.rollout, again):
-                yield f"{environment}: {step}"
-        except Refused as refused:
-            raise Refused(f"{environment}: {refused}") from None
+        yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
         replaced = [digest for digest, percent in before.traffic.items() if percent == 100]
         ended = f", before it {replaced[0][:12]}" if replaced else ""
-        yield f"{environment}: {wanted.target} runs it{ended}"
+        yield f"{wanted.target} runs it{ended}"
     elif before.answers != "yes":
         target.deploy(endpoint, pin, bundle)
-        yield f"{environment}: {wanted.target} runs it again"
+        yield f"{wanted.target} runs it again"
     else:
         return
     address = target.current(endpoint).address
     if address:
-        yield f"{environment}: answers at {address}"
+        yield f"answers at {address}"
 
 
 def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest) -> Iterator[str]:
-    target, endpoint = deploy.named(wanted.target), endpoint_of(wanted, root, environment)
-    running = target.current(endpoint)
-    for digest in running.traffic:
+    target, endpoint = deploy.named(wanted.target), Endpoint(environment, wanted.endpoint, root)
+    before = target.current(endpoint)
+    for digest in before.traffic:
         target.remove(endpoint, digest)
-    if running.traffic:
-        yield f"{environment}: {wanted.target} runs nothing now, before it {shown(running)}"
-    if aliases.alias(params.model, root, environment):
-        aliases.drop(params.model, root, environment)
-        yield f"{environment}: registry alias removed"
-    yield f"{environment}: pins nothing, and nothing runs"
+    if before.traffic:
+        yield f"{wanted.target} runs nothing now, before it {shown(before)}"
+    if alias(wanted, params, root, environment):
+        versions.set_alias(root, params.model, environment, None)
+        yield "registry alias removed"
+    yield "pins nothing, and nothing runs"
 
 
 def check(params: Params, root: Path, environment: str) -> Iterator[str]:
@@ -100,29 +104,27 @@ def check(params: Params, root: Path, environment: str) -> Iterator[str]:
 def differences(params: Params, root: Path, environment: str) -> list[str]:
     """How the world differs from the manifest, a line each; changes nothing."""
     wanted = manifest.load(root, environment)
-    running = deploy.named(wanted.target).current(endpoint_of(wanted, root, environment))
-    alias = aliases.alias(model_of(wanted, params), root, environment)
-    pinned = wanted.pin.digest if wanted.pin else None
-    mirrored = alias.digest if alias else None
+    now, version = running(wanted, root, environment), alias(wanted, params, root, environment)
+    pinned, mirrored = (part.digest if part else None for part in (wanted.pin, version))
     lines = []
-    if running.traffic != ({pinned: 100} if pinned else {}):
-        note = f" ({running.note})" if running.note else ""
-        lines.append(f"{wanted.target} runs {shown(running)}, pinned is {_short(pinned)}{note}")
+    if now.traffic != ({pinned: 100} if pinned else {}):
+        note = f" ({now.note})" if now.note else ""
+        lines.append(f"{wanted.target} runs {shown(now)}, pinned is {_short(pinned)}{note}")
     if mirrored != pinned:
         lines.append(f"registry alias {_short(mirrored)}, pinned is {_short(pinned)}")
-    if running.answers == "no":
-        lines.append(f"{wanted.target} runs {shown(running)}, and does not answer")
+    if now.answers == "no":
+        lines.append(f"{wanted.target} runs {shown(now)}, and does not answer")
     return [f"{environment}: {line}" for line in lines]
 
 
-def endpoint_of(wanted: Manifest, root: Path, environment: str) -> Endpoint:
-    """The endpoint that a manifest names."""
-    return Endpoint(environment, wanted.endpoint, root)
+def running(wanted: Manifest, root: Path, environment: str) -> Running:
+    """What runs at the endpoint that a manifest names."""
+    return deploy.named(wanted.target).current(Endpoint(environment, wanted.endpoint, root))
 
 
-def model_of(wanted: Manifest, params: Params) -> str:
-    """The registered model whose alias an environment is."""
-    return wanted.pin.model if wanted.pin else params.model
+def alias(wanted: Manifest, params: Params, root: Path, environment: str) -> Version | None:
+    """The version of the environment's alias; the registered model is the pin's, where it pins."""
+    return versions.by_alias(root, wanted.pin.model if wanted.pin else params.model, environment)
 
 
 def shown(running: Running) -> str:
@@ -136,9 +138,10 @@ def shown(running: Running) -> str:
 def _ran_before(root: Path, environment: str, pin: Pin) -> bool:
     """Whether the main line pinned this, then something else, and now this again."""
     try:
-        digests = [earlier.digest for _, earlier in pin_history.history(root, "HEAD", environment)]
+        pins = [earlier for _, earlier in pin_history.history(root, "HEAD", environment) if earlier]
     except UserError:
         return False
+    digests = [earlier.digest for earlier in pins]
     return pin.digest in dropwhile(lambda digest: digest == pin.digest, digests)
 
 

@@ -6,6 +6,7 @@ with characters, which both show alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlops.base import documents
@@ -21,7 +22,7 @@ from mlops.forge.select import current_forge
 from mlops.gitops import pin_history, verdict
 from mlops.gitops.gate_inputs import PRODUCTION
 from mlops.gitops.markdown import Row, drawing, folded, table
-from mlops.gitops.verdict import Compared, Verdict, number, signed
+from mlops.gitops.verdict import Compared, Verdict, number
 from mlops.registry import store
 
 FILE = verdict.FOLDER / "report.md"
@@ -68,9 +69,9 @@ def mark(commit: str, state: State) -> None:
 def render(judged: Verdict, root: Path) -> str:
     """The comment's Markdown."""
     card = _card(root / BUNDLE)
-    parts = [_head(judged), _rules(judged), _metrics(judged, card), _slices(judged, card)]
+    parts = [_head(judged), _rules(judged), _metrics(judged, card)]
     if card:
-        parts.append(_changes(judged, card, root))
+        parts += [_slices(judged, card), *_changes(judged, card, root)]
     parts.append(_repeat(judged, root))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,13 +85,11 @@ def _card(folder: Path) -> Card | None:
 
 def _head(judged: Verdict) -> str:
     mark = "✅ Accepted" if judged.accepted else "❌ Refused"
-    champion = judged.champion_by
-    if judged.champion:
-        champion = f"`{judged.champion[:12]}`, scored by {judged.champion_by}"
+    champion = f"`{judged.champion[:12]}`, scored by " if judged.champion else ""
     lines = [
         f"## {mark}: bundle `{judged.candidate[:12] or 'none'}`",
         "",
-        f"Champion in production: {champion}.",
+        f"Champion in production: {champion}{judged.champion_by}.",
     ]
     for rule in judged.refusals:
         reason = f"- **{rule.name}**: {rule.why} (found {rule.found}, limit {rule.limit})."
@@ -99,7 +98,7 @@ def _head(judged: Verdict) -> str:
 
 
 def _rules(judged: Verdict) -> str:
-    rows = [(rule.mark, rule.name, rule.found, rule.limit) for rule in judged.rules]
+    rows = [("✅" if r.passed else "❌", r.name, r.found, r.limit) for r in judged.rules]
     return folded(f"{len(rows)} rules", table(("", "rule", "found", "limit"), rows))
 
 
@@ -107,56 +106,51 @@ def _metrics(judged: Verdict, card: Card | None) -> str:
     if not judged.metrics:
         return ""
     if judged.champion is None:
-        values: list[Row] = [(m.name, number(m.candidate)) for m in judged.metrics]
-        return "### Holdout\n\n" + table(("metric", "candidate"), values)
+        values = [(m.name, number(m.candidate)) for m in judged.metrics]
+        return f"### Holdout\n\n{table(('metric', 'candidate'), values)}"
     main = main_metric(card.task)[0] if card else ""
     ordered = sorted(judged.metrics, key=lambda m: m.name != main)
-    rows = [(m.name, *_compared(m)) for m in ordered]
-    head = ("metric", "candidate", "champion", "difference", "95 % interval")
     title = f"### Candidate and champion on {ordered[0].rows:,} rows of the holdout"
-    return f"{title}\n\n{table(head, rows)}\n\n{drawing(ordered)}"
+    return f"{title}\n\n{_compared(('metric',), ordered)}"
 
 
-def _compared(metric: Compared) -> Row:
-    bounds = f"{signed(metric.low)} to {signed(metric.high)}"
-    return number(metric.candidate), number(metric.champion), signed(metric.difference), bounds
-
-
-def _slices(judged: Verdict, card: Card | None) -> str:
-    if card is None or not judged.slices:
-        return ""
+def _slices(judged: Verdict, card: Card) -> str:
     name, _ = main_metric(card.task)
+    slices = [part for part in judged.slices if part.candidate is not None]
+    if not slices:
+        return ""
     if judged.champion is None:
-        worst = sorted(judged.slices, key=_badness)[:SLICES]
+        worst = sorted(slices, key=lambda s: s.gain(s.candidate) or 0.0)[:SLICES]
         weak = [(s.name, f"{s.rows:,}", number(s.candidate)) for s in worst]
         return f"### Weakest slices\n\n{table(('slice', 'rows', name), weak)}"
-    moved = sorted(judged.slices, key=lambda s: -abs(s.difference or 0.0))[:SLICES]
-    rows = [(s.name, f"{s.rows:,}", *_compared(s)) for s in moved]
-    head = ("slice", "rows", "candidate", "champion", "difference", "95 % interval")
-    return f"### Slices that moved most ({name})\n\n{table(head, rows)}\n\n{drawing(moved)}"
+    moved = sorted(slices, key=lambda s: -abs(s.difference or 0.0))[:SLICES]
+    return f"### Slices that moved most ({name})\n\n{_compared(('slice', 'rows'), moved)}"
 
 
-def _badness(metric: Compared) -> float:
-    """A sorting key that puts the worst first, undefined ones last."""
-    if metric.candidate is None:
-        return float("inf")
-    return -metric.candidate if metric.less_is_better else metric.candidate
+def _compared(head: Row, parts: Sequence[Compared]) -> str:
+    """Both models' values as a table, and their differences drawn; `head` begins each row."""
+    rows = [
+        (*(p.name, f"{p.rows:,}")[: len(head)], number(p.candidate), number(p.champion),
+         number(p.difference, "+"), p.interval)
+        for p in parts
+    ]  # fmt: skip
+    values = ("candidate", "champion", "difference", "95 % interval")
+    return f"{table((*head, *values), rows)}\n\n{drawing(parts)}"
 
 
-def _changes(judged: Verdict, card: Card, root: Path) -> str:
-    since = _since(judged, root)
-    rows = [*_parameters(since, root), *_model(judged, card, root)]
-    parts = ["### What changed", table(("what", "production", "this branch"), rows)]
-    commits = _commits(since, root)
-    if commits:
-        parts.append(folded(f"{len(commits)} commits", "\n".join(commits)))
-    return "\n\n".join(parts)
-
-
-def _since(judged: Verdict, root: Path) -> str:
-    """The commit that made the champion, where it is known here; else the base."""
+def _changes(judged: Verdict, card: Card, root: Path) -> Iterator[str]:
     pin = pin_history.pin_at(root, judged.base, PRODUCTION) if judged.champion else None
-    return pin.commit if pin and git.exists(root, pin.commit) else judged.base
+    # The commit that made the champion, where it is known here.
+    since = pin.commit if pin and git.exists(root, pin.commit) else judged.base
+    rows = [*_parameters(since, root), *_model(judged, card, root)]
+    yield "### What changed"
+    yield table(("what", "production", "this branch"), rows)
+    try:
+        log = git.git(root, "log", f"--max-count={COMMITS}", "--format=- %h %s", f"{since}..HEAD")
+    except git.GitError:
+        log = ""
+    if log:
+        yield folded(f"{len(log.splitlines())} commits", log.strip())
 
 
 def _parameters(since: str, root: Path) -> list[Row]:
@@ -169,12 +163,11 @@ def _parameters(since: str, root: Path) -> list[Row]:
 
 
 def _leaves(content: object, path: str = "") -> dict[str, object]:
+    """The values of nested mappings, by their dotted keys."""
     if not isinstance(content, dict):
-        return {path: content}
-    leaves: dict[str, object] = {}
-    for key, value in content.items():
-        leaves |= _leaves(value, f"{path}.{key}" if path else str(key))
-    return leaves
+        return {path.removeprefix("."): content}
+    parts = (_leaves(value, f"{path}.{key}") for key, value in content.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _model(judged: Verdict, card: Card, root: Path) -> list[Row]:
@@ -199,14 +192,6 @@ def _facts(card: Card) -> dict[str, str]:
         "features": str(len(card.inputs)),
         **{name: card.hashes[name][:12] for name in ("code", "data", "holdout")},
     }
-
-
-def _commits(since: str, root: Path) -> list[str]:
-    try:
-        log = git.git(root, "log", f"--max-count={COMMITS}", "--format=- %h %s", f"{since}..HEAD")
-    except git.GitError:
-        return []
-    return log.splitlines()
 
 
 def _repeat(judged: Verdict, root: Path) -> str:

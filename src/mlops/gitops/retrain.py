@@ -27,7 +27,6 @@ from mlops.forge.protocol import Forge
 from mlops.gitops import proposal, report, verdict
 from mlops.gitops.pin_history import LOCK
 from mlops.gitops.proposal import Proposal
-from mlops.gitops.verdict import Verdict
 from mlops.gitops.worktree import MLOPS, CommandFailed, Worktree, worktree
 
 BRANCH = "retrain/data"
@@ -75,7 +74,9 @@ def run(root: Path, until: dt.date | None, because: str, forge: Forge) -> str:
 def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt | str]:
     """A retraining with its parameters set; or a line where main has those days already."""
     with worktree(root, "retrain") as tree:
-        current, day = _until(root, tree.commit), until or newest(tree)
+        current = _until(root, tree.commit)
+        newest = until or tree.python("newest day", "-m", "mlops.data.newest_day")
+        day = dt.date.fromisoformat(str(newest))
         if day <= current:
             source = "asked for" if until else "the source has"
             yield f"nothing newer: main has data until {current}, {source} {day}"
@@ -85,35 +86,29 @@ def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt |
         yield Attempt(root, tree, day, because)
 
 
-def newest(tree: Worktree) -> dt.date:
-    """The newest complete day of the source that the tree's parameters name."""
-    return dt.date.fromisoformat(tree.read("newest day", "-m", "mlops.data.newest_day"))
-
-
 def train(attempt: Attempt) -> None:
     """The training flow up to the evidence, then everything to DVC's remote where there is one."""
-    attempt.tree.show("training", "-m", "flows", "training", "--no-register")
-    attempt.tree.read("publish", *MLOPS, "publish")
+    attempt.tree.python("training", "-m", "flows", "training", "--no-register", shown=True)
+    attempt.tree.python("publish", *MLOPS, "publish")
 
 
-def judge(attempt: Attempt) -> Verdict:
+def judge(attempt: Attempt) -> None:
     """Run the gate, and write the report that the pull request will show; raises Refused."""
     tree, made = attempt.tree, proposal.commit(attempt.root, attempt.proposal)
     # The report says which commit to check out to repeat it.
     git.git(tree.path, "checkout", "--quiet", "--force", "--detach", made)
-    if not _is_judged(attempt):
+    if not _is_judged(tree):
         # Whatever happens to the gate, an older verdict must not be taken for its own.
         shutil.rmtree(tree.path / verdict.FOLDER, ignore_errors=True)
         try:
-            tree.read("gate", *MLOPS, "gate", "--base", tree.commit)
+            tree.python("gate", *MLOPS, "gate", "--base", tree.commit)
         except CommandFailed as failed:
             if failed.exit_code != REFUSED:
                 raise
-    tree.read("report", *MLOPS, "report")
+    tree.python("report", *MLOPS, "report")
     result = verdict.load(tree.path)
     if not result.accepted:
         raise Refused(f"data until {attempt.until}: {result.line}")
-    return result
 
 
 def propose(attempt: Attempt, forge: Forge) -> str:
@@ -134,15 +129,15 @@ def with_until(text: str, day: dt.date) -> str:
     return f'{text[: node.start_mark.index]}"{day}"{text[node.end_mark.index :]}'
 
 
-def _is_judged(attempt: Attempt) -> bool:
+def _is_judged(tree: Worktree) -> bool:
     """Whether the gate has accepted these very bytes on this very base, before a push failed."""
-    folder = attempt.tree.path
     try:
-        last = verdict.load(folder)
+        last = verdict.load(tree.path)
     except UserError:
         return False
-    state = (bundle.digest(folder / BUNDLE), folder_digest(folder / EVIDENCE), attempt.tree.commit)
-    return last.accepted and (last.candidate, last.evidence, last.base) == state
+    digest, evidence = bundle.digest(tree.path / BUNDLE), folder_digest(tree.path / EVIDENCE)
+    judged = (last.candidate, last.evidence, last.base)
+    return last.accepted and judged == (digest, evidence, tree.commit)
 
 
 def _until(root: Path, commit: str) -> dt.date:

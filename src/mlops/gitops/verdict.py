@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from mlops.base.documents import explain
 from mlops.base.errors import UserError
 from mlops.base.files import read_json, whole_folder, write_json
+from mlops.registry.pin import Section
 
 FOLDER = Path("verdict")
 FILE = FOLDER / "verdict.json"
 
 
-class Record(BaseModel):
-    """A frozen record that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rule(Record):
+class Rule(Section):
     """One rule's answer; `why` says what a failure means."""
 
     name: str
@@ -29,13 +24,8 @@ class Rule(Record):
     passed: bool
     why: str = ""
 
-    @property
-    def mark(self) -> str:
-        """A check mark or a cross."""
-        return "✅" if self.passed else "❌"
 
-
-class Compared(Record):
+class Compared(Section):
     """One metric of both models on the same rows.
 
     `difference` is candidate less champion, `low` and `high` bound its 95 % interval; None is
@@ -51,31 +41,38 @@ class Compared(Record):
     high: float | None = None
     less_is_better: bool = False
 
+    def gain(self, difference: float | None) -> float | None:
+        """A difference with the sign that is negative where the candidate is worse."""
+        return -difference if self.less_is_better and difference is not None else difference
+
     @property
     def worst(self) -> float | None:
-        """The interval's end that is worst for the candidate; negative where that is worse."""
-        bound = self.high if self.less_is_better else self.low
-        return -bound if self.less_is_better and bound is not None else bound
+        """The gain at the interval's end that is worst for the candidate."""
+        return self.gain(self.high if self.less_is_better else self.low)
 
     @property
     def best(self) -> float | None:
-        """The interval's end that is best for the candidate; negative where that is worse."""
-        bound = self.low if self.less_is_better else self.high
-        return -bound if self.less_is_better and bound is not None else bound
+        """The gain at the interval's end that is best for the candidate."""
+        return self.gain(self.low if self.less_is_better else self.high)
 
     @property
     def change(self) -> str:
         """The difference with its interval."""
-        return f"{signed(self.difference)} ({signed(self.low)} to {signed(self.high)})"
+        return f"{number(self.difference, '+')} ({self.interval})"
+
+    @property
+    def interval(self) -> str:
+        """The interval of the difference."""
+        return f"{number(self.low, '+')} to {number(self.high, '+')}"
 
 
-class Verdict(Record):
+class Verdict(Section):
     """The gate's decision on one candidate; digests in hex, `champion` None at a first release."""
 
     accepted: bool
-    candidate: str
-    evidence: str
-    champion: str | None
+    candidate: str = ""
+    evidence: str = ""
+    champion: str | None = None
     champion_by: str
     base: str
     rules: tuple[Rule, ...]
@@ -116,25 +113,19 @@ def load(root: Path) -> Verdict:
         raise UserError(f"{path}: not JSON: {error}") from None
 
 
-def number(value: float | None) -> str:
-    """Four decimals; a dash for what is undefined."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def signed(value: float | None) -> str:
-    """Four decimals with the sign; a dash for what is undefined."""
-    return "–" if value is None else f"{value:+.4f}"
+def number(value: float | None, sign: str = "") -> str:
+    """Four decimals, with `sign` "+" always signed; a dash for what is undefined."""
+    return "–" if value is None else f"{value:{sign}.4f}"
 
 
 def limit_rule(name: str, value: float | None, limit: float, less_is_better: bool) -> Rule:
     """Whether a metric reaches its limit; an undefined one does not."""
-    passed = value is not None and (value <= limit if less_is_better else value >= limit)
     return Rule(
         name=name,
         found="undefined" if value is None else f"{value:.4f}",
         limit=f"at {'most' if less_is_better else 'least'} {limit:g}",
-        passed=passed,
-        why="" if passed else f"{'above' if less_is_better else 'below'} the limit of params.yaml",
+        passed=value is not None and (value <= limit if less_is_better else value >= limit),
+        why=f"{'above' if less_is_better else 'below'} the limit of params.yaml",
     )
 
 
@@ -145,5 +136,5 @@ def most_rule(name: str, value: float, limit: float, unit: str) -> Rule:
         found=f"{value:.2f} {unit}",
         limit=f"at most {limit:g} {unit}",
         passed=value <= limit,
-        why="" if value <= limit else "above the limit of params.yaml",
+        why="above the limit of params.yaml",
     )

@@ -35,22 +35,18 @@ class Worktree:
     commit: str
     lock: int
 
-    def show(self, name: str, *arguments: str) -> None:
-        """Run Python on the tree's own code, its output on this screen; raises CommandFailed."""
-        self._run(name, arguments, capture_output=False)
+    def python(self, name: str, *arguments: str, shown: bool = False) -> str:
+        """Run Python on the tree's own code; what it printed, unless that is `shown` here.
 
-    def read(self, name: str, *arguments: str) -> str:
-        """What Python printed, run on the tree's own code; raises CommandFailed."""
-        return self._run(name, arguments, capture_output=True).strip()
-
-    def _run(self, name: str, arguments: tuple[str, ...], capture_output: bool) -> str:
+        Raises CommandFailed.
+        """
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
         # While it runs, nobody else may use the tree, even when this process is killed.
         try:
             return processes.run(
-                [sys.executable, *arguments], name, cwd=self.path, capture_output=capture_output,
+                [sys.executable, *arguments], name, cwd=self.path, capture_output=not shown,
                 env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, pass_fds=(self.lock,),
-            )  # fmt: skip
+            ).strip()  # fmt: skip
         except processes.CommandFailed as error:
             code = error.code if error.code > 0 else 128 - error.code
             raise CommandFailed(str(error), code) from None
@@ -69,22 +65,17 @@ def worktree(root: Path, name: str) -> Iterator[Worktree]:
     with alone(folder) as lock:
         # Main may have moved while another was waited for.
         tree, commit = folder / "tree", git.tip(root)
-        _check_out(root, tree, commit)
-        _share(root, tree)
+        try:
+            # In a folder without its own `.git`, Git would change the repository around it.
+            if not (tree / ".git").is_file():
+                raise git.GitError(f"{tree}: no working tree")
+            git.git(tree, "checkout", "--quiet", "--force", "--detach", commit)
+        except git.GitError:
+            shutil.rmtree(tree, ignore_errors=True)
+            git.git(root, "worktree", "prune")
+            git.git(root, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
+        _share(root.resolve(), tree)
         yield Worktree(tree, commit, lock)
-
-
-def _check_out(root: Path, tree: Path, commit: str) -> None:
-    """Check the commit out in the tree; make the tree anew when it is damaged."""
-    try:
-        # In a folder without its own `.git`, Git would change the repository around it.
-        if not (tree / ".git").is_file():
-            raise git.GitError(f"{tree}: no working tree")
-        git.git(tree, "checkout", "--quiet", "--force", "--detach", commit)
-    except git.GitError:
-        shutil.rmtree(tree, ignore_errors=True)
-        git.git(root, "worktree", "prune")
-        git.git(root, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
 
 
 def _share(root: Path, tree: Path) -> None:
@@ -93,17 +84,13 @@ def _share(root: Path, tree: Path) -> None:
     from dvc.repo import Repo
 
     try:
-        with (
-            Repo(str(root)) as here,
-            Repo(str(tree)) as there,
-            there.config.edit("local") as config,
-        ):
+        here, there = Repo(str(root)), Repo(str(tree))
+        with here, there, there.config.edit("local") as config:
             config.clear()
             config.update(here.config.load_one("local"))
             config["cache"]["dir"] = here.cache.local_cache_dir
     except NotDvcRepoError as error:
-        raise UserError(f"{root.resolve()}: not a DVC repository: {error}") from None
-    store = root.resolve() / tracking.EMBEDDED
-    store.mkdir(exist_ok=True)
+        raise UserError(f"{root}: not a DVC repository: {error}") from None
+    (root / tracking.EMBEDDED).mkdir(exist_ok=True)
     if not (tree / tracking.EMBEDDED).exists():
-        (tree / tracking.EMBEDDED).symlink_to(store)
+        (tree / tracking.EMBEDDED).symlink_to(root / tracking.EMBEDDED)

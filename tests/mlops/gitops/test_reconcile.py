@@ -22,7 +22,7 @@ from mlops.deploy import local
 from mlops.deploy.local.home import HOME, Home
 from mlops.deploy.target import Endpoint
 from mlops.gitops import reconcile, status
-from mlops.registry import aliases
+from mlops.registry import versions
 from tests.mlops.deploy.processes import ended, stop
 
 ENDPOINT = Endpoint("staging", "trips", Path())
@@ -63,7 +63,7 @@ def running(clone):
 
 def alias(clone):
     with chdir(clone.root):
-        return aliases.alias("trips-model", Path(), "staging")
+        return versions.by_alias(Path(), "trips-model", "staging")
 
 
 def rows(clone):

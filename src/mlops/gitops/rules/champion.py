@@ -20,5 +20,5 @@ def judge(case: Case) -> Iterator[Rule]:
         found=case.main.change,
         limit=f"no worse than {margin:g}, surely",
         passed=passed,
-        why="" if passed else "may be worse than the champion by more than the margin",
+        why="may be worse than the champion by more than the margin",
     )
