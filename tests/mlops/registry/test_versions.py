@@ -1,13 +1,17 @@
-"""Model versions are found by alias and by digest, in a file and in a server's registry."""
+"""Model versions are found by alias, digest and URI, in a file and in a server's registry."""
 
 from __future__ import annotations
+
+import shutil
+from contextlib import chdir
+from pathlib import Path
 
 import pytest
 
 from mlops.base.errors import UserError
+from mlops.base.files import folder_digest
 from mlops.pipeline import tracking
 from mlops.registry import versions
-from mlops.registry.versions import Version
 from tests import standing
 from tests.mlops.deploy.cloud import Answer, Cloud
 
@@ -28,10 +32,14 @@ def registry(request, tmp_path_factory):
         standing.stop(folder)
 
 
-def register(uri):
+def client_of(uri):
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
+    return MlflowClient(uri)
+
+
+def register(uri):
+    client = client_of(uri)
     run = client.create_run("0").info
     client.create_registered_model(MODEL)
     for digest in ("aa", "bb", "aa"):
@@ -46,16 +54,14 @@ def root(registry, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_alias_names_its_version(root):
-    version = versions.by_alias(root, MODEL, "staging")
-    assert isinstance(version, Version)
-    assert (version.number, version.digest) == (2, "bb")
-    assert len(version.run) == 32
-
-
-@pytest.mark.parametrize(("model", "alias"), [(MODEL, "nobody"), (OTHER, "staging")])
-def test_a_missing_alias_or_model_is_none(root, model, alias):
-    assert versions.by_alias(root, model, alias) is None
+@pytest.mark.parametrize(
+    ("model", "alias", "number"),
+    [(MODEL, "staging", 2), (MODEL, "nobody", None), (OTHER, "staging", None)],
+)
+def test_an_alias_names_its_version_and_a_missing_one_none(root, model, alias, number):
+    version = versions.by_alias(root, model, alias)
+    assert (version and version.number) == number
+    assert version is None or (version.digest, len(version.run)) == ("bb", 32)
 
 
 @pytest.mark.parametrize(("digest", "number"), [("aa", 1), ("bb", 2), ("cc", None)])
@@ -64,15 +70,11 @@ def test_a_digest_finds_the_first_version_of_its_bundle(root, digest, number):
     assert (version and version.number) == number
 
 
-def test_an_alias_moves_and_comes_back(root):
-    for number in (3, 2):
+def test_an_alias_moves_is_removed_and_comes_back_and_never_to_a_missing_version(root):
+    for number in (3, None, 2):
         versions.set_alias(root, MODEL, "staging", number)
         version = versions.by_alias(root, MODEL, "staging")
-        assert version
-        assert version.number == number
-
-
-def test_an_alias_for_a_missing_version_is_refused_in_one_line(root):
+        assert (version and version.number) == number
     with pytest.raises(UserError, match=rf"^{tracking.VARIABLE}: .*99") as error:
         versions.set_alias(root, MODEL, "staging", 99)
     assert "\n" not in str(error.value)
@@ -101,3 +103,47 @@ def test_mlflows_own_settings_for_a_login_apply(tmp_path, monkeypatch):
         version = versions.by_alias(tmp_path, MODEL, "staging")
     assert version
     assert version.number == 7
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A repository whose registry has one version."""
+    workspace = finished("trips").copy(tmp_path / "repository")
+    shutil.rmtree(workspace.root / "mlruns")
+    shutil.copytree(finished("trips").root / "mlruns", workspace.root / "mlruns")
+    return workspace.root, client_of(f"sqlite:///{workspace.root / 'mlruns' / 'mlflow.db'}")
+
+
+def fetch(root, uri):
+    with chdir(root):
+        folder, version = versions.fetch(uri, Path())
+        return folder_digest(folder), version
+
+
+def test_a_version_and_an_alias_give_the_very_bytes_and_no_others(trained):
+    root, client = trained
+    digest = folder_digest(root / "models/bundle")
+    client.set_registered_model_alias("trips-model", "production", "1")
+    assert fetch(root, "models:/trips-model/1") == (digest, "1")
+    (root / versions.FETCHED / digest / "bundle" / "model.onnx").write_bytes(b"changed")
+    assert fetch(root, "models:/trips-model@production") == (digest, "1")
+    shutil.rmtree(root / versions.FETCHED)
+    client.set_model_version_tag("trips-model", "1", "mlops.bundle", "1" * 64)
+    with pytest.raises(UserError, match="models:/trips-model/1: found digest"):
+        fetch(root, "models:/trips-model/1")
+    assert list((root / versions.FETCHED).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("models:/trips-model", "expected models:/NAME/VERSION or models:/NAME@ALIAS"),
+        ("runs:/abc/bundle", "expected models:/NAME/VERSION or models:/NAME@ALIAS"),
+        ("models:/trips-model/99", "not found"),
+        ("models:/trips-model@nobody", "not found"),
+        ("models:/nothing/1", "not found"),
+    ],
+)
+def test_a_model_that_is_not_there_is_an_error_in_a_line(trained, uri, reason):
+    with pytest.raises(UserError, match=reason):
+        fetch(trained[0], uri)
