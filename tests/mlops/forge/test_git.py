@@ -44,11 +44,8 @@ def test_a_machine_without_a_name_commits_as_the_bot(root, monkeypatch, tmp_path
     assert git.git(root, "log", "-1", "--format=%an", made).strip() == git.BOT
 
 
-def test_a_file_that_is_not_at_a_commit_is_none(root):
+def test_a_file_that_is_not_at_a_commit_is_none_and_no_commit_an_error_in_one_line(root):
     assert git.show(root, "HEAD", FILE) is None
-
-
-def test_a_commit_that_is_not_there_is_an_error_in_one_line(root):
     with pytest.raises(UserError, match="nowhere: no such commit here"):
         git.show(root, "nowhere", FILE)
     assert not git.exists(root, "nowhere")
@@ -65,15 +62,12 @@ def test_a_push_onto_what_was_expected_succeeds_and_onto_anything_else_fails(roo
     assert git.remote_head(root, "release/x") == second
 
 
-def test_the_changes_of_a_file_come_newest_first(root):
+def test_the_changes_of_a_file_come_newest_first_and_uncommitted_ones_are_named(root):
     for number in range(2):
         (root / "kept.txt").write_text(f"{number}\n")
         git.git(root, "commit", "--quiet", "--all", "--message", f"change {number}")
     subjects = [change.subject for change in git.changes(root, "HEAD", Path("kept.txt"))]
     assert subjects == ["change 1", "change 0", "start"]
-
-
-def test_what_differs_from_the_commit_is_named_untracked_files_aside(root):
     (root / "kept.txt").write_text("edited\n")
     (root / "new.txt").write_text("new\n")
     assert git.changed(root) == ["kept.txt"]
