@@ -10,7 +10,7 @@ from mlops.base.errors import Refused, UserError
 from mlops.contract import bundle, extensions
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
-from mlops.gitops import comparison, gate_inputs, pin_history
+from mlops.gitops import comparison, gate_inputs, pins
 from mlops.gitops.comparison import Case
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params
@@ -32,8 +32,8 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
     """Apply every rule to the workspace's bundle. Any error on the way is a refusal."""
     candidate, champion, subject = None, None, "pins"
     try:
-        pin_rules = tuple(pin_history.rules(root, base, _digest(root)))
-        if pin_history.only_pins_changed(root, base):
+        pin_rules = tuple(pins.rules(root, base, _digest(root)))
+        if pins.only_pins_changed(root, base):
             by = "not asked: only pins change"
             return _verdict(git.commit(root, base), pin_rules, champion_by=by)
         subject = "candidate"

@@ -14,14 +14,13 @@ from mlops.base.files import folder_digest, sha256
 from mlops.contract import bundle, dataset, project
 from mlops.contract.bundle import Array
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
-from mlops.gitops import pin_history
+from mlops.gitops import pins
 from mlops.gitops.params import Params
 from mlops.registry import store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PRODUCTION = "production"
 HOLDOUT = "holdout.parquet"
 # ONNX Runtime on another processor may differ in the last bits.
 TOLERANCE = 1e-5
@@ -92,7 +91,7 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     Raises UserError when it can't be fetched, is not what was pinned, has seen rows of the
     holdout, or has predictions neither by itself nor in its evidence.
     """
-    pin = pin_history.manifest_at(root, base, PRODUCTION)[0].pin
+    pin = pins.manifest_at(root, base, pins.PRODUCTION)[0].pin
     if pin is None:
         return None
     folder = store.fetch(pin, root)

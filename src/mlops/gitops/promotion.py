@@ -11,9 +11,8 @@ from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
-from mlops.gitops import pin_history, reconcile, verdict
-from mlops.gitops.pin_history import LOCK, manifest_at, only_pins_changed
-from mlops.gitops.pinning import accepted, locked, of_workspace
+from mlops.gitops import pins, reconcile, verdict
+from mlops.gitops.pins import LOCK, accepted, locked, manifest_at, of_workspace, only_pins_changed
 from mlops.gitops.proposal import Proposal, propose, withdraw
 from mlops.registry.pin import Pin
 
@@ -76,7 +75,7 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
     main, file = git.tip(root), manifest.path(environment)
     current = manifest_at(root, main, environment)[0].pin
     if to is None:
-        for change, pin in pin_history.history(root, main, environment):
+        for change, pin in pins.history(root, main, environment):
             if pin and (current is None or pin.digest != current.digest):
                 to = change.commit[:12]
                 break

@@ -14,7 +14,7 @@ from mlops.contract.paths import BUNDLE
 from mlops.deploy import manifest
 from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running
-from mlops.gitops import pin_history
+from mlops.gitops import pins
 from mlops.registry import register, store, versions
 from mlops.registry.pin import Pin
 from mlops.registry.versions import Version
@@ -138,10 +138,10 @@ def shown(running: Running) -> str:
 def _ran_before(root: Path, environment: str, pin: Pin) -> bool:
     """Whether the main line pinned this, then something else, and now this again."""
     try:
-        pins = [earlier for _, earlier in pin_history.history(root, "HEAD", environment) if earlier]
+        history = list(pins.history(root, "HEAD", environment))
     except UserError:
         return False
-    digests = [earlier.digest for earlier in pins]
+    digests = [earlier.digest for _, earlier in history if earlier]
     return pin.digest in dropwhile(lambda digest: digest == pin.digest, digests)
 
 

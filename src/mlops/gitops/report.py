@@ -19,8 +19,7 @@ from mlops.evaluation.metrics import main_metric
 from mlops.forge import git
 from mlops.forge.protocol import GATE, DryRun, State
 from mlops.forge.select import current_forge
-from mlops.gitops import pin_history, verdict
-from mlops.gitops.gate_inputs import PRODUCTION
+from mlops.gitops import pins, verdict
 from mlops.gitops.markdown import Row, drawing, folded, table
 from mlops.gitops.verdict import Compared, Verdict, number
 from mlops.registry import store
@@ -139,7 +138,7 @@ def _compared(head: Row, parts: Sequence[Compared]) -> str:
 
 
 def _changes(judged: Verdict, card: Card, root: Path) -> Iterator[str]:
-    pin = pin_history.pin_at(root, judged.base, PRODUCTION) if judged.champion else None
+    pin = pins.pin_at(root, judged.base, pins.PRODUCTION) if judged.champion else None
     # The commit that made the champion, where it is known here.
     since = pin.commit if pin and git.exists(root, pin.commit) else judged.base
     rows = [*_parameters(since, root), *_model(judged, card, root)]

@@ -25,7 +25,7 @@ from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.forge import git
 from mlops.forge.protocol import Forge
 from mlops.gitops import proposal, report, verdict
-from mlops.gitops.pin_history import LOCK
+from mlops.gitops.pins import LOCK
 from mlops.gitops.proposal import Proposal
 from mlops.gitops.worktree import MLOPS, CommandFailed, Worktree, worktree
 

@@ -10,7 +10,7 @@ from mlops.base.errors import UserError
 from mlops.contract.params import Params
 from mlops.deploy import manifest
 from mlops.forge import git
-from mlops.gitops import pin_history, reconcile
+from mlops.gitops import pins, reconcile
 
 Row = tuple[str, ...]
 HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "")
@@ -66,7 +66,7 @@ def _age(root: Path, environment: str) -> str:
 def history(root: Path, ref: str, environment: str) -> list[Row]:
     """What was pinned from when on, newest first, from Git alone; the first row is the heads."""
     rows: list[Row] = []
-    for change, pin in reversed(list(pin_history.history(root, ref, environment))):
+    for change, pin in reversed(list(pins.history(root, ref, environment))):
         digest = pin.digest[:12] if pin else NOTHING
         model = f"{pin.model} version {pin.version}" if pin else NOTHING
         if not rows or rows[0][1] != digest:

@@ -93,12 +93,12 @@ class Clone:
 
     def judged_pin(self) -> Any:
         """The pin of the bundle in the workspace, after the gate."""
-        from mlops.gitops import pinning
+        from mlops.gitops import pins
 
         verdict = self.judge()
         assert verdict.accepted, verdict.line
         with chdir(self.root):
-            return pinning.of_workspace(Path())
+            return pins.of_workspace(Path())
 
     def pin(self, environment: str, pin: Any, **changes: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""
@@ -231,12 +231,6 @@ class Forge:
 
     def status(self, commit: str, state: str, context: str, text: str) -> None:
         self.states.append((commit, state, context))
-
-    def comment(self, pull_request: int, body: str, key: str) -> str:
-        raise NotImplementedError
-
-    def number(self, head: str | None) -> int | None:
-        return None
 
 
 @pytest.fixture

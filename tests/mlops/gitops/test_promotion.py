@@ -11,7 +11,7 @@ from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import promotion, reconcile, status
-from mlops.gitops.pin_history import pin_at
+from mlops.gitops.pins import pin_at
 
 
 @pytest.fixture
@@ -35,15 +35,18 @@ def rollback(clone, forge, to=None):
         return promotion.rollback(Path(), "production", to, forge)
 
 
+def unreleased(clone, since):
+    with chdir(clone.root):
+        return promotion.unreleased(Path(), "staging", since)
+
+
 def proposed(clone, branch):
     """The pin on a branch of the remote, which names its environment."""
     clone.git("fetch", "--quiet", "origin", branch)
     return pin_at(clone.root, "FETCH_HEAD", branch.split("/")[1])
 
 
-def test_a_release_is_one_commit_with_the_pin_and_the_lock_and_touches_nothing_here(
-    accepted, forge
-):
+def test_a_release_is_one_commit_and_touches_nothing_here_however_often(accepted, forge):
     before = accepted.git("status", "--porcelain"), accepted.git("rev-parse", "HEAD")
     line = release(accepted, forge)
     assert (accepted.git("status", "--porcelain"), accepted.git("rev-parse", "HEAD")) == before
@@ -58,14 +61,11 @@ def test_a_release_is_one_commit_with_the_pin_and_the_lock_and_touches_nothing_h
     assert "Accepted:" in body
     assert pin.digest in body
     assert accepted.git("log", "-1", "--format=%s", "FETCH_HEAD") == title
-    assert forge.states == [(accepted.git("rev-parse", "FETCH_HEAD"), "success", "mlops/gate")]
+    first = accepted.git("rev-parse", "FETCH_HEAD")
+    assert forge.states == [(first, "success", "mlops/gate")]
 
-
-def test_a_release_repeated_is_one_commit_and_after_its_merge_none(accepted, forge):
     release(accepted, forge)
-    first = accepted.git("ls-remote", "origin", "release/staging")
-    release(accepted, forge)
-    assert accepted.git("ls-remote", "origin", "release/staging") == first
+    assert accepted.git("ls-remote", "origin", "release/staging").startswith(first)
     accepted.merge("release/staging")
     assert release(accepted, forge).endswith("already; nothing to release")
     assert len(forge.opened) == 2
@@ -77,20 +77,11 @@ def ask_too_much(clone):
     assert not clone.judge().accepted
 
 
-def crown(clone):
-    clone.pin("production", clone.judged_pin())
-
-
-def edit(clone):
-    (clone.root / "params.yaml").open("a").write("# edited\n")
-
-
 def unregister(clone):
     from mlflow import MlflowClient
 
-    MlflowClient(f"sqlite:///{clone.root / 'mlruns/mlflow.db'}").delete_registered_model(
-        "trips-model"
-    )
+    client = MlflowClient(f"sqlite:///{clone.root / 'mlruns/mlflow.db'}")
+    client.delete_registered_model("trips-model")
 
 
 def lock_other_bytes(clone):
@@ -109,8 +100,9 @@ def lock_other_bytes(clone):
          r"verdict\.json: not JSON"),
         (ask_too_much, "refused: .*accuracy"),
         (lambda clone: clone.challenge(), "is on .*, found .* here; `mlops gate`"),
-        (crown, "another champion now"),
-        (edit, r"params\.yaml: differs from the commit"),
+        (lambda clone: clone.pin("production", clone.judged_pin()), "another champion now"),
+        (lambda clone: (clone.root / "params.yaml").open("a").write("# edited\n"),
+         r"params\.yaml: differs from the commit"),
         (unregister, "not registered"),
         (lock_other_bytes, r"dvc\.lock: is of another .*train"),
     ],
@@ -139,19 +131,17 @@ def test_of_two_releases_that_race_the_later_commit_stays(accepted, forge, tmp_p
     assert proposed(late, "release/staging").commit == latest
 
 
-def test_without_a_remote_the_branch_is_made_here(accepted, forge):
-    accepted.git("remote", "remove", "origin")
-    assert "no remote to push it to" in release(accepted, forge)
-    assert accepted.git("rev-parse", "release/staging")
-    assert forge.opened == []
-
-
-def test_a_push_that_is_not_allowed_is_an_error_and_opens_nothing(accepted, forge):
+def test_a_push_that_is_not_allowed_is_an_error_and_without_a_remote_the_branch_is_here(
+    accepted, forge
+):
     hook = accepted.remote / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'protected branch' >&2\nexit 1\n")
     hook.chmod(0o755)
     with pytest.raises(UserError, match="git push"):
         release(accepted, forge)
+    accepted.git("remote", "remove", "origin")
+    assert "no remote to push it to" in release(accepted, forge)
+    assert accepted.git("rev-parse", "release/staging")
     assert forge.opened == []
 
 
@@ -159,27 +149,24 @@ def test_a_push_that_is_not_allowed_is_an_error_and_opens_nothing(accepted, forg
 
 
 @pytest.fixture
-def staged(accepted, forge):
-    """Staging pins a bundle, which does not run yet."""
+def released(accepted, forge):
+    """Main after the merge of a release, and what it was before."""
+    before = accepted.git("rev-parse", "HEAD")
     release(accepted, forge)
     accepted.merge("release/staging")
-    return accepted
+    return accepted, before
 
 
-def test_a_promotion_copies_the_pin_of_what_runs_and_once_merged_does_nothing(staged, forge):
+def test_a_promotion_copies_the_pin_of_what_runs_and_once_merged_does_nothing(released, forge):
+    clone, _ = released
     with pytest.raises(UserError, match="staging: runs nothing, pinned is .* `mlops reconcile"):
-        promote(staged, forge)
-    with chdir(staged.root):
-        list(reconcile.run(staged.params(), Path(), "staging"))
-    promote(staged, forge)
-    assert proposed(staged, "promote/production") == pin_at(staged.root, "HEAD", "staging")
-    staged.merge("promote/production")
-    assert "already; nothing to promote" in promote(staged, forge)
-
-
-def test_nothing_is_promoted_while_staging_pins_nothing(clone, forge):
-    with pytest.raises(UserError, match="pins nothing; there is nothing to promote"):
         promote(clone, forge)
+    with chdir(clone.root):
+        list(reconcile.run(clone.params(), Path(), "staging"))
+    promote(clone, forge)
+    assert proposed(clone, "promote/production") == pin_at(clone.root, "HEAD", "staging")
+    clone.merge("promote/production")
+    assert "already; nothing to promote" in promote(clone, forge)
 
 
 @pytest.fixture
@@ -193,29 +180,38 @@ def twice(clone):
 
 def test_a_rollback_proposes_the_pin_before_or_that_of_a_commit(twice, forge):
     clone, first = twice
+    file = clone.root / manifest.path("production")
+    whole = file.read_text()
+    # A manifest that once was broken stops neither rollback nor history.
+    for text, message in ((whole.replace("target:", "traget:"), "Break it"), (whole, "Mend it")):
+        file.write_text(text)
+        clone.commit(message)
     rollback(clone, forge)
     assert proposed(clone, "rollback/production") == pin_at(clone.root, first, "production")
     assert forge.opened[-1][2].startswith("Rollback production: trips-model ")
     rollback(clone, forge, to=first)
     assert f"As it was at {first}" in forge.opened[-1][3]
+    with chdir(clone.root):
+        assert status.history(Path(), "HEAD", "production")[2][1] == "-"
 
 
-def test_a_rollback_that_has_nowhere_to_go_is_refused(twice, forge):
+def test_a_rollback_or_promotion_that_has_nowhere_to_go_is_refused(twice, forge):
     clone, first = twice
-    with pytest.raises(UserError, match="nowhere: no such commit here"):
-        rollback(clone, forge, to="nowhere")
-    with pytest.raises(UserError, match="pinned nothing at"):
-        rollback(clone, forge, to=f"{first}^")
     clone.git("switch", "--quiet", "--create", "aside")
     clone.git("commit", "--quiet", "--allow-empty", "--message", "Never merged")
-    with pytest.raises(UserError, match="not a commit of the main line"):
-        rollback(clone, forge, to=clone.git("rev-parse", "HEAD"))
-
-
-def test_a_first_pin_cannot_be_rolled_back(clone, forge):
-    clone.pin("production", clone.judged_pin())
+    for to, reason in {
+        "nowhere": "nowhere: no such commit here",
+        f"{first}^": "pinned nothing at",
+        clone.git("rev-parse", "HEAD"): "not a commit of the main line",
+    }.items():
+        with pytest.raises(UserError, match=reason):
+            rollback(clone, forge, to=to)
+    clone.git("push", "--quiet", "--force", "origin", f"{first}:main")
     with pytest.raises(UserError, match="has pinned nothing else before"):
         rollback(clone, forge)
+    with pytest.raises(UserError, match="pins nothing; there is nothing to promote"):
+        promote(clone, forge)
+    assert forge.opened == []
 
 
 def test_history_and_changed_are_read_from_git_alone(twice):
@@ -230,34 +226,7 @@ def test_history_and_changed_are_read_from_git_alone(twice):
         assert status.changed(Path(), "0" * 40) == ["staging", "production"]
 
 
-def test_a_manifest_that_once_was_broken_stops_neither_rollback_nor_history(twice, forge):
-    clone, first = twice
-    file = clone.root / manifest.path("production")
-    whole = file.read_text()
-    for text, message in ((whole.replace("target:", "traget:"), "Break it"), (whole, "Mend it")):
-        file.write_text(text)
-        clone.commit(message)
-    rollback(clone, forge)
-    assert proposed(clone, "rollback/production") == pin_at(clone.root, first, "production")
-    with chdir(clone.root):
-        assert status.history(Path(), "HEAD", "production")[2][1] == "-"
-
-
 # What main may make that an environment does not pin.
-
-
-def unreleased(clone, since):
-    with chdir(clone.root):
-        return promotion.unreleased(Path(), "staging", since)
-
-
-@pytest.fixture
-def released(accepted, forge):
-    """Main after the merge of a release, and what it was before."""
-    before = accepted.git("rev-parse", "HEAD")
-    release(accepted, forge)
-    accepted.merge("release/staging")
-    return accepted, before
 
 
 def test_a_merged_release_leaves_nothing_unreleased_and_a_promotion_neither(released):
@@ -266,11 +235,12 @@ def test_a_merged_release_leaves_nothing_unreleased_and_a_promotion_neither(rele
     merged = clone.git("rev-parse", "HEAD")
     clone.pin("production", manifest.load(clone.root, "staging").pin)
     assert not unreleased(clone, merged)
-
-
-def test_before_any_release_and_after_an_unknown_commit_main_may_be_unreleased(accepted, released):
-    clone, _ = released
     assert unreleased(clone, "0" * 40)
+    lock, pin = clone.root / "dvc.lock", manifest.load(clone.root, "staging").pin
+    whole = lock.read_text()
+    lock.write_text(whole.replace(pin.dvc.bundle, "0" * 32 + ".dir"))
+    assert unreleased(clone, before)
+    lock.write_text(whole)
     clone.pin("staging", None)
     assert unreleased(clone, "HEAD")
 
@@ -288,15 +258,9 @@ def test_a_change_of_anything_else_is_unreleased_until_it_is_released_or_undone(
     assert unreleased(clone, changed)
 
 
-def test_a_lock_of_other_bytes_is_unreleased(released):
-    clone, before = released
-    lock, pin = clone.root / "dvc.lock", manifest.load(clone.root, "staging").pin
-    lock.write_text(lock.read_text().replace(pin.dvc.bundle, "0" * 32 + ".dir"))
-    assert unreleased(clone, before)
-
-
-def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(staged, forge):
-    old = git.write(staged.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old")
-    git.push(staged.root, old, "release/staging", expected="")
-    assert "nothing to release" in release(staged, forge)
+def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(released, forge):
+    clone, _ = released
+    old = git.write(clone.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old")
+    git.push(clone.root, old, "release/staging", expected="")
+    assert "nothing to release" in release(clone, forge)
     assert forge.states[-1][:2] == (old, "failure")

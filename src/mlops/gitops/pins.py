@@ -1,0 +1,138 @@
+"""The environments' pins: what Git says of them, and the pin of the bundle in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlops.base import documents
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest, read_json
+from mlops.contract import bundle
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.deploy import manifest
+from mlops.deploy.manifest import Manifest
+from mlops.forge import git
+from mlops.gitops import verdict
+from mlops.gitops.verdict import Rule
+from mlops.pipeline import tracking
+from mlops.registry import versions
+from mlops.registry.pin import Contents, Pin
+
+PRODUCTION = "production"
+LOCK = Path("dvc.lock")
+
+
+def manifest_at(root: Path, commit: str, environment: str) -> tuple[Manifest, str]:
+    """An environment's manifest at a commit, and its text. Raises UserError where it has none."""
+    file = manifest.path(environment)
+    place = f"{file} at {git.commit(root, commit)[:12]}"
+    text = git.show(root, commit, file)
+    if text is None:
+        raise UserError(f"{place}: not found")
+    return manifest.parse(text, place), text
+
+
+def pin_at(root: Path, commit: str, environment: str) -> Pin | None:
+    """What an environment pins at a commit; None too where its manifest can't be read."""
+    try:
+        return manifest_at(root, commit, environment)[0].pin
+    except UserError:
+        return None
+
+
+def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change, Pin | None]]:
+    """What the main line up to `ref` has pinned, newest first; None for what can't be read."""
+    for change in git.changes(root, ref, manifest.path(environment)):
+        yield change, pin_at(root, change.commit, environment)
+
+
+def only_pins_changed(root: Path, base: str) -> bool:
+    """Whether nothing but pins differs from the base: there is no candidate to judge then."""
+    changed = set(git.git(root, "diff", "--name-only", base).split()) - {str(LOCK)}
+    return bool(changed) and changed <= {str(manifest.path(n)) for n in manifest.names(root)}
+
+
+def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
+    """One answer for each environment whose pin differs from the base's.
+
+    A branch may pin its own candidate, or what the main line has pinned before.
+    """
+    environments = manifest.names(root)
+    allowed = {pin.digest for name in environments for _, pin in history(root, base, name) if pin}
+    for name in environments:
+        pin = manifest.load(root, name).pin
+        if pin and pin != pin_at(root, base, name):
+            yield Rule(
+                name=f"pin of {name}",
+                found=pin.digest[:12],
+                limit="this candidate, or pinned before",
+                passed=pin.digest in allowed | {candidate},
+                why="nobody has judged these bytes; `mlops release` writes pins",
+            )
+
+
+def of_workspace(root: Path) -> Pin:
+    """The pin of the workspace's bundle.
+
+    Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
+    or for a bundle that is not registered.
+    """
+    from dvc.repo import Repo
+
+    card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
+    version = versions.by_digest(root, card.name, digest)
+    if version is None:
+        place = tracking.display_uri(root)
+        raise UserError(f"bundle {digest[:12]}: not registered in {place}; `mlops register`")
+    stale = Repo(str(root)).status(["train", "evaluate"])
+    if stale:
+        raise UserError(f"{LOCK}: is of another {', '.join(sorted(stale))}; `make train`")
+    contents = locked(root)
+    if contents is None:
+        raise UserError(f"{LOCK}: names no bundle with evidence; `make train`")
+    metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
+    values = {name: metric["value"] for name, metric in metrics.items()}
+    return Pin(
+        model=card.name,
+        version=version.number,
+        digest=digest,
+        evidence=evidence,
+        run=version.run,
+        commit=git.commit(root, "HEAD"),
+        data=card.hashes["data"],
+        dvc=contents,
+        metrics={name: round(value, 6) for name, value in values.items() if value is not None},
+    )
+
+
+def accepted(root: Path) -> tuple[str, str]:
+    """The digests of the workspace's bundle and evidence, which the gate has accepted.
+
+    Raises UserError without an accepted verdict on these very bytes, or with uncommitted changes.
+    """
+    # The commit must be what made the bundle; dvc.lock goes with the release.
+    changed = [name for name in git.changed(root) if name != str(LOCK)]
+    if changed:
+        raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
+    digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
+    judged, pinned = verdict.load(root), manifest.load(root, PRODUCTION).pin
+    if (judged.candidate, judged.evidence) != (digest, evidence):
+        reason = f"is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
+    elif not judged.accepted:
+        reason = judged.line
+    elif judged.champion != (pinned.digest if pinned else None):
+        reason = "another champion now; `mlops gate` again, from main's tip"
+    else:
+        return digest, evidence
+    raise UserError(f"{verdict.FILE}: {reason}")
+
+
+def locked(root: Path) -> Contents | None:
+    """The names by which DVC keeps the bundle and the evidence of dvc.lock, if it has them."""
+    try:
+        stages = documents.read(root / LOCK, "DVC's lock")["stages"]
+        names = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+        return Contents(bundle=names[str(BUNDLE)], evidence=names[str(EVIDENCE)])
+    except (UserError, KeyError, TypeError):
+        return None
