@@ -9,7 +9,11 @@ from tests.forge_state import NAME, OWNER, PROJECT, Answer, Call, Comment, Pull,
 API = f"/{OWNER}/{PROJECT}/_apis/git/repositories/{NAME}"
 LONGEST, LONGEST_TEXT, LISTED_TEXT = 150_000, 4_000, 400
 STATES = ("notSet", "pending", "succeeded", "failed", "error", "notApplicable")
-RIGHTS = {"pull-requests": "PullRequestContribute", "statuses": "GenericContribute"}
+RIGHTS = {
+    "pull-requests": "PullRequestContribute", "statuses": "GenericContribute",
+    "comment-author": "CommentAuthor",
+}  # fmt: skip
+REF = "refs/heads/"
 EXISTS = "TF401179: An active pull request for the source and target branch already exists."
 
 
@@ -23,19 +27,16 @@ def unknown(call: Call) -> Answer:
 
 def forbidden(permission: str) -> Answer:
     """For a token without a permission."""
-    right = RIGHTS.get(permission, permission)
-    text = f"TF401027: You need the Git '{right}' permission to perform this action."
+    text = f"TF401027: You need the Git '{RIGHTS[permission]}' permission to perform this action."
     return Answer(403, {"message": text})
 
 
 def connection(_: State, call: Call) -> Answer:
-    if "preview" not in call.query.get("api-version", ""):
-        return Answer(400, {"message": "The requested version is under preview."})
-    return Answer(200, {"authenticatedUser": {"id": _identity(call.who)}})
+    return Answer(200, {"authenticatedUser": {"id": f"id-of-{call.who}"}})
 
 
 def list_threads(state: State, call: Call, pull: str) -> Answer:
-    number = _number(state, call, pull)
+    number = _number(state, pull)
     # A deleted comment leaves its thread behind.
     threads = [_thread(item) for item in reversed(state.comments) if item.pull == number]
     system = {"id": 1, "comments": [], "isDeleted": False}
@@ -43,32 +44,31 @@ def list_threads(state: State, call: Call, pull: str) -> Answer:
 
 
 def create_thread(state: State, call: Call, pull: str) -> Answer:
-    number = _number(state, call, pull)
+    number = _number(state, pull)
     state.may("pull-requests")
-    text = _comment_text(call.body["comments"][0])
+    text = _limited(call.body["comments"][0]["content"], LONGEST)
     return Answer(200, _thread(state.write(number, text, call.who)))
 
 
 def change_comment(state: State, call: Call, pull: str, thread: str) -> Answer:
-    _number(state, call, pull)
+    _number(state, pull)
     state.may("pull-requests")
     comment = state.comment(int(thread))
     if comment.author != call.who:
-        raise PermissionError("CommentAuthor")
-    comment.body = _comment_text(call.body)
+        raise PermissionError("comment-author")
+    comment.body = _limited(call.body["content"], LONGEST)
     return Answer(200, _thread(comment)["comments"][0])
 
 
 def delete_comment(state: State, call: Call, pull: str, thread: str) -> Answer:
-    _number(state, call, pull)
+    _number(state, pull)
     state.may("pull-requests")
     state.comment(int(thread)).deleted = True
     return Answer(200)
 
 
 def list_pulls(state: State, call: Call) -> Answer:
-    _require_version(call)
-    search = {key.rpartition(".")[2]: _branch(value) for key, value in call.query.items()}
+    search = {key.rpartition(".")[2]: v.removeprefix(REF) for key, v in call.query.items()}
     pulls = [
         _pull(pull, LISTED_TEXT)
         for pull in reversed(state.pulls)
@@ -80,25 +80,23 @@ def list_pulls(state: State, call: Call) -> Answer:
 
 
 def create_pull(state: State, call: Call) -> Answer:
-    _require_version(call)
     state.may("pull-requests")
-    source, target = (_branch(call.body[key]) for key in ("sourceRefName", "targetRefName"))
-    text = _description(call.body)
+    keys = ("sourceRefName", "targetRefName")
+    source, target = (call.body[key].removeprefix(REF) for key in keys)
+    text = _limited(call.body["description"], LONGEST_TEXT)
     if state.has(source, target):
         return Answer(409, {"message": EXISTS, "typeKey": "GitPullRequestExistsException"})
     return Answer(201, _pull(state.open(source, target, call.body["title"], text, OWNER, call.who)))
 
 
 def change_pull(state: State, call: Call, number: str) -> Answer:
-    _require_version(call)
     state.may("pull-requests")
     pull = state.pull(int(number))
-    pull.title, pull.body = call.body["title"], _description(call.body)
+    pull.title, pull.body = call.body["title"], _limited(call.body["description"], LONGEST_TEXT)
     return Answer(200, _pull(pull))
 
 
 def create_status(state: State, call: Call, commit: str) -> Answer:
-    _require_version(call)
     state.may("statuses")
     if call.body["state"] not in STATES:
         return Answer(400, {"message": f"{call.body['state']} is no state"})
@@ -122,8 +120,7 @@ ROUTES = [
 ]
 
 
-def _number(state: State, call: Call, pull: str) -> int:
-    _require_version(call)
+def _number(state: State, pull: str) -> int:
     if int(pull) not in [item.number for item in state.pulls]:
         text = f"TF401180: The requested pull request {pull} was not found."
         raise Answer(404, {"message": text})
@@ -132,38 +129,19 @@ def _number(state: State, call: Call, pull: str) -> int:
 
 def _thread(item: Comment) -> Any:
     """Each comment is the first one of its own thread."""
-    author = {"id": _identity(item.author)}
+    author = {"id": f"id-of-{item.author}"}
     comment = {"id": 1, "author": author, "content": item.body, "isDeleted": item.deleted}
     return {"id": item.id, "comments": [comment], "isDeleted": item.deleted}
 
 
 def _pull(pull: Pull, longest: int | None = None) -> Any:
-    fork = {"forkSource": {"name": f"refs/heads/{pull.branch}"}} if pull.owner != OWNER else {}
+    fork = {"forkSource": {"name": REF + pull.branch}} if pull.owner != OWNER else {}
     return {
         "pullRequestId": pull.number,
-        "status": "active" if pull.state == "open" else "completed",
         "title": pull.title,
         "description": pull.body[:longest],
-        "sourceRefName": f"refs/heads/{pull.branch}",
-        "targetRefName": f"refs/heads/{pull.base}",
         **fork,
     }
-
-
-def _identity(name: str) -> str:
-    return f"id-of-{name}"
-
-
-def _branch(ref: str) -> str:
-    return ref.removeprefix("refs/heads/")
-
-
-def _comment_text(body: Any) -> str:
-    return _limited(body["content"], LONGEST)
-
-
-def _description(body: Any) -> str:
-    return _limited(body["description"], LONGEST_TEXT)
 
 
 def _limited(text: str, longest: int) -> str:
@@ -172,8 +150,3 @@ def _limited(text: str, longest: int) -> str:
         message = f"Invalid argument value.\r\nA text must not be longer than {longest} characters."
         raise Answer(400, {"message": message})
     return text
-
-
-def _require_version(call: Call) -> None:
-    if call.query.get("api-version") != "7.1":
-        raise Answer(400, {"message": "No api-version was supplied."})

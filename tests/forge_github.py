@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from tests.forge_state import NAME, OWNER, ROBOT, Answer, Call, Comment, Pull, State, Status
 
 API = f"/api/v3/repos/{OWNER}/{NAME}"
 LONGEST, LONGEST_STATUS = 65_536, 140
-NO_RIGHT = "Resource not accessible by integration"
 NOT_ALLOWED = "GitHub Actions is not permitted to create or approve pull requests."
 
 
@@ -19,7 +18,7 @@ def unknown(_: Call) -> Answer:
 
 def forbidden(_: str) -> Answer:
     """For a token without a permission; GitHub doesn't name it."""
-    return Answer(403, {"message": NO_RIGHT})
+    return Answer(403, {"message": "Resource not accessible by integration"})
 
 
 def user(_: State, call: Call) -> Answer:
@@ -73,12 +72,11 @@ def create_pull(state: State, call: Call) -> Answer:
     head, base = call.body["head"], call.body["base"]
     text = _limited(call.body, "body", LONGEST)
     if state.has(head, base):
-        _invalid(code="custom", message=f"A pull request already exists for {OWNER}:{head}.")
+        return _invalid(f"A pull request already exists for {OWNER}:{head}.")
     if head == base:
-        _invalid(code="custom", message=f"No commits between {base} and {head}")
-    return Answer(
-        201, _pull(state, state.open(head, base, call.body["title"], text, OWNER, call.who))
-    )
+        return _invalid(f"No commits between {base} and {head}")
+    pull = state.open(head, base, call.body["title"], text, OWNER, call.who)
+    return Answer(201, _pull(state, pull))
 
 
 def change_pull(state: State, call: Call, number: str) -> Answer:
@@ -91,10 +89,10 @@ def change_pull(state: State, call: Call, number: str) -> Answer:
 def create_status(state: State, call: Call, commit: str) -> Answer:
     state.may("statuses")
     text = _limited(call.body, "description", LONGEST_STATUS)
-    if call.body["state"] not in ("error", "failure", "pending", "success"):
-        _invalid(field="state", code="invalid")
-    link = call.body.get("target_url")
-    state.statuses.append(Status(commit, call.body["state"], call.body["context"], text, link))
+    name, context, link = (call.body.get(key) for key in ("state", "context", "target_url"))
+    if name not in ("error", "failure", "pending", "success"):
+        return _invalid(f"{name} is no state")
+    state.statuses.append(Status(commit, name, context, text, link))
     return Answer(201, {"id": len(state.statuses)})
 
 
@@ -126,12 +124,9 @@ def _comment(state: State, item: Comment) -> Any:
 def _pull(state: State, pull: Pull) -> Any:
     return {
         "number": pull.number,
-        "state": pull.state,
         "title": pull.title,
         "body": pull.body or None,
-        "user": _user(pull.author),
-        "head": {"label": f"{pull.owner}:{pull.branch}", "ref": pull.branch},
-        "base": {"label": f"{OWNER}:{pull.base}", "ref": pull.base},
+        "head": {"label": f"{pull.owner}:{pull.branch}"},
         "html_url": f"{state.url}/{OWNER}/{NAME}/pull/{pull.number}",
     }
 
@@ -141,12 +136,11 @@ def _user(name: str) -> Any:
 
 
 def _limited(body: Any, name: str, longest: int) -> str:
-    text = str(body[name])
-    if len(text) > longest:
-        message = f"{name} is too long (maximum is {longest} characters)"
-        _invalid(code="custom", field=name, message=message)
-    return text
+    if len(body[name]) > longest:
+        raise _invalid(f"{name} is too long (maximum is {longest} characters)")
+    return str(body[name])
 
 
-def _invalid(**error: str) -> NoReturn:
-    raise Answer(422, {"message": "Validation Failed", "errors": [error]})
+def _invalid(message: str) -> Answer:
+    errors = [{"code": "custom", "message": message}]
+    return Answer(422, {"message": "Validation Failed", "errors": errors})

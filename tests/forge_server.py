@@ -131,6 +131,9 @@ class ForgeServer(State, Cloud):
         api: Any = forge_github if "/api/v3/" in request else forge_azure
         if not call.who:
             return api.unknown(call)
+        version = "7.1-preview" if "connectionData" in request else "7.1"
+        if api is forge_azure and call.query.get("api-version") != version:
+            return Answer(400, {"message": f"The api-version {version} was not supplied."})
         for pattern, route in api.ROUTES:
             match = re.fullmatch(pattern, request)
             if match:
@@ -144,7 +147,7 @@ class ForgeServer(State, Cloud):
 
 
 def _who(path: str, headers: Any) -> str:
-    """The user of a token, empty for an unknown one."""
+    """The user of a token, "" for an unknown one."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme == "Basic":
         token = base64.b64decode(token).decode().partition(":")[2]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from tests.mlops.deploy import cloud
 from tests.mlops.deploy.cloud import Answer
 
 __all__ = ["Answer"]
 
+T = TypeVar("T")
 OWNER, NAME, PROJECT = "acme", "flights", "Machine Learning"
 ROBOT, PERSON = "github-actions[bot]", "maria"
 PERMISSIONS = ("pull-requests", "statuses")
@@ -96,17 +98,11 @@ class State:
 
     def pull(self, number: int) -> Pull:
         """A pull request by its number. Raises Answer when it does not exist."""
-        for pull in self.pulls:
-            if pull.number == number:
-                return pull
-        raise Answer(404, {"message": "Not Found"})
+        return _only([pull for pull in self.pulls if pull.number == number])
 
     def comment(self, number: int) -> Comment:
         """A comment by its number. Raises Answer when it does not exist."""
-        for comment in self.comments:
-            if comment.id == number and not comment.deleted:
-                return comment
-        raise Answer(404, {"message": "Not Found"})
+        return _only([one for one in self.comments if one.id == number and not one.deleted])
 
     def has(self, branch: str, base: str) -> bool:
         """Whether this branch has an open pull request into that one."""
@@ -117,3 +113,9 @@ class State:
         """Raise PermissionError where the tokens have no such permission."""
         if permission not in self.permissions:
             raise PermissionError(permission)
+
+
+def _only(items: list[T]) -> T:
+    if not items:
+        raise Answer(404, {"message": "Not Found"})
+    return items[0]
