@@ -97,11 +97,6 @@ class ForgeServer(State, Cloud):
         """Add a fault; of several that match, the first that is left happens."""
         self.faults.append(fault)
 
-    @property
-    def to_fail(self) -> list[Fault]:
-        """The faults that have not happened yet."""
-        return [fault for fault in self.faults if fault.times]
-
     def asked(self, match: str = "") -> list[Request]:
         """The requests so far whose `METHOD /path` matches."""
         return [item for item in self.log if re.search(match, f"{item.method} {item.path}")]
@@ -112,7 +107,8 @@ class ForgeServer(State, Cloud):
         path, query = unquote(parts.path), {k: v[0] for k, v in parse_qs(parts.query).items()}
         call = Call(query, headers, content, _who(path, headers))
         with self._lock:
-            fault = next((f for f in self.to_fail if re.search(f.match, f"{method} {path}")), None)
+            left = (fault for fault in self.faults if fault.times)
+            fault = next((f for f in left if re.search(f.match, f"{method} {path}")), None)
             answer = Answer(0)
             if not fault or fault.after or fault.meanwhile:
                 answer = self._carry_out(f"{method} {path}", call)

@@ -69,13 +69,9 @@ def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def world(
-    tables: Path,
-    prefect: str,
-    mlflow: Path,
-    model: str,
-    shared: Shared,
+    tables: Path, prefect: str, mlflow: Path, model: str, shared: Shared,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[World]:
+) -> Iterator[World]:  # fmt: skip
     """A repository pushed for the first time; no workflow has run yet.
 
     What its jobs have trained in the end is left in `shared` for others who need it.

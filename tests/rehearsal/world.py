@@ -20,13 +20,14 @@ from typing import Any
 
 import yaml
 
+from mlops.base.files import folder_digest
 from tests import events, workflows
 from tests.conftest import PROJECTS
 from tests.events import Event
 from tests.forge_server import ForgeServer
 from tests.mlops.deploy.processes import stop
 from tests.settings import change
-from tests.steps import Call, JobDone, Machine, Watch, surroundings, unwatched
+from tests.steps import Call, JobDone, Machine, surroundings
 
 REPOSITORY = Path(__file__).parents[2]
 WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.yml")
@@ -138,21 +139,21 @@ class World:
         number = self.forge.open(branch, title=title).number
         return number, self.judge(number, branch, commit)
 
-    def judge(self, number: int, branch: str, commit: str, watch: Watch = unwatched) -> Runs:
+    def judge(self, number: int, branch: str, commit: str) -> Runs:
         """What the forge does about a pull request: judge it, then comment."""
         event = events.pull_request(number, branch, sha=commit)
-        runs = self.happens(event, commit, watch)
-        conclusion = runs["judge"].result
-        runs |= self.happens(events.completed("retrain", event, conclusion, commit), commit, watch)
+        runs = self.happens(event, commit)
+        runs |= self.happens(
+            events.completed("retrain", event, runs["judge"].result, commit), commit
+        )
         return runs
 
-    def merge(self, branch: str, message: str = "", watch: Watch = unwatched) -> Runs:
+    def merge(self, branch: str, message: str = "") -> Runs:
         """A person merges a pull request by squashing; what the forge does then."""
-        before, commit, files = self.squash(branch, message)
-        return self.happens(events.push(before, commit, tuple(files)), commit, watch)
+        return self._pushed(*self.squash(branch, message))
 
-    def squash(self, branch: str, message: str = "") -> tuple[str, str, list[str]]:
-        """The merge alone: main before and after it, and the files that it changed."""
+    def squash(self, branch: str, message: str = "") -> tuple[str, str]:
+        """The merge alone: main before and after it."""
         self.git("fetch", "--quiet", "origin", "main", branch)
         self.git("switch", "--quiet", "--force-create", "main", "origin/main")
         before = self.git("rev-parse", "HEAD")
@@ -163,34 +164,39 @@ class World:
         for pull in self.forge.pulls:
             if (pull.branch, pull.state) == (branch, "open"):
                 self.forge.close(pull.number)
-        return before, commit, self.git("diff", "--name-only", before, commit).split()
+        return before, commit
 
-    def push(self, watch: Watch = unwatched) -> Runs:
+    def push(self) -> Runs:
         """The person's main goes to the forge; what the forge does then."""
         self.git("fetch", "--quiet", "origin", "main")
         before, commit = self.git("rev-parse", "origin/main"), self.git("rev-parse", "HEAD")
         self.git("push", "--quiet", "origin", "HEAD:main")
-        files = self.git("diff", "--name-only", before, commit).split()
-        return self.happens(events.push(before, commit, tuple(files)), commit, watch)
+        return self._pushed(before, commit)
 
-    def happens(self, event: Event, commit: str, watch: Watch = unwatched) -> Runs:
-        """Run every workflow that the event starts."""
-        event = event.with_context(
-            sha=commit,
-            api_url=f"{self.forge.url}/api/v3",
-            server_url=self.forge.url,
-            token="the-robots-own",
+    def _pushed(self, before: str, commit: str) -> Runs:
+        files = self.git("diff", "--name-only", before, commit).split()
+        return self.happens(events.push(before, commit, tuple(files)), commit)
+
+    def at_the_forge(self, event: Event, commit: str) -> Event:
+        """The event with what a forge tells of itself."""
+        url = self.forge.url
+        return event.with_context(
+            sha=commit, api_url=f"{url}/api/v3", server_url=url, token="the-robots-own"
         )
+
+    def happens(self, event: Event, commit: str) -> Runs:
+        """Run every workflow that the event starts."""
+        event = self.at_the_forge(event, commit)
         done = Runs()
         for name in WORKFLOWS:
             scope = "pull" if event.name == "pull_request" else "main"
-            machine = self.machine(commit, scope, watch)
+            machine = self.machine(commit, scope)
             for job, runs in workflows.run(machine, name, event).items():
                 for number, run in enumerate(run for run in runs if run.result != "skipped"):
                     done[f"{job} {number}" if number else job] = run
         return done
 
-    def machine(self, commit: str, scope: str, watch: Watch = unwatched) -> Machine:
+    def machine(self, commit: str, scope: str) -> Machine:
         """A runner for one workflow; `scope` says whose caches it may read."""
         artifacts = workflows.Artifacts(self.base / "artifacts")
         return Machine(
@@ -212,7 +218,6 @@ class World:
                 "PREFECT_API_URL": self.prefect,
                 "DVC_SITE_CACHE_DIR": str(self.base / "dvc"),
             },
-            watch=watch,
             say=say,
         )
 
@@ -229,16 +234,11 @@ class World:
         pin: dict[str, Any] | None = content["pin"]
         return pin
 
-    def kept(self, name: str) -> Path:
-        """The newest copy of a folder that main's jobs kept: `mlruns`, `.run/local`."""
-        keys = [key for key in self.scopes["main"] if key.startswith("world-")]
-        return self.base / "cache" / keys[-1] / name
-
     def running(self, environment: str) -> str | None:
         """The digest of the bytes that run in an environment."""
-        from mlops.base.files import folder_digest
-
-        home = self.kept(".run/local") / environment
+        keys = [key for key in self.scopes["main"] if key.startswith("world-")]
+        # The newest copy that main's jobs kept.
+        home = self.base / "cache" / keys[-1] / ".run/local" / environment
         if not (home / "state.json").exists():
             return None
         bundles = json.loads((home / "state.json").read_text())["bundles"]
@@ -248,9 +248,8 @@ class World:
         wanted = call.inputs.get("ref") or commit
         shutil.rmtree(self.runner, ignore_errors=True)
         subprocess.run(["git", "clone", "-q", self.origin, self.runner], check=True)
-        run = [f"git -C {self.runner} fetch -q origin {commit}"] if wanted == commit else []
-        for command in [*run, f"git -C {self.runner} checkout -q {wanted}"]:
-            subprocess.run(command.split(), check=True)
+        for command in (f"fetch -q origin {wanted}", f"checkout -q {wanted}"):
+            subprocess.run(["git", *command.split()], cwd=self.runner, check=True)
         # As old as they are, so that the environment is not taken for stale.
         for name in ("requirements.lock", "pyproject.toml"):
             os.utime(self.runner / name, (0, 0))
@@ -305,11 +304,8 @@ def _copy_of_this(target: Path) -> None:
     """The machinery's files as they are here, those not yet committed too; nothing of a project."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     for name in filter(None, listed.stdout.split("\0")):
         place = REPOSITORY / name
         others = name.startswith("src/") and not name.startswith("src/mlops/")
