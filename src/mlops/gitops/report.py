@@ -141,7 +141,17 @@ def _changes(judged: Verdict, card: Card, root: Path) -> Iterator[str]:
     pin = pins.pin_at(root, judged.base, pins.PRODUCTION) if judged.champion else None
     # The commit that made the champion, where it is known here.
     since = pin.commit if pin and git.exists(root, pin.commit) else judged.base
-    rows = [*_parameters(since, root), *_model(judged, card, root)]
+    earlier = git.show(root, since, PARAMETERS)
+    before = _leaves(documents.parse(earlier, str(PARAMETERS))) if earlier else {}
+    after = _leaves(documents.read(root / PARAMETERS, "the pipeline's parameters"))
+    # The gate has fetched it.
+    champion = _card(root / store.STORE / judged.champion / BUNDLE) if judged.champion else None
+    rows = _differing(before, after)
+    rows += _differing(_facts(champion) if champion else {}, _facts(card))
+    if champion:
+        new, old = ({column.name for column in c.inputs} for c in (card, champion))
+        rows += [("features added", "", ", ".join(sorted(new - old)))] if new - old else []
+        rows += [("features removed", ", ".join(sorted(old - new)), "")] if old - new else []
     yield "### What changed"
     yield table(("what", "production", "this branch"), rows)
     try:
@@ -152,37 +162,21 @@ def _changes(judged: Verdict, card: Card, root: Path) -> Iterator[str]:
         yield folded(f"{len(log.splitlines())} commits", log.strip())
 
 
-def _parameters(since: str, root: Path) -> list[Row]:
-    """The keys of params.yaml whose values differ from what they were."""
-    earlier = git.show(root, since, PARAMETERS)
-    before = _leaves(documents.parse(earlier, str(PARAMETERS))) if earlier else {}
-    after = _leaves(documents.read(root / PARAMETERS, "the pipeline's parameters"))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return [(f"`{key}`", str(before.get(key, "-")), str(after.get(key, "-"))) for key in keys]
-
-
-def _leaves(content: object, path: str = "") -> dict[str, object]:
+def _leaves(content: object, path: str = "") -> dict[str, str]:
     """The values of nested mappings, by their dotted keys."""
     if not isinstance(content, dict):
-        return {path.removeprefix("."): content}
+        return {f"`{path.removeprefix('.')}`": str(content)}
     parts = (_leaves(value, f"{path}.{key}") for key, value in content.items())
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _model(judged: Verdict, card: Card, root: Path) -> list[Row]:
-    """Family, rows, days, hashes and features of both bundles, where they differ."""
-    # The gate has fetched it.
-    champion = _card(root / store.STORE / judged.champion / BUNDLE) if judged.champion else None
-    ours, theirs = _facts(card), _facts(champion) if champion else {}
-    rows: list[Row] = [(k, theirs.get(k, "-"), ours[k]) for k in ours if theirs.get(k) != ours[k]]
-    if champion:
-        new, old = ({column.name for column in c.inputs} for c in (card, champion))
-        rows += [("features added", "", ", ".join(sorted(new - old)))] if new - old else []
-        rows += [("features removed", ", ".join(sorted(old - new)), "")] if old - new else []
-    return rows
+def _differing(before: dict[str, str], after: dict[str, str]) -> list[Row]:
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [(key, before.get(key, "-"), after.get(key, "-")) for key in keys]
 
 
 def _facts(card: Card) -> dict[str, str]:
+    """Family, rows, days, hashes and features of a bundle."""
     days = card.trained_on
     return {
         "family": card.family,
