@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from mlops.base.http import Client, Operation, RequestRefused, retry_ambiguous_create
@@ -82,9 +83,10 @@ class RestForge(ABC):
         operation = Operation(f"open a pull request from {branch} into {base}", self.permission)
         path, content = f"{self.root}/{self.pulls}", {"title": title}
         content[self.text_key] = cut(body, self.longest_text)
+        age = itemgetter(self.number_key)
         branches = {self.source_key: self.ref + branch, self.target_key: self.ref + base}
         pull, *_ = retry_ambiguous_create(
-            lambda: self._sorted(self._open_pulls(branch, operation, base)),
+            lambda: sorted(self._open_pulls(branch, operation, base), key=age),
             lambda: self.client.create(path, operation, content | branches, self.exists),
         )
         # Azure DevOps lists the beginning of a long text, which differs from the whole.
@@ -96,11 +98,8 @@ class RestForge(ABC):
         if head is None:
             return self.current_pull_request
         operation = Operation(f"look for the pull request of {head}", self.read_permission)
-        pulls = self._sorted(self._open_pulls(head, operation))
-        return int(pulls[0][self.number_key]) if pulls else None
-
-    def _sorted(self, pulls: list[Any]) -> list[Any]:
-        return sorted(pulls, key=lambda pull: int(pull[self.number_key]))
+        pulls = self._open_pulls(head, operation)
+        return min((int(pull[self.number_key]) for pull in pulls), default=None)
 
     def _delete(self, comment: Comment, operation: Operation) -> None:
         try:
