@@ -107,7 +107,7 @@ class ForgeServer(State, Cloud):
         path, query = unquote(parts.path), {k: v[0] for k, v in parse_qs(parts.query).items()}
         call = Call(query, headers, content, _who(path, headers))
         with self._lock:
-            left = (fault for fault in self.faults if fault.times)
+            left: list[Any] = [fault for fault in self.faults if fault.times]
             fault = next((f for f in left if re.search(f.match, f"{method} {path}")), None)
             answer = Answer(0)
             if not fault or fault.after or fault.meanwhile:
