@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from mlops.base import processes
 from mlops.deploy import azureml, databricks, kubernetes
 from mlops.deploy.azureml import sdk
 from mlops.deploy.databricks import endpoint as databricks_endpoint
@@ -30,12 +28,12 @@ from tests.mlops.deploy import small
 from tests.mlops.deploy.azure_server import WORKSPACE, Azure, sdk_python
 from tests.mlops.deploy.cloud import Fault, Killed, at_call
 from tests.mlops.deploy.databricks_server import API, Databricks
+from tests.mlops.deploy.kubernetes_cluster import Cluster
 from tests.mlops.deploy.place import Place
 from tests.mlops.deploy.processes import stop
 
 NAME, MODEL = "flights-late", "main.mlops.flights_late"
 HERE = Endpoint("staging", NAME, REPOSITORY)
-STAND_IN = Path(__file__).parent / "kubectl_stand_in.py"
 IMAGE = f"registry.example/mlops-serving@sha256:{'a' * 64}"
 Bundle = tuple[Path, Pin]
 
@@ -206,69 +204,34 @@ def workspace(monkeypatch: pytest.MonkeyPatch, bundles: list[Bundle]) -> Iterato
     databricks_endpoint.client.cache_clear()
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """The cluster of the stand-in for kubectl, by its folder."""
-
-    folder: Path
-
-    def fail(self, match: str, line: str, times: int = 1) -> None:
-        fault = {"match": match, "line": line, "times": times}
-        (self.folder / "faults.json").write_text(json.dumps([fault]))
-
-    def all(self) -> dict[str, str]:
-        files = self.folder.glob("mlops-*/*/*.json")
-        return {str(file.relative_to(self.folder)): file.read_text() for file in files}
-
-    def rule(self) -> Any:
-        """The rule of the endpoint's route."""
-        with self.edit("HTTPRoute", NAME) as route:
-            return route["spec"]["rules"][0]
-
-    @contextmanager
-    def edit(self, kind: str, name: str) -> Iterator[Any]:
-        """Change an object as somebody else would."""
-        file = self.folder / f"mlops-staging/{kind}/{name}.json"
-        content = json.loads(file.read_text())
-        yield content["object"]
-        file.write_text(json.dumps(content))
-
-
 @pytest.fixture
 def cluster(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A new cluster, and a kubectl for it on the PATH."""
+    """A new cluster instead of kubectl's; kustomize is the real one."""
     objects.overlay.cache_clear()
-    real = shutil.which("kubectl")
-    if real is None:
-        pytest.skip("no kubectl on the PATH, whose kustomize the stand-in uses")
-    program, server = tmp_path / "bin/kubectl", Cluster(tmp_path / "cluster")
-    for folder in (program.parent, server.folder):
-        folder.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
-    program.chmod(0o755)
-    for name, value in {
-        "PATH": f"{program.parent}:{os.environ['PATH']}", "CLUSTER": str(server.folder),
-        "KUBECTL": real, "MLOPS_SERVING_IMAGE": IMAGE, "MLOPS_BUNDLE_STORE": store.as_uri(),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl on the PATH, whose kustomize is used")
+    server, real = Cluster("mlops-staging", tmp_path / "volumes"), processes.run
+    monkeypatch.setenv("MLOPS_SERVING_IMAGE", IMAGE)
+    monkeypatch.setenv("MLOPS_BUNDLE_STORE", store.as_uri())
 
-    def reset() -> None:
-        shutil.rmtree(server.folder)
-        server.folder.mkdir()
+    def run(command: list[str], *arguments: Any, **options: Any) -> str:
+        return (real if "kustomize" in command else server.run)(command, *arguments, **options)
 
-    def stranger() -> None:
-        with server.edit("HTTPRoute", NAME) as route:
-            route["spec"]["rules"][0]["backendRefs"].append({"name": "another", "weight": 5})
+    def backends() -> Any:
+        return server.objects[f"httproute/{NAME}"]["spec"]["rules"][0]["backendRefs"]
 
+    monkeypatch.setattr(processes, "run", run)
     return World(
         kubernetes, "Kubernetes", server,
-        shares=lambda: {ref["name"]: ref["weight"] for ref in server.rule()["backendRefs"]},
-        written=server.all, left=server.all,
-        fail=lambda message: (server.folder / "quota").write_text(message), refuse=server.fail,
-        stranger=stranger, reset=reset, stride=13,
-        killed=lambda number, after: at_call(
-            monkeypatch, subprocess, "run", number, after, die
+        shares=lambda: {ref["name"]: ref["weight"] for ref in backends()},
+        written=lambda: json.dumps(server.objects), left=lambda: server.objects,
+        fail=lambda message: setattr(server, "quota", message),
+        refuse=lambda match, line, times=1: server.faults.append(
+            Fault(match, content=line, times=times)
         ),
+        stranger=lambda: backends().append({"name": "another", "weight": 5}),
+        reset=server.reset, stride=13,
+        killed=lambda number, after: at_call(monkeypatch, processes, "run", number, after, die),
         name_of=lambda digest: objects.name(HERE, digest),
     )  # fmt: skip
 

@@ -19,9 +19,10 @@ def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
     kubernetes.traffic(HERE, {first: 100}, {second: 20})
     backend = {"name": cluster.name_of(second), "port": 8080}
     mirror = {"backendRef": backend, "percent": 20}
-    assert cluster.server.rule()["filters"] == [{"type": "RequestMirror", "requestMirror": mirror}]
-    kubernetes.traffic(HERE, {first: 90, second: 10})
-    assert cluster.server.rule()["filters"] == []
+    for filters in ([{"type": "RequestMirror", "requestMirror": mirror}], []):
+        route = cluster.server.objects[f"httproute/{NAME}"]
+        assert route["spec"]["rules"][0]["filters"] == filters
+        kubernetes.traffic(HERE, {first: 90, second: 10})
 
 
 def test_a_bundle_of_other_bytes_never_starts(cluster, bundles):
@@ -57,8 +58,7 @@ def test_health_is_the_sum_of_the_pods_own_metrics(cluster, bundles):
     for _ in range(50):
         counted.answered("ready", 503, 0.2)
     counted.scores.labels("probability", "0.3").inc(7)
-    pod = f"{cluster.name_of(first)}-0"
-    (cluster.server.folder / f"{pod}.metrics").write_bytes(counted.render())
+    cluster.server.metrics[f"{cluster.name_of(first)}-0"] = counted.render().decode()
     health = kubernetes.health(HERE, first)
     assert (health.requests, health.errors) == (100, 1)
     assert 0.0025 < health.seconds <= 0.005
@@ -67,8 +67,8 @@ def test_health_is_the_sum_of_the_pods_own_metrics(cluster, bundles):
 
 def test_a_bundle_that_is_not_ready_does_not_answer(cluster, bundles):
     first = cluster.deploy(bundles[0])
-    with cluster.server.edit("Deployment", cluster.name_of(first)) as deployment:
-        deployment["status"]["availableReplicas"] = 0
+    deployment = cluster.server.objects[f"deployment/{cluster.name_of(first)}"]
+    deployment["status"]["availableReplicas"] = 0
     assert cluster.current == Running({first: 100}, answers="no")
 
 
@@ -86,6 +86,6 @@ def test_a_missing_variable_is_one_line(cluster, bundles, monkeypatch, variable,
         cluster.deploy(bundles[0])
 
 
-def test_an_environment_without_an_overlay_is_refused(cluster):
+def test_an_environment_without_an_overlay_is_refused():
     with pytest.raises(UserError, match="infra/kubernetes/overlays/canary: not found"):
         kubernetes.current(Endpoint("canary", NAME, REPOSITORY))
