@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
+import onnx.parser
 import pandas as pd
-from onnx import TensorProto, helper
 
 from mlops.contract import bundle
 from mlops.registry.pin import Contents, Pin
@@ -19,53 +16,48 @@ ROWS = [{"x": float(x)} for x in np.linspace(-2, 2, 17)]
 FAR = 5000.0
 
 
+# After some multiplications that change nothing. A constant would be folded away: these depend on
+# the input's first row.
+SLOW = """
+some = Slice (x, zero, one_row, zero)
+first = Sub (some, some)
+big = Expand (first, shape)
+one = MatMul (big, big)
+two = MatMul (one, big)
+nothing = ReduceSum <keepdims = 0> (two)
+late = Add (x, nothing)
+line = Mul (late, slope)
+"""
+FAILING = f"""
+far = Constant <value_float = {FAR}> ()
+is_far = Greater (x, far)
+place = Where (is_far, missing, there)
+nothing = Gather (table, place)
+same = Add (x, nothing)
+line = Mul (same, slope)
+"""
+
+
 def made(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of two numbers; its digest."""
-    nodes = [
-        helper.make_node("Mul", ["x", "slope"], ["product"]),
-        helper.make_node("Add", ["product", "z"], ["line"]),
-    ]
-    return _write(folder, slope, nodes, two=True)
+    return _write(folder, slope, "product = Mul (x, slope)\nline = Add (product, z)", two=True)
 
 
 def sound(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of one number; its digest."""
-    return _write(folder, slope, [helper.make_node("Mul", ["x", "slope"], ["line"])])
+    return _write(folder, slope, "line = Mul (x, slope)")
 
 
-def slow(folder: Path, slope: float, size: int = 1200) -> str:
+def slow(folder: Path, slope: float) -> str:
     """Write one that scores as `sound`, after some multiplications that change nothing."""
-    nodes = [
-        # A constant would be folded away: this depends on the input's first row.
-        helper.make_node("Slice", ["x", "zero", "one_row", "zero"], ["some"]),
-        helper.make_node("Sub", ["some", "some"], ["first"]),
-        helper.make_node("Expand", ["first", "shape"], ["big"]),
-        helper.make_node("MatMul", ["big", "big"], ["one"]),
-        helper.make_node("MatMul", ["one", "big"], ["two"]),
-        helper.make_node("ReduceSum", ["two"], ["nothing"], keepdims=0),
-        helper.make_node("Add", ["x", "nothing"], ["late"]),
-        helper.make_node("Mul", ["late", "slope"], ["line"]),
-    ]
-    constants = [
-        _constant("shape", [size, size]),
-        _constant("zero", [0]),
-        _constant("one_row", [1]),
-    ]
-    return _write(folder, slope, nodes, constants)
+    constants = ", int64[2] shape = {1200, 1200}, int64[1] zero = {0}, int64[1] one_row = {1}"
+    return _write(folder, slope, SLOW, constants)
 
 
 def failing(folder: Path, slope: float) -> str:
     """Write one that scores as `sound`, and fails on numbers above FAR."""
-    nodes = [
-        helper.make_node("Greater", ["x", "far"], ["is_far"]),
-        helper.make_node("Where", ["is_far", "missing", "there"], ["place"]),
-        helper.make_node("Gather", ["table", "place"], ["nothing"]),
-        helper.make_node("Add", ["x", "nothing"], ["same"]),
-        helper.make_node("Mul", ["same", "slope"], ["line"]),
-    ]
-    constants = [_constant("far", FAR), _constant("missing", 10), _constant("there", 0),
-                 _constant("table", [0.0])]  # fmt: skip
-    return _write(folder, slope, nodes, constants)
+    constants = ", int64 missing = {10}, int64 there = {0}, float[1] table = {0.0}"
+    return _write(folder, slope, FAILING, constants)
 
 
 def scores(slope: float, rows: list[dict[str, float]] = ROWS) -> list[float]:
@@ -82,30 +74,19 @@ def pin(digest: str, version: int = 1, model: str = "small") -> Pin:
     )  # fmt: skip
 
 
-def _constant(name: str, value: Any) -> Any:
-    array = np.array(value)
-    return onnx.numpy_helper.from_array(
-        array.astype(np.int64 if array.dtype.kind == "i" else np.float32), name
-    )
-
-
-def _write(
-    folder: Path, slope: float, nodes: list[Any], constants: Sequence[Any] = (), two: bool = False
-) -> str:
-    """Write a bundle whose nodes compute the curve's `line`; its digest."""
+def _write(folder: Path, slope: float, nodes: str, constants: str = "", two: bool = False) -> str:
+    """Write a bundle whose nodes, in ONNX's text form, compute the curve's `line`; its digest."""
     folder.mkdir(parents=True)
     table = pd.DataFrame({"x": np.linspace(-2, 2, 40, dtype=np.float32)})
     if two:
         table["z"] = np.tile(np.float32([0.0, 0.5]), 20)
     names = list(table)
-    column = [TensorProto.FLOAT, [None]]
-    graph = helper.make_graph(
-        [*nodes, helper.make_node("Sigmoid", ["line"], ["probability"])], "small",
-        [helper.make_tensor_value_info(name, *column) for name in names],
-        [helper.make_tensor_value_info("probability", *column)],
-        [_constant("slope", float(slope)), *constants],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 17]>
+        small ({", ".join(f"float[N] {name}" for name in names)}) => (float[N] probability)
+        <float slope = {{{float(slope)}}}{constants}>
+        {{ {nodes}\nprobability = Sigmoid (line) }}"""
+    )
     onnx.save(model, folder / bundle.MODEL)
     line = slope * table["x"] + (table["z"] if two else 0)
     table.assign(prediction=1 / (1 + np.exp(-line))).to_parquet(folder / bundle.REFERENCE)
