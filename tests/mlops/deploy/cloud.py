@@ -125,9 +125,9 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
-            text = isinstance(answer.content, str)
-            said = answer.content if text else json.dumps(answer.content)
-            body = b"" if answer.content is None else said.encode()
+            body, text = answer.content, isinstance(answer.content, str)
+            if not isinstance(body, bytes):
+                body = b"" if body is None else (body if text else json.dumps(body)).encode()
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
