@@ -66,16 +66,13 @@ class Azure(Cloud):
         self.reset()
 
     def reset(self, polls: int = 2) -> None:
-        """Begin with an empty workspace."""
-        self.polls = polls
-        self.log.clear()
-        self.faults.clear()
+        super().reset(polls)
         self.resources: dict[str, Any] = {}
         self.blobs: dict[str, bytes] = {}
         self.uploaded: set[str] = set()
         self.running: dict[str, bundle.Scorer] = {}
-        self.under_way: dict[int, list[Any]] = {}
-        self.ended: dict[int, dict[str, Any]] = {}
+        # What became of each change, by its number.
+        self.changes: list[dict[str, Any]] = []
         # What the next deployment fails with, after it was accepted.
         self.failure: dict[str, str] | None = None
         self.measured: dict[tuple[str, str], list[Any]] = {}
@@ -99,13 +96,6 @@ class Azure(Cloud):
         """The properties of an endpoint."""
         found: dict[str, Any] = self.resources[f"{WORKSPACE}/{kind}/{name}"]["properties"]
         return found
-
-    def tick(self) -> None:
-        for number, entry in list(self.under_way.items()):
-            entry[0] -= 1
-            if entry[0] <= 0:
-                del self.under_way[number]
-                self.ended[number] = entry[2]() or {"status": "Succeeded"}
 
     def missing(self, path: str) -> Answer:
         return error(404, "ResourceNotFound", f"The Resource '{path}' was not found.")
@@ -204,10 +194,11 @@ class Azure(Cloud):
         return Answer(202, Location=f"{MANAGEMENT}{WORKSPACE}/results/{number}", **SOON)
 
     def operation(self, call: Call, number: str) -> Answer:
-        return Answer(200, self.ended.get(int(number), {"status": "InProgress"}), **SOON)
+        return Answer(200, self.changes[int(number)], **SOON)
 
     def result(self, call: Call, number: str) -> Answer:
-        return Answer(204) if int(number) in self.ended else Answer(202, **SOON)
+        under_way = self.changes[int(number)]["status"] == "InProgress"
+        return Answer(202, **SOON) if under_way else Answer(204)
 
     def keys(self, call: Call, endpoint: str) -> Answer:
         return Answer(200, {"primaryKey": "the-key", "secondaryKey": "another"})
@@ -250,7 +241,7 @@ class Azure(Cloud):
             raise error(400, "UserError", "Mirror traffic: one deployment without traffic, 50 %.")
 
     def _require_free(self, path: str) -> None:
-        for _, place, _ in self.under_way.values():
+        for _, place, _ in self.pending:
             if f"{place}/".startswith(f"{path}/") or f"{path}/".startswith(f"{place}/"):
                 raise error(
                     409, "Conflict", "There is an operation under way already.", Retry_After="0"
@@ -272,9 +263,10 @@ class Azure(Cloud):
         return Answer(201 if new else 200, self.resources[path], Azure_AsyncOperation=place, **SOON)
 
     def _begin(self, path: str, end: Callable[[], Any]) -> int:
-        number = len(self.ended) + len(self.under_way) + 1
-        self.under_way[number] = [self.polls, path, end]
-        return number
+        change = {"status": "InProgress"}
+        self.changes.append(change)
+        self.begin(path, lambda: change.update(end() or {"status": "Succeeded"}))
+        return len(self.changes) - 1
 
 
 def error(status: int, code: str, message: str, **headers: str) -> Answer:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 from urllib.parse import parse_qs, unquote, urlsplit
-
-import pytest
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,8 @@ class Cloud:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.port = self._http.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log: list[str] = []
-        self.faults: list[Fault] = []
         self._lock = threading.RLock()
+        Cloud.reset(self)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
@@ -78,8 +76,24 @@ class Cloud:
         self._http.shutdown()
         self._http.server_close()
 
+    def reset(self, polls: int = 2) -> None:
+        """Begin anew; from now on a change takes as many requests as `polls`."""
+        self.polls = polls
+        self.log: list[str] = []
+        self.faults: list[Fault] = []
+        # The requests that are left of each change, what it changes, and what ends it.
+        self.pending: list[list[Any]] = []
+
+    def begin(self, what: str, end: Callable[[], object]) -> None:
+        self.pending.append([self.polls, what, end])
+
     def tick(self) -> None:
         """Time goes on: with every request a little."""
+        for change in list(self.pending):
+            change[0] -= 1
+            if change[0] <= 0:
+                self.pending.remove(change)
+                change[2]()
 
     def denied(self, path: str, call: Call) -> Answer | None:
         """What whoever may not ask at all is told."""
@@ -156,25 +170,13 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
 
 def certificate(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, Path]:
     """A server's certificate for these host names, and the file with which clients trust it."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(tz=dt.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
     public, secret = folder / "certificate.pem", folder / "key.pem"
-    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
-    ))  # fmt: skip
+    names = ",".join(f"DNS:{host}" for host in hosts)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-nodes", "-days", "2", "-newkey", "rsa:2048", "-subj",
+         "/CN=tests", "-addext", f"subjectAltName={names}", "-keyout", secret, "-out", public],
+        check=True, capture_output=True,
+    )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(public, secret)
     return context, public
@@ -186,9 +188,8 @@ class Killed(BaseException):
 
 @contextmanager
 def at_call(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, after: bool,
-    event: Callable[[], object],
-) -> Iterator[list[int]]:  # fmt: skip
+    owner: Any, name: str, event: Callable[[], object], number: int, after: bool
+) -> Iterator[list[int]]:
     """Have something happen at a function's call of that number, before it or after its end.
 
     Yields a list that has the number once it has happened.
@@ -206,6 +207,5 @@ def at_call(
             event()
         return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, call)
+    with mock.patch.object(owner, name, call):
         yield reached

@@ -6,10 +6,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,30 +79,18 @@ def stored(folder: Path, store: Path) -> str:
     return keep(json.dumps(files, sort_keys=True).encode(), ".dir")
 
 
-@dataclass
-class World:
+class World(SimpleNamespace):
     """A cloud's stand-in as the tests of all clouds use it.
 
     `shares` is what it has of NAME, by the deployment's name; `written` differs after a change;
     `left` is empty without an endpoint. `fail` makes the next deployment fail for want of quota,
-    with the given message; `refuse` lets a call fail; `stranger` gives traffic to what is no
-    bundle's. `reset` empties it, and `killed` ends the client at its call of a number.
+    with the given message; `stranger` gives traffic to what is no bundle's. `reset` empties it.
+    `killing` is the function that a call of the cloud is, and what ends the client there.
     """
 
-    target: Any
-    place: str
-    server: Any
-    shares: Callable[[], dict[str, int]]
-    written: Callable[[], Any]
-    left: Callable[[], Any]
-    fail: Callable[[str], Any]
-    refuse: Callable[..., Any]
-    stranger: Callable[[], None]
-    reset: Callable[[], Any]
-    killed: Callable[[int, bool], AbstractContextManager[list[int]]]
+    name_of = staticmethod(name_of)
     # Of each how many calls the client is killed at one.
-    stride: int = 1
-    name_of: Callable[[str], str] = name_of
+    stride = 1
 
     def deploy(self, *bundles: Bundle) -> Any:
         """The digest, or the digests of several."""
@@ -114,6 +102,14 @@ class World:
     @property
     def current(self) -> Any:
         return self.target.current(HERE)
+
+    def refuse(self, *fault: Any) -> None:
+        """Let a call fail."""
+        self.server.faults.append(Fault(*fault))
+
+    def killed(self, number: int, after: bool) -> AbstractContextManager[list[int]]:
+        """End the client at its call of that number."""
+        return at_call(*self.killing, number, after)
 
 
 def die() -> None:
@@ -158,15 +154,12 @@ def azure(azure_server: Azure, monkeypatch: pytest.MonkeyPatch) -> World:
 
     reset()
     return World(
-        azureml, "Azure ML", azure_server,
+        target=azureml, place="Azure ML", server=azure_server,
         shares=lambda: azure_server.endpoint(NAME)["traffic"],
         written=lambda: [x for x in azure_server.log if x.startswith(("PUT", "DELETE"))],
         left=lambda: [path for path in azure_server.resources if "ndpoints/" in path],
-        fail=fail, refuse=lambda *fault: azure_server.faults.append(Fault(*fault)),
-        stranger=stranger, reset=lambda: reset(3), stride=29,
-        killed=lambda number, after: at_call(
-            monkeypatch, azure_server, "answer", number, after, stop_driver
-        ),
+        fail=fail, stranger=stranger, reset=lambda: reset(3), stride=29,
+        killing=(azure_server, "answer", stop_driver),
     )  # fmt: skip
 
 
@@ -175,8 +168,8 @@ def workspace(monkeypatch: pytest.MonkeyPatch, bundles: list[Bundle]) -> Iterato
     """Databricks, where the bundles are registered; its clients' waits take no time."""
     with Databricks() as server:
 
-        def reset(looks: int = 2) -> None:
-            server.reset(looks)
+        def reset(polls: int = 2) -> None:
+            server.reset(polls)
             for folder, pin in bundles:
                 server.register(MODEL, pin.version, folder)
 
@@ -189,17 +182,13 @@ def workspace(monkeypatch: pytest.MonkeyPatch, bundles: list[Bundle]) -> Iterato
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         yield World(
-            databricks, "Databricks", server,
+            target=databricks, place="Databricks", server=server,
             shares=lambda: server.shares(NAME),
             written=lambda: [x for x in server.log if x.startswith(("PUT", "PATCH", "DELETE"))
                              or x == f"POST {API}"],
             left=lambda: server.endpoints,
             fail=lambda message: setattr(server, "failure", message),
-            refuse=lambda *fault: server.faults.append(Fault(*fault)),
-            stranger=stranger, reset=lambda: reset(3),
-            killed=lambda number, after: at_call(
-                monkeypatch, requests.Session, "send", number, after, die
-            ),
+            stranger=stranger, reset=lambda: reset(3), killing=(requests.Session, "send", die),
         )  # fmt: skip
     databricks_endpoint.client.cache_clear()
 
@@ -222,16 +211,12 @@ def cluster(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 
     monkeypatch.setattr(processes, "run", run)
     return World(
-        kubernetes, "Kubernetes", server,
+        target=kubernetes, place="Kubernetes", server=server,
         shares=lambda: {ref["name"]: ref["weight"] for ref in backends()},
         written=lambda: json.dumps(server.objects), left=lambda: server.objects,
         fail=lambda message: setattr(server, "quota", message),
-        refuse=lambda match, line, times=1: server.faults.append(
-            Fault(match, content=line, times=times)
-        ),
         stranger=lambda: backends().append({"name": "another", "weight": 5}),
-        reset=server.reset, stride=13,
-        killed=lambda number, after: at_call(monkeypatch, processes, "run", number, after, die),
+        reset=server.reset, stride=13, killing=(processes, "run", die),
         name_of=lambda digest: objects.name(HERE, digest),
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ served really scores, with the bundle that the version was registered from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ TOKEN = "the-owners"
 
 
 class Databricks(Cloud):
-    """A workspace; a change takes as many requests as `looks`."""
+    """A workspace with its endpoints and its registry."""
 
     routes = (
         (rf"POST {API}", "create"),
@@ -33,16 +32,11 @@ class Databricks(Cloud):
         (r"POST /serving-endpoints/([^/]+)/served-models/([^/]+)/invocations", "score"),
     )
 
-    def reset(self, looks: int) -> None:
-        """Begin with an empty workspace."""
-        self.looks = looks
-        self.log.clear()
-        self.faults.clear()
+    def reset(self, polls: int = 2) -> None:
+        super().reset(polls)
         self.endpoints: dict[str, Any] = {}
         # The registry: folder and tags of each version.
         self.versions: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
-        # The requests that are left of each pending change, and what ends it.
-        self.pending: dict[str, list[Any]] = {}
         # Why the next change fails.
         self.failure = ""
         self.exported = ""
@@ -57,13 +51,6 @@ class Databricks(Cloud):
     def shares(self, name: str) -> dict[str, int]:
         routes = self.endpoints[name]["config"]["traffic_config"]["routes"]
         return {route["served_model_name"]: route["traffic_percentage"] for route in routes}
-
-    def tick(self) -> None:
-        for name, change in list(self.pending.items()):
-            change[0] -= 1
-            if change[0] <= 0:
-                del self.pending[name]
-                change[1]()
 
     def denied(self, path: str, call: Call) -> Answer | None:
         if call.headers.get("Authorization") == f"Bearer {TOKEN}":
@@ -89,14 +76,14 @@ class Databricks(Cloud):
 
     def update(self, call: Call, name: str) -> Answer:
         self._endpoint(name)
-        if name in self.pending:
+        if any(name == changed for _, changed, _ in self.pending):
             return _error(409, "RESOURCE_CONFLICT", "The endpoint is being updated already.")
         return self._begin(name, call.body)
 
     def delete(self, call: Call, name: str) -> Answer:
         self._endpoint(name)
         del self.endpoints[name]
-        self.pending.pop(name, None)
+        self.pending = [change for change in self.pending if change[1] != name]
         return Answer(200, {})
 
     def tag(self, call: Call, name: str) -> Answer:
@@ -140,28 +127,8 @@ class Databricks(Cloud):
         endpoint["pending_config"] = {**content, "served_entities": entities}
         endpoint["state"] = {"ready": "READY" if endpoint["config"] else "NOT_READY",
                              "config_update": "IN_PROGRESS"}  # fmt: skip
-        self.pending[name] = [self.looks, self._end(endpoint, failure)]
+        self.begin(name, lambda: _end(endpoint, failure))
         return Answer(200, endpoint)
-
-    def _end(self, endpoint: Any, failure: str) -> Callable[[], None]:
-        def end() -> None:
-            pending = endpoint["pending_config"]
-            served = {entity["name"] for entity in endpoint["config"].get("served_entities", [])}
-            for entity in pending["served_entities"]:
-                failed = failure and entity["name"] not in served
-                entity["state"] = {
-                    "deployment": "DEPLOYMENT_FAILED" if failed else "DEPLOYMENT_READY",
-                    "deployment_state_message": failure if failed else "",
-                }
-            if failure:
-                endpoint["state"]["config_update"] = "UPDATE_FAILED"
-                # Without an earlier one, the failed configuration is the endpoint's.
-                endpoint["config"] = endpoint["config"] or pending
-                return
-            endpoint["config"] = endpoint.pop("pending_config")
-            endpoint["state"] = {"ready": "READY", "config_update": "NOT_UPDATING"}
-
-        return end
 
     def _require_valid(self, content: Any) -> None:
         names = [entity["name"] for entity in content["served_entities"]]
@@ -173,6 +140,24 @@ class Databricks(Cloud):
         for entity in content["served_entities"]:
             if (entity["entity_name"], entity["entity_version"]) not in self.versions:
                 raise self.missing(f"{entity['entity_name']} version {entity['entity_version']}")
+
+
+def _end(endpoint: Any, failure: str) -> None:
+    pending = endpoint["pending_config"]
+    served = {entity["name"] for entity in endpoint["config"].get("served_entities", [])}
+    for entity in pending["served_entities"]:
+        failed = failure and entity["name"] not in served
+        entity["state"] = {
+            "deployment": "DEPLOYMENT_FAILED" if failed else "DEPLOYMENT_READY",
+            "deployment_state_message": failure if failed else "",
+        }
+    if failure:
+        endpoint["state"]["config_update"] = "UPDATE_FAILED"
+        # Without an earlier one, the failed configuration is the endpoint's.
+        endpoint["config"] = endpoint["config"] or pending
+        return
+    endpoint["config"] = endpoint.pop("pending_config")
+    endpoint["state"] = {"ready": "READY", "config_update": "NOT_UPDATING"}
 
 
 def _error(status: int, code: str, message: str) -> Answer:

@@ -40,24 +40,24 @@ line = Mul (same, slope)
 
 def made(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of two numbers; its digest."""
-    return _write(folder, slope, "product = Mul (x, slope)\nline = Add (product, z)", two=True)
+    return written(folder, slope, "product = Mul (x, slope)\nline = Add (product, z)", two=True)
 
 
 def sound(folder: Path, slope: float) -> str:
     """Write a bundle whose probability is a logistic curve of one number; its digest."""
-    return _write(folder, slope, "line = Mul (x, slope)")
+    return written(folder, slope, "line = Mul (x, slope)")
 
 
 def slow(folder: Path, slope: float) -> str:
     """Write one that scores as `sound`, after some multiplications that change nothing."""
     constants = ", int64[2] shape = {1200, 1200}, int64[1] zero = {0}, int64[1] one_row = {1}"
-    return _write(folder, slope, SLOW, constants)
+    return written(folder, slope, SLOW, constants)
 
 
 def failing(folder: Path, slope: float) -> str:
     """Write one that scores as `sound`, and fails on numbers above FAR."""
     constants = ", int64 missing = {10}, int64 there = {0}, float[1] table = {0.0}"
-    return _write(folder, slope, FAILING, constants)
+    return written(folder, slope, FAILING, constants)
 
 
 def scores(slope: float, rows: list[dict[str, float]] = ROWS) -> list[float]:
@@ -74,7 +74,7 @@ def pin(digest: str, version: int = 1, model: str = "small") -> Pin:
     )  # fmt: skip
 
 
-def _write(folder: Path, slope: float, nodes: str, constants: str = "", two: bool = False) -> str:
+def written(folder: Path, slope: float, nodes: str, constants: str = "", two: bool = False) -> str:
     """Write a bundle whose nodes, in ONNX's text form, compute the curve's `line`; its digest."""
     folder.mkdir(parents=True)
     table = pd.DataFrame({"x": np.linspace(-2, 2, 40, dtype=np.float32)})

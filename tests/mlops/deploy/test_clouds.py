@@ -160,15 +160,15 @@ REFUSALS: dict[str, list[tuple[Any, ...]]] = {
          "from there"),
     ],
     "cluster": [
-        ("apply", 'Error from server (Forbidden): deployments.apps "x" is forbidden: User "ci" '
+        ("apply", 1, 'Error from server (Forbidden): deployments.apps "x" is forbidden: User "ci" '
                   "cannot patch resource",
          'Kubernetes: may not prepare flights-late: (Forbidden): deployments.apps "x" is '
          'forbidden: User "ci" cannot patch resource'),
-        ("get", "error: You must be logged in to the server (Unauthorized)",
+        ("get", 1, "error: You must be logged in to the server (Unauthorized)",
          "Kubernetes: could not read deployment flights-late-{}: You must be logged in to the "
          "server (Unauthorized); kubectl's credentials are not accepted"),
-        ("apply", 'error: resource mapping not found: no matches for kind "HTTPRoute" in version '
-                  '"gateway.networking.k8s.io/v1"',
+        ("apply", 1, 'error: resource mapping not found: no matches for kind "HTTPRoute" in '
+                     'version "gateway.networking.k8s.io/v1"',
          "Kubernetes: could not prepare flights-late: resource mapping not found: no matches for "
          'kind "HTTPRoute" in version "gateway.networking.k8s.io/v1"; is the Gateway API '
          "installed?"),

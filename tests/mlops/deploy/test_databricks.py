@@ -74,7 +74,7 @@ def test_an_endpoint_that_failed_at_first_is_repaired_by_the_next_run(workspace,
 
 
 def test_a_change_that_never_ends_is_one_line(workspace, bundles, monkeypatch):
-    workspace.server.looks = 10_000_000
+    workspace.server.polls = 10_000_000
     monkeypatch.setattr(databricks_endpoint, "LONGEST_CHANGE", timedelta(seconds=1))
     with pytest.raises(UserError, match="create the endpoint .*: timed out after 0:00:01"):
         workspace.deploy(bundles[0])
@@ -124,6 +124,27 @@ def test_health_is_what_the_last_minute_was(workspace, bundles):
 )
 def test_a_quantile_lies_within_its_bucket(share, buckets, value):
     assert prometheus.quantile(share, buckets) == pytest.approx(value)
+
+
+def test_scores_are_read_by_output_and_tenth():
+    text = (
+        'mlops_scores_total{output="probability_0",tenth="0.3"} 2.0\n'
+        'mlops_scores_total{output="probability_0",tenth="0.9"} 1.0\n'
+        'mlops_scores_total{output="probability_1",tenth="0.9"} 7.0\n'
+    )
+    assert prometheus.tenths(prometheus.samples(text), "probability_0") == (
+        0,
+        0,
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+    )
+    assert prometheus.tenths(prometheus.samples(text), "prediction") == ()
 
 
 def test_a_name_that_unity_catalog_does_not_have_is_refused(workspace, bundles):

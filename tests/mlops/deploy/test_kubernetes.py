@@ -41,9 +41,9 @@ def test_a_lost_connection_is_tried_again_for_a_while(cluster, bundles):
     cluster.deploy(bundles[0])
     place = kubectl.Cluster("mlops-staging", waits=(0.0,) * 3)
     lost = "Unable to connect to the server: dial tcp: connection refused"
-    cluster.refuse("get", lost, 2)
+    cluster.refuse("get", 1, lost, {}, 2)
     assert place.find("httproute", NAME)
-    cluster.refuse("get", lost, 9)
+    cluster.refuse("get", 1, lost, {}, 9)
     with pytest.raises(UserError, match=r"connection refused; run it again, nothing is done twice"):
         place.find("httproute", NAME)
 

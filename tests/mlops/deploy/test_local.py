@@ -1,4 +1,4 @@
-"""This machine as a target: what is deployed is served, whatever ends."""
+"""This machine as a target: what is deployed is served, whatever ends; its router is fair."""
 
 from __future__ import annotations
 
@@ -7,54 +7,32 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 
-import pandas as pd
 import psutil
 import pytest
+import requests
 
 from mlops.base import processes
 from mlops.base.errors import UserError
-from mlops.contract import bundle
 from mlops.deploy import local, smoke_test
 from mlops.deploy.local.backend import SAMPLE_FILES
-from mlops.deploy.local.home import ADDRESS, HOME, LOCK, PROCESSES, SAMPLES, STATE, Home
+from mlops.deploy.local.home import ADDRESS, HOME, PROCESSES, SAMPLES, STATE, Home
+from mlops.deploy.local.router import differ
+from mlops.deploy.local.supervisor import BODY_BYTES
 from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Endpoint
 from tests.mlops.deploy import small
 from tests.mlops.deploy.load import post
 from tests.mlops.deploy.processes import ended
-from tests.mlops.deploy.small import ROWS
+from tests.mlops.deploy.small import FAR, ROWS
 
 pytestmark = pytest.mark.slow
 
 
 def answering(place):
     return post(place.url, ROWS[0])[1]["x-model-digest"]
-
-
-def unrunnable(folder, slope):
-    """A bundle, whole by its card, of a model that is none."""
-    return remade(folder, slope, lambda: (folder / "model.onnx").write_bytes(b"no model"))
-
-
-def misstated(folder, slope):
-    """A bundle, whole by its card, whose reference has other predictions than its model."""
-
-    def edit():
-        reference = pd.read_parquet(folder / "reference.parquet")
-        reference.assign(prediction=reference["prediction"] + 0.1).to_parquet(
-            folder / "reference.parquet"
-        )
-
-    return remade(folder, slope, edit)
-
-
-def remade(folder, slope, edit):
-    small.sound(folder, slope)
-    card = bundle.as_json(bundle.read_card(folder))
-    edit()
-    bundle.write_card(folder, {name: card[name] for name in card if name != "files"})
-    return bundle.digest(folder)
 
 
 def test_the_first_answers_all_and_a_second_one_waits_until_it_is_given_a_share(place):
@@ -64,18 +42,14 @@ def test_the_first_answers_all_and_a_second_one_waits_until_it_is_given_a_share(
     assert headers["x-request-id"] == content["id"]
     assert (place.current.traffic, place.current.answers) == ({first: 100}, "yes")
     (second,) = place.deploy(2.0)
+    before = place.processes()
+    place.deploy_again(second)
+    assert {n: p.pid for n, p in place.processes().items()} == {n: p.pid for n, p in before.items()}
     assert place.current.traffic == {first: 100, second: 0}
     assert {answering(place) for _ in range(50)} == {first}
     place.traffic((first, 90), (second, 10))
     # Of 100 requests 10 in the mean, 3 standard deviations on either side and a half.
     assert 1 <= [answering(place) for _ in range(100)].count(second) <= 25
-
-
-def test_deploying_again_changes_nothing(place):
-    (digest,) = place.deploy(1.0)
-    before = place.processes()
-    place.deploy_again(digest)
-    assert place.processes() == before
 
 
 def test_a_killed_process_loses_no_request_and_is_started_again(place):
@@ -138,23 +112,15 @@ def test_a_supervisor_whose_folder_is_removed_ends_by_itself(place):
 def test_a_state_that_is_restored_elsewhere_says_what_is_deployed_and_can_be_started(place):
     (digest,) = place.deploy(1.0)
     other = Endpoint("staging", "small", place.base / "another-runner")
-    shutil.copytree(place.root / HOME, other.root / HOME)
-    assert local.current(other).traffic == {digest: 100}
-    assert local.current(other).answers == "elsewhere"
+    # A copy of the whole folder started nothing either, though it has the files of what did.
+    for copied in (HOME, PROCESSES):
+        shutil.copytree(place.root / copied, other.root / copied)
+        assert local.current(other).traffic == {digest: 100}
+        assert local.current(other).answers == "elsewhere"
     local.deploy(other, place.pin(digest), place.folders[digest])
     assert local.current(other).answers == "yes"
     # The state names the same port, which the first one still holds.
     assert local.current(other).address not in ("", place.url)
-
-
-@pytest.mark.nightly
-def test_a_copy_of_the_whole_folder_started_nothing(place):
-    (digest,) = place.deploy(1.0)
-    other = place.base / "copy"
-    shutil.copytree(place.root, other)
-    assert (other / PROCESSES / "staging" / LOCK).exists()
-    running = local.current(Endpoint("staging", "small", other))
-    assert (running.answers, running.traffic) == ("elsewhere", {digest: 100})
 
 
 def test_bytes_that_were_changed_have_another_digest_and_are_put_right(place):
@@ -198,15 +164,15 @@ def test_a_bundle_whose_process_does_not_come_up_leaves_what_runs(place, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("nodes", "message"),
     [
-        (unrunnable, "does not run here: "),
-        (misstated, "this machine: its reference rows score 0.1 off"),
+        ("line = Unknown (x, slope)", "does not run here: "),
+        ("line = Add (x, slope)", r"this machine: its reference rows score 0\.\d+ off"),
     ],
 )
-def test_a_bundle_that_fails_its_smoke_test_is_not_deployed(place, make, message):
+def test_a_bundle_that_fails_its_smoke_test_is_not_deployed(place, nodes, message):
     with pytest.raises(UserError, match=message):
-        place.deploy(1.0, make=make)
+        place.deploy(1.0, make=partial(small.written, nodes=nodes))
     assert (place.current.traffic, place.copies) == ({}, [])
 
 
@@ -268,3 +234,75 @@ def test_a_bundle_without_a_folder_is_not_deployed(place):
     list(place.roll_out(second, Rollout()))
     assert (place.current.traffic, place.current.answers) == ({second: 100}, "yes")
     assert answering(place) == second
+
+
+@pytest.mark.parametrize(
+    ("served", "shadow", "differs"),
+    [
+        ({"id": "a", "predictions": [0.5]}, {"id": "b", "predictions": [0.5 + 1e-9]}, False),
+        ({"predictions": [0.5]}, {"predictions": [0.51]}, True),
+        ({"predictions": [{"a": 1.0, "b": 2.0}]}, {"predictions": [{"b": 2.0, "a": 1.0}]}, False),
+        ({"outputs": [{"data": [1.0]}], "id": "x"}, {"outputs": [{"data": [1.0]}]}, False),
+        ({"predictions": [0.5]}, {"predictions": [0.5, 0.5]}, True),
+        ({"predictions": [True]}, {"predictions": [False]}, True),
+        ([1.0], [1.0], False),
+        (b"\x00", b"\x01", True),
+        (b"\x00", b"\x00", False),
+    ],
+)
+def test_answers_are_compared_by_their_predictions_or_else_by_their_bytes(served, shadow, differs):
+    bodies = (b if isinstance(b, bytes) else json.dumps(b).encode() for b in (served, shadow))
+    assert differ(*bodies) == differs
+
+
+def test_a_request_that_one_does_not_answer_another_answers_and_it_is_counted(place):
+    first, second = place.deploy(1.0, 2.0)
+    place.traffic((first, 50), (second, 50))
+    with place.load() as clients:
+        clients.wait(50, second)
+        place.kill(second)
+        clients.wait(50, first)
+    assert clients.failed == []
+    assert local.health(place.endpoint, second).errors > 0
+    assert local.health(place.endpoint, first).errors == 0
+
+
+def test_a_shadow_is_compared_and_nobody_waits_for_it(place):
+    (first,), (second,) = place.deploy(1.0), place.deploy(2.0, make=small.slow)
+    place.traffic((first, 100), (second, 0), mirror={second: 100})
+    assert {post(place.url, row)[1]["x-model-digest"] for row in ROWS} == {first}
+
+    def compared():
+        return local.health(place.endpoint, second).compared == len(ROWS)
+
+    assert processes.wait(compared)
+    health = local.health(place.endpoint, second)
+    # Both predict 0.5 of 0.
+    assert health.differing == len(ROWS) - 1
+    assert sum(health.scores) == len(ROWS)
+    assert health.seconds > local.health(place.endpoint, first).seconds
+
+
+def test_only_answers_of_500_and_above_are_errors_and_all_are_passed_on(place):
+    (digest,) = place.deploy(1.0, make=small.failing)
+    assert post(place.url, {"x": FAR + 1})[0] == 500
+    assert post(place.url, {"x": "no number"})[0] == 422
+    health = local.health(place.endpoint, digest)
+    assert (health.requests, health.errors) == (2, 1)
+
+
+def test_every_path_and_protocol_goes_through_and_too_large_a_body_does_not(place):
+    (digest,) = place.deploy(1.0)
+    for path in ("/ping", "/v2/models/small", "/docs", "/openapi.json", "/metrics", "/model?x=%20"):
+        response = requests.get(place.url + path, timeout=60)
+        assert (response.status_code, response.headers["x-model-digest"]) == (200, digest), path
+    response = requests.get(f"{place.url}/no%2Fwhere", timeout=60)
+    assert (response.status_code, bool(response.content)) == (404, True)
+    csv = {"content-type": "text/csv"}
+    response = requests.post(f"{place.url}/invocations", b"x\n0.5\n", headers=csv, timeout=60)
+    assert (response.status_code, bool(response.json()["predictions"])) == (200, True)
+    # The connection may be closed before all of it is sent.
+    with suppress(requests.ConnectionError):
+        large = b" " * (BODY_BYTES + 1)
+        assert requests.post(f"{place.url}/predict", large, timeout=60).status_code == 413
+    assert post(place.url, ROWS[0])[0] == 200

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.base.errors import Refused
+from mlops.deploy import local
 from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
@@ -29,7 +27,6 @@ SHADOW = AT_ONCE.model_copy(update={"shadow": True})
 # On a loaded machine only the limit that a test is about may be breached.
 LENIENT = Limits(latency=1000.0, drift=1000.0, errors=0.0)
 QUICK = Rollout(steps=(10, 50), bake_seconds=1, requests=20, limits=LENIENT)
-DRIFT = LENIENT.model_copy(update={"drift": 0.2})
 
 
 class PowerLost(BaseException):
@@ -214,19 +211,6 @@ def test_a_canary_takes_over_under_load_and_no_request_fails(place, running):
 
 
 @pytest.mark.slow
-def test_a_canary_whose_scores_drift_is_undone(place, running):
-    new = place.bundle(-8.0)
-    with place.load() as clients:
-        with pytest.raises(Refused, match="undone at 10 %: scores drift by "):
-            list(place.roll_out(new, QUICK.model_copy(update={"limits": DRIFT})))
-        after = clients.answered[new]
-        clients.wait(50)
-    assert (clients.failed, clients.answered[new]) == ([], after)
-    assert place.current.traffic == {running: 100}
-    assert place.current.note.startswith(f"{new[:12]} undone at 10 %: scores drift by ")
-
-
-@pytest.mark.slow
 def test_a_canary_that_is_slow_is_undone(place, running):
     limits = LENIENT.model_copy(update={"latency": 3.0})
     rollout = Rollout(steps=(10,), bake_seconds=0, requests=20, limits=limits)
@@ -241,12 +225,13 @@ def test_a_canary_that_fails_on_what_clients_really_ask_is_undone(place, running
     new = place.bundle(1.0, small.failing)
     place.expected = {digest: [1.0] for digest in (running, new)}
     with place.load([{"x": FAR + 1}]) as clients:
-        with pytest.raises(Refused, match="requests failed"):
+        with pytest.raises(Refused, match="undone at 10 %: .* requests failed"):
             list(place.roll_out(new, QUICK.model_copy(update={"bake_seconds": 20})))
         clients.failed.clear()
         clients.wait(50, running)
     assert clients.failed == []
     assert place.current.traffic == {running: 100}
+    assert place.current.note.startswith(f"{new[:12]} undone at 10 %: ")
 
 
 @pytest.mark.slow
@@ -263,43 +248,8 @@ def test_a_shadow_answers_nobody_and_then_takes_over(place, running):
     assert "compared answers differ" in lines[1]
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_a_canary_that_ends_again_and_again_is_undone_and_loses_no_request(place, running):
-    new, over = place.bundle(1.2), threading.Event()
-
-    def kill():
-        while not over.wait(0.05):
-            process = place.processes().get(new)
-            if process and process.ready and place.current.traffic.get(new):
-                os.kill(process.pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    with place.load() as clients:
-        killer.start()
-        try:
-            with pytest.raises(Refused, match="requests failed"):
-                list(place.roll_out(new, QUICK))
-        finally:
-            over.set()
-            killer.join()
-    assert clients.failed == []
-    assert place.current.traffic == {running: 100}
-    assert "undone at 10 %" in place.current.note
-
-
-COMMAND = """
-import sys
-from pathlib import Path
-from mlops.deploy import local
-from mlops.deploy.manifest import Rollout
-from mlops.registry.pin import Pin
-from mlops.deploy.rollout import roll_out
-from mlops.deploy.target import Endpoint
-name, root, bundle, pin, rollout = sys.argv[1:]
-list(roll_out(local, Endpoint("staging", name, Path(root)), Pin.model_validate_json(pin),
-              Path(bundle), Rollout.model_validate_json(rollout)))
-"""
+def rolled_out(endpoint, pin, folder):
+    list(roll_out(local, endpoint, pin, folder, QUICK))
 
 
 @pytest.mark.slow
@@ -307,18 +257,21 @@ list(roll_out(local, Endpoint("staging", name, Path(root)), Pin.model_validate_j
 def test_wherever_a_rollout_is_killed_the_next_one_ends_it_and_no_request_fails(place, running):
     """The command is killed, as a cancelled job is; what serves continues."""
     new = place.bundle(1.2)
-    arguments = [place.endpoint.name, place.root, place.folders[new]]
-    arguments += [place.pin(new).model_dump_json(), QUICK.model_dump_json()]
+    context = multiprocessing.get_context("spawn")
     with place.load() as clients:
         for looks in range(1, 7):
-            command = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments])
+            command = context.Process(
+                target=rolled_out, args=(place.endpoint, place.pin(new), place.folders[new])
+            )
+            command.start()
             # Further each time, by how often the endpoint's state has changed.
             for _ in range(looks):
                 before = place.home.state()
-                while place.home.state() == before and command.poll() is None:
+                while place.home.state() == before and command.is_alive():
                     time.sleep(0.005)
             command.kill()
-            assert command.wait() in (0, -signal.SIGKILL)
+            command.join()
+            assert command.exitcode in (0, -signal.SIGKILL)
         list(place.roll_out(new, QUICK))
         clients.wait(50, new)
     assert clients.failed == []
