@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -35,13 +38,10 @@ def quantile(share: float, buckets: Mapping[float, float]) -> float:
     Values are taken to be spread evenly within a bucket, as `histogram_quantile` does.
     """
     bounds = sorted(buckets)
-    if not bounds or not buckets[bounds[-1]]:
+    if not bounds:
         return 0.0
-    rank, below, start = share * buckets[bounds[-1]], 0.0, 0.0
-    for bound in bounds:
-        if buckets[bound] >= rank:
-            if bound == float("inf"):
-                return start
-            return start + (bound - start) * (rank - below) / max(buckets[bound] - below, 1e-12)
-        below, start = buckets[bound], bound
-    return start
+    counts = [buckets[bound] for bound in bounds]
+    # Values above the last finite bound are taken to be at that bound.
+    starts = [0.0, *(bound for bound in bounds if math.isfinite(bound))]
+    ends = [min(bound, starts[-1]) for bound in bounds]
+    return float(np.interp(share * counts[-1], [0.0, *counts], [0.0, *ends]))

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mlops.base.errors import Refused
-from mlops.deploy.canary_analysis import breach
-from mlops.deploy.canary_comparison import Comparison, Window, since
+from mlops.deploy.canary_analysis import Comparison, Window, breach
 from mlops.deploy.manifest import Rollout
 from mlops.deploy.target import Endpoint, Running, Target
 from mlops.registry.pin import Pin
@@ -60,19 +59,26 @@ def ran_before(running: Running, wanted: str) -> str | None:
 
 def _take_over(target: Target, endpoint: Endpoint, digest: str) -> None:
     """Give all traffic to one bundle, and remove all others."""
-    running = target.current(endpoint)
-    if running.traffic.get(digest) != 100:
-        target.traffic(endpoint, {name: 100 * (name == digest) for name in running.traffic})
-    if running.note:
+    _give_all(target, endpoint, digest)
+    if target.current(endpoint).note:
         target.note(endpoint, "")
-    for name in running.traffic:
-        if name != digest:
+
+
+def _give_all(target: Target, endpoint: Endpoint, digest: str, beside: str = "") -> None:
+    """Give all traffic to one bundle, and remove the others but for the one `beside` it."""
+    traffic = target.current(endpoint).traffic
+    wanted = {name: 100 * (name == digest) for name in traffic}
+    if traffic != wanted:
+        target.traffic(endpoint, wanted)
+    for name in traffic:
+        if name not in (digest, beside):
             target.remove(endpoint, name)
 
 
 def _guarded(comparison: Comparison, steps: Iterator[str]) -> Iterator[str]:
     """Give all traffic back when a step breaches a limit or fails."""
-    _remove_leftovers(comparison)
+    # A killed rollout may have left a share, or a third version.
+    _give_all(comparison.target, comparison.endpoint, comparison.running, comparison.new)
     try:
         yield from steps
     except Refused as refused:
@@ -85,17 +91,6 @@ def _guarded(comparison: Comparison, steps: Iterator[str]) -> Iterator[str]:
         with suppress(Exception):
             comparison.share(0)
         raise
-
-
-def _remove_leftovers(comparison: Comparison) -> None:
-    """Undo what a killed rollout may have left: a share, or a third version."""
-    traffic = comparison.target.current(comparison.endpoint).traffic
-    wanted = {name: 100 * (name == comparison.running) for name in traffic}
-    if traffic != wanted:
-        comparison.target.traffic(comparison.endpoint, wanted)
-    for name in traffic:
-        if name not in (comparison.running, comparison.new):
-            comparison.target.remove(comparison.endpoint, name)
 
 
 def _steps(comparison: Comparison) -> Iterator[str]:
@@ -125,10 +120,10 @@ def _bake(comparison: Comparison, percent: int, mirror: int = 0) -> Window:
     end = time.monotonic() + rollout.bake_seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
-        window = since(before, comparison.totals())
+        window = comparison.totals() - before
         if window.new.requests >= rollout.requests:
             _require(comparison, window, step)
-    window = since(before, comparison.totals())
+    window = comparison.totals() - before
     missing = rollout.requests - window.new.requests
     if missing > 0:
         window += comparison.ask(missing)
