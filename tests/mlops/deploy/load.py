@@ -14,13 +14,8 @@ from mlops.base import processes
 Reply = tuple[int, Mapping[str, str], Any]
 
 
-def post(url: str, row: Any, headers: Mapping[str, str] | None = None) -> Reply:
-    """Send one request on a connection of its own; status, headers, content."""
-    with requests.Session() as session:
-        return _post(session, url, row, headers)
-
-
-def _post(session: requests.Session, url: str, row: Any, headers: Any = None) -> Reply:
+def post(url: str, row: Any, headers: Any = None, session: Any = requests) -> Reply:
+    """Send one request, by default on a connection of its own; status, headers, content."""
     response = session.post(f"{url}/predict", json=row, headers=headers, timeout=90)
     return response.status_code, response.headers, response.json()
 
@@ -73,7 +68,7 @@ class Load:
                 place = (place + 1) % len(self.rows)
                 self._sent[number] += 1
                 try:
-                    self._check(place, *_post(session, self.url, self.rows[place]))
+                    self._check(place, *post(self.url, self.rows[place], session=session))
                 except Exception as error:
                     self.failed.append(f"{type(error).__name__}: {error}")
 

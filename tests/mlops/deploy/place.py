@@ -73,11 +73,6 @@ class Place:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def kill_supervisor(self) -> int:
-        pid = self.supervisor
-        os.kill(pid, signal.SIGKILL)
-        return pid
-
     @property
     def supervisor(self) -> int:
         """The supervisor's number."""

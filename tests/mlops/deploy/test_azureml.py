@@ -143,9 +143,7 @@ def test_the_sdk_accepts_every_specification_and_refuses_a_broken_one_in_one_lin
         ("online_endpoints", {"auth_mode": "password"}, "Value 'password' passed is not in set"),
         ("online_endpoints", {"name": None}, '"name": ['),
         ("environments", {"inference_config": {"scoring_route": {"path": "/x"}}}, '"port": ['),
-        ("batch_deployments", {"mini_batches": 3}, '{ "mini_batches": [ "Unknown field." ] }'),
         ("batch_deployments", {"output_action": "print"}, '"output_action": ['),
-        ("batch_endpoints", {"auth_mode": "password"}, "Value 'password' passed is not in set"),
     ):
         with pytest.raises(UserError) as raised:
             workspace.call("load it", "check", kind=kind, spec=specs[kind] | change)

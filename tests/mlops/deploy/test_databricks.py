@@ -147,17 +147,17 @@ def test_scores_are_read_by_output_and_tenth():
     assert prometheus.tenths(prometheus.samples(text), "prediction") == ()
 
 
-def test_a_name_that_unity_catalog_does_not_have_is_refused(workspace, bundles):
-    folder, pin = bundles[0]
-    with pytest.raises(UserError, match="found 'flights-late', expected CATALOG.SCHEMA.NAME"):
-        workspace.deploy((folder, pin.model_copy(update={"model": "flights-late"})))
-
-
-def test_an_unknown_key_of_the_specification_is_refused(workspace, bundles, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("entity_name: flights-late\n", "found 'flights-late', expected CATALOG.SCHEMA.NAME"),
+        ("workload_sise: Small\n", "unknown key 'workload_sise'; did you mean 'workload_size'"),
+    ],
+)
+def test_a_wrong_specification_is_refused(workspace, bundles, tmp_path, text, line):
     file = tmp_path / databricks.SPECIFICATION
     file.parent.mkdir(parents=True)
-    file.write_text("workload_sise: Small\n")
-    line = "unknown key 'workload_sise'; did you mean 'workload_size'"
+    file.write_text(text)
     with pytest.raises(UserError, match=line):
         databricks.deploy(Endpoint("staging", NAME, tmp_path), bundles[0][1], bundles[0][0])
 

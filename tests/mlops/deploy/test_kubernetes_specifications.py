@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +91,11 @@ def at(document: Any, path: str) -> Any:
     return functools.reduce(lambda part, key: part[key], parts, document)
 
 
-def strings(part: Any) -> Iterator[str]:
-    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-    yield from [part] if isinstance(part, str) else []
-    for value in inner:
-        yield from strings(value)
-
-
 def test_no_placeholder_is_left(environment, sent):
     placeholders = {"scoring-bundle", "mlops-serving", "bundle-digest", "bundle-version",
              "bundle-content", "bundle-store", "scoring-fetch"}  # fmt: skip
     for document in sent(environment):
-        left = placeholders & set(strings(document))
+        left = placeholders & set(json.dumps(document).split('"'))
         # The secret that may hold the store's signature is called so.
         assert left <= {"bundle-store"}, document["kind"]
         assert document["metadata"]["namespace"] == f"mlops-{environment}"

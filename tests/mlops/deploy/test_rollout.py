@@ -124,8 +124,7 @@ def test_the_way_back_takes_over_at_once_though_what_runs_fails(reference):
     world = World(B)
     world.bad = {B}
     rolled(world, A, reference, back=True)
-    assert world.splits == [{B: 0, A: 100}]
-    assert world.bundles == {A: 100}
+    assert (world.splits, world.bundles) == ([{B: 0, A: 100}], {A: 100})
 
 
 def test_the_way_back_to_what_does_not_answer_is_not_taken(reference):
