@@ -109,7 +109,8 @@ class World(SimpleNamespace):
 
     def killed(self, number: int, after: bool) -> AbstractContextManager[list[int]]:
         """End the client at its call of that number."""
-        return at_call(*self.killing, number, after)
+        owner, name, event = self.killing
+        return at_call(owner, name, event, number, after)
 
 
 def die() -> None:

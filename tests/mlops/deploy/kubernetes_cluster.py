@@ -122,7 +122,7 @@ class Cluster:
 
     def _proxied(self, path: str, content: Any) -> str:
         place = rf"/api/v1/namespaces/{self.namespace}/(service|pod)s/([^/:]+):8080/proxy/(.+)"
-        kind, name, page = re.fullmatch(place, path).groups()  # type: ignore[union-attr]
+        kind, name, page = re.fullmatch(place, path).groups()
         if f"{kind}/{name}" not in self.objects:
             fail(f'Error from server (NotFound): {kind}s "{name}" not found')
         if page == "metrics":
