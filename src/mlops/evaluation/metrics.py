@@ -51,11 +51,7 @@ def less_is_better(name: str, own: Sequence[OwnMetric] = ()) -> bool:
 
 
 def score(
-    task: Task,
-    y: Array,
-    prediction: Array,
-    threshold: float | None,
-    own: Sequence[OwnMetric] = (),
+    task: Task, y: Array, prediction: Array, threshold: float | None, own: Sequence[OwnMetric] = ()
 ) -> Metrics:
     """Compute the point metrics of a task, and the project's own; they equal scikit-learn's.
 
@@ -146,17 +142,13 @@ def by_slice(
     y, prediction = checked(task, y, prediction)
     main, _ = main_metric(task)
     label = {"binary": ["label_rate"], "regression": ["label_mean"], "multiclass": []}[task]
-    table = []
+    table, positions = [], pd.Series(range(len(y)), columns.index)
     for column in sorted(columns.columns):
-        codes, values = pd.factorize(columns[column], sort=True)
-        # Missing values, whose code is -1, come last.
-        codes = np.where(codes < 0, len(values), codes)
-        texts = [*map(_text, values), "(missing)"]
-        for code in np.unique(codes):
-            rows = codes == code
+        for value, rows in positions.groupby(columns[column], dropna=False, observed=True):
             bounded = intervals(task, y[rows], prediction[rows], threshold, draws=draws)
             measured = [bounded[name].value for name in SLICE_METRICS[task]]
-            facts = str(column), texts[code], rows.sum(), *[y[rows].mean() for _ in label]
+            text = "(missing)" if pd.isna(value) else _text(value)
+            facts = str(column), text, len(rows), *[y[rows].mean() for _ in label]
             table.append((*facts, *measured, bounded[main].low, bounded[main].high))
     names = ["slice", "value", "rows", *label, *SLICE_METRICS[task], "low", "high"]
     return pd.DataFrame(table, columns=names)

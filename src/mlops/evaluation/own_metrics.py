@@ -28,13 +28,12 @@ class OwnMetric:
 
 def load(names: Iterable[str], setting: str) -> tuple[OwnMetric, ...]:
     """The metrics of these modules. Raises UserError, which begins with the setting."""
-    return tuple(_load(name, setting) for name in dict.fromkeys(names))
-
-
-def _load(name: str, setting: str) -> OwnMetric:
-    if "." not in name:
-        raise UserError(
-            f"{setting}: found {name!r}, expected a module's path such as churn.metrics.profit"
-        )
-    module = extensions.resolve(setting, name, __package__ or "", ATTRIBUTES)
-    return OwnMetric(name, module.score, bool(module.GREATER_IS_BETTER))
+    metrics = []
+    for name in dict.fromkeys(names):
+        if "." not in name:
+            raise UserError(
+                f"{setting}: found {name!r}, expected a module's path such as churn.metrics.profit"
+            )
+        module = extensions.resolve(setting, name, __package__ or "", ATTRIBUTES)
+        metrics.append(OwnMetric(name, module.score, bool(module.GREATER_IS_BETTER)))
+    return tuple(metrics)

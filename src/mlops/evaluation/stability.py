@@ -41,9 +41,9 @@ def index_beyond_chance(expected: ArrayLike, actual: ArrayLike) -> float:
     deviations are taken off.
     """
     before, after = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
-    if not before.sum() or not after.sum():
+    if not (index := stability_index(before, after)):
         return 0.0
     freedom = max(int(np.count_nonzero(before + after)) - 1, 1)
     scale = float(1 / before.sum() + 1 / after.sum())
     chance = (freedom + SIGMAS * math.sqrt(2 * freedom)) * scale
-    return max(stability_index(before, after) - chance, 0.0)
+    return max(index - chance, 0.0)

@@ -77,8 +77,11 @@ def charts(content: Content) -> dict[str, Markup]:
     }
 
 
-def estimates(name: str, table: pd.DataFrame, width: float) -> Markup:
-    """Draw values with their intervals: columns name, value, low, high; the width is in inches."""
+def estimates(name: str, table: pd.DataFrame, width: float, whole: float | None = None) -> Markup:
+    """Draw values with their intervals: columns name, value, low, high; the width is in inches.
+
+    The dashed line is the value of the `whole`.
+    """
 
     def draw(axes: Axes) -> None:
         places = range(len(table))
@@ -86,6 +89,8 @@ def estimates(name: str, table: pd.DataFrame, width: float) -> Markup:
         axes.hlines(places, table["low"], table["high"], color=ACCENT, alpha=0.35, linewidth=4)
         axes.plot(table["value"], places, "o", color=ACCENT)
         axes.set_yticks(places, table["name"])
+        if whole is not None:
+            axes.axvline(whole, **DASHES)
         for place, value in zip(places, table["value"], strict=True):
             axes.text(1.02, place, number(value), transform=axes.get_yaxis_transform(), va="center")
 

@@ -22,14 +22,8 @@ def render(content: Content) -> str:
         card=content.card,
         main=name,
         greater_is_better=greater_is_better,
-        verdict=tables.verdict(content),
-        metrics=tables.metrics(content),
-        comparison=tables.comparison(content),
         charts=charts.charts(content),
-        confusion=tables.confusion(content),
-        slices=tables.slices(content),
-        importance=tables.importance(content),
-        search=tables.search(content),
+        **{part.__name__: part(content) for part in tables.PARTS},
     )
 
 

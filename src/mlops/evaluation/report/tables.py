@@ -1,4 +1,4 @@
-"""The verdict and the tables of the report, with positions in percent of their column."""
+"""The verdict and the tables of the report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlops.evaluation.report.wording import metric_name, number
 
 SLICE_ROWS = 24
 IMPORTANCE_ROWS = 20
+ESTIMATE = ["name", "value", "low", "high"]
 
 
 def verdict(content: Content) -> str:
@@ -74,30 +75,26 @@ def confusion(content: Content) -> dict[str, Any] | None:
     return {"names": names, "rows": rows}
 
 
-def slices(content: Content) -> dict[str, Any] | None:
-    """One table per sliced column: the values with most rows, in their own order."""
-    table = content.tables.get("slices", pd.DataFrame())
-    if table.empty:
-        return None
+def slices(content: Content) -> list[dict[str, Any]]:
+    """The chart and the table of each sliced column: the values with most rows, in their order."""
     name, _ = main_metric(content.card.task)
-    overall = content.metrics[name].value
-    # Slices so small that their noise would set the scale of all do not.
-    whole = table.groupby("slice")["rows"].transform("sum")
-    sizeable = table.loc[table["rows"] >= np.minimum(100, 0.01 * whole), name].dropna()
-    ends = min([*sizeable, overall]), max([*sizeable, overall])
-    # What lies beyond the scale is at its ends.
-    places = table.assign(at=table[name])[["at", "low", "high"]].apply(
-        np.interp, args=(ends, (4, 96))
-    )
-    table = table.assign(**places.round(1))
+    table = content.tables.get("slices", pd.DataFrame({"slice": []}))
     columns = []
     for column, values in table.groupby("slice"):
         shown = values.nlargest(SLICE_ROWS, "rows", keep="first").sort_index()
-        rows = shown.to_dict("records")
-        columns.append({"name": column, "rows": rows, "all_values": len(values)})
-    facts = ("slice", "value", "rows", "at", "low", "high", name)
-    measured = [name, *(column for column in table if column not in facts)]
-    return {"tables": columns, "measured": measured, "overall": np.interp(overall, ends, (4, 96))}
+        # Values of so few rows that their noise would set the scale are in the table alone.
+        drawn = shown[shown["rows"] >= min(100, 0.01 * values["rows"].sum())]
+        drawn = drawn[["value", name, "low", "high"]].set_axis(ESTIMATE, axis=1)
+        measured = [name, *shown.columns.drop(["slice", "value", "rows", "low", "high", name])]
+        rows = [
+            (row["value"], f"{row['rows']:,}", *(number(row[metric]) for metric in measured))
+            for row in shown.to_dict("records")
+        ]
+        title = f"{metric_name(name)} by {column}"
+        chart = charts.estimates(title, drawn, 12, content.metrics[name].value)
+        head = ["value", "rows", *map(metric_name, measured)]
+        columns.append({"name": column, "chart": chart, "table": (head, rows), "of": len(values)})
+    return columns
 
 
 def importance(content: Content) -> Markup | None:
@@ -105,7 +102,7 @@ def importance(content: Content) -> Markup | None:
     table = content.tables.get("importance", pd.DataFrame())
     if table.empty:
         return None
-    shown = table.head(IMPORTANCE_ROWS).set_axis(["name", "value", "low", "high"], axis=1)
+    shown = table.head(IMPORTANCE_ROWS).set_axis(ESTIMATE, axis=1)
     worse = f"{metric_name(main_metric(content.card.task)[0])} gets worse by"
     return charts.estimates(worse, shown, 12)
 
@@ -131,3 +128,6 @@ def _baselines(content: Content) -> dict[str, float]:
     name, _ = main_metric(content.card.task)
     values = {key: scores.get(name, math.nan) for key, scores in content.baselines.items()}
     return {key: value for key, value in values.items() if not math.isnan(value)}
+
+
+PARTS = (verdict, metrics, comparison, confusion, slices, importance, search)
