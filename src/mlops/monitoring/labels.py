@@ -43,8 +43,18 @@ def read(
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card: Card) -> None:
-    source = _source(file)
-    row = ROW if ROW in _columns(connection, source, file, card) else "0"
+    reader, options = "read_parquet", ""
+    if not file.endswith(".parquet"):
+        reader, options = "read_csv", ", header = true, nullstr = ['', 'NA'], sample_size = -1"
+    source = f"{reader}({logs.literal(file)}{options}"
+    names = connection.sql(f"FROM {source})").columns
+    for name in (REQUEST, card.target):
+        if name not in names:
+            hint = nearest(name, names) or f"; it has {', '.join(names)}"
+            raise UserError(f"{file}: no column {name!r}{hint}")
+    # A request's id may look like a number.
+    source += f", types = {{'{REQUEST}': 'VARCHAR'}})" if options else ")"
+    row = ROW if ROW in names else "0"
     target = f'"{card.target.replace(chr(34), 2 * chr(34))}"'
     label = f"TRY_CAST({target} AS DOUBLE)"
     classes = 2 if card.task == "binary" else card.classes
@@ -62,27 +72,3 @@ def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card:
         f"INSERT INTO labels SELECT CAST({REQUEST} AS VARCHAR), CAST({row} AS BIGINT), {label},"
         f" {number} FROM {source} WHERE {target} IS NOT NULL"
     )
-
-
-def _source(file: str) -> str:
-    if file.endswith(".parquet"):
-        return f"read_parquet({logs.literal(file)})"
-    # A request's id may look like a number.
-    options = "header = true, nullstr = ['', 'NA'], sample_size = -1"
-    return f"read_csv({logs.literal(file)}, {options}, types = {{'{REQUEST}': 'VARCHAR'}})"
-
-
-def _columns(
-    connection: duckdb.DuckDBPyConnection, source: str, file: str, card: Card
-) -> list[str]:
-    try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-    except duckdb.BinderException as error:
-        # DuckDB refuses a CSV file without a column whose type is given.
-        raise UserError(f"{file}: no column {REQUEST!r}: {logs.one_line(error)}") from None
-    names = [str(name) for name, *_ in described]
-    for name in (REQUEST, card.target):
-        if name not in names:
-            hint = nearest(name, names) or f"; it has {', '.join(names)}"
-            raise UserError(f"{file}: no column {name!r}{hint}")
-    return names

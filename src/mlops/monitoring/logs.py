@@ -7,6 +7,7 @@ outputs o0, o1, …, in the order of the bundle's card: a column may have any na
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,14 +139,12 @@ def _load(
     connection: duckdb.DuckDBPyConnection, paths: list[str], judged: tuple[Card, str]
 ) -> None:
     card, digest = judged
-    source = "(SELECT {} LIMIT 0)".format(
-        ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in FIELDS.items())
+    # Without files an empty one gives the same columns.
+    listed = ", ".join(map(literal, paths or [os.devnull]))
+    source = (
+        f"read_json([{listed}], format = 'newline_delimited', ignore_errors = true,"
+        f" maximum_object_size = {LONGEST}, columns = {FIELDS})"
     )
-    if paths:
-        source = (
-            f"read_json([{', '.join(map(literal, paths))}], format = 'newline_delimited',"
-            f" ignore_errors = true, maximum_object_size = {LONGEST}, columns = {FIELDS})"
-        )
     inputs = {i.name: "FLOAT" if i.type == "float" else "VARCHAR" for i in card.inputs}
     outputs = dict.fromkeys(card.outputs, "DOUBLE")
     columns = []

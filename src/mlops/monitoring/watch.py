@@ -7,12 +7,12 @@ that is repeated, killed or concurrent with another changes nothing.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -72,21 +72,18 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
     with logs.database() as database:
         lines = logs.read(database, logs_at, root, (card, pin.digest), now)
         reference = cache(lambda: drift.reference(workspace / BUNDLE, card))
-        requests = [
-            replace(window, **drift.measure(database, where, window.rows, reference()))
-            if window.rows >= limits.rows
-            else window
-            for where, window in _windows(database, "rows", "answers", now, limits)
-        ]
+
+        def measure(where: str, rows: int) -> dict[str, Any]:
+            return drift.measure(database, where, rows, reference())
+
+        def qualities(where: str, rows: int) -> dict[str, Any]:
+            return {"qualities": performance.measure(database, where, card, evidence)}
+
+        requests = _windows(database, "answers", "rows", now, limits, measure)
         if labels_at:
             # Labels arrive late: the windows end with the newest one.
             newest = labels.read(database, labels_at, root, card)
-            labelled = [
-                replace(window, qualities=performance.measure(database, where, card, evidence))
-                if window.labels >= limits.rows
-                else window
-                for where, window in _windows(database, "labels", "labelled", newest, limits)
-            ]
+            labelled = _windows(database, "labelled", "labels", newest, limits, qualities)
     decision = decide(requests, labelled, limits)
     notes = list(lines.notes)
     if labels_at and not labelled:
@@ -116,20 +113,19 @@ def _check_ignored(limits: Monitoring, card: Card) -> None:
 
 
 def _windows(
-    database: duckdb.DuckDBPyConnection,
-    counted: str,
-    table: str,
-    newest: datetime | None,
-    limits: Monitoring,
-) -> Iterator[tuple[str, Window]]:
-    """The windows that end with `newest`, each with its SQL condition, its rows only counted."""
-    step = timedelta(hours=limits.hours)
+    database: duckdb.DuckDBPyConnection, table: str, counted: str, newest: datetime | None,
+    limits: Monitoring, measure: Callable[[str, int], dict[str, Any]],
+) -> list[Window]:  # fmt: skip
+    """The windows that end with `newest`; those with enough rows, counted so, are measured."""
+    windows, step = [], timedelta(hours=limits.hours)
     for back in range(limits.windows if newest else 0):
         assert newest is not None
         since, until = newest - (back + 1) * step, newest - back * step
         where = f"time > {since.timestamp()!r} AND time <= {until.timestamp()!r}"
         ((rows,),) = database.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchall()
-        yield where, replace(Window(since, until), **{counted: rows})
+        measured = measure(where, rows) if rows >= limits.rows else {}
+        windows.append(Window(since, until, **{counted: rows}, **measured))
+    return windows
 
 
 def _write(assessment: Assessment, limits: Monitoring) -> None:
