@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "watch", "retrain"]
+Quantity = Literal["performance", "calibration"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Quality:
     `worse` is the lower bound of how much worse it is; below 0 when it may be better.
     """
 
-    kind: Literal["performance", "calibration"]
+    kind: Quantity
     metric: str
     value: float
     low: float

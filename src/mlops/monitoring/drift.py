@@ -8,18 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.contract.bundle import REFERENCE, Array, Card, Input
+from mlops.contract.bundle import REFERENCE, Array, Card
 from mlops.evaluation.stability import SIGMAS, index_beyond_chance
+from mlops.monitoring import logs
 from mlops.monitoring.assessment import Bin, Column
 from mlops.monitoring.bins import Bins, categorical, numeric
-from mlops.monitoring.logs import literal
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-# Rows of a window that drift is measured on, sampled evenly; missing values are counted on all.
-SAMPLE = 20_000
 # Fewest values of a window, and of the reference, to measure drift by.
 VALUES, REFERENCE_VALUES = 200, 50
 
@@ -62,14 +60,17 @@ def reference(folder: Path, card: Card) -> Reference:
 def measure(
     database: duckdb.DuckDBPyConnection, where: str, rows: int, reference: Reference
 ) -> dict[str, Any]:
-    """Compare the `features` and `scores` of the `rows` answers that meet an SQL condition."""
-    card, sample = reference.card, _sample(database, where, reference)
-    counts = [
-        f"count(i{i}), count(*) FILTER (i{i} NOT IN ({_categories(feature)}))"
-        if feature.type == "string"
-        else f"count(i{i}), 0"
-        for i, feature in enumerate(card.inputs)
-    ]
+    """Compare the `features` and `scores` of the `rows` answers that meet an SQL condition.
+
+    Drift is measured on a sample; missing values and unseen categories are counted on all rows.
+    """
+    card, sample = reference.card, logs.sample(database, reference.bins, "answers", where)
+    counts = []
+    for i, feature in enumerate(card.inputs):
+        # Every number counts as seen, and no string where training saw none.
+        none = "''" if feature.type == "string" else f"i{i}"
+        seen = ", ".join(map(logs.literal, feature.categories)) or none
+        counts.append(f"count(i{i}), count(*) FILTER (i{i} NOT IN ({seen}))")
     (counted,) = database.execute(
         f"SELECT {', '.join(counts)} FROM answers WHERE {where}"
     ).fetchall()
@@ -87,19 +88,6 @@ def measure(
         features.append(replace(_compare(f"i{i}", feature.name, sample, reference), **shares))
     scores = (_compare(f"o{i}", name, sample, reference) for i, name in enumerate(card.outputs))
     return {"features": tuple(features), "scores": tuple(scores)}
-
-
-def _sample(database: duckdb.DuckDBPyConnection, where: str, reference: Reference) -> pd.DataFrame:
-    """Sample the same rows at every run, whatever the order in which they were read."""
-    return database.execute(
-        f"SELECT {', '.join(reference.bins)} FROM answers WHERE {where}"
-        f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
-    ).df()
-
-
-def _categories(feature: Input) -> str:
-    """The categories that training saw, as an SQL list."""
-    return ", ".join(literal(category) for category in feature.categories) or "''"
 
 
 def _compare(column: str, name: str, sample: pd.DataFrame, reference: Reference) -> Column:

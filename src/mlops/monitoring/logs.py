@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from mlops.base.errors import UserError
 from mlops.contract.bundle import Card
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 KEY = "monitoring.logs"
 # The second pattern matches rotated files, which end in a number.
 PATTERNS = ("predictions-*.jsonl", "predictions-*.jsonl.*")
 MEMORY = "1GB"
+# Rows that a window's drift and metrics are measured on: more would hardly narrow an interval.
+SAMPLE = 20_000
 # The service accepts rows that are longer than DuckDB's own limit for one line.
 LONGEST = 64 * 1024 * 1024
 # A file may be rotated away between being listed and being read.
@@ -123,6 +129,16 @@ def files(
     if not database.filesystem_is_registered(place.split("://")[0]):
         database.register_filesystem(system)
     return [str(system.unstrip_protocol(file)) for file in paths]
+
+
+def sample(
+    connection: duckdb.DuckDBPyConnection, columns: Iterable[str], table: str, where: str
+) -> pd.DataFrame:
+    """Sample rows evenly, the same ones at every run, whatever the order they were read in."""
+    return connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
+        f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
+    ).df()
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +13,13 @@ from mlops.base.files import read_json
 from mlops.contract.bundle import Array, Card
 from mlops.contract.paths import EVIDENCE
 from mlops.evaluation.metrics import Interval
-from mlops.monitoring.assessment import Quality
+from mlops.monitoring import logs
+from mlops.monitoring.assessment import Quality, Quantity
 
 if TYPE_CHECKING:
     import duckdb
 
 METRICS = EVIDENCE / "metrics.json"
-# Labelled rows that a window is judged by, sampled evenly: more would hardly narrow an interval.
-SAMPLE = 20_000
 # From the half width of a 95 % interval to three standard deviations, as for drift.
 THREE_SIGMAS = 3 / 1.96
 # Simulations of the calibration error that chance alone makes.
@@ -51,10 +50,7 @@ def measure(
 
     outputs = [f"o{i}" for i in range(len(card.outputs))]
     complete = " AND ".join(f"{name} IS NOT NULL" for name in outputs)
-    table = database.execute(
-        f"SELECT label, {', '.join(outputs)} FROM labelled WHERE {where} AND {complete}"
-        f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
-    ).df()
+    table = logs.sample(database, ["label", *outputs], "labelled", f"{where} AND {complete}")
     prediction = table[outputs].to_numpy(dtype="float64")
     if card.task != "multiclass":
         prediction = prediction[:, 0]
@@ -100,11 +96,7 @@ def chance_calibration_error(card: Card, prediction: Array) -> float:
 
 
 def _compare(
-    kind: Literal["performance", "calibration"],
-    name: str,
-    now: Interval,
-    before: Interval,
-    greater_is_better: bool,
+    kind: Quantity, name: str, now: Interval, before: Interval, greater_is_better: bool
 ) -> Quality:
     """Both are uncertain: their errors add up as those of independent samples do."""
     less, more = (now, before) if greater_is_better else (before, now)
