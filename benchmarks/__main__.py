@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -29,7 +30,12 @@ def main() -> int:
     # A benchmark that is stopped ends as one that failed: servers down, folders gone.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     plan = QUICK if asked.quick else Plan()
-    good = [_run(name, plan) for name in asked.names or NAMES]
+    try:
+        good = [_run(name, plan) for name in asked.names or NAMES]
+    except BrokenPipeError:
+        # Whoever read the figures has closed the pipe; Python flushes once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     progress("done")
     return 0 if all(good) else 1
 
@@ -41,6 +47,8 @@ def _run(name: str, plan: Plan) -> bool:
         for figure in importlib.import_module(f"benchmarks.{name}").measure(plan):
             print(figure.line if plan.judges else replace(figure, reached=None).line, flush=True)
             good &= figure.reached is not False or not plan.judges
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if not isinstance(error, Failed):
             traceback.print_exc()

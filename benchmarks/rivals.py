@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,14 +91,19 @@ def ours(problem: Problem) -> dict[str, float]:
 def flaml(problem: Problem, seconds: float) -> dict[str, float]:
     """The best configuration that FLAML's AutoML finds in the seconds given."""
     from flaml.automl.automl import AutoML
+    from sklearn.model_selection import check_cv
 
+    # Training rows are in the order of their days, so a period follows the rows before it.
+    ends = [(len(fold.train), len(fold.train) + len(fold.validation)) for fold in problem.folds]
+    splits: Any = check_cv([(np.arange(start), np.arange(start, end)) for start, end in ends])
+    splits.shuffle = False
     automl = AutoML()
     automl.fit(
         *problem.part(dataset.TRAINING),
         task="classification",
         metric="roc_auc",
         eval_method="cv",
-        split_type=Rolling(problem.folds),
+        split_type=splits,
         time_budget=seconds,
         n_jobs=problem.params.threads,
         seed=problem.params.seed,
@@ -125,25 +130,6 @@ def lightgbm(problem: Problem) -> dict[str, float]:
         return np.asarray(model.predict_proba(encoder.transform(other)))[:, 1]
 
     return problem.scores(fitted)
-
-
-@dataclass(frozen=True)
-class Rolling:
-    """The rolling periods as scikit-learn's splitters give them: positions of the training rows.
-
-    Training rows are in the order of their days, so a period follows the rows before it.
-    """
-
-    folds: list[Fold]
-    shuffle: bool = False
-
-    def get_n_splits(self, *ignored: Any) -> int:
-        return len(self.folds)
-
-    def split(self, X: Any, *ignored: Any) -> Iterator[tuple[Array, Array]]:
-        for fold in self.folds:
-            before, inside = len(fold.train), len(fold.validation)
-            yield np.arange(before), np.arange(before, before + inside)
 
 
 if __name__ == "__main__":

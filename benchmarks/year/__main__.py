@@ -1,8 +1,8 @@
 """`python -m benchmarks.year`: simulate the year, print each figure beside its goal, draw it.
 
-Three teams begin with the same model, trained on data until May. Each month their services score
+Three teams begin with the same model, trained on data until May. Each month their models score
 that month's flights; labels arrive at its end. One team never retrains, one every month, one when
-monitoring says so. All parts are the project's own: service, monitoring, training, gate, proposals,
+monitoring says so. All parts are the project's own: scoring, monitoring, training, gate, proposals,
 release. Exits 1 when a figure misses its goal.
 """
 

@@ -1,4 +1,4 @@
-"""Simulate the months: services answer, labels arrive, each policy decides, the gate judges."""
+"""Simulate the months: models answer, labels arrive, each policy decides, the gate judges."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.figure import progress
-from benchmarks.year import service
 from benchmarks.year.policies import POLICIES, Month, Policy, month_ends
-from benchmarks.year.service import Scored
-from benchmarks.year.source import Source
+from benchmarks.year.source import Source, labels, score
 from benchmarks.year.team import ENVIRONMENT, Team
 from mlops.contract import project
+from mlops.contract.bundle import Array
 from mlops.evaluation import metrics
 from mlops.monitoring import watch
 
@@ -31,7 +30,8 @@ class Simulation:
     base: Path
     source: Source
     teams: dict[Policy, Team]
-    scored: dict[str, Scored] = field(default_factory=dict)
+    # Teams that serve the same bundle share its answers.
+    scored: dict[str, tuple[Array, list[str]]] = field(default_factory=dict)
 
     def run(self) -> Iterator[Month]:
         """Every month under every policy, in the order of time."""
@@ -47,15 +47,20 @@ class Simulation:
 
     def _month(self, policy: Policy, end: dt.date, rows: pd.DataFrame) -> Month:
         team = self.teams[policy]
-        scored = self._scored(team, end, rows)
         spec = project.features(team.params().project)
+        digest, bundle = team.bundle()
+        if digest not in self.scored:
+            self.scored[digest] = score(bundle, rows, spec)
+        probability, lines = self.scored[digest]
         outcome = rows[spec.target].to_numpy(dtype="float64")
-        auc = metrics.score("binary", outcome, scored.probability, 0.5)["roc_auc"]
+        auc = metrics.score("binary", outcome, probability, 0.5)["roc_auc"]
         if policy == "monitored":
-            service.append_samples(scored, self.base / "logs" / f"predictions-{end:%Y-%m}.jsonl")
-            labels = self.base / "labels"
-            labels.mkdir(exist_ok=True)
-            service.labels(rows, spec).to_parquet(labels / f"{end:%Y-%m}.parquet", index=False)
+            log = self.base / "logs" / f"predictions-{end:%Y-%m}.jsonl"
+            table = self.base / "labels" / f"{end:%Y-%m}.parquet"
+            for file in (log, table):
+                file.parent.mkdir(exist_ok=True)
+            log.write_text("\n".join(lines) + "\n")
+            labels(rows, spec).to_parquet(table, index=False)
         why = self._why(policy, end)
         # A training after the last month would not be measured.
         retrained = bool(why) and end < END and policy != "never"
@@ -69,12 +74,3 @@ class Simulation:
         team, now = self.teams[policy], dt.datetime.combine(end, EVENING, dt.UTC)
         assessment = watch.run(team.params(), team.root, ENVIRONMENT, now)
         return "; ".join(assessment.reasons) if assessment.state == "retrain" else ""
-
-    def _scored(self, team: Team, end: dt.date, rows: pd.DataFrame) -> Scored:
-        """The answers of the team's service; teams that serve the same bundle share them."""
-        digest, bundle = team.bundle()
-        if digest not in self.scored:
-            spec = project.features(team.params().project)
-            samples = self.base / "samples" / f"{end:%Y-%m}-{digest[:12]}"
-            self.scored[digest] = service.score(bundle, rows, spec, samples)
-        return self.scored[digest]

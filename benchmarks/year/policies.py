@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
 
+import pandas as pd
+
 from benchmarks.figure import Figure, at_least, at_most
 
 Policy = Literal["never", "monthly", "monitored"]
@@ -40,12 +42,7 @@ class Month:
 
 def month_ends(first: dt.date, last: dt.date) -> list[dt.date]:
     """The last days of the months after the one that ends on `first`, up to `last`."""
-    ends, day = [], first + dt.timedelta(days=1)
-    while day <= last:
-        following = (day + dt.timedelta(days=31)).replace(day=1)
-        ends.append(following - dt.timedelta(days=1))
-        day = following
-    return ends
+    return [end.date() for end in pd.date_range(first + dt.timedelta(days=1), last, freq="ME")]
 
 
 def figures(months: Sequence[Month], seconds: float, limit_minutes: float) -> list[Figure]:

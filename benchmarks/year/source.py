@@ -1,4 +1,4 @@
-"""The year's flights as they arrive: raw tables by month, and the features of a month."""
+"""The year's flights as they arrive, month by month; the answers to them, and their labels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from benchmarks.figure import Failed
 from mlops.contract import dataset
+from mlops.contract.bundle import Array
 from mlops.contract.paths import FEATURES, RAW
+from mlops.contract.project import Features
 from mlops.data import featurize, ingest
 from mlops.data.params import Params
+from mlops.serving import model
+from mlops.serving.batch.table import read
+from mlops.serving.samples import Sample, lines
+
+NOON = dt.time(12)
 
 
 @dataclass(frozen=True)
@@ -48,3 +58,28 @@ def until(params: Params, end: dt.date, holdout_days: int | None = None) -> Para
     days = holdout_days or params.split.holdout_days
     split = params.split.model_copy(update={"holdout_days": days})
     return params.model_copy(update={"data": data, "split": split})
+
+
+def score(bundle: Path, rows: pd.DataFrame, spec: Features) -> tuple[Array, list[str]]:
+    """The probability of each row, in order of the days, and the lines that the service logs.
+
+    A day is one request, dated its noon. Raises Failed when the service would refuse a row.
+    """
+    served = model.load(bundle)
+    probabilities, logged = [], []
+    for day, asked in dataset.inputs(rows, spec).groupby(rows[spec.day].dt.date):
+        batch, refused = read(pa.Table.from_pandas(asked), served)
+        if refused:
+            raise Failed(f"{day}: row {min(refused)}: {refused[min(refused)]}")
+        outputs = served.score(batch)
+        noon = dt.datetime.combine(day, NOON, dt.UTC).timestamp()
+        logged += lines(Sample(noon, day.isoformat(), served, batch, outputs))
+        probabilities.append(outputs[0])
+    return np.concatenate(probabilities), logged
+
+
+def labels(rows: pd.DataFrame, spec: Features) -> pd.DataFrame:
+    """The label of each row, by its request and its position there."""
+    request = rows[spec.day].dt.strftime("%Y-%m-%d")
+    row = rows.groupby(request).cumcount()
+    return pd.DataFrame({"request": request, "row": row, spec.target: rows[spec.target]})

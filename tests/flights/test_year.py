@@ -4,14 +4,13 @@ import datetime as dt
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.year import picture, policies, service
+from benchmarks.year import picture, policies, source
 from benchmarks.year.policies import Month
-from benchmarks.year.service import Scored
 from benchmarks.year.source import Source
+from tests.mlops.serving import bundles
 
 MARCH, APRIL, MAY = dt.date(2013, 3, 31), dt.date(2013, 4, 30), dt.date(2013, 5, 31)
 
@@ -51,29 +50,31 @@ def test_only_the_tables_of_the_months_so_far_have_arrived(tmp_path):
         file = tmp_path / "whole/data/raw" / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    source = Source(tmp_path / "whole", tmp_path / "arrived")
+    year = Source(tmp_path / "whole", tmp_path / "arrived")
     for _ in range(2):
-        source.arrive(APRIL)
-        tables = sorted(f"{f.parent.name}/{f.stem}" for f in source.arrived.rglob("*.parquet"))
+        year.arrive(APRIL)
+        tables = sorted(f"{f.parent.name}/{f.stem}" for f in year.arrived.rglob("*.parquet"))
         assert tables == ["flights/2013-03", "flights/2013-04", "planes/all"]
 
 
-def test_samples_are_dated_noon_of_the_requested_day(tmp_path):
-    samples = tmp_path / "samples"
-    samples.mkdir()
-    lines = [{"time": 1.5, "request": f"2013-05-0{day}", "row": 0} for day in (1, 2)]
-    (samples / "predictions-7.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    log = tmp_path / "logs" / "predictions-1.jsonl"
-    service.append_samples(Scored(np.zeros(2), samples), log)
-    times = [json.loads(line)["time"] for line in log.read_text().splitlines()]
-    noons = [dt.datetime(2013, 5, day, 12, tzinfo=dt.UTC) for day in (1, 2)]
-    assert [dt.datetime.fromtimestamp(time, dt.UTC) for time in times] == noons
+def test_a_day_is_a_request_that_is_logged_at_its_noon(tmp_path):
+    rows = bundles.frame(5).assign(date=pd.to_datetime(["2013-05-01"] * 3 + ["2013-05-02"] * 2))
+    spec = SimpleNamespace(day="date", features=bundles.COLUMNS)
+    made = bundles.make(tmp_path / "bundle", "lightgbm", "binary")
+    probability, lines = source.score(made, rows, spec)
+    logged = [json.loads(line) for line in lines]
+    noons = [dt.datetime(2013, 5, day, 12, tzinfo=dt.UTC).timestamp() for day in (1, 1, 1, 2, 2)]
+    assert [line["time"] for line in logged] == noons
+    assert [(line["request"], line["row"]) for line in logged][2:4] == [
+        ("2013-05-01", 2), ("2013-05-02", 0),
+    ]  # fmt: skip
+    assert [line["outputs"]["probability"] for line in logged] == probability.tolist()
 
 
 def test_a_label_has_the_requested_day_and_the_row_in_it():
     rows = pd.DataFrame({"date": pd.to_datetime(["2013-05-01"] * 2 + ["2013-05-02"]),
                          "late": [0, 1, 1]})  # fmt: skip
-    labels = service.labels(rows, SimpleNamespace(day="date", target="late"))
+    labels = source.labels(rows, SimpleNamespace(day="date", target="late"))
     assert labels.to_dict("list") == {
         "request": ["2013-05-01", "2013-05-01", "2013-05-02"], "row": [0, 1, 0], "late": [0, 1, 1],
     }  # fmt: skip
