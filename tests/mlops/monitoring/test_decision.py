@@ -12,6 +12,7 @@ from mlops.monitoring.params import Monitoring
 from tests.mlops.monitoring.place import LIMITS, NOW
 
 SHARES = st.floats(0, 1)
+STATES = ("ok", "watch", "retrain")
 
 
 def limits(**changes):
@@ -47,20 +48,12 @@ MISSING = window(drift=[0.0], missing=0.6, missing_before=0.1, missing_rise=0.45
 UNSEEN = window(drift=[0.0], unseen=0.3)
 
 
-@st.composite
-def windows(draw):
-    rows, values = st.integers(0, 2000), st.floats(0, 2)
-    features = tuple(
-        Column(f"f{i}", drift=draw(st.none() | values), missing_rise=draw(SHARES),
-               unseen=draw(SHARES))
-        for i in range(draw(st.integers(1, 6)))
-    )  # fmt: skip
-    kinds = draw(st.lists(st.sampled_from(["performance", "calibration"]), max_size=2))
-    return Window(
-        NOW - timedelta(hours=24), NOW, draw(rows), draw(rows), features,
-        (Column("score", drift=draw(values)),),
-        tuple(quality(kind, draw(st.floats(-1, 1))) for kind in kinds),
-    )  # fmt: skip
+# Arguments of `window`.
+DRAWN = st.fixed_dictionaries({
+    "drift": st.lists(st.floats(0, 2), max_size=9), "scores": st.floats(0, 2),
+    "worse": st.fixed_dictionaries(dict.fromkeys(["performance", "calibration"], st.floats(-1, 1))),
+    "rows": st.integers(0, 2000), "missing_rise": SHARES, "unseen": SHARES,
+})  # fmt: skip
 
 
 def test_good_windows_are_ok_and_give_no_reason():
@@ -124,8 +117,24 @@ def test_too_few_rows_are_ok_with_a_reason():
     ))  # fmt: skip
 
 
-@given(windows(), windows())
+@given(DRAWN, DRAWN)
 def test_one_window_never_calls_for_retraining_and_every_alarm_has_a_reason(noisy, labelled):
+    noisy, labelled = window(**noisy), window(**labelled)
     decision = decide([noisy, GOOD, GOOD], [labelled, GOOD, GOOD], limits())
     assert decision.state != "retrain"
     assert decision.state == "ok" or any("limit" in reason for reason in decision.reasons)
+
+
+@given(st.lists(DRAWN, min_size=2, max_size=2), SHARES)
+def test_more_drift_or_damage_never_gives_less_alarm(drawn, more):
+    worse = [
+        {
+            "drift": [value + more for value in each["drift"]],
+            "worse": {kind: value + more for kind, value in each["worse"].items()},
+            "rows": each["rows"],
+            **{name: each[name] + more for name in ("scores", "missing_rise", "unseen")},
+        }
+        for each in drawn
+    ]
+    before, after = (state(*(window(**each) for each in side)) for side in (drawn, worse))
+    assert STATES.index(before) <= STATES.index(after)

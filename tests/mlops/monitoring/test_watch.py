@@ -180,18 +180,13 @@ def test_metrics_are_pushed_to_a_gateway_and_one_that_is_away_stops_nothing(
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Gateway)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     place.answer(requests(rows=10))
-    monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY", f"127.0.0.1:{server.server_port}")
-    folder = place.watch().folder
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY", f"127.0.0.1:{server.server_port}")
+        folder = place.watch().folder
     path = "/metrics/job/mlops-monitoring/environment/production"
     assert received == [(path, (folder / "metrics.prom").read_bytes())]
-    server.shutdown()
-    server.server_close()
     assert place.watch().state == "ok"
     assert "PROMETHEUS_PUSHGATEWAY: 127.0.0.1:" in capsys.readouterr().err
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -51,24 +51,6 @@ def content(task, name="hour"):
     )
 
 
-class Balance(HTMLParser):
-    """Checks that elements are closed in turn."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 @every_task
 def test_the_page_is_small_loads_nothing_is_the_same_twice_and_has_hostile_names_as_text(task):
     page = render(content(task, HOSTILE))
@@ -79,9 +61,8 @@ def test_the_page_is_small_loads_nothing_is_the_same_twice_and_has_hostile_names
     assert not re.search(r"\s(src|href)=", page)
     assert "default-src 'none'" in page
     assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", page)
-    balance = Balance()
-    balance.feed(page)
-    assert balance.open == []
+    # Raises ParseError for an element that is not closed, or a name that is not escaped.
+    ElementTree.fromstring(re.sub(r"<!doctype html>|<meta [^>]*>|xlink:", "", page))
 
 
 def test_a_chart_has_a_description_its_text_as_text_and_the_pages_colours():
