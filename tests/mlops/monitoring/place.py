@@ -30,7 +30,7 @@ ENVIRONMENT = "production"
 MANIFEST = "target: local\nendpoint: a-model\npin: null\n"
 LIMITS = {
     "logs": "logs/{environment}", "labels": None, "hours": HOURS, "windows": 2, "rows": 500,
-    "ignore": (), "drift": 0.2, "share": 0.3, "scores": 0.2, "missing": 0.1, "unseen": 0.02,
+    "ignore": [], "drift": 0.2, "share": 0.3, "scores": 0.2, "missing": 0.1, "unseen": 0.02,
     "performance": 0.02, "calibration": 0.03,
 }  # fmt: skip
 PARAMS = {"project": "example", "model": "a-model", "engine": "duckdb", "seed": 0, "threads": 1}
@@ -72,6 +72,7 @@ class Place:
         (root / manifest.FOLDER).mkdir()
         place.repin(pin)
         place.logs.mkdir(parents=True)
+        (root / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "monitoring": LIMITS}))
         return place
 
     @property
@@ -114,10 +115,6 @@ class Place:
         path.parent.mkdir(exist_ok=True, parents=True)
         table = pd.DataFrame(content)
         table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
-
-    def write_params(self) -> None:
-        content = {**PARAMS, "monitoring": {**LIMITS, "ignore": []}}
-        (self.root / "params.yaml").write_text(yaml.safe_dump(content))
 
     def watch(self, now: datetime = NOW, environment: str = ENVIRONMENT, **changes: Any) -> Any:
         from mlops.monitoring import watch

@@ -16,10 +16,7 @@ HOSTILE = "<script>alert('|')</script>"
 BINS = (Bin("to 1.0", 0.5, 0.25), Bin(HOSTILE, 0.5, 0.75))
 DRIFTED = Column(HOSTILE, 0.9, 0.5, 0.1, 0.35, 0.2, BINS)
 STABLE = Column("stable", None)
-
-
-def limits():
-    return Monitoring(**LIMITS)
+MONITORING = Monitoring(**LIMITS)
 
 
 def assessment(*features, **changes):
@@ -29,7 +26,7 @@ def assessment(*features, **changes):
     )  # fmt: skip
     worse = Quality("performance", "roc_auc", 0.7, 0.69, 0.71, 0.75, 0.03)
     labelled = Window(NOW - timedelta(hours=24), NOW, labels=800, qualities=(worse,))
-    decision = decide([window], [labelled], limits())
+    decision = decide([window], [labelled], MONITORING)
     content = {
         "environment": "production", "model": "a-model 123456789abc", "digest": "1" * 64,
         "now": NOW, "state": decision.state, "reasons": decision.reasons, "notes": ("a note",),
@@ -40,17 +37,17 @@ def assessment(*features, **changes):
 
 
 def test_the_page_shows_all_loads_nothing_and_no_name_becomes_markup():
-    html = report.page(assessment(DRIFTED, STABLE), limits())
+    html = report.page(assessment(DRIFTED, STABLE), MONITORING)
     for text in ("watch", "predictions drift: probability 0.50, limit 0.2", "a note", "75.0%",
                  "roc_auc", "2026-03-28 12:00 to 2026-03-29 12:00", "1" * 64):  # fmt: skip
         assert text in html
     assert not re.search(r"<(script|link|img|iframe)|\s(src|href|onclick)=", html)
     few = Window(NOW - timedelta(hours=24), NOW, rows=3)
-    assert "too few rows" in report.page(assessment(windows=(few,), labelled=()), limits())
+    assert "too few rows" in report.page(assessment(windows=(few,), labelled=()), MONITORING)
 
 
 def test_the_summary_is_markdown_that_no_name_breaks():
-    text = report.markdown(assessment(DRIFTED, STABLE), limits())
+    text = report.markdown(assessment(DRIFTED, STABLE), MONITORING)
     assert text.startswith("## production: watch\n")
     assert "| roc_auc | 0.7000 (0.6900 to 0.7100) | 0.7500 | yes |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]

@@ -158,7 +158,6 @@ def test_the_command_prints_a_line_and_exits_with_its_code(place, monkeypatch):
     from mlops.cli import main
 
     monkeypatch.chdir(place.root)
-    place.write_params()
     place.answer(requests(rows=10))
     done = CliRunner().invoke(main, ["monitor", ENVIRONMENT])
     assert (done.exit_code, done.output.splitlines()[0][:11]) == (0, "production ")
