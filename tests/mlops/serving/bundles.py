@@ -48,14 +48,19 @@ def outcome(rows: pd.DataFrame, task: str) -> Any:
     return pd.qcut(score.rank(method="first"), CLASSES[task], labels=False).to_numpy()
 
 
-def exported(family: str, task: str, rows: pd.DataFrame) -> bytes:
-    """A fitted model's graph."""
+def fitted(family: str, task: str, rows: pd.DataFrame) -> tuple[Any, Any]:
+    """A model's encoder and estimator."""
     chosen = families.family(family)
     encoder = families.encoder(chosen.encoding, rows)
     matrix = encoder.fit_transform(rows).astype("float32")
     estimator = chosen.build(task, SMALL.get(family, {}), 1, 1)
     chosen.fit(estimator, (matrix, outcome(rows, task)), None)
-    return onnx.export(encoder, estimator, rows, task, CLASSES[task])
+    return encoder, estimator
+
+
+def exported(family: str, task: str, rows: pd.DataFrame) -> bytes:
+    """A fitted model's graph."""
+    return onnx.export(*fitted(family, task, rows), rows, task, CLASSES[task])
 
 
 def card(rows: pd.DataFrame, family: str, task: str) -> dict[str, Any]:

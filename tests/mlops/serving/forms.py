@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops.serving.inference import NUMERIC
+
 JSON = "application/json"
 BINARY = "application/octet-stream"
 CSV = "text/csv"
@@ -116,28 +118,27 @@ def v2(model: str, nested: bool = False) -> Form:
 
 
 def packed(model: str, datatype: str = "FP32", wanted: dict[str, Any] | None = None) -> Form:
-    """Tensors behind the JSON, as the binary extension has them."""
+    """Tensors behind the JSON, as the binary extension has them.
+
+    Of another type than FP32 only the numbers lie there, with the shape (rows, 1).
+    """
+    kind, nested = np.dtype(NUMERIC[datatype]).newbyteorder("<"), datatype != "FP32"
 
     def form(frame: pd.DataFrame) -> Sent:
-        named, content = [], []
-        for name in frame:
-            words = frame[name].dtype == object
-            data = _words(frame[name]) if words else _numbers(frame[name], datatype)
-            content.append(data)
-            named.append({
-                "name": name, "shape": [len(frame)], "datatype": "BYTES" if words else datatype,
-                "parameters": {SIZE: len(data)},
-            })  # fmt: skip
-        head = encoded({"inputs": named, **(wanted or {})})
+        listed, content = tensors(frame, nested), []
+        for tensor in listed:
+            values, words = frame[tensor["name"]], tensor["datatype"] == "BYTES"
+            if words and nested:
+                continue
+            content.append(_words(values) if words else values.to_numpy().astype(kind).tobytes())
+            del tensor["data"]
+            tensor["parameters"] = {SIZE: len(content[-1])}
+            tensor["datatype"] = "BYTES" if words else datatype
+        head = encoded({"inputs": listed, **(wanted or {})})
         headers = {"Content-Type": BINARY, LENGTH: str(len(head))}
         return Sent(infer(model), b"".join([head, *content]), headers)
 
     return form
-
-
-def _numbers(values: pd.Series[Any], datatype: str) -> bytes:
-    kinds = {"FP32": "<f4", "FP64": "<f8"}
-    return values.to_numpy(dtype=np.dtype(kinds[datatype])).tobytes()
 
 
 def _words(values: pd.Series[Any]) -> bytes:

@@ -182,20 +182,6 @@ def test_requests_under_way_are_answered_before_it_ends(champion, tmp_path):
         assert service.process.wait(60) == 0
 
 
-@pytest.mark.nightly
-def test_under_load_nothing_is_lost_but_connections_that_come_after_the_end(champion, tmp_path):
-    row = example(champion)
-    with served(champion, tmp_path, "--drain=2") as service:
-        with Load(service, row) as load:
-            until(lambda: load.answered > 100)
-            service.process.send_signal(signal.SIGTERM)
-            until(lambda: service.get("/ping").status == 503)
-            before = load.answered
-            until(lambda: load.answered > before + 20)
-        assert load.wrong == []
-        assert service.process.wait(60) == 0
-
-
 def test_an_offer_of_http_2_keeps_its_body(champion, tmp_path):
     """As Java's own client makes it."""
     row = json.dumps(example(champion)).encode()

@@ -9,40 +9,11 @@ from sklearn.ensemble import RandomForestClassifier
 from mlops.base.errors import UserError
 from mlops.contract import bundle
 from mlops.training import families, onnx
+from tests.mlops.serving import bundles
+from tests.mlops.serving.bundles import fitted, frame, outcome
 
-TASKS = ("binary", "multiclass", "regression")
-TREES = {
-    "lightgbm": {"n_estimators": 15, "min_child_samples": 5},
-    "xgboost": {"n_estimators": 15},
-    "hist_gradient_boosting": {"max_iter": 15, "min_samples_leaf": 5},
-}
-CASES = [(name, task) for name in (*TREES, "linear") for task in TASKS]
-CLASSES = {"binary": 2, "multiclass": 3, "regression": 1}
+CASES = [(name, task) for name in bundles.FAMILIES for task in bundles.TASKS]
 TOLERANCE = 1e-5
-
-
-def frame(rows=300, seed=0, missing=0.1):
-    random = np.random.default_rng(seed)
-    numbers = random.normal(size=(rows, 2)).astype("float32")
-    numbers[random.random((rows, 2)) < missing] = np.nan
-    words = random.choice(np.array(["a", "b", "c", ""], dtype=object), rows)
-    return pd.DataFrame({"x": numbers[:, 0], "z": numbers[:, 1], "word": words})
-
-
-def outcome(rows, task):
-    score = rows["x"].fillna(0.5) + rows["word"].map({"a": 1, "b": -1}).fillna(0) + rows.index % 3
-    if task == "regression":
-        return (100 * score).to_numpy()
-    return pd.qcut(score, CLASSES[task], labels=False).to_numpy()
-
-
-def fitted(name, task, rows):
-    family = families.family(name)
-    encoder = families.encoder(family.encoding, rows)
-    estimator = family.build(task, TREES.get(name, {}), 1, 1)
-    matrix = encoder.fit_transform(rows).astype("float32")
-    family.fit(estimator, (matrix, outcome(rows, task)), None)
-    return encoder, estimator
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +24,18 @@ def made():
     def make(name, task):
         if (name, task) not in known:
             encoder, estimator = fitted(name, task, frame())
-            graph = onnx.export(encoder, estimator, frame(), task, CLASSES[task])
+            graph = onnx.export(encoder, estimator, frame(), task, bundles.CLASSES[task])
             known[name, task] = encoder, estimator, graph
         return known[name, task]
 
     return make
 
 
+LARGE = np.array([np.nan, 1e9, -1e9, 0, 1e-38], dtype="float32")
 ODD = pd.DataFrame(
-    {
-        "x": np.array([np.nan, 1e9, -1e9, 0, 0], dtype="float32"),
-        "z": np.array([np.nan, 0, 1e-38, 0, 0], dtype="float32"),
-        "word": ["", "never seen", "a" * 10_000, "\N{SNOWMAN}", "A"],
-    }
-)
+    dict.fromkeys(bundles.NUMBERS, LARGE)
+    | dict.fromkeys(bundles.WORDS, ["", "never seen", "a" * 10_000, "\N{SNOWMAN}", "A"])
+)[bundles.COLUMNS]
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
@@ -84,27 +53,22 @@ def test_the_graph_has_a_column_per_feature_and_number_and_opsets_in_order(made,
     graph = made(name, task)[2]
     session = bundle.session(graph)
     assert {node.name: node.type for node in session.get_inputs()} == {
-        "x": "tensor(float)", "z": "tensor(float)", "word": "tensor(string)"
-    }  # fmt: skip
-    assert [node.name for node in session.get_outputs()] == onnx.output_names(task, CLASSES[task])
+        name: "tensor(string)" if name in bundles.WORDS else "tensor(float)"
+        for name in bundles.COLUMNS
+    }
+    assert [node.name for node in session.get_outputs()] == onnx.output_names(
+        task, bundles.CLASSES[task]
+    )
     assert all(node.shape == ["rows"] for node in (*session.get_inputs(), *session.get_outputs()))
     domains = [opset.domain for opset in load_from_string(graph).opset_import]
     assert domains == sorted(domains)
     assert len(domains) > 1
 
 
-@pytest.mark.parametrize("name", [*TREES, "linear"])
+@pytest.mark.parametrize("name", bundles.FAMILIES)
 def test_the_same_model_is_the_same_bytes(made, name):
     encoder, estimator = fitted(name, "binary", frame())
     assert onnx.export(encoder, estimator, frame(), "binary", 2) == made(name, "binary")[2]
-
-
-def test_one_row_is_scored_as_in_company(made):
-    graph = bundle.session(made("lightgbm", "multiclass")[2])
-    together = bundle.predict(graph, frame(), "multiclass")
-    alone = bundle.predict(graph, frame().iloc[[7]], "multiclass")
-    assert alone.shape == (1, 3)
-    assert (alone[0] == together[7]).all()
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
@@ -132,15 +96,11 @@ def test_a_converter_that_errs_only_on_missing_values_is_caught_by_the_edge_rows
 @pytest.mark.parametrize("name", ["lightgbm", "linear"])
 @pytest.mark.parametrize(
     "rows",
-    [frame().assign(z=np.float32("nan")), frame()[["x", "z"]], frame()[["word"]]],
+    [frame().assign(z=np.float32("nan")), frame()[bundles.NUMBERS], frame()[bundles.WORDS]],
     ids=["a column without any value", "numbers only", "words only"],
 )
 def test_few_kinds_of_values_are_no_obstacle(name, rows):
-    family = families.family(name)
-    encoder = families.encoder(family.encoding, rows)
-    estimator = family.build("binary", TREES.get(name, {}), 1, 1)
-    matrix = encoder.fit_transform(rows).astype("float32")
-    estimator.fit(matrix, outcome(frame(), "binary"))
+    encoder, estimator = fitted(name, "binary", rows)
     graph = onnx.export(encoder, estimator, rows, "binary", 2)
     onnx.require_parity(graph, encoder, estimator, rows, "binary", TOLERANCE)
 
