@@ -19,12 +19,15 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
+from mlops.contract.paths import WRITERS
 from mlops.contract.stages import MODULES
 from tests.settings import change
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECTS = Path(__file__).parent / "projects"
 STAGES = tuple(MODULES)
+# Where each stage writes, below the root.
+OUTPUTS = {stage: str(path) for path, stage in WRITERS.items()}
 
 # What a project changes in the tests' own params.yaml.
 ALL_FAMILIES = ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"]

@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
+from mlops.contract.paths import LOG
 from mlops.contract.stages import MODULES
 from tests import locks
-from tests.conftest import PROJECTS, REPOSITORY, Done
+from tests.conftest import OUTPUTS, PROJECTS, REPOSITORY, Done
 
 PARTS = (
     ".dvc/.gitignore", ".dvcignore", ".gitignore", "flows", "prefect.toml", "requirements.lock",
@@ -29,14 +30,6 @@ PARTS = (
 PROJECT = "trips"
 # Enough to find a model; the flow has to be quick here, not good.
 FEW = {"tune.families": ["lightgbm"], "tune.max_evals": 2, "split.folds": 1}
-OUTPUTS = {
-    "ingest": "data/raw",
-    "featurize": "data/features",
-    "tune": "models/search",
-    "train": "models/bundle",
-    "evaluate": "reports",
-}
-LOG = Path("logs/stages.jsonl")
 BIN = Path(sys.executable).parent
 FLOW = (sys.executable, "-m", "flows", "training")
 

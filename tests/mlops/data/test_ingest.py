@@ -47,12 +47,6 @@ def test_every_row_up_to_the_last_day_is_kept_as_it_was(workspace):
     pd.testing.assert_frame_equal(kept, source, check_dtype=False)
 
 
-def test_the_same_source_is_the_same_bytes(workspace):
-    first = (workspace.run("ingest"), workspace.digest("data/raw"))
-    second = (workspace.run("ingest"), workspace.digest("data/raw"))
-    assert first == second
-
-
 def test_the_result_says_what_was_kept_and_reads_back(workspace):
     result = workspace.run("ingest")
     assert result.rows == {"wines": 178, "shades": 3}

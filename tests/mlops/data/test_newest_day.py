@@ -4,7 +4,6 @@ import datetime as dt
 
 import pytest
 
-from mlops.base.errors import UserError
 from mlops.data import newest_day
 
 
@@ -26,9 +25,3 @@ def test_the_table_that_lags_behind_decides(repository, tmp_path, monkeypatch):
     monkeypatch.chdir(trips.root)
     trips.edit_table("weather", lambda rows: rows[rows["day"] < "2023-04-09"])
     assert newest_day.newest(trips.params()) == dt.date(2023, 4, 8)
-
-
-def test_rows_that_are_not_as_they_should_be_are_refused(wine):
-    wine.edit_table("wines", lambda rows: rows.drop(columns="alcohol"))
-    with pytest.raises(UserError, match=r"wines: .* failed"):
-        newest_day.newest(wine.params())

@@ -76,10 +76,3 @@ def test_a_failure_has_its_check_its_rows_and_at_most_three_examples(rows, line)
 
 def test_references_may_miss_as_many_as_the_schema_allows():
     validated({"trips": trips(town=["Ely", "Rye"]), "towns": TOWNS}, SCHEMAS)
-
-
-def test_the_table_of_failures_is_aligned():
-    lines = failures(trips().rename(columns={"town": "city"}))
-    start = lines[1].index("check")
-    assert [line[start - 2 : start] for line in lines[2:]] == ["  ", "  "]
-    assert {line[start:].split("  ")[0] for line in lines[2:]} == {"is there", "is known"}

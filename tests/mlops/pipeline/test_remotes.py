@@ -1,9 +1,7 @@
 """A remote that says nothing is not waited for; one that refuses has answered."""
 
 import socket
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -17,25 +15,6 @@ def silent():
     """The address of a server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/store"
-
-
-@pytest.fixture
-def refusing():
-    """The address of a server that lets nobody in."""
-
-    class Refusing(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.send_error(403)
-
-        do_GET = do_HEAD
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/store"
-        server.shutdown()
 
 
 def test_one_that_says_nothing_is_a_line(dvc_repository, silent, monkeypatch):

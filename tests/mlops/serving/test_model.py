@@ -97,23 +97,12 @@ def change(folder, **changes):
     (folder / bundle.CARD).write_text(json.dumps(card | changes))
 
 
-def flip_a_byte(folder):
-    content = bytearray((folder / bundle.MODEL).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / bundle.MODEL).write_bytes(content)
-
-
 def swap_two_outputs(folder):
     change(folder, outputs=["probability_1", "probability_0", "probability_2"])
 
 
 def forget_an_input(folder):
     change(folder, inputs=json.loads((folder / bundle.CARD).read_text())["inputs"][1:])
-
-
-def lose_the_model_and_every_digest(folder):
-    (folder / bundle.MODEL).unlink()
-    change(folder, files={})
 
 
 def put_words_in_place_of_the_model(folder):
@@ -124,12 +113,8 @@ def put_words_in_place_of_the_model(folder):
 
 
 TAMPERED = [
-    (flip_a_byte, r"model.onnx: found [0-9a-f]{12}, expected digest"),
-    (lambda folder: (folder / bundle.MODEL).unlink(), "model.onnx: found nothing, expected"),
     (lambda folder: (folder / bundle.REFERENCE).unlink(), "reference.parquet: found nothing"),
     (lambda folder: (folder / bundle.CARD).write_text("{"), "not a bundle's card"),
-    (lambda folder: (folder / bundle.CARD).unlink(), "bundle.json: not found"),
-    (lose_the_model_and_every_digest, "found no digest of model.onnx"),
     (lambda folder: change(folder, files={}), "found no digest of model.onnx"),
     (swap_two_outputs, "outputs: found probability_0, .*, expected"),
     (

@@ -42,13 +42,11 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 WRONG = [
     # The body as such.
     (PREDICT, b"", 400, "body: Input data was truncated"),
-    (PREDICT, b" ", 400, "body: Input data was truncated"),
     (PREDICT, b'{"words": ', 400, "body: Input data was truncated"),
     (PREDICT, b"{'words': 1}", 400,
      "body: JSON is malformed: object keys must be strings (byte 1)"),
     (PREDICT, b"\xff\xfe{", 400, "body: JSON is malformed: invalid character (byte 0)"),
     (PREDICT, b'{"words": "\xff"}', 400, "body: not UTF-8: invalid start byte"),
-    (PREDICT, b'{"\xff": "a"}', 400, "body: not UTF-8: invalid start byte"),
     (PREDICT, b'{"words": "\\ud800"}', 400,
      "body: Input data was truncated"),
     (PREDICT, DEEP, 422, "[0]: found array, expected object"),
@@ -66,13 +64,9 @@ WRONG = [
     (PREDICT, {**ROW, "numbers": "1"}, 422, "numbers: found string, expected number or null"),
     (PREDICT, {**ROW, "numbers": True}, 422, "numbers: found boolean, expected number or null"),
     (PREDICT, [ROW, {**ROW, "city": 5}], 422, "[1].city: found number, expected string or null"),
-    (PREDICT, {**ROW, "city": {}}, 422, "city: found object, expected string or null"),
     (PREDICT, {**ROW, "z": 1e39}, 422, "row 0, column 'z': found a number beyond float32"),
     (PREDICT, {**ROW, "z": 10**400}, 422, "body: Number out of range - at `$.z`"),
     (PREDICT, {**ROW, "z": float("inf")}, 422, "row 0, column 'z': found a number beyond float32"),
-    (PREDICT, [ROW, {**ROW, "z": float("-inf")}], 422,
-     "row 1, column 'z': found a number beyond float32"),
-    (PREDICT, {**ROW, "höhe": []}, 422, "höhe: found array, expected number or null"),
     # MLflow's forms.
     (INVOKE, {}, 422,
      "body: found none, expected one of dataframe_split, dataframe_records, instances, inputs"),
@@ -103,12 +97,10 @@ WRONG = [
      "dataframe_split.data[0].city: found number, expected string or null"),
     (INVOKE, split([with_value(2, float("inf"))]), 422,
      "row 0, column 'z': found a number beyond float32"),
-    (INVOKE, split({"a": 1}), 422, "dataframe_split.data: found object, expected array"),
     (INVOKE, as_columns(z=["1"]), 422, "inputs.z[0]: found string, expected number or null"),
     (INVOKE, as_columns(z=[1, 2]), 422, "inputs.z: found 2 rows, expected 1 as in 'numbers'"),
     (INVOKE, as_columns(y=[1]), 422, "inputs: unknown column 'y'"),
     (INVOKE, {"inputs": {"z": [1]}}, 422, "inputs: column 'numbers': missing"),
-    (INVOKE, as_columns(z={}), 422, "inputs.z[0]: found object, expected number or null"),
     # Tensors.
     (INFER, {}, 422, "body: Object missing required field `inputs`"),
     (INFER, {"inputs": []}, 422, "inputs: column 'numbers': missing"),
@@ -136,8 +128,6 @@ WRONG = [
     (INFER, tensors(z={"parameters": {SIZE: 4}}), 422, f"inputs.z: found both data and {SIZE}"),
     (INFER, tensors(z={"parameters": []}), 422,
      "inputs[2].parameters: found array, expected object or null"),
-    (INFER, tensors(z={"data": [float("-inf")]}), 422,
-     "row 0, column 'z': found a number beyond float32"),
     (INFER, tensors() | {"id": 5}, 422, "id: found number, expected string or null"),
     (INFER, tensors() | {"outputs": [{"name": "label"}]}, 422,
      "outputs: found 'label', expected one of probability"),
@@ -151,7 +141,6 @@ WRONG = [
 HEAD = ",".join(NAMES)
 WRONG_CSV = [
     (b"", 400, "body: found nothing, expected a line of column names"),
-    (b"\n\n\n", 400, "body: found nothing, expected a line of column names"),
     (HEAD.encode(), 422, "body: found no rows"),
     (b"\xff\xfe", 400, None),
     (b'"' + HEAD.encode(), 400, "body: not CSV in UTF-8: unexpected end of data"),
@@ -195,12 +184,10 @@ WRONG_BINARY = [
     (packed(z={"parameters": {SIZE: "4"}}), None),
     (packed(z={"parameters": {}}), f"inputs.z: found neither data nor {SIZE}"),
     (of_bytes("z", b"\0" * 8), "inputs.z: found 8 bytes, expected 1 FP32"),
-    (of_bytes("z", b""), "inputs.z: found 0 bytes, expected 1 FP32"),
     (packed(z={"datatype": "FP65"}), None),
     (packed(z={"datatype": "FP16"}), "inputs.z: found 4 bytes, expected 1 FP16"),
     (packed(z={"shape": [9999]}), "inputs.z: found 4 bytes, expected 9999 FP32"),
     (of_bytes("city", b""), "inputs.city: row 0: cut short"),
-    (of_bytes("city", b"\x01\0"), "inputs.city: row 0: cut short"),
     (of_bytes("city", b"\xff\xff\xff\xffab"), "inputs.city: row 0: cut short"),
     (of_bytes("city", b"\x01\0\0\0\xff"), "inputs.city: row 0: not UTF-8: invalid start byte"),
     (of_bytes("city", b"\x01\0\0\0a\0"), "inputs.city: found 6 bytes, expected 5"),
@@ -211,7 +198,6 @@ WRONG_BINARY = [
 LENGTHS = [
     ("99999", f"{LENGTH}: found 99999 in a body of 597 bytes"),
     ("-1", f"{LENGTH}: expected a number of bytes"),
-    ("x", f"{LENGTH}: expected a number of bytes"),
     ("9" * 5000, f"{LENGTH}: expected a number of bytes"),
     ("0", "body: Input data was truncated"),
 ]

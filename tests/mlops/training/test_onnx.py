@@ -32,10 +32,10 @@ def made():
 
 
 LARGE = np.array([np.nan, 1e9, -1e9, 0, 1e-38], dtype="float32")
-ODD = pd.DataFrame(
-    dict.fromkeys(bundles.NUMBERS, LARGE)
-    | dict.fromkeys(bundles.WORDS, ["", "never seen", "a" * 10_000, "\N{SNOWMAN}", "A"])
-)[bundles.COLUMNS]
+ODD_WORDS = pd.Series(["", "never seen", "a" * 10_000, "\N{SNOWMAN}", "A"])
+ODD = pd.DataFrame(dict.fromkeys(bundles.NUMBERS, LARGE) | dict.fromkeys(bundles.WORDS, ODD_WORDS))[
+    bundles.COLUMNS
+]
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
