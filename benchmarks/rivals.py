@@ -19,7 +19,7 @@ import numpy as np
 
 from mlops.contract import bundle, dataset, params, project
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
-from mlops.contract.winner import Tuned
+from mlops.contract.result import Tuned
 from mlops.training import families
 from mlops.training.folds import Array, Fold, rolling
 from mlops.training.params import Params
@@ -78,7 +78,7 @@ def ours(problem: Problem) -> dict[str, float]:
     def fitted(frame: pd.DataFrame, outcome: Array, other: pd.DataFrame) -> Array:
         knobs = problem.params
         estimator = family.build("binary", tuned.hyperparameters, knobs.seed, knobs.threads)
-        encoder = families.encoder(family.encoding, frame)
+        encoder = families.encoder(family.ENCODING, frame)
         matrix = encoder.fit_transform(frame).astype(np.float32)
         with threadpool_limits(knobs.threads):
             family.fit(estimator, (matrix, outcome), None)

@@ -15,8 +15,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from mlops.base.errors import UserError
 from mlops.contract import paths
-from mlops.contract.result import Result
-from mlops.contract.winner import Tuned
+from mlops.contract.result import Result, Tuned
 from mlops.data.featurize import Featurized
 from mlops.data.ingest import Ingested
 from mlops.evaluation.evaluate import REPORT, Evaluated

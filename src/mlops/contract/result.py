@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops.base.errors import UserError
 from mlops.contract.paths import RESULT, not_found
+from mlops.contract.project import Task
+
+TRIALS = "trials.json"
 
 
 class Result(BaseModel):
@@ -30,3 +33,19 @@ class Result(BaseModel):
             raise UserError(not_found(path)) from None
         except ValidationError as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+class Tuned(Result):
+    """The winner of a search, by its mean `loss` over the validation periods.
+
+    `threshold` is None unless the task is binary.
+    """
+
+    task: Task
+    family: str
+    hyperparameters: dict[str, Any]
+    loss: float
+    loss_name: str
+    threshold: float | None
+    trials: int
+    given_up: int

@@ -48,7 +48,7 @@ def _one_feature(
     """A few small trees on the project's baseline feature alone."""
     family = families.family("hist_gradient_boosting")
     fitted, scored = (dataset.inputs(rows, spec)[[spec.baseline]] for rows in (training, holdout))
-    encoder = families.encoder(family.encoding, fitted)
+    encoder = families.encoder(family.ENCODING, fitted)
     estimator = family.build(task, {"max_iter": ROUNDS, "max_leaf_nodes": LEAVES}, 0, 1)
     family.fit(estimator, (encoder.fit_transform(fitted), labels), None)
     return families.predict(estimator, task, encoder.transform(scored))

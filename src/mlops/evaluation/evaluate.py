@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from mlops.base.files import read_json, whole_folder, write_json
 from mlops.contract import bundle, dataset, project
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES, RESULT, SEARCH
-from mlops.contract.result import Result
-from mlops.contract.winner import TRIALS
+from mlops.contract.result import TRIALS, Result
 from mlops.evaluation.params import Params
 from mlops.pipeline import stage
 

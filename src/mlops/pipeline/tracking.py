@@ -23,7 +23,7 @@ from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
 from mlops.contract.params import FILE
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
-from mlops.contract.winner import TRIALS, Tuned
+from mlops.contract.result import TRIALS, Tuned
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

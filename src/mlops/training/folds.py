@@ -46,7 +46,7 @@ class Fold:
         from threadpoolctl import threadpool_limits
 
         family = families.family(name)
-        train, validation = self.encoded(family.encoding)
+        train, validation = self.encoded(family.ENCODING)
         estimator = family.build(task, hyperparameters, seed, threads)
         with threadpool_limits(threads):
             rounds = family.fit(

@@ -11,8 +11,7 @@ import numpy as np
 from mlops.base.files import whole_folder
 from mlops.contract import bundle, dataset, project
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
-from mlops.contract.result import Result
-from mlops.contract.winner import Tuned
+from mlops.contract.result import Result, Tuned
 from mlops.pipeline import stage
 from mlops.training import families, lineage
 from mlops.training.params import Params
@@ -94,7 +93,7 @@ def _fitted(
     from threadpoolctl import threadpool_limits
 
     family = families.family(tuned.family)
-    encoder = families.encoder(family.encoding, frame)
+    encoder = families.encoder(family.ENCODING, frame)
     estimator = family.build(tuned.task, tuned.hyperparameters, params.seed, params.threads)
     with threadpool_limits(params.threads):
         matrix = encoder.fit_transform(frame).astype(np.float32)

@@ -10,7 +10,7 @@ from mlops.base.errors import UserError
 from mlops.base.files import whole_folder, write_json
 from mlops.contract import dataset, project
 from mlops.contract.paths import FEATURES, SEARCH
-from mlops.contract.winner import TRIALS, Tuned
+from mlops.contract.result import TRIALS, Tuned
 from mlops.data import engine
 from mlops.pipeline import stage
 from mlops.training import families, objective, search
@@ -131,7 +131,7 @@ def _winner(outcomes: list[dict[str, Any]], trial: Trial, params: Params) -> Tun
 
 def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None]) -> dict[str, Any]:
     """The hyperparameters to refit with: rounds are the mean of where the periods stopped."""
-    key = families.family(name).rounds
+    key = families.family(name).ROUNDS
     stopped = [count for count in rounds if count is not None]
     if key is None or not stopped:
         return hyperparameters

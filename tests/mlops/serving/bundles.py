@@ -51,7 +51,7 @@ def outcome(rows: pd.DataFrame, task: str) -> Any:
 def fitted(family: str, task: str, rows: pd.DataFrame) -> tuple[Any, Any]:
     """A model's encoder and estimator."""
     chosen = families.family(family)
-    encoder = families.encoder(chosen.encoding, rows)
+    encoder = families.encoder(chosen.ENCODING, rows)
     matrix = encoder.fit_transform(rows).astype("float32")
     estimator = chosen.build(task, SMALL.get(family, {}), 1, 1)
     chosen.fit(estimator, (matrix, outcome(rows, task)), None)

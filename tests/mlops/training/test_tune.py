@@ -4,7 +4,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.base.files import read_json
-from mlops.contract.winner import Tuned
+from mlops.contract.result import Tuned
 from mlops.training import tune
 
 pytestmark = pytest.mark.slow

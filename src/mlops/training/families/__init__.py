@@ -9,8 +9,7 @@ early stopping chose, or None; `ENCODING`, how its columns are prepared (see `en
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,22 +32,11 @@ Pair = tuple[Array, Array]
 Encoding = Literal["ordinal", "dense"]
 
 
-@dataclass(frozen=True)
-class Family:
-    """What a family's module defines."""
-
-    build: Callable[[Task, dict[str, Any], int, int], Any]
-    fit: Callable[[Any, Pair, Pair | None], int | None]
-    encoding: Encoding
-    rounds: str | None
-
-
-def family(name: str) -> Family:
+def family(name: str) -> ModuleType:
     """The family of a name or a module's path; UserError names the nearest known one."""
-    module = extensions.resolve(
+    return extensions.resolve(
         "params.yaml: tune.families", name, __name__, ("build", "fit", "ENCODING", "ROUNDS")
     )
-    return Family(module.build, module.fit, module.ENCODING, module.ROUNDS)
 
 
 def encoder(encoding: Encoding, frame: pd.DataFrame) -> Any:
