@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from mlops.base import processes
 
 START_SECONDS = 60
 
@@ -93,16 +93,10 @@ class Served:
         return self.process.wait(START_SECONDS)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def served(bundle: Path, folder: Path, *options: str, **environment: str) -> Iterator[Served]:
     """The service on `bundle`, its log in `folder`, until the block ends."""
-    port, log = free_port(), folder / "service.log"
+    port, log = processes.free_port(), folder / "service.log"
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlops.serving", str(bundle), f"--port={port}", *options],
@@ -110,22 +104,14 @@ def served(bundle: Path, folder: Path, *options: str, **environment: str) -> Ite
         )  # fmt: skip
     service = Served(process, port, log)
     try:
-        _await_answer(service)
+        ready = processes.wait(
+            lambda: processes.answers(f"{service.url}/v2/health/ready"),
+            lambda: process.poll() is None,
+            START_SECONDS,
+        )
+        assert ready, log.read_text()
         yield service
     finally:
         if process.poll() is None:
             process.terminate()
         process.wait(START_SECONDS)
-
-
-def _await_answer(service: Served) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if service.get("/v2/health/ready").status == 200:
-                return
-        except OSError:
-            pass
-        assert service.process.poll() is None, service.log.read_text()
-        assert time.monotonic() < deadline, service.log.read_text()
-        time.sleep(0.05)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mlops.base import processes
 from mlops.pipeline import servers
-from tests.served import free_port
 
 PREFECT = ("prefect", "server", "start")
 # Runs in SQLite; the server keeps artifacts too.
@@ -21,7 +20,7 @@ MLFLOW = (
 def start(folder: Path, *command: str) -> None:
     """Start a server; it may take half a minute until it answers."""
     folder.mkdir(parents=True)
-    port = free_port()
+    port = processes.free_port()
     (folder / "url").write_text(f"http://{processes.HOST}:{port}")
     env = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     env |= {**servers.ENVIRONMENT, "PREFECT_HOME": str(folder)}

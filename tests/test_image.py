@@ -15,9 +15,10 @@ from pathlib import Path
 import pathspec
 import pytest
 
+from mlops.base.processes import free_port
 from tests import apart
 from tests.conftest import REPOSITORY
-from tests.served import Served, free_port
+from tests.served import Served
 
 FOLDER = REPOSITORY / "infra" / "serving"
 NOT_INCLUDED = ["mlflow", "pandas", "pyarrow", "sklearn", "prefect", "pyspark", "dvc", "pip"]

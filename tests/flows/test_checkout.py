@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows import checkout
+from mlops.base import processes
 from mlops.base.errors import UserError
 
 MAKEFILE = "setup:\n\t@mkdir -p .venv/bin && echo made >> .venv/made\n"
@@ -38,9 +39,7 @@ def workspace(tmp_path):
 
 def git(root, *words):
     who = ("-c", "user.name=A Tester", "-c", "user.email=a@b.cd")
-    done = subprocess.run(["git", *who, *words], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return processes.run(["git", *who, *words], cwd=root).strip()
 
 
 def commit(root, **files):

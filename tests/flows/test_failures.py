@@ -46,8 +46,6 @@ def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code
 @pytest.mark.parametrize(
     ("name", "old", "new", "line"),
     [
-        ("params.yaml", "max_evals:", "max_eval:",
-         "params.yaml: tune.max_eval: unknown key; did you mean 'max_evals'? (and 1 more)"),
         ("params.yaml", "project:", "projct:",
          "params.yaml: projct: unknown key; did you mean 'project'? (and 1 more)"),
         ("dvc.yaml", "cmd:", "command:",

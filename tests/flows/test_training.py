@@ -122,20 +122,3 @@ def test_dvc_alone_and_the_flow_write_the_same_lock(served, by_dvc):
     assert made.executed() == list(STAGES)
     lock = "dvc.lock"
     assert (made.root / lock).read_bytes() == (served.checkout.root / lock).read_bytes()
-
-
-def test_an_experiment_and_a_flow_with_its_parameter_write_the_same_lock(by_dvc, trained):
-    made, _ = by_dvc
-    assert made.run("git", "add", ".").code == 0
-    assert made.run("git", "commit", "-qm", "A run").code == 0
-    experiment = made.run("dvc", "exp", "run", "-S", "tune.max_evals=5")
-    assert experiment.code == 0, experiment.err
-    trained.workspace.change({"tune.max_evals": 5})
-    assert trained.trial().code == 0
-    assert trained.executed() == ["tune", "train", "evaluate"]
-    assert trials(made) == trials(trained) == 5
-    assert (made.root / "dvc.lock").read_bytes() == (trained.root / "dvc.lock").read_bytes()
-
-
-def trials(checkout):
-    return len(json.loads((checkout.root / "models/search/trials.json").read_text()))

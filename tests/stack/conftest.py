@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mlops.base import processes
 from tests.conftest import PROJECTS, REPOSITORY
 from tests.settings import change
 from tests.stack.servers import NAMES, Server, Servers
@@ -65,28 +65,13 @@ class Team:
             "DVC_SITE_CACHE_DIR": str(self.base / "dvc"),
         }
 
-    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the clone."""
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=self.desk, env={**self.env, **env},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    def mlops(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-c", "from mlops.cli import main; main()", *arguments, **env)
-
     def succeed(self, *arguments: str, **env: str) -> str:
         """Run Python in the clone; its output. The test fails where it does."""
-        done = self.run(*arguments, **env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        command = [sys.executable, *arguments]
+        return processes.run(command, cwd=self.desk, env={**self.env, **env})
 
     def git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=self.desk, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return processes.run(["git", *arguments], cwd=self.desk).strip()
 
     def push(self, message: str) -> None:
         """Commit everything and push it to main."""
@@ -174,10 +159,8 @@ def stopped(team: Team) -> Iterator[Callable[..., None]]:
 def _create_repository(team: Team, workspace: Any) -> None:
     """The template with the small project in place of the example, pushed to its origin."""
     project = workspace(PROJECT, team.base / "project").root
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = processes.run(listing, cwd=REPOSITORY)
     for name in filter(None, listed.split("\0")):
         if (REPOSITORY / name).is_file() and not name.startswith(NOT_COPIED):
             (team.desk / name).parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +178,7 @@ def _create_repository(team: Team, workspace: Any) -> None:
         (team.desk / f"environments/{environment}.yaml").write_text(MANIFEST)
     remote = "[core]\n    remote = store\n['remote \"store\"']\n    url = azure://dvc/models\n"
     (team.desk / ".dvc/config").write_text(remote)
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", team.origin], check=True)
+    processes.run(["git", "init", "-q", "--bare", "-b", "main", str(team.origin)])
     team.git("init", "--quiet", "--initial-branch=main")
     team.git("config", "user.name", "Maria")
     team.git("config", "user.email", "maria@team.invalid")
@@ -210,8 +193,7 @@ def _release(team: Team) -> None:
     team.succeed("-m", "flows", "training")
     team.push("Train")
     for verb in (["publish"], ["gate"], ["release", "production"]):
-        done = team.mlops(*verb)
-        assert done.returncode == 0, done.stderr
+        team.succeed("-c", "from mlops.cli import main; main()", *verb)
     # A person merges what was proposed.
     team.git("fetch", "--quiet", "origin")
     team.git("merge", "--quiet", "--ff-only", "origin/release/production")

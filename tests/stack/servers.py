@@ -86,7 +86,9 @@ class Servers:
         self.start("postgres", "azurite")
         for name in ("mlflow", "prefect"):
             self.query(f"CREATE DATABASE {name}")
-        _run([sys.executable, LOCAL / "containers.py"], env={**os.environ, **self.environment})
+        processes.run(
+            [sys.executable, str(LOCAL / "containers.py")], env={**os.environ, **self.environment}
+        )
         self.start(*NAMES)
 
     def kill(self, *names: str) -> None:
@@ -150,7 +152,7 @@ class Servers:
         if USER:
             shutil.chown(data, USER["user"], USER["group"])
         options = "--auth=trust --username=mlops --encoding=UTF8 --no-locale --no-sync"
-        _run([initdb, f"--pgdata={data}", *options.split()], cwd="/", **USER)
+        processes.run([initdb, f"--pgdata={data}", *options.split()], cwd="/", **USER)
         # No socket file: its path would be too long.
         command = f"{postgres} -D {data} -h {HOST} -p {self.ports['postgres']}"
         command += " -c max_connections=200 -c unix_socket_directories="
@@ -207,8 +209,3 @@ class Servers:
             f" --web.listen-address={HOST}:{self.ports['prometheus']}"
         )
         return Server(command, self._answers("prometheus", "/-/ready"))
-
-
-def _run(command: list[Any], **options: Any) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, done.stderr

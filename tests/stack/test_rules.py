@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mlops.base import processes
 from mlops.monitoring import prometheus
 from mlops.serving.metrics import Metrics
 from tests.programs import program
@@ -30,9 +30,7 @@ def queries():
 
 
 def promtool(*arguments):
-    command = [program("promtool", PROMETHEUS), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    processes.run([program("promtool", PROMETHEUS), *map(str, arguments)])
 
 
 @pytest.mark.nightly

@@ -1,7 +1,6 @@
-"""The feature table is typed and ordered alike whatever made it, and split by whole days."""
+"""The feature table is typed and ordered alike whatever made it."""
 
 import datetime as dt
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -55,16 +54,3 @@ def test_a_models_input_has_no_missing_words_and_keeps_missing_numbers():
     frame = dataset.inputs(dataset.typed(table(), SPEC), SPEC)
     assert frame["word"].tolist() == ["", "a", "b"]
     assert frame["n"].isna().tolist() == [False, True, False]
-
-
-@given(
-    st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)),
-    st.integers(1, 60),
-    st.integers(1, 12),
-)
-def test_validation_periods_follow_each_other_and_end_at_the_last_day(last, days, folds):
-    starts = dataset.validation_starts(last, days, folds)
-    length = dt.timedelta(days=days)
-    assert len(starts) == folds
-    assert starts[-1] + length == last + dt.timedelta(days=1)
-    assert all(after - before == length for before, after in pairwise(starts))
