@@ -182,3 +182,18 @@ def test_late_and_failed_runs_send_a_notice(team, notices):
     )
     team.set_state(run, Failed(message="no memory left"))
     team.eventually(lambda: ("mlops: failed run", f"{name}: no memory left") in notices)
+
+
+@pytest.mark.parametrize(
+    ("server", "verb", "line"),
+    [
+        ("azurite", "publish", "error: DVC remote 'store': "),
+        ("postgres", "register", "error: MLFLOW_TRACKING_URI: "),
+    ],
+)
+def test_a_command_without_its_store_fails_in_one_line(team, stopped, server, verb, line):
+    stopped(server)
+    done = team.mlops(verb, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert done.returncode == 2, done.stderr
+    assert [text for text in done.stderr.splitlines() if text.strip() and line not in text] == []
+    assert line in done.stderr

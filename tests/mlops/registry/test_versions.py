@@ -1,4 +1,4 @@
-"""Model versions are found by alias, digest and URI."""
+"""Model versions are found by alias, digest and URI, in a file and in a server's registry."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.pipeline import tracking
 from mlops.registry import versions
+from tests import standing
+from tests.mlops.deploy.cloud import Answer, Cloud
 
 pytestmark = pytest.mark.slow
 MODEL, OTHER = "wines", "it's another's"
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
+@pytest.fixture(scope="module", params=["file", pytest.param("server", marks=pytest.mark.nightly)])
+def registry(request, tmp_path_factory):
     """A registry with three versions of a model, two of the same bundle; its URI."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+    folder, is_server = tmp_path_factory.mktemp("tracking") / "server", request.param == "server"
+    if is_server:
+        standing.start(folder, *standing.MLFLOW)
+    uri = standing.answering(folder, "mlflow") if is_server else f"sqlite:///{folder}.db"
     register(uri)
-    return uri
+    yield uri
+    if is_server:
+        standing.stop(folder)
 
 
 def client_of(uri):
@@ -71,6 +78,31 @@ def test_an_alias_moves_is_removed_and_comes_back_and_never_to_a_missing_version
     with pytest.raises(UserError, match=rf"^{tracking.VARIABLE}: .*99") as error:
         versions.set_alias(root, MODEL, "staging", 99)
     assert "\n" not in str(error.value)
+
+
+class Registry(Cloud):
+    """A registry behind a login: it answers whoever has the token."""
+
+    routes = ((r"GET /health", "health"), (r"GET .*/registered-models/alias", "alias"))
+
+    def health(self, call):
+        return Answer(200, "OK")
+
+    def alias(self, call):
+        if call.headers["Authorization"] != "Bearer of-mlflow":
+            return Answer(401, {"error_code": "UNAUTHENTICATED", "message": "Who are you?"})
+        return Answer(200, {"model_version": {"name": MODEL, "version": "7"}})
+
+
+def test_mlflows_own_settings_for_a_login_apply(tmp_path, monkeypatch):
+    with Registry() as registry:
+        monkeypatch.setenv(tracking.VARIABLE, registry.url)
+        with pytest.raises(UserError, match=r"Who are you\?"):
+            versions.by_alias(tmp_path, MODEL, "staging")
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-mlflow")
+        version = versions.by_alias(tmp_path, MODEL, "staging")
+    assert version
+    assert version.number == 7
 
 
 @pytest.fixture
