@@ -112,7 +112,8 @@ def _failure(name: str, found: str, limit: str, error: Exception) -> Rule:
 
 
 def _digest(root: Path) -> str:
+    """The digest of the workspace's bundle; "" without one."""
     try:
-        return bundle.digest(root / BUNDLE)
+        return bundle.digest(root / BUNDLE) if (root / BUNDLE).is_dir() else ""
     except OSError:
         return ""

@@ -98,7 +98,8 @@ def _head(judged: Verdict) -> str:
 
 def _rules(judged: Verdict) -> str:
     rows = [("✅" if r.passed else "❌", r.name, r.found, r.limit) for r in judged.rules]
-    return folded(f"{len(rows)} rules", table(("", "rule", "found", "limit"), rows))
+    count = "1 rule" if len(rows) == 1 else f"{len(rows)} rules"
+    return folded(count, table(("", "rule", "found", "limit"), rows))
 
 
 def _metrics(judged: Verdict, card: Card | None) -> str:

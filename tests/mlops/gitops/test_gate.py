@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -298,6 +299,12 @@ def test_the_command_writes_the_verdict_and_raises_when_it_refuses(clone):
     with chdir(clone.root), pytest.raises(Refused, match="candidate"):
         gate.run(clone.params(), Path(), "HEAD")
     assert json.loads((clone.root / "verdict/verdict.json").read_text())["accepted"] is False
+
+
+def test_without_a_bundle_the_verdict_names_none(clone):
+    shutil.rmtree(clone.root / "models/bundle")
+    verdict = clone.judge()
+    assert verdict.line.startswith("refused: no bundle, ")
 
 
 # Pins that a branch moves by hand.

@@ -456,3 +456,10 @@ def test_a_table_of_spark_is_scored(spark, made, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             batch.run(made["binary"], name, tmp_path / "none", engine="spark")
+
+
+def test_a_number_of_threads_below_zero_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        batch.main([str(tmp_path), "--input", "a", "--output", "b", "--threads", "-1"])
+    assert ended.value.code == 2
+    assert "--threads: found -1, expected 0 or more" in capsys.readouterr().err

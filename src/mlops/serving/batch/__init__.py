@@ -103,6 +103,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
     parser.add_argument("--threads", type=int, default=0, help="that score; all cores by default")
     given = parser.parse_args(arguments)
+    if given.threads < 0:
+        parser.error(f"argument --threads: found {given.threads}, expected 0 or more")
     start = time.perf_counter()
     receipt = run(given.bundle, given.input, given.output, given.engine, given.threads)
     print(f"{receipt.line} ({time.perf_counter() - start:.1f} s)")
