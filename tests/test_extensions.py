@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mlops.base.errors import UserError
-from mlops.contract import extensions
+from mlops.contract import extensions, project
 from mlops.deploy import manifest
 from mlops.gitops import reconcile
 from tests.conftest import REPOSITORY
@@ -111,6 +111,8 @@ def churn(tracked, source, tmp_path):
     """A repository whose parameters name a module of the project's own everywhere."""
     root = tmp_path / "repository"
     workspace = tracked("trips", root)
+    # It imports that project's features, which another test may have loaded for another engine.
+    project.forget("trips")
     (root / "src/churn").symlink_to(source / "churn")
     (root / "jsonl").mkdir()
     for file in (root / "csv").glob("*.csv"):

@@ -271,8 +271,7 @@ def _finish_search(client: MlflowClient, experiment: str, run: str, root: Path) 
     tuned = Tuned.load(root / SEARCH)
     client.log_artifacts(run, str(root / SEARCH), "search")
     made_with = {"family": tuned.family, **tuned.hyperparameters}
-    digest = folder_digest(root / SEARCH)
-    _log(client, run, made_with, {"loss": tuned.loss}, {SEARCH_TAG: digest})
+    _log(client, run, made_with, {"loss": tuned.loss}, {SEARCH_TAG: folder_digest(root / SEARCH)})
 
 
 def _log(
@@ -297,6 +296,5 @@ def _settings(root: Path) -> dict[str, Any]:
     import pandas as pd
 
     content = documents.read(root / FILE, "the pipeline's parameters")
-    settings = {name: content[name] for name in SETTINGS}
-    (flat,) = pd.json_normalize(settings).to_dict("records")
+    (flat,) = pd.json_normalize({name: content[name] for name in SETTINGS}).to_dict("records")
     return {str(name): value for name, value in flat.items()}
