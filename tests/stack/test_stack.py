@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -193,7 +195,11 @@ def test_late_and_failed_runs_send_a_notice(team, notices):
 )
 def test_a_command_without_its_store_fails_in_one_line(team, stopped, server, verb, line):
     stopped(server)
-    done = team.mlops(verb, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    command = [sys.executable, "-c", "from mlops.cli import main; main()", verb]
+    done = subprocess.run(
+        command, cwd=team.desk, env={**team.env, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert [text for text in done.stderr.splitlines() if text.strip() and line not in text] == []
     assert line in done.stderr
