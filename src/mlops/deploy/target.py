@@ -45,7 +45,7 @@ class Endpoint:
         for name, share in shares.items():
             if share and name not in digests:
                 raise UserError(
-                    f"{self.name}: {name} answers requests in {place}, and is none of a bundle's; "
+                    f"{self.name}: {name} answers requests in {place}, and belongs to no bundle; "
                     "take its traffic away"
                 )
         return {digest: shares.get(name, 0) for name, digest in digests.items()}

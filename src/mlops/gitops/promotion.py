@@ -88,7 +88,7 @@ def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:
     if pin is None:
         raise UserError(f"{file}: pinned nothing at {to}")
     if pin == current:
-        return f"{environment} pins {pin.short} already; nothing to rollback"
+        return f"{environment} pins {pin.short} already; nothing to roll back"
     why = f"As it was at {to}."
     return propose(root, _repin(root, main, environment, pin, "rollback", why), forge)
 

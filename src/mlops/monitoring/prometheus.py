@@ -10,6 +10,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Gauge, generate_latest, push_to_gateway
 
 from mlops.monitoring.assessment import Assessment, State
+from mlops.monitoring.logs import one_line
 
 GATEWAY = "PROMETHEUS_PUSHGATEWAY"
 JOB = "mlops-monitoring"
@@ -29,8 +30,7 @@ def push(assessment: Assessment) -> None:
     try:
         push_to_gateway(gateway, JOB, _registry(assessment), key, timeout=10)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"{GATEWAY}: {gateway}: not pushed: {reason}", file=sys.stderr)
+        print(f"{GATEWAY}: {gateway}: not pushed: {one_line(error)}", file=sys.stderr)
 
 
 def _registry(assessment: Assessment) -> CollectorRegistry:

@@ -97,10 +97,10 @@ def test_a_bundle_is_asked_whatever_its_share(world, bundles):
     assert world.target.ask(HERE, "f" * 64, ROWS).scores == ()
 
 
-def test_traffic_to_what_is_none_of_a_bundles_is_an_error(world, bundles):
+def test_traffic_to_what_belongs_to_no_bundle_is_an_error(world, bundles):
     world.deploy(bundles[0])
     world.stranger()
-    line = f"answers requests in {world.place}, and is none of a bundle's; take its traffic away"
+    line = f"answers requests in {world.place}, and belongs to no bundle; take its traffic away"
     with pytest.raises(UserError, match=line):
         assert world.current
 
