@@ -12,6 +12,14 @@ from tests.conftest import REPOSITORY
 from tests.mlops.deploy.conftest import HERE, NAME
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+# A program in kubectl's place: it repeats what it is given, and refuses to delete.
+PROGRAM = """#!/bin/sh
+case "$*" in
+  *delete*) echo "Warning: old" >&2; echo "Error from server (Forbidden): forbidden" >&2; exit 1 ;;
+  *none*) ;;
+  *) cat ;;
+esac
+"""
 
 
 def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
@@ -89,3 +97,15 @@ def test_a_missing_variable_is_one_line(cluster, bundles, monkeypatch, variable,
 def test_an_environment_without_an_overlay_is_refused():
     with pytest.raises(UserError, match="infra/kubernetes/overlays/canary: not found"):
         kubernetes.current(Endpoint("canary", NAME, REPOSITORY))
+
+
+def test_kubectl_is_a_process_that_is_given_text_and_refuses_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "kubectl").write_text(PROGRAM)
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    place = kubectl.Cluster("mlops-staging", waits=())
+    assert place.request("services/x", "ask it", {"rows": 1}) == '{"rows": 1}'
+    assert place.find("deployment", "none") is None
+    with pytest.raises(UserError) as error:
+        place.delete(["pods"], "a=b")
+    assert str(error.value) == "Kubernetes: may not remove what is a=b: (Forbidden): forbidden"
