@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.figure import Failed
 from mlops.base.files import folder_digest
+from mlops.contract.bundle import Array
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
 from mlops.registry.pin import Contents, Pin
@@ -51,17 +53,30 @@ class Answers:
         """Score these rows, evenly over so many hours up to `until`; a file for each request."""
         start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
         for first in range(0, len(rows), REQUEST_ROWS):
-            asked = pa.Table.from_pandas(rows.iloc[first : first + REQUEST_ROWS])
-            batch, _ = read(asked, self.served)
-            moment = start + step * (first + len(batch) / 2)
-            sample = Sample(moment, f"r{first}", self.served, batch, self.served.score(batch))
+            asked = rows.iloc[first : first + REQUEST_ROWS]
+            moment = start + step * (first + len(asked) / 2)
+            _, logged = answer(self.served, asked, f"r{first}", moment)
             file = self.root / LOGS / f"predictions-{first}.jsonl"
-            file.write_text("\n".join(lines(sample)) + "\n")
+            file.write_text("\n".join(logged) + "\n")
         if len(labels):
             row = np.arange(len(labels)) % REQUEST_ROWS
             requests = [f"r{first}" for first in np.arange(len(labels)) - row]
             columns = {"request": requests, "row": row, self.served.card.target: labels}
             pq.write_table(pa.table(columns), self.root / LABELS / "labels.parquet")
+
+
+def answer(
+    served: Model, rows: pd.DataFrame, request: str, moment: float
+) -> tuple[list[Array], list[str]]:
+    """Score the rows of one request: the outputs, and the lines that the service logs of them.
+
+    Raises Failed when the service would refuse a row.
+    """
+    batch, refused = read(pa.Table.from_pandas(rows), served)
+    if refused:
+        raise Failed(f"{request}: row {min(refused)}: {refused[min(refused)]}")
+    outputs = served.score(batch)
+    return outputs, list(lines(Sample(moment, request, served, batch, outputs)))
 
 
 def pin(root: Path) -> Answers:

@@ -20,35 +20,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks import process
-from benchmarks.figure import Failed, Figure, Plan, at_least, at_most, progress
-from benchmarks.workspace import BIN, Workspace, workspace
+from benchmarks.figure import Failed, Figure, at_least, at_most, progress
+from benchmarks.workspace import Workspace, workspace
 from mlops.contract import bundle, dataset, params
 from mlops.contract.paths import BUNDLE, FEATURES
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.data import engine
-from mlops.data.engine import Engine
 
-OURS, SPARK, UDF = SIDES = "ours", "ours on spark", "spark_udf"
-ROWS, FILES = 300_000, 8
+OURS, UDF = SIDES = "ours", "spark_udf"
+ROUNDS, ROWS, FILES = 3, 300_000, 8
 SCALES = (1, 8)
 # A short search: its first candidates are models as good as any to be scored.
 SEARCH = {"tune.max_evals": 4}
 TOLERANCE = 1e-5
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
     """Rows per second in those of `spark_udf`, and the memory that more rows take."""
-    with workspace({**SEARCH, **plan.changes}) as place:
+    with workspace(SEARCH) as place:
         for stage in (*MADE_BY_DVC, "register"):
             progress(f"batch: {stage}")
             place.module(MODULES[stage])
         for scale in SCALES:
             _copy(place.root, scale)
-        rounds = [_round(place, number + 1) for number in range(plan.engine_runs)]
-        ours, spark, udf = (median(seconds[side] for seconds in rounds) for side in SIDES)
-        yield at_least("batch / spark_udf, rows/s", udf / ours, 3, _rates(ours, udf))
-        yield Figure("batch on spark / spark_udf", f"{udf / spark:.2f} ({_rates(spark, udf)})")
+        rounds = [_round(place, number + 1) for number in range(ROUNDS)]
+        ours, udf = (median(seconds[side] for seconds in rounds) for side in SIDES)
+        rates = " / ".join(f"{ROWS / seconds / 1000:.0f}k" for seconds in (ours, udf))
+        yield at_least("batch / spark_udf, rows/s", udf / ours, 3, rates)
         small, large = (_peak(place, scale) for scale in SCALES)
         detail = f"{large:.0f} MB / {small:.0f} MB"
         yield at_most("batch peak memory, 8x / 1x the rows", large / small, 1.25, detail)
@@ -67,16 +65,11 @@ def _round(place: Workspace, number: int) -> dict[str, float]:
     return seconds
 
 
-def _rates(mine: float, others: float) -> str:
-    return f"{ROWS / mine / 1000:.0f}k / {ROWS / others / 1000:.0f}k"
-
-
 def _peak(place: Workspace, scale: int) -> float:
     """The most memory, in MB, of a whole process with so many times the rows."""
     progress(f"batch: memory with {scale} times the rows")
     words = ("score", str(BUNDLE), "--input", f"rows/{scale}", "--output", f"out/{scale}")
-    command = [str(BIN / "mlops"), *words]
-    return process.run(command, place.root, place.environment, watched=True).peak / 2**20
+    return place.mlops(*words, watched=True).peak / 2**20
 
 
 def _copy(root: Path, scale: int) -> None:
@@ -92,11 +85,10 @@ def _copy(root: Path, scale: int) -> None:
 
 def _scoring(side: str) -> Callable[[Path, Path], object]:
     """A function that scores an input into an output."""
-    if side != UDF:
+    if side == OURS:
         from mlops.serving import batch
 
-        kind: Engine = "spark" if side == SPARK else "duckdb"
-        return lambda source, output: batch.run(BUNDLE, str(source), output, kind)
+        return lambda source, output: batch.run(BUNDLE, str(source), output)
     import mlflow
 
     from mlops.pipeline import tracking

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.figure import Figure, Plan, at_least, progress, ratio
+from benchmarks.figure import Figure, at_least, progress, ratio
 from benchmarks.workspace import workspace
 from mlops.base.files import sha256
 from mlops.contract import dataset
 from mlops.contract.paths import FEATURES
 
-ENGINES = ("duckdb", "spark")
+ENGINES, RUNS = ("duckdb", "spark"), 3
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
     """How many times faster DuckDB makes the table, and whether it is the same table."""
     seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     tables = set()
-    with workspace(plan.changes) as place:
+    with workspace() as place:
         progress("engines: ingest")
         place.module("mlops.data.ingest")
-        for engine in ENGINES * plan.engine_runs:
+        for engine in ENGINES * RUNS:
             progress(f"engines: featurize on {engine}")
             place.change({"engine": engine})
             seconds[engine].append(place.module("mlops.data.featurize").seconds)

@@ -1,13 +1,12 @@
-"""A measured figure beside its goal, and how much is measured to get it."""
+"""A measured figure beside its goal."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 STARTED = time.monotonic()
 WIDTHS = (48, 34, 17)
@@ -31,38 +30,6 @@ class Figure:
         verdict = {True: "ok", False: "short", None: "printed"}[self.reached]
         cells = zip((self.name, self.value, self.goal), WIDTHS, strict=True)
         return "  ".join([*(f"{cell:<{width}}" for cell, width in cells), verdict])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How often each side runs, and what it changes in `params.yaml`.
-
-    A plan that does not judge is too small to: it shows that the benchmarks work.
-    """
-
-    flow_runs: int = 2
-    unchanged_runs: int = 5
-    temporary_server_runs: int = 3
-    engine_runs: int = 3
-    scale_rounds: int = 2
-    gate_runs: int = 3
-    windows: int = 200
-    predictions: int = 1_000_000
-    seeds: tuple[int, ...] = (1, 2, 3)
-    changes: dict[str, Any] = field(default_factory=dict)
-    judges: bool = True
-
-
-SMALL = {
-    "data.until": "2013-06-30",
-    "split.holdout_days": 30,
-    "tune.max_evals": 2,
-    "evaluate.draws": 20,
-    "evaluate.importance_rows": 1000,
-    "evaluate.importance_repeats": 1,
-}
-# Every side runs once.
-QUICK = Plan(1, 1, 1, 1, 1, 1, 5, 20_000, seeds=(1,), changes=SMALL, judges=False)
 
 
 def at_most(name: str, value: float, limit: float, detail: str) -> Figure:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.figure import Figure, Plan, at_least, at_most, progress, ratio
+from benchmarks.figure import Figure, at_least, at_most, progress, ratio
 from benchmarks.process import Ended
 from benchmarks.workspace import serving, workspace
 from mlops.base.files import read_json
@@ -22,6 +22,7 @@ from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 
 COMMANDS = {"flow": ("flows", "training"), "bare": ("benchmarks.flow",)}
+PAIRS = 2
 
 
 class Ran(NamedTuple):
@@ -33,11 +34,11 @@ class Ran(NamedTuple):
     auc: dict[str, float]
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
     """Overhead, peak memory, holdout ROC AUC and the bundles' digests, of the same runs."""
     # Interleaved so that a machine that gets slower or faster favours neither side.
-    order = [sorted(COMMANDS, reverse=pair % 2 == 0) for pair in range(plan.flow_runs)]
-    runs = [_run(side, plan) for pair in order for side in pair]
+    order = [sorted(COMMANDS, reverse=pair % 2 == 0) for pair in range(PAIRS)]
+    runs = [_run(side) for pair in order for side in pair]
     flows, bare = ([ran for ran in runs if ran.side == side] for side in COMMANDS)
     seconds = ([ran.ended.seconds for ran in side] for side in (flows, bare))
     overhead, detail = ratio(*seconds)
@@ -53,8 +54,8 @@ def measure(plan: Plan) -> Iterator[Figure]:
     yield Figure("bundle digest, each from empty caches", detail, "equal", len(digests) == 1)
 
 
-def _run(side: str, plan: Plan) -> Ran:
-    with workspace(plan.changes) as place:
+def _run(side: str) -> Ran:
+    with workspace() as place:
         progress(f"{side}: starting servers")
         with serving(place):
             progress(f"{side}: whole run from empty caches")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks import answers, process
+from benchmarks import answers
 from benchmarks.answers import ENVIRONMENT, LABELS, LOGS, Answers
-from benchmarks.figure import Figure, Plan, at_most, progress
-from benchmarks.workspace import BIN, Workspace, workspace
+from benchmarks.figure import Figure, at_most, progress
+from benchmarks.workspace import Workspace, workspace
 from mlops.contract import bundle, dataset, params
 from mlops.contract.paths import BUNDLE, FEATURES
 from mlops.contract.stages import MADE_BY_DVC, MODULES
@@ -34,6 +34,7 @@ CHANGES = {
 }  # fmt: skip
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS, MEGABYTES, FALSE_ALARMS = 60, 2048, 2
+WINDOWS, LABELLED_WINDOWS, PREDICTIONS = 200, 20, 1_000_000
 # Strength of the faults: a shift in standard deviations, a share of rows, a factor of the rate.
 SHIFT, UNSEEN, RATE = 1.0, 0.1, 2.0
 Change = Callable[["pd.DataFrame"], "pd.DataFrame"]
@@ -70,11 +71,11 @@ class Monitor:
         return drawn.reset_index(drop=True)
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
     """Detection, false alarms, and the cost of a million predictions."""
     import pandas as pd
 
-    with workspace({**CHANGES, **plan.changes}) as place:
+    with workspace(CHANGES) as place:
         for stage in MADE_BY_DVC:
             progress(f"monitoring: {stage}")
             place.module(MODULES[stage])
@@ -82,13 +83,13 @@ def measure(plan: Plan) -> Iterator[Figure]:
         monitor = Monitor(place, answers.pin(place.root), settings)
         files = BUNDLE / bundle.REFERENCE, FEATURES / dataset.TRAINING, FEATURES / dataset.HOLDOUT
         reference, training, holdout = (pd.read_parquet(place.root / file) for file in files)
-        yield from _detection(monitor, reference, training, plan.windows)
-        yield from _false_alarms(monitor, reference, holdout, plan.windows)
-        yield from _cost(monitor, holdout, plan.predictions)
+        yield from _detection(monitor, reference, training)
+        yield from _false_alarms(monitor, reference, holdout)
+        yield from _cost(monitor, holdout)
 
 
 def _detection(
-    monitor: Monitor, reference: pd.DataFrame, training: pd.DataFrame, windows: int
+    monitor: Monitor, reference: pd.DataFrame, training: pd.DataFrame
 ) -> Iterator[Figure]:
     """The share of windows, one for each column and fault, in which the fault is detected."""
     columns = [(column.name, column.type == "string") for column in monitor.card.inputs]
@@ -99,7 +100,7 @@ def _detection(
     }
     for fault, changes in faults.items():
         progress(f"monitoring: {fault}")
-        drawn = (monitor.draw(reference, seed) for seed in range(windows))
+        drawn = (monitor.draw(reference, seed) for seed in range(WINDOWS))
         states = [monitor.assess(c(rows)).state for c, rows in zip(changes, drawn, strict=False)]
         yield _detected(fault, states)
     progress("monitoring: label shift")
@@ -107,41 +108,40 @@ def _detection(
     label = labelled[monitor.card.target].astype(int)
     others = (1 - RATE * label.mean()) / (1 - label.mean())
     states = []
-    for seed in range(min(windows, 20)):
+    for seed in range(LABELLED_WINDOWS):
         rows = monitor.draw(labelled, seed, np.where(label == 1, RATE, others))
         states.append(monitor.assess(rows, rows[monitor.card.target]).state)
     yield _detected("label shift", states)
 
 
 def _false_alarms(
-    monitor: Monitor, reference: pd.DataFrame, holdout: pd.DataFrame, windows: int
+    monitor: Monitor, reference: pd.DataFrame, holdout: pd.DataFrame
 ) -> Iterator[Figure]:
     for source, rows, first in (("the reference", reference, 1000), ("labels", holdout, 2000)):
         progress(f"monitoring: false alarms of {source}")
         alarms = 0
-        for seed in range(windows):
+        for seed in range(WINDOWS):
             drawn = monitor.draw(rows, first + seed)
             labels = drawn[monitor.card.target] if rows is holdout else ()
             assessment = monitor.assess(drawn, labels)
             surely = any("surely worse" in reason for reason in assessment.reasons)
             alarms += surely if rows is holdout else assessment.state != "ok"
-        name = f"false alarms, {windows} windows of {source}"
+        name = f"false alarms, {WINDOWS} windows of {source}"
         yield at_most(name, alarms, FALSE_ALARMS, f"{monitor.rows} rows each")
 
 
-def _cost(monitor: Monitor, holdout: pd.DataFrame, predictions: int) -> Iterator[Figure]:
+def _cost(monitor: Monitor, holdout: pd.DataFrame) -> Iterator[Figure]:
     """Time and memory of the command on so many rows, each with a label."""
-    progress(f"monitoring: writing {predictions:,} answers")
+    progress(f"monitoring: writing {PREDICTIONS:,} answers")
     monitor.answers.clear()
-    rows = holdout.iloc[np.arange(predictions) % len(holdout)]
+    rows = holdout.iloc[np.arange(PREDICTIONS) % len(holdout)]
     limits = monitor.settings.monitoring
     labels = list(rows[monitor.card.target])
     monitor.answers.write(rows, datetime.now(UTC), limits.hours * limits.windows, labels)
     progress("monitoring: judging them")
-    command = [str(BIN / "mlops"), "monitor", ENVIRONMENT]
-    ended = process.run(command, monitor.place.root, monitor.place.environment, watched=True)
+    ended = monitor.place.mlops("monitor", ENVIRONMENT, watched=True)
     detail = f"{len(monitor.card.inputs)} features, with labels"
-    yield at_most(f"monitor {predictions:,} predictions, s", ended.seconds, SECONDS, detail)
+    yield at_most(f"monitor {PREDICTIONS:,} predictions, s", ended.seconds, SECONDS, detail)
     yield at_most("its peak memory, MB", ended.peak / 2**20, MEGABYTES, "whole process")
 
 

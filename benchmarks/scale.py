@@ -23,28 +23,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.figure import Figure, Plan, at_most, progress, ratio
+from benchmarks.figure import Figure, at_most, progress, ratio
 from benchmarks.workspace import workspace
 from mlops.contract import params, project
 from mlops.contract.paths import RAW
 from mlops.data import engine
 
-SCALES = (1, 4, 16)
+SCALES, ROUNDS = (1, 4, 16), 2
 # What names an airport, an airline or an aircraft, in any table.
 KEYS = {"origin", "dest", "faa", "carrier", "tailnum"}
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
     """Time at each size over the time at the size before; the rows' growth is the limit."""
-    with workspace(plan.changes) as place:
+    with workspace() as place:
         progress("scale: ingest")
         place.module("mlops.data.ingest")
         folders = {scale: place.root / "scaled" / str(scale) for scale in SCALES}
         for scale, folder in folders.items():
             progress(f"scale: copying the tables {scale} times")
             _multiply(place.root / RAW, folder, scale)
-        progress(f"scale: featurize on spark, {plan.scale_rounds} rounds of all sizes")
-        words = (str(plan.scale_rounds), *map(str, folders.values()))
+        progress(f"scale: featurize on spark, {ROUNDS} rounds of all sizes")
+        words = (str(ROUNDS), *map(str, folders.values()))
         ended = place.module("benchmarks.scale", *words)
         seconds = dict(zip(SCALES, json.loads(ended.out.splitlines()[-1]), strict=True))
     for small, large in pairwise(SCALES):

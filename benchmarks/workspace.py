@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks import process
@@ -23,7 +24,6 @@ from tests import settings
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-SERVERS = Path(".run/servers.json")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n"
 DVC_FOLDERS = ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")
 AUTHOR = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
@@ -41,10 +41,20 @@ class Workspace:
         """Set keys of params.yaml by their dotted names."""
         settings.change(self.root, changes)
 
-    def module(self, name: str, *words: str, watched: bool = False, **variables: str) -> Ended:
+    def module(self, name: str, *words: str, watched: bool = False) -> Ended:
         """Run `python -m name ...` on the copy's code, whole process."""
         command = [sys.executable, "-m", name, *words]
-        return process.run(command, self.root, self.environment | variables, watched=watched)
+        return process.run(command, self.root, self.environment, watched=watched)
+
+    def mlops(self, *words: str, watched: bool = False) -> Ended:
+        """Run one of the project's verbs, whole process."""
+        return process.run(
+            [str(BIN / "mlops"), *words], self.root, self.environment, watched=watched
+        )
+
+    def git(self, *words: str) -> None:
+        """Run Git as an author of its own."""
+        process.run(["git", *AUTHOR, *words], self.root, self.environment)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,7 +72,7 @@ class Workspace:
 
 
 @contextmanager
-def workspace(changes: Mapping[str, Any]) -> Iterator[Workspace]:
+def workspace(changes: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Workspace]:
     """A fresh copy with empty caches, its parameters changed; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
         made = Workspace(Path(folder) / "repository")
@@ -70,20 +80,19 @@ def workspace(changes: Mapping[str, Any]) -> Iterator[Workspace]:
         # A remote of yours would hand out what is to be made here.
         (made.root / ".dvc/config").write_text(DVC_CONFIG)
         made.change(changes)
-        for words in (["init", "-q"], ["add", "-A"], [*AUTHOR, "commit", "-qm", "benchmark"]):
-            process.run(["git", *words], made.root, made.environment)
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "benchmark"]):
+            made.git(*words)
         yield made
 
 
 @contextmanager
 def serving(place: Workspace) -> Iterator[None]:
     """Keep the servers of `mlops up` running on the workspace's data."""
-    mlops = str(BIN / "mlops")
-    process.run([mlops, "up"], place.root, place.environment)
+    place.mlops("up")
     try:
         yield
     finally:
-        process.run([mlops, "down"], place.root, place.environment)
+        place.mlops("down")
 
 
 def _copy(root: Path) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -46,10 +46,10 @@ class Side:
     server: Server
     requests: Requests
 
-    def turn(self, connections: int, seconds: float) -> tuple[float, float]:
+    def turn(self, connections: int) -> tuple[float, float]:
         """Microseconds of CPU time per request, and requests per second."""
         before = self.server.cpu
-        count, took = drive(self.server.port, self.requests, connections, seconds)
+        count, took = drive(self.server.port, self.requests, connections, SECONDS)
         return (self.server.cpu - before) / count * 1e6, count / took
 
 
@@ -59,9 +59,7 @@ def main() -> int:
         prog="python -m benchmarks.serving", description="Load the service and its rivals."
     )
     parser.add_argument("bundle", nargs="?", type=Path, default=REPOSITORY / BUNDLE)
-    parser.add_argument("--quick", action="store_true", help="short rounds that judge nothing")
     given = parser.parse_args()
-    rounds, seconds = (1, 0.5) if given.quick else (ROUNDS, SECONDS)
     # Servers must not outlive a benchmark that is stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     good = True
@@ -69,17 +67,16 @@ def main() -> int:
         if SERVER == CLIENT:
             raise Failed("found one core, expected two: one for the server, one for the client")
         os.sched_setaffinity(0, CLIENT)
-        for figure in _measure(given.bundle.absolute(), rounds, seconds):
-            judged = replace(figure, reached=None) if given.quick else figure
-            print(judged.line, flush=True)
-            good = good and judged.reached is not False
+        for figure in _measure(given.bundle.absolute()):
+            print(figure.line, flush=True)
+            good &= figure.reached is not False
     except (Failed, UserError) as error:
         print(f"serving: failed: {' '.join(str(error).split())}", flush=True)
         return 1
     return 0 if good else 1
 
 
-def _measure(folder: Path, rounds: int, seconds: float) -> Iterator[Figure]:
+def _measure(folder: Path) -> Iterator[Figure]:
     data, name = requests.read(folder), bundle.read_card(folder).name
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as place, ExitStack() as stack:
         commands = Commands(folder, Path(place))
@@ -94,15 +91,14 @@ def _measure(folder: Path, rounds: int, seconds: float) -> Iterator[Figure]:
             asked = Requests(form, *data)
             sides[side] = Side(stack.enter_context(running(command(), asked)), asked)
         service = sides["service"].server
-        yield Figure("start to first answer", f"{service.seconds:.2f} s")
         for connections, goal in CPU_GOALS.items():
             pair = [sides["service"], sides["fastapi"]]
-            (ours, _), (theirs, _) = _turns(pair, connections, rounds, seconds)
+            (ours, _), (theirs, _) = _turns(pair, connections)
             label = f"CPU per request / fastapi, {connections} connections"
             yield at_most(label, ours / theirs, goal, f"{ours:.0f} us / {theirs:.0f} us")
         for rival, form in (("mlserver", inference(name)), ("mlflow", MLFLOW)):
             pair = [Side(service, Requests(form, *data)), sides[rival]]
-            (_, ours), (_, theirs) = _turns(pair, MANY, rounds, seconds)
+            (_, ours), (_, theirs) = _turns(pair, MANY)
             label = f"requests per second / {rival}, {MANY} connections"
             detail = f"{ours:.0f}/s / {theirs:.0f}/s"
             yield at_least(label, ours / theirs, RATE_GOALS[rival], detail, digits=1)
@@ -110,15 +106,13 @@ def _measure(folder: Path, rounds: int, seconds: float) -> Iterator[Figure]:
         yield at_most("memory after the load, MB", memory, 200, "shared pages once")
 
 
-def _turns(
-    sides: Sequence[Side], connections: int, rounds: int, seconds: float
-) -> list[tuple[float, float]]:
+def _turns(sides: Sequence[Side], connections: int) -> list[tuple[float, float]]:
     """Each side's median CPU time and rate; there, back, there, so that no trend favours one."""
     results: list[list[tuple[float, float]]] = [[] for _ in sides]
-    for number in range(rounds):
+    for number in range(ROUNDS):
         order = list(enumerate(sides))
         for place, side in reversed(order) if number % 2 else order:
-            results[place].append(side.turn(connections, seconds))
+            results[place].append(side.turn(connections))
     return [(median(cpu for cpu, _ in r), median(rate for _, rate in r)) for r in results]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from benchmarks.figure import Failed, progress
 from benchmarks.serving.requests import Requests
 from benchmarks.serving.rivals.row import VARIABLE
 from benchmarks.workspace import BIN, REPOSITORY
+from mlops.base.processes import free_port
 
 RIVALS = "benchmarks.serving.rivals"
 MLSERVER_LOCK = Path(__file__).with_name("rivals") / "mlserver.lock"
@@ -35,10 +35,9 @@ SERVER, CLIENT = {CORES[0]}, {CORES[-1]}
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `seconds` passed from its start to its first answer."""
+    """A running server."""
 
     port: int
-    seconds: float
     pid: int
 
     @property
@@ -125,27 +124,19 @@ class Commands:
 def running(command: Command, requests: Requests) -> Iterator[Server]:
     """Start a server and wait for its first answer; raises Failed with its last line otherwise."""
     with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
         started = subprocess.Popen(
             command.words, cwd=command.folder, env={**os.environ, **command.variables},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             preexec_fn=lambda: os.sched_setaffinity(0, SERVER),
         )  # fmt: skip
         try:
-            _wait(started, command.port, requests, start, log)
-            yield Server(command.port, time.perf_counter() - start, started.pid)
+            _wait(started, command.port, requests, log)
+            yield Server(command.port, started.pid)
         finally:
             for member in _tree(started.pid):
                 with suppress(psutil.NoSuchProcess):
                     member.send_signal(signal.SIGKILL)
             started.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -171,17 +162,15 @@ def _mlserver() -> Path:
     return MLSERVER / "bin"
 
 
-def _wait(
-    started: subprocess.Popen[bytes], port: int, requests: Requests, start: float, log: IO[bytes]
-) -> None:
+def _wait(started: subprocess.Popen[bytes], port: int, requests: Requests, log: IO[bytes]) -> None:
     url, (_, rest) = f"http://127.0.0.1:{port}{requests.form.path}", requests.rendered[0]
     body = rest.partition(b"\r\n\r\n")[2]
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    deadline = time.monotonic() + START_SECONDS
     while True:
         with suppress(OSError), urllib.request.urlopen(request, timeout=START_SECONDS):
             return
-        late = time.perf_counter() - start > START_SECONDS
-        if late or started.poll() is not None:
+        if time.monotonic() > deadline or started.poll() is not None:
             log.seek(0)
             last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
             raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]

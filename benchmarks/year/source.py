@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from benchmarks.figure import Failed
+from benchmarks.answers import answer
 from mlops.contract import dataset
 from mlops.contract.bundle import Array
 from mlops.contract.paths import FEATURES, RAW
@@ -18,8 +17,6 @@ from mlops.contract.project import Features
 from mlops.data import featurize, ingest
 from mlops.data.params import Params
 from mlops.serving import model
-from mlops.serving.batch.table import read
-from mlops.serving.samples import Sample, lines
 
 NOON = dt.time(12)
 
@@ -63,18 +60,15 @@ def until(params: Params, end: dt.date, holdout_days: int | None = None) -> Para
 def score(bundle: Path, rows: pd.DataFrame, spec: Features) -> tuple[Array, list[str]]:
     """The probability of each row, in order of the days, and the lines that the service logs.
 
-    A day is one request, dated its noon. Raises Failed when the service would refuse a row.
+    A day is one request, dated its noon.
     """
     served = model.load(bundle)
     probabilities, logged = [], []
     for day, asked in dataset.inputs(rows, spec).groupby(rows[spec.day].dt.date):
-        batch, refused = read(pa.Table.from_pandas(asked), served)
-        if refused:
-            raise Failed(f"{day}: row {min(refused)}: {refused[min(refused)]}")
-        outputs = served.score(batch)
         noon = dt.datetime.combine(day, NOON, dt.UTC).timestamp()
-        logged += lines(Sample(noon, day.isoformat(), served, batch, outputs))
-        probabilities.append(outputs[0])
+        (probability,), lines = answer(served, asked, day.isoformat(), noon)
+        probabilities.append(probability)
+        logged += lines
     return np.concatenate(probabilities), logged
 
 
