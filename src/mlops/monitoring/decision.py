@@ -28,16 +28,11 @@ class Breach:
     reason: str
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The state, and its reasons."""
-
-    state: State
-    reasons: tuple[str, ...]
-
-
-def decide(requests: Sequence[Window], labelled: Sequence[Window], limits: Monitoring) -> Decision:
-    """Judge the windows of requests, and those of labelled rows; both newest first."""
+def decide(
+    requests: Sequence[Window], labelled: Sequence[Window], limits: Monitoring
+) -> tuple[State, tuple[str, ...]]:
+    """Judge the windows of requests, and those of labelled rows, both newest first: the state, and
+    its reasons."""
     newest = [*requests[:1], *labelled[:1]]
     current = [breach for window in newest for breach in breaches(window, limits)]
     lasting = _lasting(requests, limits) | _lasting(labelled, limits)
@@ -48,7 +43,7 @@ def decide(requests: Sequence[Window], labelled: Sequence[Window], limits: Monit
         for breach in current
     ]
     state: State = "retrain" if lasting else "watch" if current else "ok"
-    return Decision(state, (*reasons, *_too_few(requests, labelled, limits)))
+    return state, (*reasons, *_too_few(requests, labelled, limits))
 
 
 def breaches(window: Window, limits: Monitoring) -> tuple[Breach, ...]:

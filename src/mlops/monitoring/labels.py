@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
 from mlops.contract.bundle import Card
 from mlops.monitoring import logs
 
@@ -32,7 +32,7 @@ def read(
         try:
             _insert(connection, file, number, card)
         except duckdb.Error as error:
-            raise UserError(f"{file}: can't be read: {logs.one_line(error)}") from None
+            raise UserError(f"{file}: can't be read: {one_line(error)}") from None
     connection.execute(
         "CREATE OR REPLACE TABLE labelled AS SELECT answers.*, l.label FROM answers JOIN"
         " (SELECT request, row, arg_max(label, file) AS label FROM labels GROUP BY ALL) l"

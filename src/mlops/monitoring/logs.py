@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.contract.bundle import Card
 
 if TYPE_CHECKING:
@@ -40,24 +39,12 @@ FIELDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LineCounts:
-    """Lines of the judged bundle, of other bundles, from the future, and unreadable ones."""
-
-    judged: int = 0
-    other: int = 0
-    future: int = 0
-    broken: int = 0
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was left out, a note for each kind."""
-        left_out = {
-            "rows answered by other bundles": self.other,
-            "rows from the future, so a clock is wrong": self.future,
-            "lines that can't be read": self.broken,
-        }
-        return tuple(f"not judged: {count:,} {what}" for what, count in left_out.items() if count)
+# Kinds of lines besides those that are judged, and what a note says of them.
+LEFT_OUT = {
+    "other": "rows answered by other bundles",
+    "future": "rows from the future, so a clock is wrong",
+    "broken": "lines that can't be read",
+}
 
 
 @contextmanager
@@ -81,8 +68,10 @@ def read(
     root: Path,
     judged: tuple[Card, str],
     now: datetime,
-) -> LineCounts:
+) -> dict[str, int]:
     """Load the answers of a bundle (its card and digest) up to `now` into the view `answers`.
+
+    Gives the number of lines by kind: judged, and those of LEFT_OUT.
 
     Columns: time (seconds since 1970), request, row, i0…, o0…; a missing value is NULL. Lines that
     can't be parsed are counted: the last one may be half written. Raises UserError when there is
@@ -104,7 +93,12 @@ def read(
         "CREATE VIEW answers AS SELECT * FROM lines"
         f" WHERE kind = 'judged' AND time <= {now.timestamp()!r}"
     )
-    return LineCounts(**dict(counts))
+    return dict.fromkeys(("judged", *LEFT_OUT), 0) | dict(counts)
+
+
+def left_out(counts: Mapping[str, int]) -> list[str]:
+    """A note for each kind of lines that was not judged."""
+    return [f"not judged: {counts[k]:,} {what}" for k, what in LEFT_OUT.items() if counts[k]]
 
 
 def files(
@@ -139,11 +133,6 @@ def sample(
         f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
         f" ORDER BY hash(time, request, row), time, request, row LIMIT {SAMPLE}"
     ).df()
-
-
-def one_line(error: Exception) -> str:
-    """An error's message in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def literal(value: str) -> str:

@@ -9,8 +9,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest, push_to_gateway
 
+from mlops.base.errors import one_line
 from mlops.monitoring.assessment import Assessment, State
-from mlops.monitoring.logs import one_line
 
 GATEWAY = "PROMETHEUS_PUSHGATEWAY"
 JOB = "mlops-monitoring"

@@ -83,9 +83,10 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
         if labels_at:
             # Labels arrive late: the windows end with the newest one.
             newest = labels.read(database, labels_at, root, card)
-            labelled = _windows(database, "labelled", "labels", newest, limits, qualities)
-    decision = decide(requests, labelled, limits)
-    notes = list(lines.notes)
+            if newest:
+                labelled = _windows(database, "labelled", "labels", newest, limits, qualities)
+    state, reasons = decide(requests, labelled, limits)
+    notes = logs.left_out(lines)
     if labels_at and not labelled:
         notes.append("no label fits an answer yet: performance not judged")
     if labelled and not evidence:
@@ -95,9 +96,10 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
         model=pin.short,
         digest=pin.digest,
         now=now,
-        **vars(decision),
+        state=state,
+        reasons=reasons,
         notes=tuple(notes),
-        lines=asdict(lines),
+        lines=lines,
         windows=tuple(requests),
         labelled=tuple(labelled),
         folder=root / FOLDER / environment,
@@ -113,13 +115,12 @@ def _check_ignored(limits: Monitoring, card: Card) -> None:
 
 
 def _windows(
-    database: duckdb.DuckDBPyConnection, table: str, counted: str, newest: datetime | None,
+    database: duckdb.DuckDBPyConnection, table: str, counted: str, newest: datetime,
     limits: Monitoring, measure: Callable[[str, int], dict[str, Any]],
 ) -> list[Window]:  # fmt: skip
     """The windows that end with `newest`; those with enough rows, counted so, are measured."""
     windows, step = [], timedelta(hours=limits.hours)
-    for back in range(limits.windows if newest else 0):
-        assert newest is not None
+    for back in range(limits.windows):
         since, until = newest - (back + 1) * step, newest - back * step
         where = f"time > {since.timestamp()!r} AND time <= {until.timestamp()!r}"
         ((rows,),) = database.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchall()

@@ -26,10 +26,10 @@ def assessment(*features, **changes):
     )  # fmt: skip
     worse = Quality("performance", "roc_auc", 0.7, 0.69, 0.71, 0.75, 0.03)
     labelled = Window(NOW - timedelta(hours=24), NOW, labels=800, qualities=(worse,))
-    decision = decide([window], [labelled], MONITORING)
+    state, reasons = decide([window], [labelled], MONITORING)
     content = {
         "environment": "production", "model": "a-model 123456789abc", "digest": "1" * 64,
-        "now": NOW, "state": decision.state, "reasons": decision.reasons, "notes": ("a note",),
+        "now": NOW, "state": state, "reasons": reasons, "notes": ("a note",),
         "lines": {"judged": 1000, "other": 0, "future": 0, "broken": 1}, "windows": (window,),
         "labelled": (labelled,), "folder": Path("monitoring/production"),
     }  # fmt: skip
