@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -23,18 +23,11 @@ ROWS_PER_BIN = 10
 PERCENTILE = 0.95
 # The first requests are not counted: a process answers these more slowly.
 WARM_UP = 2
-COUNTS = ("requests", "errors", "compared", "differing")
+# The scores of the running and of the new version for the same rows.
+Pairs = tuple[tuple[float, float], ...]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The scores of the running and of the new version for the same rows, in the same order."""
-
-    running: tuple[float, ...] = ()
-    new: tuple[float, ...] = ()
-
-
-def breach(limits: Limits, running: Health, new: Health, pair: Pair) -> str:
+def breach(limits: Limits, running: Health, new: Health, pairs: Pairs) -> str:
     """The reason why the new version must not go on; "" when it may.
 
     A running version that answered nothing is no measure of latency or drift.
@@ -48,44 +41,38 @@ def breach(limits: Limits, running: Health, new: Health, pair: Pair) -> str:
             f"latency {new.seconds * 1000:.1f} ms, of the running version "
             f"{running.seconds * 1000:.1f} ms, limit {limits.latency:g} times that"
         )
-    drift = max(index_beyond_chance(running.scores, new.scores), paired_index(pair))
+    drift = max(index_beyond_chance(running.scores, new.scores), paired_index(pairs))
     return f"scores drift by {drift:.2f}, limit {limits.drift:g}" if drift > limits.drift else ""
 
 
-def paired_index(pair: Pair) -> float:
+def paired_index(pairs: Pairs) -> float:
     """The stability index of two versions' scores for the same rows.
 
     The bins are quantiles of the running version's scores. Chance plays no part: the rows are
     equal.
     """
-    rows = len(pair.running)
-    if not rows or rows != len(pair.new):
+    if not pairs:
         return 0.0
-    count = min(BINS, max(rows // ROWS_PER_BIN, 2))
-    edges = np.unique(np.quantile(pair.running, np.linspace(0, 1, count + 1)[1:-1]))
-    running, new = (
-        np.bincount(np.searchsorted(edges, scores), minlength=count)
-        for scores in (pair.running, pair.new)
-    )
-    return stability_index(running, new)
+    running, new = np.transpose(pairs)
+    count = min(BINS, max(len(pairs) // ROWS_PER_BIN, 2))
+    edges = np.unique(np.quantile(running, np.linspace(0, 1, count + 1)[1:-1]))
+    places = (np.searchsorted(edges, scores) for scores in (running, new))
+    return stability_index(*(np.bincount(place, minlength=count) for place in places))
 
 
 @dataclass(frozen=True)
 class Window:
-    """Both versions' answers in one step; `pair` is of the rows that both were asked."""
+    """Both versions' answers in one step; `pairs` are of the rows that both were asked."""
 
     running: Health
     new: Health
-    pair: Pair = field(default_factory=Pair)
+    pairs: Pairs = ()
 
     @property
     def summary(self) -> str:
         """The new version's answers in a few words."""
-        compared = f", {self.new.differing} of {self.new.compared} compared answers differ"
-        return (
-            f"{self.new.requests} requests, {self.new.errors} failed, "
-            f"{self.new.seconds * 1000:.1f} ms" + (compared if self.new.compared else "")
-        )
+        new = self.new
+        return f"{new.requests} requests, {new.errors} failed, {new.seconds * 1000:.1f} ms"
 
     def __sub__(self, before: Window) -> Window:
         """The answers since earlier totals."""
@@ -97,7 +84,7 @@ class Window:
         return Window(
             _sum(self.running, other.running, longer.running.seconds),
             _sum(self.new, other.new, longer.new.seconds),
-            Pair(self.pair.running + other.pair.running, self.pair.new + other.pair.new),
+            self.pairs + other.pairs,
         )
 
 
@@ -133,8 +120,8 @@ class Comparison:
         ]
         *running, new = (_health(each) for each in zip(*answers[WARM_UP:], strict=True))
         scored = [row for row in answers if both and all(answer.scores for answer in row)]
-        pair = Pair(*(tuple(row[place].scores[0] for row in scored) for place in (0, 1)))
-        return Window(running[0] if running else Health(0, 0, 0.0), new, pair)
+        pairs = tuple((one.scores[0], other.scores[0]) for one, other in scored)
+        return Window(running[0] if running else Health(0, 0, 0.0), new, pairs)
 
 
 def _health(answers: Sequence[Answer]) -> Health:
@@ -147,14 +134,13 @@ def _difference(now: Health, before: Health) -> Health:
     # A process that was started again meanwhile counts from 0.
     if now.requests < before.requests:
         return now
+    requests, errors = now.requests - before.requests, max(now.errors - before.errors, 0)
     scores = tuple(one - two for one, two in zip(now.scores, before.scores, strict=False))
-    return replace(
-        now,
-        scores=scores if scores and min(scores) >= 0 else now.scores,
-        **{name: max(getattr(now, name) - getattr(before, name), 0) for name in COUNTS},
-    )
+    if not scores or min(scores) < 0:
+        scores = now.scores
+    return Health(requests, errors, now.seconds, scores)
 
 
 def _sum(one: Health, other: Health, seconds: float) -> Health:
     requests, errors = one.requests + other.requests, one.errors + other.errors
-    return replace(one, requests=requests, errors=errors, seconds=seconds)
+    return Health(requests, errors, seconds, one.scores)

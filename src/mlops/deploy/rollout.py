@@ -133,6 +133,6 @@ def _bake(comparison: Comparison, percent: int, mirror: int = 0) -> Window:
 
 def _require(comparison: Comparison, window: Window, step: str) -> None:
     """Raise Refused when the window breaches a limit."""
-    reason = breach(comparison.rollout.limits, window.running, window.new, window.pair)
+    reason = breach(comparison.rollout.limits, window.running, window.new, window.pairs)
     if reason:
         raise Refused(f"{comparison.new[:12]} undone {step}: {reason}")

@@ -9,8 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
+from mlops.base import documents
 from mlops.base.errors import UserError, nearest
 
 IMAGE = "MLOPS_SERVING_IMAGE"
@@ -20,13 +19,9 @@ SHORT = 12
 def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
     """Load a specification and fill it in; UserError names the file and what is wrong with it."""
     try:
-        content = yaml.safe_load((root / place).read_text())
+        content = documents.parse((root / place).read_text(), str(place))
     except FileNotFoundError:
         raise UserError(f"{place}: not found") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{place}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{place}: found {content!r}, expected keys and values")
 
     def filled(text: str) -> str:
         try:

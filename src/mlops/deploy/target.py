@@ -81,16 +81,13 @@ class Health:
 
     `errors` were answered with 500 and above, or not at all; `seconds` is the 95th percentile of
     the latency; `scores` counts rows by the tenth of 0 to 1 that the first output fell into, and is
-    empty for a regression. Of mirrored requests, `compared` were answered by both versions, and
-    `differing` of these with other predictions.
+    empty for a regression.
     """
 
     requests: int
     errors: int
     seconds: float
     scores: tuple[int, ...] = ()
-    compared: int = 0
-    differing: int = 0
 
 
 @dataclass(frozen=True)

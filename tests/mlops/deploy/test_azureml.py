@@ -35,12 +35,10 @@ def slow(test: Any) -> Any:
 
 @slow
 def test_one_bundle_gets_copies_of_at_most_half_of_the_requests(azure, bundles):
-    first, second, third = azure.deploy(*bundles)
+    first, second = azure.deploy(*bundles[:2])
     for asked, share in ((20, 20), (100, 50)):
         azureml.traffic(HERE, {first: 100}, {second: asked})
         assert azure.server.endpoint(NAME)["mirrorTraffic"] == {name_of(second): share}
-    with pytest.raises(UserError, match="mirrored to 2 bundles, expected at most one"):
-        azureml.traffic(HERE, {first: 100}, {second: 10, third: 10})
     azureml.traffic(HERE, {first: 90, second: 10})
     assert not azure.server.endpoint(NAME)["mirrorTraffic"]
     assert azure.current.address.endswith(f"/score/{NAME}")

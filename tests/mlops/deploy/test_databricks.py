@@ -132,18 +132,8 @@ def test_scores_are_read_by_output_and_tenth():
         'mlops_scores_total{output="probability_0",tenth="0.9"} 1.0\n'
         'mlops_scores_total{output="probability_1",tenth="0.9"} 7.0\n'
     )
-    assert prometheus.tenths(prometheus.samples(text), "probability_0") == (
-        0,
-        0,
-        0,
-        2,
-        0,
-        0,
-        0,
-        0,
-        0,
-        1,
-    )
+    tenths = prometheus.tenths(prometheus.samples(text), "probability_0")
+    assert tenths == (0, 0, 0, 2, 0, 0, 0, 0, 0, 1)
     assert prometheus.tenths(prometheus.samples(text), "prediction") == ()
 
 

@@ -74,16 +74,11 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
 def traffic(
     endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int] = NO_MIRROR
 ) -> None:
-    """Give each digest its percentage; one may have copies of requests, at most of 50 % of them."""
+    """Give each digest its percentage; one may have copies of requests, of 50 % of them at most."""
     workspace = sdk.connect(endpoint.root)
     deployed = _deployed(_found(workspace, endpoint))
     endpoint.require_deployed((*shares, *mirror), deployed, "Azure ML")
     names = {digest: one["name"] for digest, one in deployed.items()}
-    if len(mirror) > 1:
-        raise UserError(
-            f"{endpoint.name}: found requests mirrored to {len(mirror)} bundles, expected at most "
-            "one in Azure ML"
-        )
     _update(
         workspace, endpoint, f"move the traffic of {endpoint.name}",
         traffic={names[digest]: share for digest, share in shares.items()},

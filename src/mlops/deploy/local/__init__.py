@@ -91,10 +91,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
         scores = prometheus.tenths(prometheus.samples(metrics), output)
     except UserError:
         scores = ()
-    return Health(
-        process.requests, process.errors, process.seconds, scores, process.compared,
-        process.differing,
-    )  # fmt: skip
+    return Health(process.requests, process.errors, process.seconds, scores)
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:

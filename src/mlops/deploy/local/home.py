@@ -56,8 +56,6 @@ class Process:
     requests: int = 0
     errors: int = 0
     seconds: float = 0.0
-    compared: int = 0
-    differing: int = 0
 
 
 @dataclass(frozen=True)
