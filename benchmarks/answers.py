@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,35 +33,29 @@ LOGS, LABELS = Path("answers"), Path("came-true")
 REQUEST_ROWS = 10_000
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The samples of a bundle, below the root of the repository that pins it."""
+def write(
+    root: Path, served: Model, rows: pd.DataFrame, until: datetime, hours: float,
+    labels: Sequence[float] = (),
+) -> None:  # fmt: skip
+    """Score these rows, evenly over so many hours up to `until`; a file for each request.
 
-    root: Path
-    served: Model
-
-    def clear(self) -> None:
-        """Remove all samples and labels."""
-        for name in (LOGS, LABELS):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-            (self.root / name).mkdir()
-
-    def write(
-        self, rows: pd.DataFrame, until: datetime, hours: float, labels: Sequence[float] = ()
-    ) -> None:
-        """Score these rows, evenly over so many hours up to `until`; a file for each request."""
-        start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
-        for first in range(0, len(rows), REQUEST_ROWS):
-            asked = rows.iloc[first : first + REQUEST_ROWS]
-            moment = start + step * (first + len(asked) / 2)
-            _, logged = answer(self.served, asked, f"r{first}", moment)
-            file = self.root / LOGS / f"predictions-{first}.jsonl"
-            file.write_text("\n".join(logged) + "\n")
-        if len(labels):
-            row = np.arange(len(labels)) % REQUEST_ROWS
-            requests = [f"r{first}" for first in np.arange(len(labels)) - row]
-            columns = {"request": requests, "row": row, self.served.card.target: labels}
-            pq.write_table(pa.table(columns), self.root / LABELS / "labels.parquet")
+    Earlier samples and labels are removed.
+    """
+    for name in (LOGS, LABELS):
+        shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir()
+    start, step = (until - timedelta(hours=hours)).timestamp(), hours * 3600 / len(rows)
+    for first in range(0, len(rows), REQUEST_ROWS):
+        asked = rows.iloc[first : first + REQUEST_ROWS]
+        moment = start + step * (first + len(asked) / 2)
+        _, logged = answer(served, asked, f"r{first}", moment)
+        file = root / LOGS / f"predictions-{first}.jsonl"
+        file.write_text("\n".join(logged) + "\n")
+    if len(labels):
+        row = np.arange(len(labels)) % REQUEST_ROWS
+        requests = [f"r{first}" for first in np.arange(len(labels)) - row]
+        columns = {"request": requests, "row": row, served.card.target: labels}
+        pq.write_table(pa.table(columns), root / LABELS / "labels.parquet")
 
 
 def answer(
@@ -79,7 +72,7 @@ def answer(
     return outputs, list(lines(Sample(moment, request, served, batch, outputs)))
 
 
-def pin(root: Path) -> Answers:
+def pin(root: Path) -> Model:
     """Pin the bundle in the workspace, as a release would, without a forge."""
     digest, evidence = folder_digest(root / BUNDLE), folder_digest(root / EVIDENCE)
     for part in (BUNDLE, EVIDENCE):
@@ -91,6 +84,4 @@ def pin(root: Path) -> Answers:
     )  # fmt: skip
     file = root / manifest.path(ENVIRONMENT)
     file.write_text(manifest.with_pin(file.read_text(), content))
-    answers = Answers(root, model.load(root / BUNDLE, "1"))
-    answers.clear()
-    return answers
+    return model.load(root / BUNDLE, "1")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import answers
-from benchmarks.answers import ENVIRONMENT, LABELS, LOGS, Answers
+from benchmarks.answers import ENVIRONMENT, LABELS, LOGS
 from benchmarks.figure import Figure, at_most, progress
 from benchmarks.workspace import Workspace, workspace
 from mlops.contract import bundle, dataset, params
@@ -23,6 +23,7 @@ from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.monitoring import watch
 from mlops.monitoring.assessment import Assessment
 from mlops.monitoring.params import Params
+from mlops.serving.model import Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ class Monitor:
     """The monitoring of one repository, a single window of rows at a time."""
 
     place: Workspace
-    answers: Answers
+    served: Model
     settings: Params
 
     @property
@@ -53,14 +54,10 @@ class Monitor:
         """The fewest rows that are judged."""
         return self.settings.monitoring.rows
 
-    @property
-    def card(self) -> bundle.Card:
-        return self.answers.served.card
-
     def assess(self, rows: pd.DataFrame, labels: Iterable[float] = ()) -> Assessment:
         """Log and assess one window of these rows."""
-        self.answers.clear()
-        self.answers.write(rows, NOW, self.settings.monitoring.hours, list(labels))
+        hours = self.settings.monitoring.hours
+        answers.write(self.place.root, self.served, rows, NOW, hours, list(labels))
         return watch.run(self.settings, self.place.root, ENVIRONMENT, NOW)
 
     def draw(
@@ -92,7 +89,7 @@ def _detection(
     monitor: Monitor, reference: pd.DataFrame, training: pd.DataFrame
 ) -> Iterator[Figure]:
     """The share of windows, one for each column and fault, in which the fault is detected."""
-    columns = [(column.name, column.type == "string") for column in monitor.card.inputs]
+    columns = [(column.name, column.type == "string") for column in monitor.served.card.inputs]
     faults: dict[str, list[Change]] = {
         "a shifted feature": [_shifted(name, reference) for name, text in columns if not text],
         "an unseen category": [_unseen(name) for name, text in columns if text],
@@ -104,13 +101,13 @@ def _detection(
         states = [monitor.assess(c(rows)).state for c, rows in zip(changes, drawn, strict=False)]
         yield _detected(fault, states)
     progress("monitoring: label shift")
-    labelled = training.dropna(subset=[monitor.card.target])
-    label = labelled[monitor.card.target].astype(int)
+    labelled = training.dropna(subset=[monitor.served.card.target])
+    label = labelled[monitor.served.card.target].astype(int)
     others = (1 - RATE * label.mean()) / (1 - label.mean())
     states = []
     for seed in range(LABELLED_WINDOWS):
         rows = monitor.draw(labelled, seed, np.where(label == 1, RATE, others))
-        states.append(monitor.assess(rows, rows[monitor.card.target]).state)
+        states.append(monitor.assess(rows, rows[monitor.served.card.target]).state)
     yield _detected("label shift", states)
 
 
@@ -122,7 +119,7 @@ def _false_alarms(
         alarms = 0
         for seed in range(WINDOWS):
             drawn = monitor.draw(rows, first + seed)
-            labels = drawn[monitor.card.target] if rows is holdout else ()
+            labels = drawn[monitor.served.card.target] if rows is holdout else ()
             assessment = monitor.assess(drawn, labels)
             surely = any("surely worse" in reason for reason in assessment.reasons)
             alarms += surely if rows is holdout else assessment.state != "ok"
@@ -133,14 +130,14 @@ def _false_alarms(
 def _cost(monitor: Monitor, holdout: pd.DataFrame) -> Iterator[Figure]:
     """Time and memory of the command on so many rows, each with a label."""
     progress(f"monitoring: writing {PREDICTIONS:,} answers")
-    monitor.answers.clear()
     rows = holdout.iloc[np.arange(PREDICTIONS) % len(holdout)]
     limits = monitor.settings.monitoring
-    labels = list(rows[monitor.card.target])
-    monitor.answers.write(rows, datetime.now(UTC), limits.hours * limits.windows, labels)
+    labels = list(rows[monitor.served.card.target])
+    hours = limits.hours * limits.windows
+    answers.write(monitor.place.root, monitor.served, rows, datetime.now(UTC), hours, labels)
     progress("monitoring: judging them")
     ended = monitor.place.mlops("monitor", ENVIRONMENT, watched=True)
-    detail = f"{len(monitor.card.inputs)} features, with labels"
+    detail = f"{len(monitor.served.card.inputs)} features, with labels"
     yield at_most(f"monitor {PREDICTIONS:,} predictions, s", ended.seconds, SECONDS, detail)
     yield at_most("its peak memory, MB", ended.peak / 2**20, MEGABYTES, "whole process")
 
