@@ -43,10 +43,8 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
     """
     from mlops.monitoring import prometheus
 
-    moment = now or datetime.now(UTC)
-    if moment.tzinfo is None:
-        raise ValueError(f"now: found {moment} without a time zone, expected one")
-    assessment = _assess(params.monitoring, root, environment, moment.astimezone(UTC))
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    assessment = _assess(params.monitoring, root, environment, moment)
     _write(assessment, params.monitoring)
     prometheus.push(assessment)
     return assessment
