@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import shutil
@@ -142,40 +141,9 @@ def test_pods_are_hardened(environment, sent):
         assert account["automountServiceAccountToken"] is False
 
 
-BROKEN = {
-    ("Deployment", "spec.template.spec.containers.0.readnessProbe"): {},
-    ("Service", "spec.ports.0.port"): "http",
-    ("HorizontalPodAutoscaler", "spec.minReplica"): 1,
-    ("NetworkPolicy", "spec.ingress.0.from.0.namespaceSelector.matchLabel"): {},
-    ("HTTPRoute", "spec.rules.0.backendRefs.0.weight"): -1,
-    ("HTTPRoute", "spec.rules.0.backendRefs.0.port"): "http",
-    ("HTTPRoute", "spec.rules.0.backendRef"): [],
-    ("HTTPRoute", "spec.rules.0.filters.0.requestMirror.percent"): 120,
-    ("HTTPRoute", "spec.rules.0.filters.0.type"): "Mirror",
-    ("HTTPRoute", "spec.parentRef"): [],
-    ("InferenceService", "spec.canaryTrafficPercent"): 10,
-    ("InferenceService", "spec.predictor.canaryTrafficPercent"): 110,
-    ("InferenceService", "spec.predictor.minReplica"): 1,
-    ("InferenceService", "spec.predictor.containers.0.name"): "scoring",
-}
-
-
-def broken(documents: list[Any], custom: bool) -> list[Any]:
-    """Documents with one value changed each."""
-    named, changed = {one["kind"]: one for one in documents}, []
-    for (kind, path), value in BROKEN.items():
-        if (kind in CUSTOM) == custom:
-            changed.append(copy.deepcopy(named[kind]))
-            inner, _, key = path.rpartition(".")
-            (at(changed[-1], inner) if inner else changed[-1])[key] = value
-    return changed
-
-
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_kubernetes_own_schemas_accept_every_object_and_refuse_what_is_broken(
-    shared: Shared, sent, tmp_path
-):
+def test_kubernetes_own_schemas_accept_every_object(shared: Shared, sent, tmp_path):
     lock, file = FOLDER / "tests.lock", tmp_path / "objects.yaml"
     folder = shared.folder("kubernetes-validate", lambda folder: apart.environment(lock, folder))
     command = [folder / "bin/kubernetes-validate", "--strict", *VERSIONS, file]
@@ -186,22 +154,16 @@ def test_kubernetes_own_schemas_accept_every_object_and_refuse_what_is_broken(
     more = at(schema("InferenceService"), "properties.spec.properties.predictor.properties")
     pod = {key: value for key, value in predictor.items() if key == "containers" or key not in more}
     documents.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod})
-    for each, word in ((documents, "INFO"), (broken(documents, custom=False), "ERROR")):
-        file.write_text(yaml.safe_dump_all(each))
-        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        assert [line.split()[0] for line in lines.splitlines()] == 2 * len(each) * [word], lines
+    file.write_text(yaml.safe_dump_all(documents))
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert [line.split()[0] for line in lines.splitlines()] == 2 * len(documents) * ["INFO"], lines
 
 
-def test_the_gateway_apis_and_kserves_schemas_accept_every_object_and_refuse_what_is_broken(
-    environment, sent
-):
+def test_the_gateway_apis_and_kserves_schemas_accept_every_object(environment, sent):
     custom = [one for one in [*sent(environment), *rendered("kserve")] if one["kind"] in CUSTOM]
     assert {one["kind"] for one in custom} == CUSTOM
     for document in custom:
         jsonschema.validate(document, schema(document["kind"]))
-    for document in broken(custom, custom=True):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(document, schema(document["kind"]))
 
 
 class Signed(Cloud):

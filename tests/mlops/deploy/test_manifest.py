@@ -35,13 +35,6 @@ def test_the_schema_that_editors_use_is_the_one_that_is_enforced():
     assert json.loads(manifest.schema())["additionalProperties"] is False
 
 
-def test_a_manifest_of_before_there_were_rollouts_has_the_defaults():
-    rollout = manifest.parse(TEXT, "here").rollout
-    assert rollout.steps == (10, 50)
-    assert (rollout.bake_seconds, rollout.requests, rollout.shadow) == (60, 100, False)
-    assert rollout.limits == manifest.Limits(errors=0.01, latency=2.0, drift=0.2)
-
-
 def test_a_pin_that_is_written_is_read_beside_the_rollout_that_is_kept():
     text = TEXT.replace("pin:", "rollout: {steps: [], shadow: true}  # Ours.\npin:")
     parsed = manifest.parse(manifest.with_pin(text, PIN), "here")
