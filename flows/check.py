@@ -10,7 +10,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from pydantic import BaseModel
 
 from mlops.base import documents
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
 
 FILE = Path("prefect.yaml")
 KINDS: dict[str, type[BaseModel]] = {
@@ -22,12 +22,18 @@ KINDS: dict[str, type[BaseModel]] = {
 
 def run() -> None:
     """Print a line for each deployment. Raises UserError for the first that could not run."""
-    deployments = documents.read(FILE, "the deployments of the flows").get("deployments") or []
-    if not deployments:
-        raise UserError(f"{FILE}: deployments: found none, expected at least one")
-    for deployment in deployments:
+    for deployment in deployments():
         _check(deployment)
         print(f"{FILE}: {deployment['name']}: valid")
+
+
+def deployments() -> list[Any]:
+    """The deployments in `prefect.yaml`, where anchors may stand. Raises UserError without any."""
+    content = documents.read(FILE, "the deployments of the flows", anchors=True)
+    found: list[Any] = content.get("deployments") or []
+    if not found:
+        raise UserError(f"{FILE}: deployments: found none, expected at least one")
+    return found
 
 
 def _check(deployment: Any) -> None:
@@ -63,5 +69,5 @@ def _check_schedule(place: str, schedule: dict[str, Any]) -> None:
     try:
         KINDS[kind].model_validate(timing)
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{place}: schedules: {kind}: {schedule[kind]!r}: {reason}") from None
+        found = f"{schedule[kind]!r}: {one_line(error)}"
+        raise UserError(f"{place}: schedules: {kind}: {found}") from None

@@ -13,22 +13,22 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows import automations
-from mlops.base import documents, processes
+from flows.check import FILE, deployments
+from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.forge import git
 
 ROOT = Path()
-FILE = ROOT / "prefect.yaml"
 
 
 def run() -> None:
     """Register work pools, deployments and automations. Raises UserError when runs would fail."""
-    deployments = documents.read(FILE, "the deployments of the flows")["deployments"]
+    listed = deployments()
     _require_commit()
-    pools = {deployment["work_pool"]["name"] for deployment in deployments}
+    pools = {deployment["work_pool"]["name"] for deployment in listed}
     _print(lambda client: _pools(client, pools))
     processes.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], str(FILE))
-    for deployment in deployments:
+    for deployment in listed:
         print(f"deployment {deployment['name']}")
     _print(automations.apply)
 

@@ -8,62 +8,104 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
 
 LONGEST_VALUE = 60
+# More than any of these files needs; a stranger's pull request may hold anything.
+LONGEST_TEXT, DEEPEST = 250_000, 30
+STRING, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
-def read(path: Path, expected: str) -> dict[str, Any]:
-    """The keys and values of one YAML file; `expected` says what should be in it, for UserError."""
+def read(path: Path, expected: str, anchors: bool = False) -> dict[str, Any]:
+    """The keys and values of one YAML file, as `parse` reads them and `text` refuses the file."""
+    return parse(text(path, expected), str(path), anchors)
+
+
+def text(path: Path, expected: str) -> str:
+    """A file's text; `expected` says what should be in it, for UserError."""
     try:
-        text = path.read_text()
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: not found; expected {expected} there") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from None
-    return parse(text, str(path))
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}: line {line}: not UTF-8; save the file as UTF-8") from None
 
 
-def parse(text: str, place: str) -> dict[str, Any]:
-    """The keys and values of a YAML text; `place` names it in errors. Raises UserError."""
+def parse(content: str, place: str, anchors: bool = False) -> dict[str, Any]:
+    """The keys and values of a YAML text; `place` names it in errors. Raises UserError.
+
+    Refuses what hides a value or multiplies it: a key that is there twice, tags, depth, size, and
+    anchors with their aliases unless `anchors` allows them.
+    """
+    if len(content) > LONGEST_TEXT:
+        found = f"found {len(content):,} characters, expected at most {LONGEST_TEXT:,}"
+        raise UserError(f"{place}: {found}")
     try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        loader = _Loader(content)
+        loader.anchors_allowed = anchors
+        parsed = loader.get_single_data()
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{place}: {_explain_syntax(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{place}: found {shown(content)}, expected keys and values")
-    return content
+    if not isinstance(parsed, dict):
+        raise UserError(f"{place}: found {shown(parsed)}, expected keys and values")
+    return parsed
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML would silently take the last."""
+    """YAML as plain keys and values, each of them where a reader sees it."""
+
+    anchors_allowed = False
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if event.anchor and not self.anchors_allowed:
+            raise _problem(event.start_mark, f"found the anchor or alias {shown(event.anchor)}, "
+                           "expected the value itself")  # fmt: skip
+        if getattr(event, "tag", None):
+            raise _problem(event.start_mark, f"found the tag {shown(event.tag)}, expected none")
+        if self.depth == DEEPEST:
+            raise _problem(event.start_mark, f"nested deeper than {DEEPEST} levels")
+        self.depth += 1
+        node: Any = super().compose_node(parent, index)
+        self.depth -= 1
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag != STRING
+        # Python would take minutes to read such a number, or could not print it.
+        if is_number and len(node.value) > LONGEST_VALUE:
+            raise _problem(event.start_mark, f"found {shown(node.value)}, expected less")
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if key.tag not in (STRING, MERGE):
+                found = shown(key.value) if isinstance(key, yaml.ScalarNode) else "braces"
+                raise _problem(key.start_mark, f"found {found} as a key, expected text; "
+                               "put it in quotes")  # fmt: skip
             if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
+                raise _problem(key.start_mark, f"{shown(key.value)} is there twice")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _problem(mark: yaml.Mark, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _refuse_bare_day(loader: _Loader, node: yaml.ScalarNode) -> str:
     """DVC reads `params.yaml` too, and does not know YAML's dates."""
-    raise yaml.MarkedYAMLError(
-        problem=f'found the day {node.value}, expected it in quotes: "{node.value}"',
-        problem_mark=node.start_mark,
-    )
+    found = f'found the day {node.value}, expected it in quotes: "{node.value}"'
+    raise _problem(node.start_mark, found)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _refuse_bare_day)
 
 
-def _explain_syntax(error: yaml.YAMLError) -> str:
+def _explain_syntax(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return f"not YAML: {' '.join(str(error).split())}"
+        return one_line(f"line {error.problem_mark.line + 1}: {error.problem}")
+    return f"not YAML: {one_line(error)}"
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -71,7 +113,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     # A key may hold anything, a line break too.
-    key = " ".join(".".join(map(str, first["loc"])).split())
+    key = one_line(".".join(map(str, first["loc"])))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1], model)
@@ -108,8 +150,8 @@ def _expected(problem: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value as an error quotes it: short, and `nothing` for null."""
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+    whole = "nothing" if value is None else repr(value)
+    return whole if len(whole) <= LONGEST_VALUE else f"{whole[:LONGEST_VALUE]}..."
 
 
 def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

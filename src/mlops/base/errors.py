@@ -30,5 +30,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(text: object) -> str:
-    """What another program says, for use within one line: no line breaks, and cut."""
-    return " ".join(str(text).split())[:LONGEST_REASON]
+    """What another program says, for use within one line: no line breaks, and cut.
+
+    An error that says nothing is named by its class.
+    """
+    line = " ".join(str(text).split())[:LONGEST_REASON]
+    return line or (type(text).__name__ if isinstance(text, Exception) else "")

@@ -85,12 +85,10 @@ def names(root: Path) -> list[str]:
 def load(root: Path, environment: str) -> Manifest:
     """Read and check one environment's manifest, its target too. Raises UserError."""
     place = str(path(environment))
-    try:
-        text = (root / place).read_text()
-    except FileNotFoundError:
+    if not (root / place).exists():
         hint = nearest(environment, names(root)) or f"; known: {', '.join(names(root))}"
-        raise UserError(f"{place}: not found{hint}") from None
-    manifest = parse(text, place)
+        raise UserError(f"{place}: not found{hint}")
+    manifest = parse(documents.text(root / place, "a manifest"), place)
     deploy.named(manifest.target, f"{place}: target")
     return manifest
 
@@ -107,6 +105,8 @@ def parse(text: str, place: str) -> Manifest:
         raise UserError(f"{place}: {documents.explain(error, Manifest)}") from None
     if list(content)[-1] != "pin":
         raise UserError(f"{place}: pin: found above {list(content)[-1]!r}, expected last")
+    if len(re.findall(r"^pin:", text, flags=re.MULTILINE)) != 1:
+        raise UserError(f"{place}: pin: expected at the beginning of its line, without quotes")
     return manifest
 
 

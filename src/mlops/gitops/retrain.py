@@ -82,7 +82,8 @@ def begun(root: Path, until: dt.date | None, because: str) -> Iterator[Attempt |
             yield f"nothing newer: main has data until {current}, {source} {day}"
             return
         file = tree.path / PARAMETERS
-        file.write_text(with_until(file.read_text(), day))
+        # Bytes: line ends stay as they are.
+        file.write_bytes(with_until(file.read_bytes().decode(), day).encode())
         yield Attempt(root, tree, day, because)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from mlops.base import processes
-from mlops.base.errors import BUG, MENDABLE, UserError
+from mlops.base.errors import BUG, MENDABLE, UserError, one_line
 from mlops.base.files import whole_file
 from mlops.contract.stages import MODULES
 from mlops.pipeline import remotes
@@ -217,4 +217,4 @@ def _reason(error: Exception) -> str:
     from dvc.exceptions import ReproductionError
 
     cause = error.__cause__ if isinstance(error, ReproductionError) else error
-    return " ".join(str(cause).split())
+    return one_line(cause)

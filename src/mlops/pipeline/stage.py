@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from mlops.base.errors import BUG, MENDABLE, Refused, UserError
+from mlops.base.errors import BUG, MENDABLE, Refused, UserError, one_line
 from mlops.contract import params
 from mlops.contract.params import Params
 from mlops.contract.paths import LOG, not_found
@@ -113,5 +113,5 @@ def _system_error(error: OSError) -> str:
     """An error of the operating system in one line; Arrow's have a number but no file."""
     if isinstance(error, FileNotFoundError) and error.filename:
         return not_found(Path(error.filename))
-    reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    reason = os.strerror(error.errno) if error.errno else one_line(error)
     return f"{error.filename or 'writing'}: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.pipeline import remotes
 
 NO_REMOTE = (
@@ -36,5 +36,5 @@ def run(root: Path) -> str:
             repo.drop_data_index()
             pushed = repo.push(run_cache=True)
     except Exception as error:
-        raise UserError(f"DVC remote {remote!r}: {' '.join(str(error).split())}") from None
+        raise UserError(f"DVC remote {remote!r}: {one_line(error)}") from None
     return f"{pushed} files pushed to DVC's remote {remote!r}"

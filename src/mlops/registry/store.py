@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
@@ -64,7 +64,7 @@ def _copy(part: Part, model: str, root: Path, target: Path) -> str:
             digest = folder_digest(target)
         # Whatever fails in one store, another may have it.
         except Exception as error:
-            reasons.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
+            reasons.append(f"{name}: {one_line(error)}")
         else:
             if digest == part.digest:
                 return ""

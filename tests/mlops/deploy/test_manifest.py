@@ -51,6 +51,24 @@ def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"target: local\n{TEXT}", "line 3: 'target' is there twice"),
+        (TEXT.replace("endpoint: trips\n", "") + "endpoint: trips\n",
+         "pin: found above 'endpoint', expected last"),
+        ("{target: local, endpoint: trips, pin: null}",
+         "pin: expected at the beginning of its line, without quotes"),
+        (TEXT.replace("pin:", '"pin":'),
+         "pin: expected at the beginning of its line, without quotes"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_hides_a_key_or_its_pin_is_refused(text, reason):
+    with pytest.raises(UserError) as error:
+        manifest.parse(text, "here")
+    assert str(error.value) == f"here: {reason}"
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"traget": "local"}, "traget: unknown key; did you mean 'target'?"),
