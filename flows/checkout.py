@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mlops.base import processes
 from mlops.base.files import alone, whole_folder
+from mlops.forge import git
 
 REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
 LOCKS = ("requirements.lock", "pyproject.toml")
@@ -30,50 +31,61 @@ KEPT = (".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored
 ENTERED = "MLOPS_CHECKOUT"
 
 
-def enter(repository: str, revision: str) -> dict[str, str]:
+def here() -> dict[str, str]:
+    """The commit that is checked out, from where everybody gets it, and the project's folder."""
+    root = Path()
+    return {
+        "repository": git.address(root),
+        "revision": git.commit(root, "HEAD"),
+        "folder": git.prefix(root),
+    }
+
+
+def enter(repository: str, revision: str, folder: str = "") -> dict[str, str]:
     """Continue with the code of `repository` at the commit `revision`; gives its `directory`.
 
     The process is replaced by one with the revision's code and environment, where this returns.
     Raises UserError when the revision or its environment is unavailable.
     """
     if Path(os.environ.get(ENTERED, "")).name != revision:
-        folder = ready(repository, revision, Path.cwd())
+        clone = ready(repository, revision, Path.cwd(), folder)
         # Prefect reads the repository's settings from there.
-        os.chdir(folder)
-        os.execve(*_process(folder))
-    return {"directory": os.environ[ENTERED]}
+        os.chdir(clone / folder)
+        os.execve(*_process(clone, folder))
+    return {"directory": str(Path(os.environ[ENTERED]) / folder)}
 
 
-def ready(repository: str, revision: str, workspace: Path) -> Path:
-    """Prepare the revision's folder and environment, locked for as long as this process lives."""
-    folder = workspace / REVISIONS / revision
+def ready(repository: str, revision: str, workspace: Path, folder: str = "") -> Path:
+    """Prepare the revision's clone and environment, locked for as long as this process lives."""
+    clone = workspace / REVISIONS / revision
     with alone(workspace):
-        if not folder.is_dir():
-            _clone(repository, revision, folder)
-            _link_kept(workspace, folder)
-        locks = [_lock(folder), _lock(_environment(workspace, folder))]
+        if not clone.is_dir():
+            _clone(repository, revision, clone)
+            _link_kept(workspace, clone, folder)
+        locks = [_lock(clone), _lock(_environment(workspace, clone / folder))]
         _remove_unused(workspace)
-        _make_setup(folder)
+        _make_setup(clone / folder)
     for lock in locks:
         os.set_inheritable(lock, True)
-    return folder
+    return clone
 
 
 def _clone(repository: str, revision: str, folder: Path) -> None:
     with whole_folder(folder) as aside:
-        _run(["git", "clone", "--quiet", "--no-checkout", repository, str(aside)])
-        _run(["git", "checkout", "--quiet", "--detach", revision], aside)
+        git.git(aside, "clone", "--quiet", "--no-checkout", repository, ".")
+        git.git(aside, "checkout", "--quiet", "--detach", revision)
 
 
-def _link_kept(workspace: Path, folder: Path) -> None:
+def _link_kept(workspace: Path, clone: Path, folder: str) -> None:
     """Link the folders that all revisions share."""
     home = next((p for p in workspace.parents if (p / ".dvc").is_dir()), workspace)
     for name in KEPT:
         (home / name).mkdir(parents=True, exist_ok=True)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(home / name)
-    with (folder / ".git/info/exclude").open("a") as excluded:
-        excluded.writelines(f"/{name}\n" for name in (*KEPT, ".venv"))
+        link = clone / folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(home / name)
+    with (clone / ".git/info/exclude").open("a") as excluded:
+        excluded.writelines(f"/{folder}{name}\n" for name in (*KEPT, ".venv"))
 
 
 def environment_of(content: bytes) -> Path:
@@ -96,7 +108,7 @@ def _make_setup(folder: Path) -> None:
     for name in LOCKS:
         os.utime(folder / name, (0, 0))
     interpreter = f"PYTHON={getattr(sys, '_base_executable', sys.executable)}"
-    _run(["make", "--silent", "setup", interpreter], folder)
+    processes.run(["make", "--silent", "setup", interpreter], cwd=folder)
 
 
 def _lock(place: Path) -> int:
@@ -118,18 +130,15 @@ def _remove_unused(workspace: Path) -> None:
             os.close(lock)
 
 
-def _process(folder: Path) -> tuple[str, list[str], dict[str, str]]:
+def _process(clone: Path, name: str) -> tuple[str, list[str], dict[str, str]]:
     """Prefect's engine in the revision's environment; variables tell it which run to execute."""
+    folder = clone / name
     environment = {
         **os.environ,
-        ENTERED: str(folder),
+        ENTERED: str(clone),
         "PATH": os.pathsep.join([str(folder / ".venv/bin"), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "src")]),
         "VIRTUAL_ENV": str(folder / ".venv"),
     }
     interpreter = str(folder / ".venv/bin/python")
     return interpreter, [interpreter, "-m", "prefect.engine"], environment
-
-
-def _run(command: list[str], folder: Path | None = None) -> None:
-    processes.run(command, cwd=folder, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})

@@ -46,10 +46,10 @@ def _print(register: Callable[[PrefectClient], Awaitable[list[str]]]) -> None:
 def _require_commit() -> None:
     """Require that the remote has the commit, since each run clones it."""
     head = git.commit(ROOT, "HEAD")
-    if git.has_remote(ROOT):
-        git.git(ROOT, "fetch", "--quiet", git.REMOTE)
+    if remote := git.remote(ROOT):
+        git.git(ROOT, "fetch", "--quiet", remote)
         if not git.git(ROOT, "branch", "--remotes", "--contains", head).strip():
-            raise UserError(f"{git.REMOTE}: has no commit {head[:12]} yet; push it first")
+            raise UserError(f"{remote}: has no commit {head[:12]} yet; push it first")
 
 
 async def _pools(client: PrefectClient, names: set[str]) -> list[str]:

@@ -94,7 +94,7 @@ def _make_team(place: Workspace, team: Team) -> None:
     git.git(team.root, "commit", "--quiet", "--all", "--message", f"Until {START}")
     git.git(team.root, "branch", "--move", "--force", "main")
     git.git(team.base, "clone", "--quiet", "--bare", str(team.root), "origin.git")
-    git.git(team.root, "remote", "add", git.REMOTE, str(team.base / "origin.git"))
+    git.git(team.root, "remote", "add", "origin", str(team.base / "origin.git"))
     git.tip(team.root)
 
 

@@ -101,8 +101,8 @@ class Team:
             return
         self.forge.opened.remove(branch)
         main = git.main_branch(self.root)
-        git.git(self.root, "fetch", "--quiet", git.REMOTE, branch)
-        git.git(self.root, "push", "--quiet", git.REMOTE, f"FETCH_HEAD:{main}", f":{branch}")
+        git.git(self.root, "fetch", "--quiet", "origin", branch)
+        git.git(self.root, "push", "--quiet", "origin", f"FETCH_HEAD:{main}", f":{branch}")
         git.git(self.root, "reset", "--quiet", "--hard", git.tip(self.root))
 
     @contextmanager

@@ -1,4 +1,8 @@
-"""Git: read any commit, write one without touching the workspace, push it where it is expected."""
+"""Git: read any commit, write one without touching the workspace, push it where it is expected.
+
+The one place that calls Git: in the project's own repository, which may hold it in a sub-folder,
+and without what a person's settings would change. Files are named as the project's folder has them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mlops.base.environment import without_credentials
 from mlops.base.errors import UserError, one_line
 
-REMOTE = "origin"
 BOT = "mlops"
 # The author on a machine that has none configured.
 IDENTITY = {
@@ -20,6 +24,21 @@ IDENTITY = {
     for key, value in (("NAME", BOT), ("EMAIL", "mlops@users.noreply.invalid"))
 }
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+# Git sets these for hooks; they name another repository than the one that is asked for.
+INHERITED = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_QUARANTINE_PATH",
+    "GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
+)  # fmt: skip
+# A person's hooks, signatures and formats are for the commits of that person.
+SETTINGS = {
+    "core.hooksPath": os.devnull, "core.fsmonitor": "false", "color.ui": "false",
+    "commit.gpgSign": "false", "push.gpgSign": "false", "push.followTags": "false",
+    "log.showSignature": "false", "i18n.logOutputEncoding": "UTF-8",
+}  # fmt: skip
+DUBIOUS = "dubious ownership"
+# How long a remote may take to say which of its branches is the main one.
+ANSWER_SECONDS = 30.0
 
 
 class GitError(UserError):
@@ -36,21 +55,37 @@ class Change(NamedTuple):
 
 
 def git(
-    root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
-) -> str:
+    root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> str:  # fmt: skip
     """The standard output of a Git command. Raises GitError when it fails."""
+    return _run(root, *arguments, stdin=stdin, env=env, seconds=seconds).decode(errors="replace")
+
+
+def _run(
+    root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> bytes:  # fmt: skip
+    settings = [word for item in SETTINGS.items() for word in ("-c", "=".join(item))]
+    inherited = {name: text for name, text in os.environ.items() if name not in INHERITED}
     try:
         process = subprocess.run(
-            ["git", *arguments], cwd=root, input=stdin, capture_output=True, check=False,
-            env={**os.environ, **QUIET, **(env or {})},
+            ["git", *settings, *arguments], cwd=root, input=stdin, capture_output=True,
+            check=False, env={**inherited, **QUIET, **(env or {})}, timeout=seconds,
         )  # fmt: skip
     except FileNotFoundError:
         raise UserError("git: not found on the PATH") from None
+    except subprocess.TimeoutExpired:
+        raise GitError(f"git {arguments[0]}: not finished after {seconds:g} s") from None
     if process.returncode:
         lines = process.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         errors = [line for line in lines if line.startswith(("fatal", "error", " !"))]
-        raise GitError(f"git {arguments[0]}: {one_line((errors or lines[-1:])[0])}")
-    return process.stdout.decode()
+        reason = without_credentials(one_line((errors or lines[-1:])[0]))
+        if DUBIOUS in reason:
+            command = f"git config --global --add safe.directory {root.resolve()}"
+            reason = f"{reason}; if you trust its owner: `{command}`"
+        raise GitError(f"git {arguments[0]}: {reason}")
+    return process.stdout
 
 
 def _succeeds(root: Path, *arguments: str) -> bool:
@@ -66,7 +101,8 @@ def commit(root: Path, ref: str) -> str:
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
     except GitError:
-        raise GitError(f"{ref}: no such commit here") from None
+        lacks = _lacks(root) and f"; {_lacks(root)}"
+        raise GitError(f"{ref}: no such commit here{lacks}") from None
 
 
 def exists(root: Path, ref: str) -> bool:
@@ -74,24 +110,62 @@ def exists(root: Path, ref: str) -> bool:
     return _succeeds(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
+def described(root: Path) -> str:
+    """The commit that is checked out, with `-dirty` when tracked files differ from it.
+
+    `unknown` where Git knows nothing of the folder. Raises GitError where it refuses to look.
+    """
+    try:
+        # A folder may lie in another project's repository.
+        if git(root, "ls-files", "--", "."):
+            words = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
+            return git(root, "describe", *words).strip()
+    except UserError as error:
+        if DUBIOUS in str(error):
+            raise
+    return "unknown"
+
+
 def show(root: Path, ref: str, file: Path) -> str | None:
     """A file's text at a commit; None when it is not there. Raises GitError for no such commit."""
     commit_id = commit(root, ref)
     if not git(root, "ls-tree", commit_id, "--", file.as_posix()):
         return None
-    return git(root, "show", f"{commit_id}:{file.as_posix()}")
+    try:
+        return _run(root, "show", f"{commit_id}:./{file.as_posix()}").decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{file} at {ref}: not UTF-8; save the file as UTF-8") from None
 
 
 def changes(root: Path, ref: str, file: Path) -> list[Change]:
-    """The commits of the main line that changed a file, newest first."""
+    """The commits of the main line that changed a file, newest first.
+
+    Raises GitError where the clone lacks some of them.
+    """
     form = "%H%x09%cs%x09%an%x09%s"
     log = git(root, "log", "--first-parent", f"--format={form}", ref, "--", file.as_posix())
-    return [Change(*line.split("\t", 3)) for line in log.splitlines()]
+    found = [Change(*line.split("\t", 3)) for line in log.splitlines()]
+    # Git takes the oldest commit of a shallow clone for the one that made all files.
+    if {change.commit for change in found} & _boundary(root):
+        raise GitError(f"{file}: {_lacks(root)}")
+    return found
 
 
-def changed(root: Path) -> list[str]:
-    """The tracked files that differ from what is checked out."""
-    return git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
+def _boundary(root: Path) -> set[str]:
+    """The commits whose parents a shallow clone lacks."""
+    path = root / git(root, "rev-parse", "--git-path", "shallow").strip()
+    return set(path.read_text().split()) if path.exists() else set()
+
+
+def _lacks(root: Path) -> str:
+    cure = "the clone is shallow and lacks earlier commits; `git fetch --unshallow`"
+    return cure if _boundary(root) else ""
+
+
+def changed(root: Path, since: str = "HEAD") -> list[str]:
+    """The project's tracked files that differ from a commit."""
+    words = ("--name-only", "--no-renames", "--relative", "-z")
+    return git(root, "diff", *words, since).split("\0")[:-1]
 
 
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
@@ -99,64 +173,103 @@ def is_ancestor(root: Path, older: str, newer: str) -> bool:
     return _succeeds(root, "merge-base", "--is-ancestor", older, newer)
 
 
-def has_remote(root: Path) -> bool:
-    """Whether there is a remote to push to."""
-    return REMOTE in git(root, "remote").split()
+def prefix(root: Path) -> str:
+    """The project's folder within its repository, as `models/churn/`; "" for the whole of it."""
+    return git(root, "rev-parse", "--show-prefix").strip()
+
+
+def remote(root: Path) -> str:
+    """The remote to push to: `origin`, or the only one; "" without any. Raises UserError."""
+    try:
+        # A person's settings may name remotes that this repository does not have.
+        listed = git(root, "config", "--name-only", "--get-regexp", r"^remote\..*\.url$")
+    except GitError:
+        return ""
+    names = sorted({line[len("remote.") : -len(".url")] for line in listed.splitlines()})
+    if len(names) > 1 and "origin" not in names:
+        raise UserError(f"git remote: found {', '.join(names)}; expected one of them to be origin")
+    return "origin" if "origin" in names else names[0]
+
+
+def address(root: Path) -> str:
+    """From where this repository can be cloned: its remote, without credentials, or its folder."""
+    name, top = remote(root), git(root, "rev-parse", "--show-toplevel").strip()
+    url = git(root, "remote", "get-url", name).strip() if name else top
+    if url.startswith("http"):
+        return without_credentials(url)
+    # A path may be relative to the repository.
+    return str((Path(top) / url).resolve()) if (Path(top) / url).exists() else url
 
 
 def main_branch(root: Path) -> str:
-    """The branch that releases come from: the remote's default, else `main`."""
+    """The branch that releases come from, as the remote says; `main` where nobody knows."""
+    name = remote(root)
+    head = f"refs/remotes/{name}/HEAD"
     try:
-        head = git(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{REMOTE}/HEAD")
-        return head.strip().removeprefix(f"{REMOTE}/")
+        answer = git(root, "ls-remote", "--symref", name, "HEAD", seconds=ANSWER_SECONDS)
+        target, _, _ = answer.removeprefix("ref: ").partition("\tHEAD\n")
+        if target.startswith("refs/heads/"):
+            return target.removeprefix("refs/heads/")
     except GitError:
-        return "main"
+        # Without an answer, what a clone was told when it was made.
+        if _succeeds(root, "symbolic-ref", "--quiet", head):
+            target = git(root, "symbolic-ref", head).strip()
+            return target.removeprefix(f"refs/remotes/{name}/")
+    return "main"
 
 
 def base(root: Path) -> str:
     """What a branch is compared with: the remote's main branch; without a remote, HEAD.
 
-    Raises UserError where that branch was not fetched: a branch must not choose its own champion.
+    Fetches that branch where it is not here. Raises UserError when that fails: a branch must not
+    choose its own champion.
     """
-    if not has_remote(root):
+    if not remote(root):
         return "HEAD"
-    main = f"{REMOTE}/{main_branch(root)}"
-    if not exists(root, main):
-        raise UserError(f"{main}: not here; `git fetch {REMOTE}`, or say --base REF")
-    return main
+    branch = main_branch(root)
+    main = f"refs/remotes/{remote(root)}/{branch}"
+    try:
+        return main if exists(root, main) else _fetched(root, branch)
+    except GitError as error:
+        raise UserError(f"{branch}: not here, and {error}; say --base REF") from None
 
 
 def tip(root: Path) -> str:
     """The newest commit of the remote's main branch, fetched; without a remote, HEAD."""
-    if not has_remote(root):
-        return commit(root, "HEAD")
-    name = main_branch(root)
-    refs = f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}"
-    git(root, "fetch", "--quiet", "--no-tags", REMOTE, refs)
-    return commit(root, f"{REMOTE}/{name}")
+    return _fetched(root, main_branch(root)) if remote(root) else commit(root, "HEAD")
+
+
+def _fetched(root: Path, branch: str) -> str:
+    name = remote(root)
+    copy = f"refs/remotes/{name}/{branch}"
+    git(root, "fetch", "--quiet", "--no-tags", name, f"+refs/heads/{branch}:{copy}")
+    return commit(root, copy)
 
 
 def remote_head(root: Path, branch: str) -> str:
     """The commit of the remote's branch, fetched; "" without such a branch, or a remote."""
-    if not has_remote(root):
+    name = remote(root)
+    if not name:
         return ""
-    head, *_ = git(root, "ls-remote", REMOTE, f"refs/heads/{branch}").split() or [""]
+    head, *_ = git(root, "ls-remote", name, f"refs/heads/{branch}").split() or [""]
     if head:
-        git(root, "fetch", "--quiet", "--no-tags", REMOTE, head)
+        git(root, "fetch", "--quiet", "--no-tags", name, head)
     return head
 
 
 def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
     """Write a commit on `parent` with these files changed, leaving workspace and index; its id."""
+    within = prefix(root)
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(root, "read-tree", parent, env=index)
         for file, content in files.items():
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
-            entry = f"100644,{blob},{file.as_posix()}"
+            entry = f"100644,{blob},{within}{file.as_posix()}"
             git(root, "update-index", "--add", "--cacheinfo", entry, env=index)
         tree = git(root, "write-tree", env=index).strip()
-    env = {} if _succeeds(root, "config", "user.email") else IDENTITY
+    named = _succeeds(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    env = {} if named else IDENTITY
     return git(root, "commit-tree", tree, "-p", parent, stdin=message.encode(), env=env).strip()
 
 
@@ -167,4 +280,4 @@ def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
     """
     name = f"refs/heads/{branch}"
     lease = f"--force-with-lease={name}:{expected}"
-    git(root, "push", "--quiet", lease, REMOTE, f"{commit_id}:{name}")
+    git(root, "push", "--quiet", lease, remote(root), f"{commit_id}:{name}")

@@ -49,7 +49,7 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
 
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
-    changed = set(git.git(root, "diff", "--name-only", base).split()) - {str(LOCK)}
+    changed = set(git.changed(root, base)) - {str(LOCK)}
     return bool(changed) and changed <= {str(manifest.path(n)) for n in manifest.names(root)}
 
 
@@ -59,10 +59,11 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     A branch may pin its own candidate, or what the main line has pinned before.
     """
     environments = manifest.names(root)
-    allowed = {pin.digest for name in environments for _, pin in history(root, base, name) if pin}
     for name in environments:
         pin = manifest.load(root, name).pin
         if pin and pin != pin_at(root, base, name):
+            before = (old for other in environments for _, old in history(root, base, other))
+            allowed = {old.digest for old in before if old}
             yield Rule(
                 name=f"pin of {name}",
                 found=pin.digest[:12],

@@ -46,7 +46,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
     GitError when the push is not allowed.
     """
     made, title, branch = made or commit(root, proposal), proposal.title, proposal.branch
-    if not git.has_remote(root):
+    if not git.remote(root):
         git.git(root, "branch", "--force", branch, made)
         return f"{title}: on branch {branch}; no remote to push it to"
     pushed = _push(root, proposal, made)

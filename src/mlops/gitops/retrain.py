@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from mlops.base import documents
+from mlops.base import documents, processes
 from mlops.base.errors import REFUSED, Refused, UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle
@@ -27,7 +27,7 @@ from mlops.forge.protocol import Forge
 from mlops.gitops import proposal, report, verdict
 from mlops.gitops.pins import LOCK
 from mlops.gitops.proposal import Proposal
-from mlops.gitops.worktree import MLOPS, CommandFailed, Worktree, worktree
+from mlops.gitops.worktree import MLOPS, Worktree, worktree
 
 BRANCH = "retrain/data"
 
@@ -103,7 +103,7 @@ def judge(attempt: Attempt) -> None:
         shutil.rmtree(tree.path / verdict.FOLDER, ignore_errors=True)
         try:
             tree.python("gate", *MLOPS, "gate", "--base", tree.commit)
-        except CommandFailed as failed:
+        except processes.CommandFailed as failed:
             if failed.exit_code != REFUSED:
                 raise
     tree.python("report", *MLOPS, "report")

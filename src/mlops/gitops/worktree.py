@@ -19,17 +19,9 @@ from mlops.pipeline import tracking
 MLOPS = ("-c", "from mlops.cli import main; main()")
 
 
-class CommandFailed(UserError):
-    """A command in the tree failed; this one ends with the same exit code."""
-
-    def __init__(self, reason: str, exit_code: int) -> None:
-        super().__init__(reason)
-        self.exit_code = exit_code
-
-
 @dataclass(frozen=True)
 class Worktree:
-    """A tree at `path`, on `commit`; its commands inherit the open file `lock`."""
+    """The project at `path` in a tree on `commit`; its commands inherit the open file `lock`."""
 
     path: Path
     commit: str
@@ -38,7 +30,7 @@ class Worktree:
     def python(self, name: str, *arguments: str, shown: bool = False) -> str:
         """Run Python on the tree's own code; what it printed, unless that is `shown` here.
 
-        Raises CommandFailed.
+        Raises CommandFailed, which ends this process with the command's exit code.
         """
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
         # While it runs, nobody else may use the tree, even when this process is killed.
@@ -47,9 +39,9 @@ class Worktree:
                 [sys.executable, *arguments], name, cwd=self.path, capture_output=not shown,
                 env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, pass_fds=(self.lock,),
             ).strip()  # fmt: skip
-        except processes.CommandFailed as error:
-            code = error.code if error.code > 0 else 128 - error.code
-            raise CommandFailed(str(error), code) from None
+        except processes.CommandFailed as failed:
+            failed.exit_code = failed.code if failed.code > 0 else 128 - failed.code
+            raise
 
 
 @contextmanager
@@ -74,8 +66,9 @@ def worktree(root: Path, name: str) -> Iterator[Worktree]:
             shutil.rmtree(tree, ignore_errors=True)
             git.git(root, "worktree", "prune")
             git.git(root, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
-        _share(root.resolve(), tree)
-        yield Worktree(tree, commit, lock)
+        project = tree / git.prefix(root)
+        _share(root.resolve(), project)
+        yield Worktree(project, commit, lock)
 
 
 def _share(root: Path, tree: Path) -> None:

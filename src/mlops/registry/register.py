@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.base import processes
-from mlops.base.errors import UserError
 from mlops.base.files import alone, folder_digest
 from mlops.contract import bundle, dataset
 from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
 from mlops.contract.result import Result
+from mlops.forge import git
 from mlops.pipeline import stage, tracking
 from mlops.registry import versions
 
@@ -51,7 +50,7 @@ def run(params: Params, root: Path) -> Registered:
         tracking.search(card.name, root)
         run = tracking.evidence(card.name, root)
         before = versions.by_digest(root, card.name, digest)
-        version = before.number if before else _create(client, card, run, root, _commit(root))
+        version = before.number if before else _create(client, card, run, root, git.described(root))
         evidence = folder_digest(root / EVIDENCE)
         client.set_model_version_tag(card.name, str(version), tracking.EVIDENCE_TAG, evidence)
         client.set_registered_model_alias(card.name, ALIAS, str(version))
@@ -126,15 +125,6 @@ def _signature(card: bundle.Card) -> Any:
     inputs = [ColSpec(column.type, column.name) for column in card.inputs]
     outputs = [ColSpec("float", name) for name in card.outputs]
     return ModelSignature(Schema([*inputs]), Schema([*outputs]))
-
-
-def _commit(root: Path) -> str:
-    """The commit checked out at `root`, with `-dirty` when tracked files differ from it."""
-    try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return processes.run(command, cwd=root).strip()
-    except UserError:
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""A second working tree has the project where the repository has it, with this one's stores."""
+
+import os
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from mlops.base import processes
+from mlops.forge import git
+from mlops.gitops.worktree import worktree
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project in a sub-folder of a larger repository."""
+    folder = tmp_path / "repository" / "models" / "churn [1]"
+    folder.mkdir(parents=True)
+    git.git(tmp_path / "repository", "init", "--quiet", "--initial-branch=main")
+    Repo.init(str(folder), subdir=True).close()
+    (folder / "params.yaml").write_text("seed: 1\n")
+    (folder / ".gitignore").write_text("/.run/\n/mlruns/\n")
+    git.git(folder, "add", ".")
+    git.git(folder, "commit", "--quiet", "--message", "start", env=git.IDENTITY)
+    return folder
+
+
+def test_a_project_in_a_sub_folder_has_its_tree_there(project):
+    with worktree(project, "retrain") as tree:
+        assert tree.path == project / ".run/retrain/tree/models/churn [1]"
+        assert (tree.path / "params.yaml").read_text() == "seed: 1\n"
+        cache = Repo(str(project)).cache.local_cache_dir
+        assert Repo(str(tree.path)).cache.local_cache_dir == cache
+
+
+def test_a_command_that_fails_there_ends_this_one_with_its_code(project, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", os.devnull)
+    with worktree(project, "retrain") as tree:
+        assert Path(tree.python("folder", "-c", "import os; print(os.getcwd())")) == tree.path
+        for code, expected in ((1, 1), (-9, 137)):
+            end = f"import os, sys; os.kill(os.getpid(), {-code}) if {code} < 0 else sys.exit(1)"
+            with pytest.raises(processes.CommandFailed) as failed:
+                tree.python("a command", "-c", end)
+            assert failed.value.exit_code == expected
