@@ -7,7 +7,7 @@ In JSON null is a missing value, in bytes NaN is one, and so is an empty string 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, decode, too_many_rows
 from mlops.serving.model import Model, Rows
-from mlops.serving.rows import Columns
+from mlops.serving.rows import Columns, Value
 
 NUMERIC = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
@@ -24,8 +24,6 @@ NUMERIC = {
 }  # fmt: skip
 BYTES = "BYTES"
 SIZE = "binary_data_size"
-# A tensor that may be given as lists of one value each.
-NESTED = msgspec.json.Decoder(list[tuple[msgspec.Raw]])
 
 
 class Parameters(msgspec.Struct):
@@ -43,7 +41,7 @@ class Input(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: Parameters | None = None
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: list[Value | list[Value]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Output(msgspec.Struct):
@@ -142,9 +140,9 @@ class Inference:
 
     def _require_shape(self, tensor: Input, place: str) -> None:
         shape = tensor.shape
-        if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
+        if not shape or shape[0] < 0 or len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
             raise Refusal(422, f"{place}: found shape {shape}, expected [rows] or [rows, 1]")
-        expected = [BYTES] if tensor.name in self.model.categorical else list(NUMERIC)
+        expected = (BYTES,) if tensor.name in self.model.categorical else NUMERIC
         if tensor.datatype not in expected:
             wrong = f"found datatype {tensor.datatype!r}, expected {' or '.join(expected)}"
             raise Refusal(422, f"{place}: {wrong}")
@@ -152,27 +150,16 @@ class Inference:
             raise too_many_rows(str(shape[0]), self.columns.limit)
 
     def _from_json(self, tensor: Input, place: str) -> list[Any]:
-        data: Any = tensor.data
-        if len(tensor.shape) == 2:
-            data = _unnested(data)
-        kind = self.columns.types[tensor.name]
-        if tensor.datatype == "BOOL":
-            kind = bool | None
-        values = self.columns.values(kind, data, f"{place}.data")
+        values = cast("list[Any]", tensor.data)
+        if len(tensor.shape) == 2 and all(type(row) is list and len(row) == 1 for row in values):
+            values = [value for (value,) in values]
+        boolean = tensor.datatype == "BOOL"
+        self.columns.require_values(tensor.name, values, f"{place}.data", boolean)
         if len(values) != tensor.shape[0]:
             raise Refusal(
                 422, f"{place}: found {len(values)} values, expected shape's {tensor.shape[0]}"
             )
         return values
-
-
-def _unnested(data: msgspec.Raw) -> Any:
-    """The values of lists of one value each; anything else is left as it is."""
-    try:
-        rows = decode(NESTED, data)
-    except Refusal:
-        return data
-    return b"[%b]" % b",".join(bytes(value) for (value,) in rows)
 
 
 def _numbers(tensor: Input, content: memoryview, place: str) -> list[Any]:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from mlops.contract.bundle import Array
 from mlops.serving.errors import Refusal, decode, too_many_rows
 from mlops.serving.model import Model, Rows
-from mlops.serving.rows import Columns
+from mlops.serving.rows import Columns, Value
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 CSV = "text/csv"
@@ -41,7 +41,9 @@ class Invocations:
         self.model = model
         self.columns = columns
         many: Any = list[columns.record]  # type: ignore[name-defined]
-        types = (Split, many, many | dict[str, Raw], many | dict[str, Raw], Raw)
+        # A lone record may have a value without a list.
+        whole = dict[str, Value | list[Value]]
+        types = (Split, many, many | whole, many | whole, Raw)
         fields = [
             (name, kind | UnsetType, UNSET)
             for name, kind in zip((*FORMS, "params"), types, strict=True)
@@ -66,10 +68,8 @@ class Invocations:
         self.columns.require(list(content), form)
         values: dict[str, list[Any]] = {}
         for name, data in content.items():
-            # A lone record may have a value without a list.
-            listed = bytes(data) if bytes(data).startswith(b"[") else b"[%b]" % bytes(data)
-            kind = self.columns.types[name]
-            values[name] = self.columns.values(kind, listed, f"{form}.{name}")
+            values[name] = data if isinstance(data, list) else [data]
+            self.columns.require_values(name, values[name], f"{form}.{name}")
         return self.columns.transposed(values, form)
 
     def encode(self, outputs: list[Array]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -14,6 +14,8 @@ from mlops.serving.model import Model, Row, Rows
 # Orders of columns whose decoders are kept.
 ORDERS = 64
 TABLE = "dataframe_split.data"
+Value = float | str | bool | None
+BOOLEAN = {bool, type(None)}
 
 
 class Columns:
@@ -34,11 +36,8 @@ class Columns:
         self.record: Any = msgspec.defstruct(
             "Record", zip(fields, types, strict=True), forbid_unknown_fields=True, **options
         )
+        self._allowed = {name: set(get_args(kind)) for name, kind in self.types.items()}
         self._order = lru_cache(ORDERS)(self._in_order)
-        self._values = {
-            kind: msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
-            for kind in (float | None, str | None, bool | None)
-        }
 
     def rows(self, records: list[Any]) -> Rows:
         """Rows of decoded records."""
@@ -54,10 +53,13 @@ class Columns:
             [tuple([row[position] for position in categorical]) for row in rows],
         )
 
-    def values(self, kind: Any, data: bytes | msgspec.Raw, place: str) -> list[Any]:
-        """Values of a JSON list: `float | None`, `str | None` or `bool | None`; raises Refusal."""
-        values: list[Any] = decode(self._values[kind], data, place)
-        return values
+    def require_values(
+        self, name: str, values: list[Any], place: str, boolean: bool = False
+    ) -> None:
+        """Raise Refusal unless these are values of a column, or boolean where they may be."""
+        if not (BOOLEAN if boolean else self._allowed[name]).issuperset(map(type, values)):
+            kind = bool | None if boolean else self.types[name]
+            decode(msgspec.json.Decoder(list[kind]), msgspec.json.encode(values), place)  # type: ignore[valid-type]
 
     def require(self, names: Sequence[str], place: str) -> None:
         """Raise Refusal unless these are the columns, each once."""
