@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SECONDS = 400
+from mlops.base import uv
+from mlops.base.processes import CommandFailed
+
 # What uv says when there is nobody to ask; whatever else it says is a failure.
 OFFLINE = ("Failed to fetch", "error sending request", "dns error")
 
 
 def environment(lock: Path, folder: Path) -> None:
     """Make a folder an environment with what a lock names; skips without a network."""
-    sync = ("pip", "sync", "--require-hashes", "--python", str(folder), str(lock))
-    for words in (("venv", "--clear", "--python", sys.executable, str(folder)), sync):
-        command = [sys.executable, "-m", "uv", "--quiet", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        if any(sign in done.stderr for sign in OFFLINE):
+    try:
+        uv.environment(folder, lock)
+    except CommandFailed as failed:
+        if any(sign in failed.stderr for sign in OFFLINE):
             pytest.skip(f"no network: {lock.name} can't be installed")
-        assert done.returncode == 0, done.stderr
+        raise

@@ -23,6 +23,7 @@ from benchmarks.figure import Failed, progress
 from benchmarks.serving.requests import Requests
 from benchmarks.serving.rivals.row import VARIABLE
 from benchmarks.workspace import BIN, REPOSITORY
+from mlops.base import uv
 from mlops.base.processes import free_port
 
 RIVALS = "benchmarks.serving.rivals"
@@ -91,7 +92,8 @@ class Commands:
         model = {"name": "model", "implementation": f"{RIVALS}.mlserver.Onnx"}
         (folder / "settings.json").write_text(json.dumps(settings))
         (folder / "model-settings.json").write_text(json.dumps(model))
-        words = (str(_mlserver() / "mlserver"), "start", str(folder))
+        progress(f"mlserver: its environment, {MLSERVER.relative_to(REPOSITORY)}")
+        words = (str(uv.environment(MLSERVER, MLSERVER_LOCK) / "mlserver"), "start", str(folder))
         return Command(words, port, folder, self._variables)
 
     def mlflow(self) -> Command:
@@ -145,21 +147,6 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def _mlserver() -> Path:
-    """The programs of an environment that uv makes from MLServer's lock."""
-    stamp = MLSERVER / "made-from.lock"
-    if not stamp.exists() or stamp.read_bytes() != MLSERVER_LOCK.read_bytes():
-        progress(f"mlserver: making {MLSERVER.relative_to(REPOSITORY)}")
-        uv, python = str(BIN / "uv"), str(MLSERVER / "bin/python")
-        for words in (
-            ["venv", "-q", "--clear", "--python", sys.executable, str(MLSERVER)],
-            ["pip", "sync", "-q", "--python", python, "--require-hashes", str(MLSERVER_LOCK)],
-        ):
-            process.run([uv, *words], REPOSITORY, os.environ)
-        stamp.write_bytes(MLSERVER_LOCK.read_bytes())
-    return MLSERVER / "bin"
 
 
 def _wait(started: subprocess.Popen[bytes], port: int, requests: Requests, log: IO[bytes]) -> None:

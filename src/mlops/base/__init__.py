@@ -1,4 +1,5 @@
-"""What every room stands on: errors, atomic files, processes, HTTP with retries, safe YAML.
+"""What every room stands on: errors, atomic files, processes, environments, HTTP with
+retries, safe YAML.
 
 Imports nothing of mlops. A new helper comes here only when it knows nothing of models.
 """

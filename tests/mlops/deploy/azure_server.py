@@ -7,19 +7,16 @@ uploaded, and scores with them. Managed identity, blob store and Azure Monitor a
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 
-from mlops.base.errors import UserError
 from mlops.contract import bundle
 from mlops.deploy.azureml import sdk
-from tests.apart import OFFLINE
+from tests import apart
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy.cloud import Answer, Call, Cloud, certificate
 
@@ -277,15 +274,6 @@ def error(status: int, code: str, message: str, **headers: str) -> Answer:
 
 def sdk_python(shared: Shared) -> str:
     """The Python of an environment with Azure ML's SDK; skips without a network."""
-
-    def make(root: Path) -> None:
-        (root / sdk.FOLDER).mkdir(parents=True)
-        shutil.copy(REPOSITORY / sdk.LOCK, root / sdk.LOCK)
-        try:
-            sdk.environment(root)
-        except UserError as failed:
-            if any(sign in str(failed) for sign in OFFLINE):
-                pytest.skip("no network: Azure ML's SDK can't be installed")
-            raise
-
-    return sdk.environment(shared.folder("azureml", make))
+    lock = REPOSITORY / sdk.LOCK
+    folder = shared.folder("azureml", lambda folder: apart.environment(lock, folder))
+    return str(folder / "bin/python")

@@ -11,16 +11,14 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlops.base import processes
+from mlops.base import uv
 from mlops.base.environment import given
-from mlops.base.errors import UserError, one_line
-from mlops.base.processes import CommandFailed
+from mlops.base.errors import UserError
 
 # The same variables that Azure ML's MLflow plug-in and its own jobs know.
 VARIABLES = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
@@ -64,7 +62,10 @@ class Workspace:
         return answer["result"]
 
     def _start(self) -> subprocess.Popen[str]:
-        python = given(os.environ, PYTHON) or environment(self._root)
+        python = given(os.environ, PYTHON)
+        if not python:
+            programs = uv.environment(self._root / ".run/azureml", self._root / LOCK)
+            python = str(programs / "python")
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         try:
             # -I: a PYTHONPATH for this Python must not lead that one to this project's packages.
@@ -93,21 +94,6 @@ def connect(root: Path) -> Workspace:
 
 
 _workspace = lru_cache(maxsize=8)(Workspace)
-
-
-def environment(root: Path) -> str:
-    """Make the SDK's own environment, or bring it up to date with its lock; gives its Python."""
-    folder = root / ".run/azureml"
-    for words in (
-        ["venv", "--allow-existing", "--python", sys.executable, str(folder)],
-        ["pip", "sync", "--require-hashes", "--python", str(folder), str(root / LOCK)],
-    ):
-        try:
-            processes.run([sys.executable, "-m", "uv", "--quiet", *words])
-        except CommandFailed as failed:
-            reason = one_line(failed.stderr)
-            raise UserError(f"{LOCK}: could not be installed: {reason}") from None
-    return str(folder / "bin/python")
 
 
 def _explain(doing: str, status: int, reason: str, role: str) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
 from mlops.contract.bundle import Array
 
 ROWS = 2**16
@@ -152,8 +152,7 @@ class File:
             # Arrow says "OSError" of a file that is cut short, and gives no number.
             if isinstance(error, OSError) and error.errno:
                 raise
-            reason = " ".join(str(error).split())
-            raise UserError(f"{self.label}: can't be read: {reason}") from None
+            raise UserError(f"{self.label}: can't be read: {one_line(error)}") from None
 
     def _rows(self, connection: Any) -> Any:
         """The table; raises UserError for a view: its rows may come in another order each time."""
