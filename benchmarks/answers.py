@@ -17,12 +17,12 @@ from mlops.base.files import folder_digest
 from mlops.contract.bundle import Array
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
-from mlops.registry.pin import Contents, Pin
 from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.batch.table import read
 from mlops.serving.model import Model
 from mlops.serving.samples import Sample, lines
+from tests.mlops.deploy import small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,11 +77,7 @@ def pin(root: Path) -> Model:
     digest, evidence = folder_digest(root / BUNDLE), folder_digest(root / EVIDENCE)
     for part in (BUNDLE, EVIDENCE):
         shutil.copytree(root / part, root / STORE / digest / part)
-    content = Pin(
-        model="model", version=1, digest=digest, evidence=evidence, run="-", commit="0" * 40,
-        data="0" * 64, dvc=Contents(bundle="0" * 32 + ".dir", evidence="0" * 32 + ".dir"),
-        metrics={},
-    )  # fmt: skip
+    pinned = small.pin(digest).model_copy(update={"evidence": evidence})
     file = root / manifest.path(ENVIRONMENT)
-    file.write_text(manifest.with_pin(file.read_text(), content))
+    file.write_text(manifest.with_pin(file.read_text(), pinned))
     return model.load(root / BUNDLE, "1")

@@ -17,10 +17,11 @@ from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
 from mlops.evaluation import metrics
 from mlops.monitoring.params import Params
-from mlops.registry.pin import Contents, Pin
+from mlops.registry.pin import Pin
 from mlops.registry.store import STORE
 from mlops.serving import model
 from mlops.serving.samples import Sample, lines
+from tests.mlops.deploy import small
 from tests.mlops.serving import bundles
 
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)
@@ -63,11 +64,7 @@ class Place:
     def make(cls, root: Path, made: Path) -> Place:
         digest, evidence = (folder_digest(made / part) for part in (BUNDLE, EVIDENCE))
         shutil.copytree(made, root / STORE / digest)
-        pin = Pin(
-            model="a-model", version=7, digest=digest, evidence=evidence, run="1", commit="a" * 40,
-            data="b" * 64, dvc=Contents(bundle="1" * 32 + ".dir", evidence="2" * 32 + ".dir"),
-            metrics={},
-        )  # fmt: skip
+        pin = small.pin(digest, 7, "a-model").model_copy(update={"evidence": evidence})
         place = cls(root, pin)
         (root / manifest.FOLDER).mkdir()
         place.repin(pin)
