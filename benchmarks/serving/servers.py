@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from benchmarks.figure import Failed, progress
 from benchmarks.serving.requests import Requests
 from benchmarks.serving.rivals.row import VARIABLE
 from benchmarks.workspace import BIN, REPOSITORY
-from mlops.base import uv
+from mlops.base import processes, uv
 from mlops.base.processes import free_port
 
 RIVALS = "benchmarks.serving.rivals"
@@ -153,12 +152,13 @@ def _wait(started: subprocess.Popen[bytes], port: int, requests: Requests, log: 
     url, (_, rest) = f"http://127.0.0.1:{port}{requests.form.path}", requests.rendered[0]
     body = rest.partition(b"\r\n\r\n")[2]
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    deadline = time.monotonic() + START_SECONDS
-    while True:
+
+    def answers() -> bool:
         with suppress(OSError), urllib.request.urlopen(request, timeout=START_SECONDS):
-            return
-        if time.monotonic() > deadline or started.poll() is not None:
-            log.seek(0)
-            last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
-            raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]
-        time.sleep(0.01)
+            return True
+        return False
+
+    if not processes.wait(answers, lambda: started.poll() is None, START_SECONDS):
+        log.seek(0)
+        last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
+        raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]

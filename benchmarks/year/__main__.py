@@ -83,7 +83,7 @@ def _set_up(place: Workspace) -> Simulation:
 
 
 def _make_team(place: Workspace, team: Team) -> None:
-    """Make the copy a clone of a bare remote, with a DVC cache that all teams share."""
+    """Make the copy a team's repository, with a DVC cache that all teams share."""
     team.base.mkdir()
     place.root.rename(team.root)
     cache = f"[cache]\n    dir = {place.root.parent / 'cache'}\n"
@@ -93,9 +93,6 @@ def _make_team(place: Workspace, team: Team) -> None:
         git.git(team.root, "config", name, value)
     git.git(team.root, "commit", "--quiet", "--all", "--message", f"Until {START}")
     git.git(team.root, "branch", "--move", "--force", "main")
-    git.git(team.base, "clone", "--quiet", "--bare", str(team.root), "origin.git")
-    git.git(team.root, "remote", "add", "origin", str(team.base / "origin.git"))
-    git.tip(team.root)
 
 
 @contextmanager

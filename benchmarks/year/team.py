@@ -1,4 +1,4 @@
-"""A repository and its bare remote, where proposals are merged as soon as the gate accepts."""
+"""A repository without a forge, where proposals are merged as soon as the gate accepts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +17,33 @@ from mlops.contract.paths import BUNDLE
 from mlops.contract.stages import MADE_BY_DVC
 from mlops.deploy import manifest
 from mlops.forge import git
+from mlops.forge.protocol import DryRun
 from mlops.gitops import gate, promotion, retrain
 from mlops.pipeline import reproduction
 from mlops.registry import register, store
 
 ENVIRONMENT = "production"
+# Without a remote, a proposal is a branch: nothing is sent.
+FORGE = DryRun("a simulation")
 
 
-@dataclass
-class RecordingForge:
-    """A forge that only records which pull requests are opened."""
-
-    opened: list[str] = field(default_factory=list)
-
-    def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
-        self.opened.append(branch)
-        return branch
-
-    def status(self, commit: str, state: str, context: str, text: str) -> None:
-        """Not needed: `Team.retrain` uses the gate's own result."""
-
-    def comment(self, pull_request: int, body: str, key: str) -> str:
-        raise NotImplementedError
-
-    def number(self, head: str | None) -> int | None:
-        return None
-
-
-@dataclass
+@dataclass(frozen=True)
 class Team:
-    """A clone in `base`, with its remote and the log of its stages."""
+    """A repository in `base`, with the log of its stages."""
 
     base: Path
-    forge: RecordingForge = field(default_factory=RecordingForge)
 
     @property
     def root(self) -> Path:
         return self.base / "repository"
 
     def params(self) -> Any:
-        """The parameters in the clone."""
+        """The parameters in the repository."""
         return params.load_all(self.root)
 
     def copy(self, base: Path) -> Team:
         """A copy of this team."""
         shutil.copytree(self.base, base, symlinks=True)
-        git.git(base / "repository", "remote", "set-url", "origin", str(base / "origin.git"))
         return Team(base)
 
     def bundle(self) -> tuple[str, Path]:
@@ -76,7 +57,7 @@ class Team:
         """Train on data until a day; merge and release if the gate accepts. Whether it did."""
         with self._logged():
             try:
-                retrain.run(self.root, until, because, self.forge)
+                retrain.run(self.root, until, because, FORGE)
             except Refused:
                 return False
             self._merge(retrain.BRANCH)
@@ -92,18 +73,15 @@ class Team:
             settings = params.load_all()
             register.run(settings, Path())
             gate.run(settings, Path(), git.base(Path()))
-            promotion.release(Path(), ENVIRONMENT, self.forge)
+            promotion.release(Path(), ENVIRONMENT, FORGE)
         self._merge(f"release/{ENVIRONMENT}")
 
     def _merge(self, branch: str) -> None:
-        """Merge a pull request as a forge would; its one commit is on top of main."""
-        if branch not in self.forge.opened:
-            return
-        self.forge.opened.remove(branch)
-        main = git.main_branch(self.root)
-        git.git(self.root, "fetch", "--quiet", "origin", branch)
-        git.git(self.root, "push", "--quiet", "origin", f"FETCH_HEAD:{main}", f":{branch}")
-        git.git(self.root, "reset", "--quiet", "--hard", git.tip(self.root))
+        """Merge a branch, where it was proposed; its one commit is on top of main."""
+        if git.exists(self.root, branch):
+            # The lock may have been rewritten meanwhile.
+            git.git(self.root, "reset", "--quiet", "--hard", branch)
+            git.git(self.root, "branch", "--quiet", "--delete", branch)
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
