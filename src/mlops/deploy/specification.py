@@ -19,7 +19,7 @@ SHORT = 12
 def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
     """Load a specification and fill it in; UserError names the file and what is wrong with it."""
     try:
-        content = documents.parse((root / place).read_text(), str(place))
+        content = documents.parse((root / place).read_text(), str(place), anchors=True)
     except FileNotFoundError:
         raise UserError(f"{place}: not found") from None
 
