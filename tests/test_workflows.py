@@ -268,6 +268,7 @@ def test_a_difference_between_the_systems_is_found(broken, name, file, old, new)
     assert divided(broken(file, old, new), name) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "file", "old", "new"), BROKEN)
 def test_a_check_finds_what_it_is_for(broken, check, file, old, new):
     assert check(broken(file, old, new)) != []

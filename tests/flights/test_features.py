@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+# The sample is made by ingesting real days.
+pytestmark = pytest.mark.slow
 OUTCOMES = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
 
 
@@ -81,7 +83,6 @@ def test_history_is_what_a_plain_loop_over_days_counts(flights, table):
     assert (rows["airport_late_7d"] == expected).all()
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.spark
 @pytest.mark.timeout(1800)

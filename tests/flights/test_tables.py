@@ -8,6 +8,7 @@ import pytest
 from flights.tables import TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_real_table_passes_and_passes_again_from_parquet(name, clean, tmp_path):
     path = tmp_path / "all.parquet"

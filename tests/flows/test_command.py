@@ -61,6 +61,7 @@ def test_what_needs_a_server_that_stays_says_how_to_have_one(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_parameter_goes_to_the_flow_by_its_name(monkeypatch, tmp_path):
     given = []
 

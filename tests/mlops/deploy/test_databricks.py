@@ -18,6 +18,7 @@ from tests.mlops.deploy.cloud import Fault
 from tests.mlops.deploy.conftest import HERE, MODEL, NAME
 
 
+@pytest.mark.slow
 def test_an_entity_keeps_all_of_its_settings_when_another_joins(workspace, bundles, tmp_path):
     """The platform takes a configuration as a whole: what is not sent again is lost."""
     file = tmp_path / databricks.SPECIFICATION

@@ -17,6 +17,7 @@ from mlops.evaluation.report.page import render
 from mlops.evaluation.report.wording import number
 from tests.mlops.evaluation.cases import CASES, THRESHOLD
 
+pytestmark = pytest.mark.slow
 HOSTILE = "<script>alert('x')</script>\"&$"
 every_task = pytest.mark.parametrize("task", CASES)
 
