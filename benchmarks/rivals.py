@@ -27,6 +27,7 @@ from mlops.training.params import Params
 if TYPE_CHECKING:
     import pandas as pd
 
+CLASSES = ("0", "1")
 # Fits on a frame and its outcomes; gives the probability of each row of another frame.
 Fitted = Callable[["pd.DataFrame", Array, "pd.DataFrame"], Array]
 
@@ -41,12 +42,12 @@ class Problem:
     def folds(self) -> list[Fold]:
         training = dataset.read(FEATURES / dataset.TRAINING)
         spec = project.features(self.params.project)
-        return rolling(training, spec, "binary", self.params.split)
+        return rolling(training, spec, CLASSES, "binary", self.params.split)
 
     def part(self, name: str) -> tuple[pd.DataFrame, Array]:
         """The inputs and the outcomes of one of the tables of features."""
         table, spec = dataset.read(FEATURES / name), project.features(self.params.project)
-        return dataset.inputs(table, spec), dataset.target(table, spec, "binary").to_numpy()
+        return dataset.inputs(table, spec), dataset.target(table, spec, CLASSES)
 
     def scores(self, fitted: Fitted, shipped: Array | None = None) -> dict[str, float]:
         """Mean ROC AUC over the rolling periods, each predicted from the days before it; holdout's.

@@ -38,8 +38,12 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     categories: tuple[str, ...] = ()
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`bundle.json`: the description of a bundle, without anything that differs from run to run."""
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`bundle.json`: the description of a bundle, without anything that differs from run to run.
+
+    `labels` are the names of the classes, in the order of their numbers; none where the target
+    holds the numbers themselves, and in a regression.
+    """
 
     name: str
     task: Task
@@ -55,6 +59,13 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: float
     hashes: dict[str, str]
     files: dict[str, str]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class; none in a regression."""
+        numbers = () if self.task == "regression" else range(self.classes)
+        return self.labels or tuple(map(str, numbers))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> Card:

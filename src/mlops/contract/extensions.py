@@ -16,7 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
+
+MLOPS = Path(__file__).parents[1]
 
 
 def resolve(setting: str, name: str, builtin: str, attributes: Collection[str] = ()) -> ModuleType:
@@ -63,18 +65,24 @@ def _builtin_names(builtin: str, attributes: Collection[str]) -> list[str]:
     return names
 
 
-def explain(error: Exception) -> str:
-    """One line for an error in somebody's module: file, line, type and message."""
+def explain(error: Exception, otherwise: str = "") -> str:
+    """One line for an error in somebody's module: file, line, type and message.
+
+    `otherwise` is the file to name where no line of the user's own code raised it.
+    """
     if isinstance(error, SyntaxError):
-        file, number, message = error.filename, error.lineno, error.msg
+        place, message = f"{error.filename}:{error.lineno}", error.msg
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        place = ([frame for frame in frames if _is_own(frame.filename)] or frames)[-1]
-        file, number, message = place.filename, place.lineno, str(error)
-    return f"{file}:{number}: {type(error).__name__}: {' '.join(message.split())}"
+        own = [frame for frame in frames if is_own(frame.filename)]
+        last = (own or frames)[-1]
+        place = f"{last.filename}:{last.lineno}" if own or not otherwise else otherwise
+        message = str(error)
+    return f"{place}: {type(error).__name__}: {one_line(message)}"
 
 
-def _is_own(file: str) -> bool:
-    """Whether a file is neither a library's, nor Python's own."""
-    library = "site-packages" in Path(file).parts
+def is_own(file: str) -> bool:
+    """Whether a file is the user's own: neither a library's, nor Python's, nor this package's."""
+    path = Path(file)
+    library = "site-packages" in path.parts or MLOPS in path.parents
     return not (library or file.startswith(("<", sysconfig.get_path("stdlib"))))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import keyword
 import pkgutil
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,12 +28,14 @@ FILE = Path("params.yaml")
 class Section(BaseModel):
     """A frozen part of the parameters that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _package_name(name: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         raise ValueError("a package's name")
+    if name in {*sys.stdlib_module_names, *keyword.kwlist, "mlops", "flows", "tests"}:
+        raise ValueError("a name that neither Python nor this template uses")
     return name
 
 
@@ -41,7 +45,8 @@ class Params(Section):
     model_config = ConfigDict(extra="ignore")
 
     project: Annotated[str, AfterValidator(_package_name)]
-    model: str = Field(min_length=1)
+    # As the registries, the services and the clouds' endpoints all take it.
+    model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     engine: Literal["duckdb", "spark"]
     seed: int = Field(ge=0, lt=2**31)
     threads: int = Field(ge=1)

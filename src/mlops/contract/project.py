@@ -5,42 +5,58 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, nearest
+from mlops.contract import extensions
+from mlops.contract.task import Task as Task
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-Task = Literal["binary", "multiclass", "regression"]
-TASKS = get_args(Task)
+# The unit of a feature that is no number.
+CATEGORY = "category"
 
 
 @dataclass(frozen=True)
 class Features:
     """What the project's `features.py` declares about the feature table.
 
-    `features` maps each input column to its unit or meaning; `slices` are the columns by which
-    the holdout is evaluated; `baseline` is the single feature that the model must beat.
+    `features` maps each input column to its unit, or to `category`; `slices` are the columns by
+    which the holdout is evaluated; `baseline` is the single feature that the model must beat.
+    `day` is None where rows have none: `group`, or the key, then says which rows stay together in
+    the split. `classes` are the target's values in their order, empty where they are to be sorted.
     """
 
     build: Callable[[Mapping[str, Any]], Any]
     key: str
-    day: str
+    day: str | None
     target: str
     features: dict[str, str]
     slices: tuple[str, ...]
     baseline: str
+    group: str | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> list[str]:
+        """The columns by which rows are ordered."""
+        return [self.day, self.key] if self.day else [self.key]
 
     @property
     def columns(self) -> list[str]:
         """All columns of the feature table, in their order."""
-        names = [self.key, self.day, self.target, *self.features, *self.slices]
-        return list(dict.fromkeys(names))
+        roles = [self.key, self.day, self.target, *self.features, *self.slices, self.group]
+        return list(dict.fromkeys(name for name in roles if name))
+
+    def is_category(self, feature: str) -> bool:
+        """Whether a feature is declared as a category; every other one is a number."""
+        return self.features[feature] == CATEGORY
 
 
 @dataclass(frozen=True)
@@ -54,17 +70,29 @@ class Models:
 
 def tables(project: str) -> dict[str, type[pa.DataFrameModel]]:
     """The Pandera schema of each raw table, by the table's name."""
-    schemas: dict[str, type[pa.DataFrameModel]] = _constant(_part(project, "tables"), "TABLES")
+    part = _part(project, "tables")
+    schemas: dict[str, type[pa.DataFrameModel]] = _constant(part, "TABLES")
+    named = isinstance(schemas, dict) and schemas.items()
+    if not named or not all(isinstance(n, str) and hasattr(s, "to_schema") for n, s in named):
+        raise UserError(
+            f"{part.__file__}: TABLES: found {schemas!r:.60}, expected a Pandera model for each "
+            "table's name"
+        )
     return schemas
 
 
 def features(project: str) -> Features:
     """The project's feature function and the roles of its columns."""
+    from mlops.contract.declarations import Roles, read
+
     part = _part(project, "features")
-    names = ("KEY", "DAY", "TARGET", "FEATURES", "SLICES", "BASELINE")
-    key, day, target, columns, slices, baseline = (_constant(part, name) for name in names)
-    build = _constant(part, "features")
-    return Features(build, key, day, target, dict(columns), tuple(slices), baseline)
+    roles, build = read(part, Roles), _constant(part, "features")
+    return Features(
+        *(build, roles.KEY, roles.DAY, roles.TARGET, roles.FEATURES, roles.SLICES, roles.BASELINE),
+        group=roles.GROUP,
+        # A boolean target is kept as 0 and 1.
+        classes=tuple(str(int(c) if isinstance(c, bool) else c) for c in roles.CLASSES),
+    )
 
 
 def forget(project: str) -> None:
@@ -75,15 +103,27 @@ def forget(project: str) -> None:
 
 def models(project: str) -> Models:
     """The project's task and search space."""
-    part = _part(project, "models")
-    task = _constant(part, "TASK")
-    if task not in TASKS:
-        raise UserError(f"{part.__file__}: TASK: found {task!r}, expected one of {TASKS}")
-    return Models(task, dict(_constant(part, "SPACE")), list(_constant(part, "FIRST")))
+    from mlops.contract.declarations import Search, read
+
+    search = read(_part(project, "models"), Search)
+    return Models(search.TASK, search.SPACE, search.FIRST)
+
+
+@contextmanager
+def own_code(project: str, name: str) -> Iterator[None]:
+    """Turn an error that the project's code raises into a UserError: file, line and message."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        file = getattr(sys.modules.get(f"{project}.{name}"), "__file__", f"{project}/{name}.py")
+        raise UserError(extensions.explain(error, file)) from error
 
 
 def _part(project: str, name: str) -> ModuleType:
-    if importlib.util.find_spec(project) is None:
+    package = importlib.util.find_spec(project)
+    if package is None:
         # The packages on the path that look like a project.
         found = [path.parent for place in sys.path for path in Path(place).glob("*/tables.py")]
         known = [path.name for path in found if (path / "features.py").exists()]
@@ -91,12 +131,18 @@ def _part(project: str, name: str) -> ModuleType:
             f"params.yaml: project: found {project!r}, expected a package under src/ "
             f"with tables.py, features.py and models.py{nearest(project, known)}"
         )
-    if importlib.util.find_spec(f"{project}.{name}") is None:
-        raise UserError(f"{project}/{name}.py: not found; every project has one")
-    return importlib.import_module(f"{project}.{name}")
+    if package.origin and not extensions.is_own(package.origin):
+        raise UserError(
+            f"params.yaml: project: found {project!r}, which is the name of an installed package "
+            f"({package.origin}); expected another name"
+        )
+    with own_code(project, name):
+        if importlib.util.find_spec(f"{project}.{name}") is None:
+            raise UserError(f"{project}/{name}.py: not found; every project has one")
+        return importlib.import_module(f"{project}.{name}")
 
 
 def _constant(part: ModuleType, name: str) -> Any:
     if not hasattr(part, name):
-        raise UserError(f"{part.__file__}: {name} is missing")
+        raise UserError(f"{part.__file__}: {name}: missing; expected a value")
     return getattr(part, name)

@@ -38,13 +38,16 @@ class Result(BaseModel):
 class Tuned(Result):
     """The winner of a search, by its mean `loss` over the validation periods.
 
-    `threshold` is None unless the task is binary.
+    `constant_loss` is that of the mean, or of the class shares, for every row; `no_better` counts
+    the trials that do not reach it. `threshold` is None unless the task is binary.
     """
 
     task: Task
     family: str
     hyperparameters: dict[str, Any]
     loss: float
+    constant_loss: float
+    no_better: int
     loss_name: str
     threshold: float | None
     trials: int

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
-from mlops.contract import project
-from mlops.contract.dataset import HOLDOUT, TRAINING, typed, write
+from mlops.contract import dataset, project
+from mlops.contract.dataset import HOLDOUT, TRAINING, names, rounded, typed, write
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import engine
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+# A regression has more values than these that only its holdout has.
+MOST_UNSEEN = 5
+
 
 class Featurized(Result):
-    """Rows of each part, what was left out and why, null shares and the target's mean."""
+    """Rows of each part, what was left out and why, null shares and the target's mean.
+
+    `rounded`: of how many different values of a feature float32 keeps how many. `unseen`: the
+    target's values that only the holdout has, where they may be classes.
+    """
 
     rows: dict[str, int]
     dropped: dict[str, int]
@@ -30,6 +37,8 @@ class Featurized(Result):
     null_share: dict[str, float]
     target_mean: dict[str, float]
     features: int
+    rounded: dict[str, tuple[int, int]]
+    unseen: tuple[str, ...]
 
 
 def run(params: Params, root: Path) -> Featurized:
@@ -42,22 +51,38 @@ def run(params: Params, root: Path) -> Featurized:
     known = table[table[spec.target].notna()]
     _require_unique(table, spec.key)
     _require_two_outcomes(known, spec)
-    until, days = params.data.until, params.split.holdout_days
-    first_held_out = until - dt.timedelta(days=days - 1)
-    held_out = known[spec.day].dt.date >= first_held_out
+    held_out, place = _held_out(known, spec, params)
     parts = {"training": known[~held_out], "holdout": known[held_out]}
     for name, part in parts.items():
         if part.empty:
+            raise UserError(f"{place} leaves the {name} part without rows")
+        if part[spec.target].nunique() < 2:
             raise UserError(
-                f"params.yaml: split.holdout_days: found {days}; a holdout from {first_held_out} "
-                f"to {until} leaves the {name} part without rows"
+                f"{place} leaves the {name} part with one outcome of {spec.target}, "
+                f"{part[spec.target].iloc[0]}, expected at least two"
             )
-    result = _summary(parts, spec, len(table) - len(known))
+    result = _summary(parts, spec, len(table) - len(known), rounded(rows, spec))
     with whole_folder(root / FEATURES) as folder:
         write(parts["training"], folder / TRAINING)
         write(parts["holdout"], folder / HOLDOUT)
         result.save(folder)
     return result
+
+
+def _held_out(
+    known: pd.DataFrame, spec: project.Features, params: Params
+) -> tuple[dataset.Array, str]:
+    """Which rows are held out, and how a refusal of it begins."""
+    until, days, share = params.data.until, params.split.holdout_days, params.split.holdout_share
+    if spec.day is None:
+        by = spec.group or spec.key
+        return (
+            known[by].map(str).pipe(dataset.share, "holdout") < share,
+            f"params.yaml: split.holdout_share: found {share:g}; a holdout by a hash of {by}",
+        )
+    first = until - dt.timedelta(days=days - 1)
+    place = f"params.yaml: split.holdout_days: found {days}; a holdout from {first} to {until}"
+    return (known[spec.day].dt.date >= first).to_numpy(), place
 
 
 def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
@@ -71,7 +96,8 @@ def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
     project.forget(params.project)
     with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
-        return spec, engine.collect(spec.build(raw))
+        with project.own_code(params.project, "features"):
+            return spec, engine.collect(spec.build(raw))
 
 
 def _require_unique(table: pd.DataFrame, key: str) -> None:
@@ -91,15 +117,27 @@ def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:
         )
 
 
-def _summary(parts: dict[str, pd.DataFrame], spec: project.Features, unknown: int) -> Featurized:
+def _summary(
+    parts: dict[str, pd.DataFrame],
+    spec: project.Features,
+    unknown: int,
+    rounded: dict[str, tuple[int, int]],
+) -> Featurized:
     training, day, target = parts["training"], spec.day, spec.target
+    dated = parts.items() if day else ()
+    outcomes = {name: set(names(part[target])) for name, part in parts.items()}
+    counted = training[target].dtype != object
     return Featurized(
         rows={n: len(rows) for n, rows in parts.items()},
         dropped={"without an outcome": unknown},
-        days={n: (p[day].min().date(), p[day].max().date()) for n, p in parts.items()},
+        days={n: (p[day].min().date(), p[day].max().date()) for n, p in dated},
         null_share={f: round(float(training[f].isna().mean()), 6) for f in spec.features},
-        target_mean={n: round(float(part[target].mean()), 6) for n, part in parts.items()},
+        target_mean={
+            n: round(float(part[target].mean()), 6) for n, part in parts.items() if counted
+        },
         features=len(spec.features),
+        rounded=rounded,
+        unseen=tuple(sorted(outcomes["holdout"] - outcomes["training"])[:MOST_UNSEEN]),
     )
 
 

@@ -19,11 +19,15 @@ class Data(Section):
 
 
 class Split(Section):
-    """The split by time, backwards from `data.until`; all in days but `folds`."""
+    """The split by time, backwards from `data.until`; all in days but `folds`.
+
+    Where rows have no day, a hash of the key holds out `holdout_share` and makes the folds.
+    """
 
     holdout_days: int = Field(ge=1)
     validation_days: int = Field(ge=1)
     folds: int = Field(ge=1, le=12)
+    holdout_share: float = Field(default=0.2, gt=0, lt=1)
 
 
 class Params(params.Params):

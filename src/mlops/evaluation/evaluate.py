@@ -77,36 +77,39 @@ def _evaluate(params: Params, root: Path) -> tuple[Content, pd.DataFrame]:
     from mlops.evaluation.report import curves
     from mlops.evaluation.report.content import Content
 
-    knobs, spec = params.evaluate, project.features(params.project)
-    own = own_metrics.load(knobs.metrics, "params.yaml: evaluate.metrics")
+    settings, spec = params.evaluate, project.features(params.project)
+    own = own_metrics.load(settings.metrics, "params.yaml: evaluate.metrics")
     scorer = bundle.Scorer(root / BUNDLE)
     task, threshold = scorer.card.task, scorer.card.threshold
     training = dataset.read(root / FEATURES / dataset.TRAINING)
     holdout = dataset.read(root / FEATURES / dataset.HOLDOUT)
-    outcome = dataset.target(holdout, spec, task).to_numpy()
+    classes = scorer.card.class_names
+    outcome = dataset.target(holdout, spec, classes)
     inputs = dataset.inputs(holdout, spec)
     scored = task, outcome, scorer.predict(inputs)
-    days = holdout[spec.day].dt.date
+    days = holdout[spec.day].dt.date if spec.day else None
     content = Content(
         card=scorer.card,
         digest=bundle.digest(root / BUNDLE),
-        days=(str(days.min()), str(days.max())),
+        days=None if days is None else (str(days.min()), str(days.max())),
         rows=len(holdout),
         label_rate=float(outcome.mean()) if task == "binary" else None,
-        metrics=metrics.intervals(*scored, threshold, draws=knobs.draws, seed=params.seed, own=own),
-        baselines=baselines.score(training, holdout, spec, task, threshold, own),
+        metrics=metrics.intervals(
+            *scored, threshold, draws=settings.draws, seed=params.seed, own=own
+        ),
+        baselines=baselines.score(training, holdout, spec, task, classes, own),
         tables={
             **curves.curves(*scored, threshold),
             "slices": metrics.by_slice(*scored, holdout[list(spec.slices)], threshold),
             "importance": metrics.permutation_importance(
-                scorer.predict, inputs, outcome, task, rows=knobs.importance_rows,
-                repeats=knobs.importance_repeats, seed=params.seed,
+                scorer.predict, inputs, outcome, task, rows=settings.importance_rows,
+                repeats=settings.importance_repeats, seed=params.seed,
             ),
             "search": _search_history(root),
         },
         dropped=read_json(root / FEATURES / RESULT)["dropped"],
     )  # fmt: skip
-    table = holdout[[spec.key, spec.day]].assign(outcome=outcome)
+    table = holdout[list(dict.fromkeys([spec.key, *spec.order]))].assign(outcome=outcome)
     return content, dataset.with_prediction(table, scored[2])
 
 
@@ -114,7 +117,9 @@ def _search_history(root: Path) -> pd.DataFrame:
     import pandas as pd
 
     trials = pd.DataFrame(read_json(root / SEARCH / TRIALS))
-    trials["best_so_far"] = trials["loss"].where(~trials["given_up"]).cummin()
+    # The first look of a trial that was given up is no loss over the folds.
+    trials["loss"] = trials["loss"].where(~trials["given_up"])
+    trials["best_so_far"] = trials["loss"].cummin().ffill()
     trials["trial"] = range(len(trials))
     return trials.rename(columns={"loss": "score"})[["trial", "family", "score", "best_so_far"]]
 

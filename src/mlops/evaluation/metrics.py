@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops.contract.dataset import sample
 from mlops.contract.project import Task
 from mlops.evaluation.own_metrics import OwnMetric
 from mlops.evaluation.weighted import Array, Metrics, checked, scorer
@@ -166,7 +167,8 @@ def permutation_importance(
 ) -> pd.DataFrame:
     """Measure how much of the main metric is lost when one feature is shuffled among the rows.
 
-    At most so many rows are measured, evenly spread: all of them would take long and differ little.
+    A random sample of about so many rows is measured, every class in it: all of them would take
+    long and differ little.
     Columns: feature, importance (mean loss over the repeats, positive = useful), low and high
     (one standard deviation either side). Sorted by importance, greatest first, then by name.
     Source: Breiman, Random Forests (2001), section 10.
@@ -175,7 +177,8 @@ def permutation_importance(
 
     name, greater_is_better = main_metric(task)
     sign = 1.0 if greater_is_better else -1.0
-    kept = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), rows), dtype=int))
+    classes = () if task == "regression" else tuple(map(str, np.unique(y)))
+    kept = sample(y, rows, classes, seed)
     frame, y = frame.iloc[kept], y[kept]
 
     def quality(changed: pd.DataFrame) -> float:

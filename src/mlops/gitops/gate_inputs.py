@@ -79,7 +79,7 @@ def candidate(params: Params, root: Path) -> Candidate:
         scorer=scorer,
         spec=spec,
         holdout=holdout,
-        outcome=dataset.target(holdout, spec, scorer.card.task).to_numpy(),
+        outcome=dataset.target(holdout, spec, scorer.card.class_names),
         prediction=prediction,
         size=(root / BUNDLE / bundle.MODEL).stat().st_size,
     )
@@ -112,15 +112,27 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
 
 
 def _require_comparable(card: bundle.Card, candidate: Candidate) -> None:
-    its, expected = (f"{c.task} of {c.target} ({c.classes})" for c in (card, candidate.card))
+    its, expected = (
+        f"{c.task} of {c.target} ({', '.join(c.labels) or c.classes})"
+        for c in (card, candidate.card)
+    )
     if its != expected:
         raise UserError(f"its task is {its}, the candidate's {expected}")
-    first = candidate.holdout[candidate.spec.day].dt.date.min()
-    last = dt.date.fromisoformat(card.trained_on["until"])
-    if last >= first:
+    if candidate.spec.day and "until" in card.trained_on:
+        first = candidate.holdout[candidate.spec.day].dt.date.min()
+        last = dt.date.fromisoformat(card.trained_on["until"])
+        if last >= first:
+            raise UserError(
+                f"it was trained on days up to {last} and has seen this holdout, which begins on "
+                f"{first}; move data.until forward or split.holdout_days back"
+            )
+        return
+    before, now = (c.trained_on.get("holdout_share", 0) for c in (card, candidate.card))
+    by, here = (c.trained_on.get("by", "day") for c in (card, candidate.card))
+    if by != here or before < now:
         raise UserError(
-            f"it was trained on days up to {last} and has seen this holdout, which begins on "
-            f"{first}; move data.until forward or split.holdout_days back"
+            f"it held out {before:g} of the rows by {by} and may have seen this holdout, which is "
+            f"{now:g} by {here}; leave DAY, GROUP, KEY and split.holdout_share as they were"
         )
 
 
@@ -145,6 +157,5 @@ def _evidence(
     kept = pd.read_parquet(path)
     if not kept[spec.key].equals(holdout[spec.key]):
         raise UserError(f"{path}: its rows are not the holdout's")
-    names = [name for name in kept if str(name).startswith("prediction")]
-    predictions: Array = kept[names].to_numpy(dtype=np.float64)
+    predictions: Array = kept.filter(regex=r"^prediction(_\d+)?$").to_numpy(dtype=np.float64)
     return predictions if card.task == "multiclass" else predictions[:, 0]

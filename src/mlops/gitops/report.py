@@ -178,11 +178,12 @@ def _differing(before: dict[str, str], after: dict[str, str]) -> list[Row]:
 
 def _facts(card: Card) -> dict[str, str]:
     """Family, rows, days, hashes and features of a bundle."""
-    days = card.trained_on
+    on = card.trained_on
+    days = {"training days": f"{on['since']} to {on['until']}"} if "until" in on else {}
     return {
         "family": card.family,
-        "training rows": f"{days['rows']:,}",
-        "training days": f"{days['since']} to {days['until']}",
+        "training rows": f"{on['rows']:,}",
+        **days,
         "features": str(len(card.inputs)),
         **{name: card.hashes[name][:12] for name in ("code", "data", "holdout")},
     }

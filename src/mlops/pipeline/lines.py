@@ -25,15 +25,22 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
             dropped = ", ".join(
                 f"{rows:,} {why}" for why, rows in result["dropped"].items() if rows
             )
+            rounded = ", ".join(
+                f"{name} ({kept:,} of {values:,} values)"
+                for name, (kept, values) in result["rounded"].items()
+            )
+            note = f"; float32 keeps less of: {rounded}" if rounded else ""
             return (
                 f"{result['features']} features, {result['rows']['training']:,} rows to train on, "
-                f"{result['rows']['holdout']:,} held out; left out: {dropped or 'none'}"
+                f"{result['rows']['holdout']:,} held out; left out: {dropped or 'none'}{note}"
             )
         case "tune":
             text = (
                 "{family} won {trials} trials ({given_up} given up early), "
                 "validation {loss_name} {loss:.4f}"
             )
+            if result["no_better"]:
+                text += "; {no_better} no better than a constant prediction ({constant_loss:.4f})"
         case "train":
             text = (
                 "bundle {digest:.12}: {family} on {rows:,} rows, {megabytes:.1f} MB, "

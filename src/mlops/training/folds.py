@@ -1,15 +1,17 @@
-"""Rolling validation periods: each is predicted by a model that saw only the days before it."""
+"""Validation folds: each is predicted by a model that saw only the days before it, or, where rows
+have no day, only the other folds."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.base.errors import UserError
-from mlops.contract.dataset import inputs, target, validation_starts
+from mlops.base.errors import UserError, one_line
+from mlops.contract.dataset import inputs, sample, share, target, validation_starts
 from mlops.contract.project import Features, Task
 from mlops.data.params import Split
 from mlops.training import families, objective
@@ -47,19 +49,25 @@ class Fold:
 
         family = families.family(name)
         train, validation = self.encoded(family.ENCODING)
-        estimator = family.build(task, hyperparameters, seed, threads)
-        with threadpool_limits(threads):
-            rounds = family.fit(
-                estimator, (train, self.train_target), (validation, self.validation_target)
-            )
-            prediction = families.predict(estimator, task, validation)
+        train_pair, validation_pair = (
+            (train, self.train_target),
+            (validation, self.validation_target),
+        )
+        try:
+            estimator = family.build(task, hyperparameters, seed, threads)
+            with threadpool_limits(threads):
+                rounds = family.fit(estimator, train_pair, validation_pair)
+                prediction = families.predict(estimator, task, validation)
+        except Exception as error:
+            # The libraries check a value only here.
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"models.py: {name} with {hyperparameters}: {reason}") from error
         return Fit(objective.loss(task, self.validation_target, prediction), rounds, prediction)
 
-    def thinned(self, share: float) -> Fold:
-        """The fold with only a share of its training rows, evenly spread over the days."""
-        kept = np.unique(
-            np.linspace(0, len(self.train) - 1, int(len(self.train) * share), dtype=int)
-        )
+    def thinned(self, share: float, classes: tuple[str, ...], seed: int) -> Fold:
+        """The fold with only a random share of its training rows, of every class alike."""
+        rows = max(int(len(self.train) * share), 2)
+        kept = sample(self.train_target, rows, classes, seed)
         return Fold(
             self.train.iloc[kept], self.validation, self.train_target[kept], self.validation_target
         )
@@ -74,43 +82,46 @@ class Fold:
         return self._encoded[encoding]
 
 
-def rolling(table: pd.DataFrame, spec: Features, task: Task, split: Split) -> list[Fold]:
-    """The folds, earliest first; each trains on all the days before its period.
+def rolling(
+    table: pd.DataFrame, spec: Features, classes: tuple[str, ...], task: Task, split: Split
+) -> list[Fold]:
+    """The folds: each trains on all the days before its period, earliest first; without days, on
+    the other parts of a split by a hash.
 
-    Raises UserError for a fold without rows or with one outcome only, and for classes that are
-    not numbered from 0 or that a fold would have to predict unseen.
+    Raises UserError for a fold without rows or with one outcome only, and for classes of another
+    number than the task's, or that a fold would have to predict unseen.
     """
-    days = table[spec.day].dt.date
-    frame, outcome = inputs(table, spec), target(table, spec, task).to_numpy()
-    classes = _classes(outcome, spec, task)
-    length = dt.timedelta(days=split.validation_days)
+    if task == "binary" and len(classes) != 2:
+        raise UserError(
+            f"features: {spec.target}: found {', '.join(classes) or 'no class'}; expected two "
+            "classes (models.py: TASK: binary)"
+        )
+    frame, outcome = inputs(table, spec), target(table, spec, classes)
     folds = []
-    for start in validation_starts(days.max(), split.validation_days, split.folds):
-        before = (days < start).to_numpy()
-        inside = ((days >= start) & (days < start + length)).to_numpy()
-        place = f"params.yaml: split: {split.folds} folds of {split.validation_days} days"
+    for place, before, inside in _parts(table, spec, split):
         for part in (before, inside):
             if len(np.unique(outcome[part])) < 2:
-                raise UserError(
-                    f"{place}: the one from {start} has no rows of two outcomes before or in it"
-                )
-        unseen = np.setdiff1d(classes, outcome[before])
+                raise UserError(f"{place} has no rows of two outcomes before or in it")
+        unseen = np.setdiff1d(np.arange(len(classes)), outcome[before])
         if len(unseen):
-            raise UserError(
-                f"{place}: the one from {start} has no rows of class {unseen[0]} before it"
-            )
+            raise UserError(f"{place} has no rows of class {classes[unseen[0]]} before it")
         folds.append(Fold(frame[before], frame[inside], outcome[before], outcome[inside]))
     return folds
 
 
-def _classes(outcome: Array, spec: Features, task: Task) -> Array:
-    """The classes of the target; none for a regression."""
-    if task == "regression":
-        return outcome[:0]
-    classes = np.unique(outcome)
-    expected = np.arange(2 if task == "binary" else max(2, len(classes)))
-    # A single class is reported by its fold.
-    if len(classes) > 1 and not np.array_equal(classes, expected):
-        found, wanted = (", ".join(map(str, numbers)) for numbers in (classes, expected))
-        raise UserError(f"features: {spec.target}: found {found}; expected {wanted} ({task})")
-    return classes
+def _parts(table: pd.DataFrame, spec: Features, split: Split) -> Iterator[tuple[str, Array, Array]]:
+    """For each fold how a refusal of it begins, which rows it trains on, and which it predicts."""
+    place = f"params.yaml: split: {split.folds} folds"
+    if spec.day is None:
+        by = spec.group or spec.key
+        # One part of a single fold has to be left to train on.
+        parts = max(split.folds, 2)
+        number = (share(table[by].map(str), "fold") * parts).astype(int)
+        for fold in range(split.folds):
+            yield f"{place} by a hash of {by}: number {fold}", number != fold, number == fold
+        return
+    days, length = table[spec.day].dt.date, dt.timedelta(days=split.validation_days)
+    for start in validation_starts(days.max(), split.validation_days, split.folds):
+        inside = (days >= start) & (days < start + length)
+        name = f"{place} of {split.validation_days} days: the one from {start}"
+        yield name, (days < start).to_numpy(), inside.to_numpy()

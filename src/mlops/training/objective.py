@@ -31,6 +31,15 @@ def loss(task: Task, outcome: Array, prediction: Array) -> float:
     return float(root_mean_squared_error(outcome, prediction))
 
 
+def constant(task: Task, known: Array, outcome: Array) -> float:
+    """The loss of the mean of the `known` outcomes, or of their class shares, for every row."""
+    if task == "multiclass":
+        mean = np.bincount(known, minlength=outcome.max() + 1) / len(known)
+    else:
+        mean = known.mean()
+    return loss(task, outcome, np.array([mean] * len(outcome)))
+
+
 def threshold(outcome: Array, probability: Array) -> float:
     """Find the probability from which saying `positive` maximises F1; both of shape (n,).
 

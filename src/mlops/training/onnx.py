@@ -29,30 +29,25 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     as strings.
 
     Outputs, each of the shape (rows,): `probability`, `probability_<class>` or `prediction`.
-    Raises UserError for a column's name that ONNX's converter would change.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from sklearn.pipeline import Pipeline
 
-    # The converter gives other names to columns that have anything else in theirs.
-    for name in map(str, frame):
-        if not re.fullmatch(r"[^\W\d]\w*", name):
-            raise UserError(
-                f"features: found column {name!r}, expected letters, digits and underscores"
-            )
     _register_converters()
     categorical = categories(frame)
+    # Names that the converter gives to nothing else, whatever the columns are called.
+    inner = {name: f"input_{number}" for number, name in enumerate(frame)}
     types = [
-        (name, StringTensorType([None, 1]) if name in categorical else FloatTensorType([None, 1]))
-        for name in frame
+        (inner[n], StringTensorType([None, 1]) if n in categorical else FloatTensorType([None, 1]))
+        for n in frame
     ]
-    pipeline = Pipeline([("encode", encoder), ("model", estimator)])
+    pipeline = Pipeline([("encode", _renamed(encoder, inner)), ("model", estimator)])
     options = {} if task == "regression" else {id(estimator): {"zipmap": False}}
     graph = to_onnx(
         pipeline, initial_types=types, options=options, target_opset=OPSET, name="model"
     )
-    _take_columns(graph)
+    _take_columns(graph, list(map(str, frame)))
     _give_columns(graph, task, classes)
     # The converter lists them in the order of a set: another one in every other process.
     opsets = sorted(graph.opset_import, key=lambda opset: str(opset.domain))
@@ -175,22 +170,35 @@ def _rounded_down(value: float) -> float:
     return nearest if nearest <= value else float(np.nextafter(np.float32(value), -np.inf))
 
 
-def _take_columns(graph: Any) -> None:
-    """Let each input be a plain column of the shape (rows,), as MLflow's ONNX flavour feeds it."""
+def _renamed(encoder: Any, names: dict[Any, str]) -> Any:
+    """A copy of a fitted ColumnTransformer whose columns have other names."""
+    renamed = copy.copy(encoder)
+    renamed.feature_names_in_ = np.array([names[n] for n in encoder.feature_names_in_], object)
+    renamed.transformers_ = [
+        (step, transformer, [names[name] for name in columns])
+        for step, transformer, columns in encoder.transformers_
+    ]
+    return renamed
+
+
+def _take_columns(graph: Any, columns: list[str]) -> None:
+    """Let each input be a plain column of the shape (rows,), as MLflow's ONNX flavour feeds it.
+
+    All other values get names that no column can have.
+    """
     body = graph.graph
-    axis = helper.make_tensor("column_axis", TensorProto.INT64, [1], [1])
+    for node in body.node:
+        for values in (node.input, node.output):
+            values[:] = [f".{name}" if name else "" for name in values]
+    for value in (*body.initializer, *body.output):
+        value.name = f".{value.name}"
+    axis = helper.make_tensor(".column_axis", TensorProto.INT64, [1], [1])
     body.initializer.append(axis)
-    for position, column in enumerate(body.input):
-        matrix = f"{column.name}_column"
-        for node in body.node:
-            for place, name in enumerate(node.input):
-                if name == column.name:
-                    node.input[place] = matrix
-        body.node.insert(
-            position, helper.make_node("Unsqueeze", [column.name, axis.name], [matrix])
-        )
+    for position, (name, column) in enumerate(zip(columns, body.input, strict=True)):
+        matrix = helper.make_node("Unsqueeze", [name, axis.name], [f".{column.name}"])
+        body.node.insert(position, matrix)
         kind = column.type.tensor_type.elem_type
-        column.CopyFrom(helper.make_tensor_value_info(column.name, kind, ["rows"]))
+        column.CopyFrom(helper.make_tensor_value_info(name, kind, ["rows"]))
 
 
 def _give_columns(graph: Any, task: Task, classes: int) -> None:
@@ -201,7 +209,7 @@ def _give_columns(graph: Any, task: Task, classes: int) -> None:
     del body.output[:]
     for name, column in zip(output_names(task, classes), columns, strict=True):
         # A scalar index drops the axis: (rows, k) becomes (rows,).
-        index = helper.make_tensor(f"{name}_index", TensorProto.INT64, [], [column])
+        index = helper.make_tensor(f".{name}_index", TensorProto.INT64, [], [column])
         body.initializer.append(index)
         body.node.append(helper.make_node("Gather", [source, index.name], [name], axis=1))
         body.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]))

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mlops.base.errors import UserError, nearest
+from mlops.training.space import Candidate, Space, choices, label
 
-Candidate = dict[str, Any]
 Outcome = dict[str, Any]
-Space = dict[str, dict[str, Any]]
 
 # Random trials before TPE starts to model the outcomes.
 RANDOM_TRIALS = 8
@@ -84,34 +82,28 @@ def _fmin(attempt: Any, space: Space, max_evals: int, seed: int, trials: Any) ->
     )
 
 
-def completed(candidate: Candidate, space: Space) -> Candidate:
-    """A hand-set candidate with what its family's space leaves constant."""
-    own = space[candidate["family"]]
-    for key in candidate:
-        if key != "family" and key not in own:
-            place = f"models.py: FIRST: {candidate['family']}.{key}"
-            raise UserError(f"{place}: not in SPACE{nearest(key, own)}")
-    return {key: value for key, value in own.items() if _is_constant(value)} | candidate
-
-
 def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
     """Hyperopt's trials, with what is known already for TPE to learn from."""
     from hyperopt import JOB_STATE_DONE, Trials
     from hyperopt.fmin import generate_trial
 
     # What is searched, as Hyperopt names it: not the constants.
-    labels = [f"{n}.{key}" for n in space for key, v in space[n].items() if not _is_constant(v)]
+    labels = {n: {k: name for k, v in space[n].items() if (name := label(v))} for n in space}
+    every = [name for own in labels.values() for name in own.values()]
     trials = Trials()
     done = []
     for number, (candidate, outcome) in enumerate(known):
         name = candidate["family"]
-        values = {f"{name}.{key}": value for key, value in candidate.items()}
-        searched = {label: values[label] for label in labels if label in values}
+        searched = {
+            labels[name][key]: _index(value, choices(space[name][key]))
+            for key, value in candidate.items()
+            if key in labels[name]
+        }
         trial = generate_trial(number, {"family": list(space).index(name), **searched})
         # TPE looks up every hyperparameter, those of the families not chosen too.
-        for label in labels:
-            trial["misc"]["vals"].setdefault(label, [])
-            trial["misc"]["idxs"].setdefault(label, [])
+        for name in every:
+            trial["misc"]["vals"].setdefault(name, [])
+            trial["misc"]["idxs"].setdefault(name, [])
         trial["state"] = JOB_STATE_DONE
         trial["result"] = {"loss": outcome["loss"], "status": "ok"}
         done.append(trial)
@@ -120,10 +112,11 @@ def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
     return trials
 
 
-def _is_constant(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str, type(None)))
-
-
 def _plain(candidate: Candidate) -> Candidate:
     """The candidate with Python's own number types, which JSON can write."""
     return {k: v.item() if hasattr(v, "item") else v for k, v in candidate.items()}
+
+
+def _index(value: Any, options: list[Any]) -> Any:
+    """What Hyperopt keeps of a value: of a choice its number."""
+    return options.index(value) if options else value

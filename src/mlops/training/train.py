@@ -55,14 +55,13 @@ def run(params: Params, root: Path) -> Trained:
     spec, tuned = project.features(params.project), Tuned.load(root / SEARCH)
     table = dataset.read(root / FEATURES / dataset.TRAINING)
     frame, task = dataset.inputs(table, spec), tuned.task
-    outcome = dataset.target(table, spec, task).to_numpy()
-    classes = len(np.unique(outcome)) if task != "regression" else 1
+    labels = dataset.classes(table, spec, task)
+    outcome, classes = dataset.target(table, spec, labels), len(labels) or 1
     encoder, estimator = _fitted(frame, outcome, tuned, params)
     model = onnx.export(encoder, estimator, frame, task, classes)
     holdout = dataset.inputs(dataset.read(root / FEATURES / dataset.HOLDOUT), spec)
     parity = onnx.require_parity(model, encoder, estimator, holdout, task, params.train.parity)
     reference = _reference(frame, model, task, params)
-    days = table[spec.day].dt.date
     card = {
         "name": params.model,
         "task": task,
@@ -74,9 +73,11 @@ def run(params: Params, root: Path) -> Trained:
         "threshold": tuned.threshold,
         "family": tuned.family,
         "hyperparameters": tuned.hyperparameters,
-        "trained_on": {"rows": len(table), "since": str(days.min()), "until": str(days.max())},
+        "trained_on": {"rows": len(table), **_apart(table, spec, params)},
         "parity": parity,
         "hashes": lineage.hashes(params, root),
+        # Numbers from 0 need no names.
+        "labels": labels if labels != tuple(map(str, range(classes))) else (),
     }
     with whole_folder(root / BUNDLE) as folder:
         (folder / bundle.MODEL).write_bytes(model)
@@ -99,6 +100,14 @@ def _fitted(
         matrix = encoder.fit_transform(frame).astype(np.float32)
         family.fit(estimator, (matrix, outcome), None)
     return encoder, estimator
+
+
+def _apart(table: pd.DataFrame, spec: project.Features, params: Params) -> dict[str, Any]:
+    """What says that the holdout's rows are not among the training rows: days, or the hash."""
+    if spec.day is None:
+        return {"by": spec.group or spec.key, "holdout_share": params.split.holdout_share}
+    days = table[spec.day].dt.date
+    return {"since": str(days.min()), "until": str(days.max())}
 
 
 def _inputs(frame: pd.DataFrame, spec: project.Features) -> list[dict[str, Any]]:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.base.files import whole_folder, write_json
+from mlops.base.files import read_json, whole_folder, write_json
 from mlops.contract import dataset, project
-from mlops.contract.paths import FEATURES, SEARCH
+from mlops.contract.paths import FEATURES, RESULT, SEARCH
 from mlops.contract.result import TRIALS, Tuned
 from mlops.data import engine
 from mlops.pipeline import stage
 from mlops.training import families, objective, search
 from mlops.training.params import Params
+from mlops.training.space import searched
 
 if TYPE_CHECKING:
     from mlops.training.folds import Fit, Fold
@@ -59,11 +60,13 @@ def run(params: Params, root: Path) -> Tuned:
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
-    space = searched(models.space, params.tune.families)
-    first = [search.completed(c, space) for c in models.first if c["family"] in space]
+    space, first = searched(models, params.tune.families)
     table = dataset.read(root / FEATURES / dataset.TRAINING)
-    folds = rolling(table, spec, models.task, params.split)
-    trial = _trial(folds, models.task, first, params)
+    classes = dataset.classes(table, spec, models.task)
+    _require_known(root, spec, classes)
+    folds = rolling(table, spec, classes, models.task, params.split)
+    glimpse = folds[-1].thinned(params.tune.first_look, classes, params.seed)
+    trial = _trial(Trial(folds, glimpse, models.task, params.seed, params.threads), first, params)
     with live_search(params.model, root) as track, bar("tune", params.tune.max_evals) as advance:
 
         def report(outcome: dict[str, Any]) -> None:
@@ -91,15 +94,21 @@ def _split(candidate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return candidate["family"], {k: v for k, v in candidate.items() if k != "family"}
 
 
-def _trial(
-    folds: list[Fold], task: project.Task, first: list[dict[str, Any]], params: Params
-) -> Trial:
-    """Make the trial; it gives up on a first look that is worse than the first candidate's."""
-    glimpse = folds[-1].thinned(params.tune.first_look)
-    trial = Trial(folds, glimpse, task, params.seed, params.threads)
+def _require_known(root: Path, spec: project.Features, classes: tuple[str, ...]) -> None:
+    """Raise UserError for a class that only the holdout has: no model could predict it."""
+    unseen = read_json(root / FEATURES / RESULT).get("unseen", ())
+    if classes and unseen:
+        raise UserError(
+            f"features: {spec.target}: found the class {unseen[0]} in the holdout alone, expected "
+            "training rows of it; move the split (params.yaml: split), or leave its rows out"
+        )
+
+
+def _trial(trial: Trial, first: list[dict[str, Any]], params: Params) -> Trial:
+    """The trial that gives up on a first look that is worse than the first candidate's."""
     if not first:
         return trial
-    loss = trial.fit(glimpse, *_split(first[0])).loss
+    loss = trial.fit(trial.glimpse, *_split(first[0])).loss
     return replace(trial, worst_first_look=loss * (1 + params.tune.give_up))
 
 
@@ -117,11 +126,17 @@ def _winner(outcomes: list[dict[str, Any]], trial: Trial, params: Params) -> Tun
         last = trial.folds[-1]
         prediction = trial.fit(last, family, hyperparameters).prediction
         threshold = objective.threshold(last.validation_target, prediction)
+    constants = [
+        objective.constant(task, fold.train_target, fold.validation_target) for fold in trial.folds
+    ]
+    constant = sum(constants) / len(constants)
     return Tuned(
         task=task,
         family=family,
         hyperparameters=hyperparameters,
         loss=best["loss"],
+        constant_loss=constant,
+        no_better=sum(outcome["loss"] >= constant for outcome in finished),
         loss_name=objective.NAMES[task],
         threshold=threshold,
         trials=len(outcomes),
@@ -136,20 +151,6 @@ def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None])
     if key is None or not stopped:
         return hyperparameters
     return {**hyperparameters, key: max(1, round(sum(stopped) / len(stopped)))}
-
-
-def searched(
-    space: dict[str, dict[str, Any]], wanted: tuple[str, ...]
-) -> dict[str, dict[str, Any]]:
-    """The part of a project's space that the wanted families span."""
-    for name in wanted:
-        families.family(name)
-        if name not in space:
-            raise UserError(
-                f"params.yaml: tune.families: found {name!r}, expected one of the project's "
-                f"models.py: {', '.join(space)}"
-            )
-    return {name: space[name] for name in wanted}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The feature table is typed and ordered alike whatever made it."""
 
+import dataclasses
 import datetime as dt
 
 import numpy as np
@@ -18,6 +19,9 @@ SPEC = Features(
     slices=("word",), baseline="n",
 )  # fmt: skip
 
+# The first eight bytes of BLAKE2b of `holdout:k0` and `holdout:k1`, as parts of 2**64.
+SHARES = [0.4705509762508242, 0.6538543487330555]
+
 
 def table(**columns):
     rows = {
@@ -31,6 +35,14 @@ def table(**columns):
     return pa.Table.from_pandas(pd.DataFrame({**rows, **columns}))
 
 
+def made(**columns):
+    """The same table with columns of Arrow's types."""
+    rows = table()
+    for name, values in columns.items():
+        rows = rows.set_column(rows.column_names.index(name), name, values)
+    return rows
+
+
 @given(st.permutations([0, 1, 2]))
 def test_rows_are_ordered_by_day_and_key_and_columns_as_declared(order):
     typed = dataset.typed(table().take(order), SPEC)
@@ -39,9 +51,151 @@ def test_rows_are_ordered_by_day_and_key_and_columns_as_declared(order):
     pd.testing.assert_frame_equal(typed, dataset.typed(table(), SPEC))
 
 
-def test_numbers_become_float32_whatever_they_were():
-    for values in ([1, 2, None], pd.array([1, 2, None], dtype="Int64"), [1.0, 2.0, np.nan]):
-        assert dataset.typed(table(n=values), SPEC)["n"].dtype == np.float32
+def decimals(*values, digits=38, scale=0):
+    return pa.array(values, pa.decimal128(digits, scale))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([1, 2, None]), [1, 2, np.nan]),
+        (pa.array([1.0, 2.0, np.nan]), [1, 2, np.nan]),
+        # What DuckDB makes of a sum of whole numbers, and of a product with 0.1.
+        (decimals(1, 2, None), [1, 2, np.nan]),
+        (pa.array(["0.1", "0.2", "0.3"]).cast(pa.decimal128(12, 1)), [0.1, 0.2, 0.3]),
+        (pa.array([True, False, None]), [1, 0, np.nan]),
+        (pa.nulls(3), [np.nan] * 3),
+    ],
+)
+def test_a_declared_number_becomes_float32_whatever_the_engine_made(values, expected):
+    typed = dataset.typed(made(n=values), SPEC)
+    assert typed["n"].dtype == np.float32
+    assert typed.set_index("id").loc[["3", "1", "2"], "n"].tolist() == pytest.approx(
+        expected, rel=1e-6, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([7, 8, None]), ["7", "8", ""]),
+        (decimals(7, 2**60, None), ["7", str(2**60), ""]),
+        (pa.array([True, False, None]), ["true", "false", ""]),
+        (pa.array(["b", None, "a"]).dictionary_encode(), ["b", "", "a"]),
+    ],
+)
+def test_a_declared_category_becomes_text_whatever_the_engine_made(values, expected):
+    frame = dataset.inputs(dataset.typed(made(word=values), SPEC), SPEC)
+    # The rows' keys are 3, 1, 2; they are ordered by day and key.
+    assert [frame["word"].tolist()[place] for place in (2, 0, 1)] == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "line"),
+    [
+        ("n", pa.array(["1", "2", "x"]),
+         "n: found string, expected a number, or 'category' as its unit"),
+        ("n", pa.array([dt.date(2020, 1, 1)] * 3),
+         "n: found date32[day], expected a number, or 'category' as its unit"),
+        ("word", pa.array([dt.date(2020, 1, 1)] * 3),
+         "word: found date32[day], expected text, a whole number or a boolean: cast it"),
+        ("word", pa.array([0.5, 1.5, 2.5]),
+         "word: found double, expected text, a whole number or a boolean: cast it"),
+        ("n", pa.array([1.0, np.inf, -np.inf]),
+         "n: infinite or too large for float32 in 2 rows, expected numbers below 3.4e38, or "
+         "NULL where there is none"),
+        ("n", pa.array([1.0, 1e39, 2.0]),
+         "n: infinite or too large for float32 in 1 rows, expected numbers below 3.4e38, or "
+         "NULL where there is none"),
+        ("id", pa.array(["a", None, None]),
+         "id: 2 rows without a value, expected one in every row"),
+        ("day", pa.array(["2020-01-01"] * 3),
+         "day: found string, expected a date or a timestamp"),
+        ("y", pa.array([dt.date(2020, 1, 1)] * 3),
+         "y: found date32[day], expected a number, text or a boolean"),
+        ("y", pa.array([0.5, np.inf, 1.0]),
+         "y: found an infinite value, expected finite numbers"),
+    ],
+)  # fmt: skip
+def test_values_that_are_not_what_is_declared_are_refused_by_name(column, values, line):
+    with pytest.raises(UserError) as error:
+        dataset.typed(made(**{column: values}), SPEC)
+    assert str(error.value) == f"features: {line}"
+
+
+def test_whole_numbers_that_float32_cannot_tell_apart_are_counted():
+    big = pa.array([2**24, 2**24 + 1, 2**24 + 2])
+    assert dataset.rounded(made(n=big), SPEC) == {"n": (2, 3)}
+    assert dataset.rounded(made(n=pa.array([1, 2, 2**24])), SPEC) == {}
+    assert dataset.rounded(made(n=pa.array([0.1, 0.2, None])), SPEC) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "declared", "names", "numbers"),
+    [
+        ("binary", pa.array(["no", "yes", "no"]), (), ("no", "yes"), [1, 0, 0]),
+        ("binary", pa.array(["no", "yes", "no"]), ("yes", "no"), ("yes", "no"), [0, 1, 1]),
+        ("binary", pa.array([True, False, False]), (), ("0", "1"), [0, 0, 1]),
+        ("binary", pa.array([1, 2, 1]), (), ("1", "2"), [1, 0, 0]),
+        ("multiclass", pa.array([10, 9, 2]), (), ("2", "9", "10"), [1, 0, 2]),
+        ("binary", pa.array([1.0, 0.0, 1.0]), (), ("0", "1"), [0, 1, 1]),
+        ("regression", pa.array([1.5, 2.0, 3.0]), (), (), [2.0, 3.0, 1.5]),
+        ("regression", decimals(1, 2, 3), (), (), [2.0, 3.0, 1.0]),
+    ],
+)  # fmt: skip
+def test_classes_are_numbered_in_the_order_declared_or_sorted(
+    task, values, declared, names, numbers
+):
+    spec = dataclasses.replace(SPEC, classes=declared)
+    table = dataset.typed(made(y=values), spec)
+    assert dataset.classes(table, spec, task) == names
+    assert dataset.target(table, spec, names).tolist() == numbers
+
+
+def test_a_class_that_is_not_declared_or_not_known_is_named():
+    spec = dataclasses.replace(SPEC, classes=("yes", "no"))
+    with pytest.raises(UserError) as error:
+        dataset.typed(made(y=pa.array(["yes", "nope", "no"])), spec)
+    assert str(error.value) == (
+        "features: y: found 'nope', expected one of CLASSES; did you mean 'no'?"
+    )
+    table = dataset.typed(made(y=pa.array(["a", "b", "c"])), SPEC)
+    with pytest.raises(UserError) as error:
+        dataset.target(table, SPEC, ("a", "b"))
+    assert str(error.value) == (
+        "features: y: found c, expected only classes that the training rows have: a, b"
+    )
+    with pytest.raises(UserError) as error:
+        dataset.target(table, SPEC, ())
+    assert str(error.value) == (
+        "features: y: found text, such as 'b', expected numbers for a regression"
+    )
+
+
+def test_without_a_day_rows_are_ordered_by_key():
+    typed = dataset.typed(made().drop_columns("day"), dataclasses.replace(SPEC, day=None))
+    assert typed["id"].tolist() == ["1", "2", "3"]
+    assert list(typed) == ["id", "y", "n", "word"]
+
+
+def test_the_hash_of_a_value_is_the_same_everywhere_and_spreads_evenly():
+    values = pd.Series([f"k{number}" for number in range(20_000)])
+    places = dataset.share(values, "holdout")
+    assert places[:2].tolist() == pytest.approx(SHARES)
+    assert np.histogram(places, 10, (0, 1))[0].min() > 1800
+    assert dataset.share(values[::-1], "holdout").tolist() == places[::-1].tolist()
+    other = dataset.share(values, "fold")
+    assert abs(np.corrcoef(places, other)[0, 1]) < 0.03
+
+
+def test_a_sample_keeps_each_class_its_share_and_rare_ones_more():
+    outcome = np.zeros(10_000, dtype=int)
+    outcome[:2500], outcome[-3:] = 1, 2
+    kept = dataset.sample(outcome, 1000, ("0", "1", "2"), seed=1)
+    assert np.bincount(outcome[kept]).tolist() == [750, 250, 3]
+    assert (np.diff(kept) > 0).all()
+    assert kept.tolist() == dataset.sample(outcome, 1000, ("0", "1", "2"), seed=1).tolist()
+    assert len(dataset.sample(outcome * 1.5, 1000, (), seed=1)) == 1000
 
 
 def test_a_declared_column_that_is_not_made_is_named_with_the_nearest():

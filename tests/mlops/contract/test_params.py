@@ -73,6 +73,16 @@ def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
          "params.yaml: monitoring.labels: found ['a'], expected text"),
         (r"^  share: .*", "  share: 1.5",
          "params.yaml: monitoring.share: found 1.5, expected less than or equal to 1"),
+        (r"^project: .*", "project: json",
+         "params.yaml: project: found 'json', expected a name that neither Python nor this "
+         "template uses"),
+        (r"^model: .*", "model: team/wine",
+         "params.yaml: model: found 'team/wine', expected text that matches "
+         "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        (r"^  margin: .*", "  margin: .inf",
+         "params.yaml: gate.margin: found inf, expected a finite number"),
+        (r"^  limits: .*", "  limits: {rmse: .nan}",
+         "params.yaml: gate.limits.rmse: found nan, expected a finite number"),
         (r"^project: .*", "project: ../flights",
          "params.yaml: project: found '../flights', expected a package's name"),
     ],

@@ -31,21 +31,87 @@ def test_a_file_that_is_not_there_is_named(package, name):
         getattr(project, name)("unfinished")
 
 
+def complaint(package, name, text):
+    """What loading a project's file says, without the folder."""
+    (package / f"{name}.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        getattr(project, name)("unfinished")
+    return str(error.value).removeprefix(f"{package}/")
+
+
+FEATURES = {
+    "KEY": "id", "DAY": "day", "TARGET": "y", "FEATURES": {"x": "m", "kind": "category"},
+    "SLICES": ("kind",), "BASELINE": "x",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("changes", "line"),
     [
-        ("TASK = 'binary'; SPACE = {}", r"unfinished/models\.py: FIRST is missing"),
-        ("TASK = 'ranking'; SPACE = {}; FIRST = []", "TASK: found 'ranking', expected one of"),
+        ({"KEY": None}, "KEY: found nothing, expected text"),
+        ({"FEATURES": ["x"]}, "FEATURES: found ['x'], expected a valid dictionary"),
+        ({"FEATURES": {}}, "FEATURES: found {}, expected at least one item"),
+        ({"SLICES": "kind"}, "SLICES: found 'kind', expected a list"),
+        ({"DAY": "id"}, "DAY: found 'id', which is KEY already"),
+        ({"FEATURES": {"x": "m", "y": "leak"}},
+         "FEATURES: found 'y', which is TARGET; expected inputs that are known when the model is "
+         "asked"),
+        ({"FEATURES": {"x": "m", "id": "id"}},
+         "FEATURES: found 'id', which is KEY; expected inputs that are known when the model is "
+         "asked"),
+        ({"FEATURES": {"x": "m", "z z": "m"}},
+         "FEATURES: found column 'z z', expected letters, digits and underscores"),
+        ({"FEATURES": {"x": "m", "probability_1": "m"}},
+         "found column 'probability_1', a name of the model's own; expected another"),
+        ({"BASELINE": "kinds"},
+         "BASELINE: found 'kinds', expected one of FEATURES; did you mean 'kind'?"),
+        ({"CLASSES": ("yes",)}, "CLASSES: found ('yes',), expected two or more, each once"),
+        ({"GROUP": "home"}, "GROUP: found 'home', expected none where there is a DAY"),
     ],
-)
-def test_a_constant_that_is_missing_or_unknown_is_named(package, text, said):
-    (package / "models.py").write_text(text)
-    with pytest.raises(UserError, match=said):
-        project.models("unfinished")
+)  # fmt: skip
+def test_a_role_that_could_not_be_trained_on_is_refused_at_loading(package, changes, line):
+    text = "\n".join(f"{name} = {value!r}" for name, value in {**FEATURES, **changes}.items())
+    assert complaint(package, "features", f"{text}\nfeatures = dict") == f"features.py: {line}"
+
+
+def test_roles_are_read_as_they_are_declared(package):
+    declared = {**FEATURES, "DAY": None, "GROUP": "home", "CLASSES": [False, True]}
+    text = "\n".join(f"{name} = {value!r}" for name, value in declared.items())
+    (package / "features.py").write_text(f"{text}\nfeatures = dict")
+    spec = project.features("unfinished")
+    assert (spec.day, spec.group, spec.order, spec.classes) == (None, "home", ["id"], ("0", "1"))
+    assert spec.columns == ["id", "y", "x", "kind", "home"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("models", "TASK = 'binary'; SPACE = {'a': {}}",
+         "models.py: FIRST: missing; expected a value"),
+        ("models", "TASK = 'binry'; SPACE = {'a': {}}; FIRST = []",
+         "models.py: TASK: found 'binry', expected 'binary', 'multiclass' or 'regression'"
+         "; did you mean 'binary'?"),
+        ("models", "TASK = 'binary'; SPACE = {'a': 1}; FIRST = []",
+         "models.py: SPACE.a: found 1, expected a valid dictionary"),
+        ("models", "TASK = 'binary'\nSPACE = {", "models.py:2: SyntaxError: '{' was never closed"),
+        ("features", "\nratio = 1 / 0", "features.py:2: ZeroDivisionError: division by zero"),
+        ("tables", "import pandera.pandsa", "tables.py:1: ModuleNotFoundError: No module named "
+         "'pandera.pandsa'"),
+        ("tables", "TABLES = []",
+         "tables.py: TABLES: found [], expected a Pandera model for each table's name"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_named_with_file_and_line(package, name, text, line):
+    assert complaint(package, name, text) == line
+
+
+def test_an_installed_package_is_no_project():
+    with pytest.raises(UserError, match="found 'pandera', which is the name of an installed"):
+        project.features("pandera")
 
 
 def test_a_forgotten_project_is_read_again(package):
-    (package / "models.py").write_text("TASK = 'binary'\nSPACE = {}\nFIRST = []\n")
+    (package / "models.py").write_text("TASK = 'binary'\nSPACE = {'linear': {}}\nFIRST = []\n")
     assert project.models("unfinished").task == "binary"
     (package / "models.py").write_text("TASK = 'regression'\nSPACE = {'linear': {}}\nFIRST = []\n")
     project.forget("unfinished")

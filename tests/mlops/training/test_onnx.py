@@ -105,7 +105,12 @@ def test_few_kinds_of_values_are_no_obstacle(name, rows):
     onnx.require_parity(graph, encoder, estimator, rows, "binary", TOLERANCE)
 
 
-def test_a_column_whose_name_the_converter_would_change_is_refused():
-    rows = frame().rename(columns={"z": "z z"})
-    with pytest.raises(UserError, match="found column 'z z', expected letters"):
-        onnx.export(None, None, rows, "binary", 2)
+CONVERTERS_OWN = ["label", "probabilities", "variable", "input_0", "column_axis", "model"]
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_column_may_have_a_name_that_the_converter_gives_itself(name, task):
+    rows = frame().set_axis([*CONVERTERS_OWN, *bundles.COLUMNS][: len(bundles.COLUMNS)], axis=1)
+    encoder, estimator = fitted(name, task, rows)
+    graph = onnx.export(encoder, estimator, rows, task, bundles.CLASSES[task])
+    onnx.require_parity(graph, encoder, estimator, rows, task, TOLERANCE)

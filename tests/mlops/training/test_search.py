@@ -4,7 +4,7 @@ import pytest
 from hyperopt import hp
 
 from mlops.base.errors import UserError
-from mlops.training import search
+from mlops.training import search, space
 
 SPACE = {
     "near": {"x": hp.uniform("near.x", -5, 5), "bias": 1.0, "name": "a"},
@@ -60,9 +60,9 @@ def test_candidates_of_every_family_hold_the_constants_and_plain_numbers_for_jso
 
 def test_a_hand_set_candidate_takes_the_constants_and_may_hold_nothing_outside_the_space():
     constants = {"bias": 1.0, "name": "a"}
-    assert search.completed({"family": "near", "x": 1.0}, SPACE) == {
+    assert space.completed({"family": "near", "x": 1.0}, SPACE) == {
         "family": "near", "x": 1.0, **constants
     }  # fmt: skip
     with pytest.raises(UserError) as error:
-        search.completed({"family": "far", "x": 1.0, "nn": 2}, SPACE)
+        space.completed({"family": "far", "x": 1.0, "nn": 2}, SPACE)
     assert str(error.value) == "models.py: FIRST: far.nn: not in SPACE; did you mean 'n'?"

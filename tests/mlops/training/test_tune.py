@@ -2,10 +2,8 @@
 
 import pytest
 
-from mlops.base.errors import UserError
 from mlops.base.files import read_json
 from mlops.contract.result import Tuned
-from mlops.training import tune
 
 pytestmark = pytest.mark.slow
 
@@ -68,8 +66,3 @@ def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     assert len(trials(wines)) == 4
     winner = Tuned.load(wines.root / "models/search")
     assert winner.loss <= trials(wines)[0]["loss"]
-
-
-def test_a_family_that_the_project_does_not_describe_is_refused():
-    with pytest.raises(UserError, match="expected one of the project's models.py: linear"):
-        tune.searched({"linear": {}}, ("lightgbm",))

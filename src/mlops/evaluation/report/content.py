@@ -12,7 +12,7 @@ from mlops.evaluation.metrics import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """The evaluation of a bundle, by its card and digest, on the `rows` of the days given.
+    """The evaluation of a bundle, by its card and digest, on the `rows` of the days given, if any.
 
     label_rate: of a binary holdout, 0..1; metrics: as `metrics.intervals`; baselines: a name to
     `metrics.score`; dropped: a reason to a number of rows. tables: as `curves.curves`, and slices,
@@ -22,7 +22,7 @@ class Content:
 
     card: Card
     digest: str
-    days: tuple[str, str]
+    days: tuple[str, str] | None
     rows: int
     label_rate: float | None
     metrics: dict[str, Interval]

@@ -66,7 +66,8 @@ def confusion(content: Content) -> dict[str, Any] | None:
         index="actual", columns="predicted", values="rows"
     )
     binary = content.card.task == "binary"
-    names = ["negative", "positive"] if binary else [str(label) for label in cells.index]
+    numbers = ["negative", "positive"] if binary else [str(label) for label in cells.index]
+    names = list(content.card.labels) or numbers
     shares = cells.div(cells.sum(axis=1).clip(lower=1), axis=0)
     rows = [
         (names[label], list(zip(cells.loc[label], shares.loc[label], strict=True)))
@@ -113,15 +114,14 @@ def search(content: Content) -> dict[str, Any] | None:
     finite = trials[np.isfinite(trials["score"])]
     if finite.empty:
         return None
-    best = finite["best_so_far"]
-    order = "max" if best.iloc[-1] >= best.iloc[0] else "min"
-    totals = trials.groupby("family").agg(best=("score", order), trials=("trial", "size"))
-    totals = totals.sort_values(["best", "trials"], ascending=[order == "min", False])
+    totals = trials.groupby("family").agg(best=("score", "min"), trials=("trial", "size"))
+    totals = totals.sort_values(["best", "trials"], ascending=[True, False])
     families = [
         (family, number(row["best"]), int(row["trials"])) for family, row in totals.iterrows()
     ]
     chart = charts.svg("trials", partial(charts.trials, finite=finite))
-    return {"chart": chart, "families": families, "trials": len(trials)}
+    given_up = int(trials["score"].isna().sum())
+    return {"chart": chart, "families": families, "trials": len(trials), "given_up": given_up}
 
 
 def _baselines(content: Content) -> dict[str, float]:

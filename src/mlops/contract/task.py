@@ -1,0 +1,5 @@
+"""The kinds of problems that can be learnt."""
+
+from typing import Literal
+
+Task = Literal["binary", "multiclass", "regression"]

@@ -1,0 +1,77 @@
+"""The search space of `models.py` is checked before anything is fitted."""
+
+import pytest
+from hyperopt import hp
+
+from mlops.base.errors import UserError
+from mlops.contract.project import Models
+from mlops.training import search, space
+
+LINEAR = {"C": hp.loguniform("linear.C", -4, 2)}
+
+
+def refusal(first=(), wanted=("linear",), task="binary", **families):
+    with pytest.raises(UserError) as error:
+        space.searched(Models(task, families or {"linear": LINEAR}, list(first)), wanted)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("families", "line"),
+    [
+        ({"linear": {"Cs": hp.uniform("a", 0, 1)}},
+         "models.py: SPACE: linear.Cs: not an argument of the binary estimator; did you mean 'C'?"),
+        ({"linear": {"C": hp.uniform("a", 0, 1), "tol": hp.uniform("a", 0, 1)}},
+         "models.py: SPACE: linear.tol: found the label 'a' a second time, expected 'linear.tol'"),
+        ({"linear": {"C": [1, 2]}},
+         "models.py: SPACE: linear.C: found [1, 2], expected a constant or one of hp.*"),
+        ({"xgboost": {}},
+         "params.yaml: tune.families: found 'linear', expected one of the project's models.py: "
+         "xgboost"),
+    ],
+)  # fmt: skip
+def test_a_hyperparameter_that_could_not_be_searched_is_named(families, line):
+    assert refusal(**families) == line
+
+
+@pytest.mark.parametrize(
+    ("candidate", "line"),
+    [
+        ({"C": 1.0},
+         "models.py: FIRST: family: found None, expected one of SPACE; known: linear"),
+        ({"family": "linaer", "C": 1.0},
+         "models.py: FIRST: family: found 'linaer', expected one of SPACE; did you mean 'linear'?"),
+        ({"family": "linear", "c": 1.0},
+         "models.py: FIRST: linear.c: not in SPACE"),
+    ],
+)  # fmt: skip
+def test_a_hand_set_candidate_of_no_known_family_or_hyperparameter_is_named(candidate, line):
+    assert refusal([candidate]).startswith(line)
+
+
+def test_labels_may_be_any_and_a_choice_is_known_by_its_number():
+    """Hyperopt's TPE learns from the hand-set candidates under the labels that the space has."""
+    families = {
+        "lightgbm": {"num_leaves": hp.uniformint("leaves", 3, 15)},
+        "linear": {
+            "C": hp.loguniform("strength", -4, 2),
+            "solver": hp.choice("s", ["lbfgs", "saga"]),
+        },
+    }
+    first = [{"family": "linear", "C": 1.0, "solver": "saga"}]
+    searched, candidates = space.searched(Models("binary", families, first), list(families))
+    assert candidates == first
+    known = search._known_trials([(first[0], {"loss": 0.5})], searched)
+    assert known.trials[0]["misc"]["vals"] == {
+        "family": [1], "leaves": [], "strength": [1.0], "s": [1]
+    }  # fmt: skip
+    outcomes = search.minimize(lambda c: {"loss": 1.0, "c": c}, searched, first, 12, 1)
+    assert {o["c"].get("solver") for o in outcomes} == {None, "lbfgs", "saga"}
+
+
+def test_a_choice_that_is_not_among_the_options_is_refused():
+    families = {"linear": {"solver": hp.choice("s", ["lbfgs", "saga"])}}
+    first = [{"family": "linear", "solver": "sag"}]
+    assert refusal(first, **families) == (
+        "models.py: FIRST: linear.solver: found 'sag', expected one of ['lbfgs', 'saga']"
+    )
