@@ -91,9 +91,9 @@ def _scoring(side: str) -> Callable[[Path, Path], object]:
         return lambda source, output: batch.run(BUNDLE, str(source), output)
     import mlflow
 
-    from mlops.pipeline import tracking
+    from mlops.pipeline import tracking_server
 
-    mlflow.set_tracking_uri(tracking.uri(Path()))
+    mlflow.set_tracking_uri(tracking_server.uri(Path()))
     session, uri = engine.start("spark"), f"models:/{params.load_all().model}/1"
     udf = mlflow.pyfunc.spark_udf(session, uri, result_type="double", env_manager="local")
     names = [column.name for column in bundle.read_card(BUNDLE).inputs]

@@ -170,7 +170,7 @@ def test_without_a_tracking_server_training_is_kept_and_registered_later(
         assert done.code == 0
         assert done.err == (
             "not tracked, `mlops register` will: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not "
-            "answer (ConnectionError); nothing that was made is lost: start the server and try "
+            "answer; nothing that was made is lost: start the server and try "
             "again\n"
         )
     refused = command(wines, "register")

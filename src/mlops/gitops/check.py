@@ -26,7 +26,7 @@ from mlops.data import engine, sources
 from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
 from mlops.gitops import gate
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking_server
 from mlops.training import families
 
 TESTS = Path("tests")
@@ -94,7 +94,7 @@ def _run_tests(name: str, root: Path) -> None:
 def _train(root: Path) -> int:
     """Run every stage on a few rows in a temporary folder; the rows that it trained on."""
     environment = {**os.environ, "PYTHONPATH": "src"}
-    environment.pop(tracking.VARIABLE, None)
+    environment.pop(tracking_server.VARIABLE, None)
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as name:
         folder = Path(name)
         _link(root.resolve(), folder)
@@ -108,7 +108,8 @@ def _train(root: Path) -> int:
 
 def _link(root: Path, folder: Path) -> None:
     """Let the folder look like the repository before its first stage, with quick parameters."""
-    own = {params.FILE.name, tracking.EMBEDDED.name, ".dvc", *(path.parts[0] for path in WRITERS)}
+    made = (path.parts[0] for path in WRITERS)
+    own = {params.FILE.name, tracking_server.EMBEDDED.name, ".dvc", *made}
     for entry in root.iterdir():
         if entry.name not in own:
             (folder / entry.name).symlink_to(entry)

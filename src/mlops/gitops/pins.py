@@ -15,7 +15,7 @@ from mlops.deploy.manifest import Manifest
 from mlops.forge import git
 from mlops.gitops import verdict
 from mlops.gitops.verdict import Rule
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking_server
 from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
 
@@ -84,7 +84,7 @@ def of_workspace(root: Path) -> Pin:
     card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
     version = versions.by_digest(root, card.name, digest)
     if version is None:
-        place = tracking.display_uri(root)
+        place = tracking_server.display_uri(root)
         raise UserError(f"bundle {digest[:12]}: not registered in {place}; `mlops register`")
     stale = Repo(str(root)).status(["train", "evaluate"])
     if stale:

@@ -14,15 +14,16 @@ from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.base.files import alone
 from mlops.forge import git
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking_server
 
 MLOPS = ("-c", "from mlops.cli import main; main()")
 
 
 @dataclass(frozen=True)
 class Worktree:
-    """The project at `path` in a tree on `commit`; its commands inherit the open file `lock`."""
+    """The project of `root` at `path`, on `commit`; its commands inherit the open file `lock`."""
 
+    root: Path
     path: Path
     commit: str
     lock: int
@@ -33,11 +34,15 @@ class Worktree:
         Raises CommandFailed, which ends this process with the command's exit code.
         """
         path = os.pathsep.join([str(self.path / "src"), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+        if tracking_server.is_named():
+            # A relative one is relative to this folder.
+            env[tracking_server.VARIABLE] = tracking_server.uri(self.root)
         # While it runs, nobody else may use the tree, even when this process is killed.
         try:
             return processes.run(
                 [sys.executable, *arguments], name, cwd=self.path, capture_output=not shown,
-                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}, pass_fds=(self.lock,),
+                env=env, pass_fds=(self.lock,),
             ).strip()  # fmt: skip
         except processes.CommandFailed as failed:
             failed.exit_code = failed.code if failed.code > 0 else 128 - failed.code
@@ -68,7 +73,7 @@ def worktree(root: Path, name: str) -> Iterator[Worktree]:
             git.git(root, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
         project = tree / git.prefix(root)
         _share(root.resolve(), project)
-        yield Worktree(project, commit, lock)
+        yield Worktree(root, project, commit, lock)
 
 
 def _share(root: Path, tree: Path) -> None:
@@ -84,6 +89,6 @@ def _share(root: Path, tree: Path) -> None:
             config["cache"]["dir"] = here.cache.local_cache_dir
     except NotDvcRepoError as error:
         raise UserError(f"{root}: not a DVC repository: {error}") from None
-    (root / tracking.EMBEDDED).mkdir(exist_ok=True)
-    if not (tree / tracking.EMBEDDED).exists():
-        (tree / tracking.EMBEDDED).symlink_to(root / tracking.EMBEDDED)
+    (root / tracking_server.EMBEDDED).mkdir(exist_ok=True)
+    if not (tree / tracking_server.EMBEDDED).exists():
+        (tree / tracking_server.EMBEDDED).symlink_to(root / tracking_server.EMBEDDED)

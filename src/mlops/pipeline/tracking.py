@@ -8,7 +8,6 @@ same functions do both, and doing it twice changes nothing.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,49 +17,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base import documents
+from mlops.base.environment import without_credentials
 from mlops.base.errors import UserError, one_line
 from mlops.base.files import alone, folder_digest, read_json, whole_file
 from mlops.contract import bundle as bundles
 from mlops.contract.params import FILE
 from mlops.contract.paths import BUNDLE, EVIDENCE, SEARCH
 from mlops.contract.result import TRIALS, Tuned
+from mlops.pipeline.tracking_server import (
+    EMBEDDED,
+    STORE,
+    VARIABLE,
+    display_uri,
+    is_named,
+    mlflow_errors,
+    require_usable,
+    uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-VARIABLE = "MLFLOW_TRACKING_URI"
-EMBEDDED = Path("mlruns")
-STORE = "mlflow.db"
 SEARCH_TAG, BUNDLE_TAG, EVIDENCE_TAG = "mlops.search", "mlops.bundle", "mlops.evidence"
-ANSWER_SECONDS = 5.0
 # The parameters that a bundle's run is shown with.
 SETTINGS = ("project", "seed", "data", "split")
 
 
-def uri(root: Path) -> str:
-    """The tracking URI: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`."""
-    return os.environ.get(VARIABLE) or f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"
-
-
-def display_uri(root: Path) -> str:
-    """The tracking URI without credentials, for messages."""
-    return re.sub(r"//[^/@]*@", "//", uri(root))
-
-
-@contextmanager
-def mlflow_errors(root: Path) -> Iterator[None]:
-    """Turn MLflow's errors into a UserError of one line."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise UserError(f"{VARIABLE}: {display_uri(root)}: {one_line(error)}") from None
-
-
 def has_store(root: Path) -> bool:
     """Whether there is a store: a server is configured, or something was tracked here."""
-    return VARIABLE in os.environ or (root / EMBEDDED / STORE).exists()
+    return is_named() or (root / EMBEDDED / STORE).exists()
 
 
 def create_store(root: Path) -> None:
@@ -93,8 +78,8 @@ def connect(model: str, root: Path) -> tuple[MlflowClient, str]:
 
 def client(root: Path) -> MlflowClient:
     """A client alone; nothing is written. Raises UserError like `connect`."""
-    named = VARIABLE in os.environ
-    _require_answer(root)
+    named = is_named()
+    require_usable(root)
     import logging
 
     # A stage prints one line: no links to runs and no progress bars.
@@ -124,7 +109,8 @@ def tolerant(track: Callable[[str, Path], Any], model: str, root: Path) -> None:
 
 
 def _report(error: Exception) -> None:
-    print(f"not tracked, `mlops register` will: {one_line(error)}", file=sys.stderr)
+    reason = without_credentials(one_line(error))
+    print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
 
 
 @contextmanager
@@ -212,29 +198,13 @@ def find(client: MlflowClient, experiment: str, tag: str, value: str) -> str | N
     return str(found[0].info.run_id) if found else None
 
 
-def _require_answer(root: Path) -> None:
-    """Raise UserError when a server does not answer; MLflow itself would retry for minutes."""
-    server = uri(root)
-    if not server.startswith(("http://", "https://")):
-        return
-    import requests
-
-    try:
-        requests.get(f"{server.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except requests.RequestException as error:
-        raise UserError(
-            f"{VARIABLE}: {display_uri(root)} does not answer ({type(error).__name__}); "
-            "nothing that was made is lost: start the server and try again"
-        ) from None
-
-
 def _experiment(client: MlflowClient, name: str, root: Path) -> str:
     from mlflow.exceptions import MlflowException
 
     known = client.get_experiment_by_name(name)
     if known is None:
         store = (root / EMBEDDED / "artifacts").resolve()
-        place = None if os.environ.get(VARIABLE) else store.as_uri()
+        place = None if is_named() else store.as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:
@@ -242,6 +212,12 @@ def _experiment(client: MlflowClient, name: str, root: Path) -> str:
             known = client.get_experiment_by_name(name)
             if known is None:
                 raise
+    if known.lifecycle_stage == "deleted":
+        number = known.experiment_id
+        raise UserError(
+            f"{VARIABLE}: {display_uri(root)}: experiment {name!r} is deleted; `mlflow experiments "
+            f"restore --experiment-id {number}`, or another `model` in params.yaml"
+        )
     return str(known.experiment_id)
 
 

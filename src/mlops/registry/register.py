@@ -12,7 +12,7 @@ from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
 from mlops.contract.result import Result
 from mlops.forge import git
-from mlops.pipeline import stage, tracking
+from mlops.pipeline import stage, tracking, tracking_server
 from mlops.registry import versions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(params: Params, root: Path) -> Registered:
     Raises UserError when the server can't be reached; nothing that was trained is lost.
     """
     # Two at once would each find no version and make one.
-    with alone(root / BUNDLE):
+    with alone(root / BUNDLE), tracking_server.mlflow_errors(root):
         card, digest = bundle.read_card(root / BUNDLE), bundle.digest(root / BUNDLE)
         client, _ = tracking.connect(card.name, root)
         tracking.search(card.name, root)
@@ -61,11 +61,11 @@ def run(params: Params, root: Path) -> Registered:
 
 def adopt(root: Path, fetched: Path, commit: str) -> int:
     """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version."""
-    with alone(fetched):
-        (root / tracking.EMBEDDED).mkdir(exist_ok=True)
-        store = fetched / tracking.EMBEDDED
+    with alone(fetched), tracking_server.mlflow_errors(fetched):
+        (root / tracking_server.EMBEDDED).mkdir(exist_ok=True)
+        store = fetched / tracking_server.EMBEDDED
         if not store.exists():
-            store.symlink_to((root / tracking.EMBEDDED).resolve())
+            store.symlink_to((root / tracking_server.EMBEDDED).resolve())
         card = bundle.read_card(fetched / BUNDLE)
         client, _ = tracking.connect(card.name, fetched)
         # Today's parameters are not those that made it.

@@ -15,7 +15,7 @@ from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.pipeline import remotes, tracking
+from mlops.pipeline import remotes, tracking, tracking_server
 from mlops.registry.pin import Pin
 
 STORE = Path(".run/bundles")
@@ -98,5 +98,5 @@ def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     client, experiment = tracking.connect(model, root)
     run = tracking.find(client, experiment, part.tag, part.digest)
     if run is None:
-        raise UserError(f"no run of it in {tracking.display_uri(root)}")
+        raise UserError(f"no run of it in {tracking_server.display_uri(root)}")
     Path(client.download_artifacts(run, part.artifact, str(target.parent))).rename(target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest, whole_folder
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking, tracking_server
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -41,7 +41,7 @@ def by_alias(root: Path, model: str, alias: str) -> Version | None:
     client = tracking.client(root)
     from mlflow.exceptions import MlflowException
 
-    with tracking.mlflow_errors(root):
+    with tracking_server.mlflow_errors(root):
         try:
             return _version(client.get_model_version_by_alias(model, alias))
         except MlflowException as error:
@@ -54,7 +54,7 @@ def by_digest(root: Path, model: str, digest: str) -> Version | None:
     """The first version with this bundle; None when it is not registered."""
     client = tracking.client(root)
     query = f"name = '{model}' and tags.`{tracking.BUNDLE_TAG}` = '{digest}'"
-    with tracking.mlflow_errors(root):
+    with tracking_server.mlflow_errors(root):
         versions = [_version(version) for version in client.search_model_versions(query)]
     return min(versions, key=lambda version: version.number, default=None)
 
@@ -62,7 +62,7 @@ def by_digest(root: Path, model: str, digest: str) -> Version | None:
 def set_alias(root: Path, model: str, alias: str, number: int | None) -> None:
     """Let an alias point to a version, or to nothing."""
     client = tracking.client(root)
-    with tracking.mlflow_errors(root):
+    with tracking_server.mlflow_errors(root):
         if number is None:
             client.delete_registered_model_alias(model, alias)
         else:
@@ -79,7 +79,7 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
         raise UserError(f"{uri}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     name, number, alias = match["name"], match["version"], match["alias"]
     client = tracking.client(root)
-    with tracking.mlflow_errors(root):
+    with tracking_server.mlflow_errors(root):
         version = (
             client.get_model_version(name, number)
             if number

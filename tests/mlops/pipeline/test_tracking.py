@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking, tracking_server
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def wines(finished, tmp_path):
 
 
 def test_the_variable_names_the_place_or_it_is_a_file_below_the_root(tmp_path, monkeypatch):
-    assert tracking.uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert tracking_server.uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert tracking.uri(tmp_path) == "http://elsewhere"
+    assert tracking_server.uri(tmp_path) == "http://elsewhere"
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from mlops.base.files import read_json
 from mlops.contract import bundle
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking_server
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def registered(finished, tmp_path_factory):
 def client_of(workspace):
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking.uri(workspace.root))
+    return MlflowClient(tracking_server.uri(workspace.root))
 
 
 def versions(workspace):
@@ -76,7 +76,7 @@ def test_the_registered_model_predicts_what_the_bundle_predicts(registered):
     import mlflow
 
     workspace, _ = registered
-    mlflow.set_tracking_uri(tracking.uri(workspace.root))
+    mlflow.set_tracking_uri(tracking_server.uri(workspace.root))
     model = mlflow.pyfunc.load_model("models:/wine-model@challenger")
     holdout = pd.read_parquet(workspace.root / "data/features/holdout.parquet")
     scorer = bundle.Scorer(workspace.root / "models/bundle")

@@ -10,7 +10,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking, tracking_server
 from mlops.registry import versions
 from tests import standing
 from tests.mlops.deploy.cloud import Answer, Cloud
@@ -50,7 +50,7 @@ def register(uri):
 
 @pytest.fixture
 def root(registry, tmp_path, monkeypatch):
-    monkeypatch.setenv(tracking.VARIABLE, registry)
+    monkeypatch.setenv(tracking_server.VARIABLE, registry)
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def test_an_alias_moves_is_removed_and_comes_back_and_never_to_a_missing_version
         versions.set_alias(root, MODEL, "staging", number)
         version = versions.by_alias(root, MODEL, "staging")
         assert (version and version.number) == number
-    with pytest.raises(UserError, match=rf"^{tracking.VARIABLE}: .*99") as error:
+    with pytest.raises(UserError, match=rf"^{tracking_server.VARIABLE}: .*99") as error:
         versions.set_alias(root, MODEL, "staging", 99)
     assert "\n" not in str(error.value)
 
@@ -83,10 +83,10 @@ def test_an_alias_moves_is_removed_and_comes_back_and_never_to_a_missing_version
 class Registry(Cloud):
     """A registry behind a login: it answers whoever has the token."""
 
-    routes = ((r"GET /health", "health"), (r"GET .*/registered-models/alias", "alias"))
+    routes = ((r"GET /version", "version"), (r"GET .*/registered-models/alias", "alias"))
 
-    def health(self, call):
-        return Answer(200, "OK")
+    def version(self, call):
+        return Answer(200, "3.17.2")
 
     def alias(self, call):
         if call.headers["Authorization"] != "Bearer of-mlflow":
@@ -96,7 +96,7 @@ class Registry(Cloud):
 
 def test_mlflows_own_settings_for_a_login_apply(tmp_path, monkeypatch):
     with Registry() as registry:
-        monkeypatch.setenv(tracking.VARIABLE, registry.url)
+        monkeypatch.setenv(tracking_server.VARIABLE, registry.url)
         with pytest.raises(UserError, match=r"Who are you\?"):
             versions.by_alias(tmp_path, MODEL, "staging")
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-mlflow")

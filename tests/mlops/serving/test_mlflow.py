@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from mlops.contract import bundle
-from mlops.pipeline import tracking
+from mlops.pipeline import tracking_server
 from tests.mlops.serving import forms
 from tests.served import served
 
@@ -38,7 +38,7 @@ def theirs(workspace, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         # The service sets it for its process.
         patched.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
-        mlflow.set_tracking_uri(tracking.uri(workspace.root))
+        mlflow.set_tracking_uri(tracking_server.uri(workspace.root))
         yield TestClient(scoring_server.init(mlflow.pyfunc.load_model("models:/wine-model/1")))
 
 
