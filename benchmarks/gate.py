@@ -50,7 +50,8 @@ def _release_to_production(place: Workspace) -> None:
     """Release, deploy to staging, promote: every pull request merged at once."""
     place.mlops("gate")
     place.mlops("release", "staging")
-    place.git("merge", "-q", "release/staging")
+    # Not a merge: the flow may have changed dvc.lock, which the proposal has too.
+    place.git("reset", "-q", "--hard", "release/staging")
     place.mlops("reconcile", "staging")
     place.mlops("promote", "staging", "production")
-    place.git("merge", "-q", "promote/production")
+    place.git("reset", "-q", "--hard", "promote/production")
