@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.base.errors import MENDABLE, UserError, nearest
-from mlops.contract import params
+from mlops.gitops import check
 from mlops.pipeline import servers, stage
 
 TRAINING = "training"
@@ -40,8 +40,8 @@ def main() -> None:
     stage.begin()
     name = names[0]
     if name == TRAINING:
-        # A misspelt parameter is reported before a server is started.
-        if code := stage.guarded(lambda: params.load_all(Path())):
+        # A misspelt parameter or declaration is reported before a server is started.
+        if code := stage.guarded(lambda: check.declarations(Path())):
             sys.exit(code)
         # Skip the garbage collection at exit, which costs time and can crash DuckDB.
         atexit.register(gc.freeze)

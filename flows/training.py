@@ -14,6 +14,7 @@ from flows import screen
 from mlops.contract import params
 from mlops.contract.stages import MADE_BY_DVC
 from mlops.data.params import Params
+from mlops.gitops import check
 from mlops.pipeline import reproduction
 from mlops.pipeline.lines import screen_line
 from mlops.pipeline.reproduction import Reproduced
@@ -61,7 +62,7 @@ def training(register_model: bool = True) -> Registered | None:
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
     """
     # DVC reads the file too, with less helpful errors.
-    params.load_all(ROOT)
+    check.declarations(ROOT)
     with reproduction.alone(ROOT):
         for stage, run in STAGES.items():
             run(stage)

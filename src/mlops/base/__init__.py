@@ -1,4 +1,4 @@
-"""What every room stands on: errors, atomic files, processes, environments, HTTP with
+"""What every room uses: errors, atomic files, processes, environments, HTTP with
 retries, safe YAML.
 
 Imports nothing of mlops. A new helper comes here only when it knows nothing of models.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlops.base.errors import UserError, nearest
 from mlops.contract.dataset import sample
 from mlops.contract.project import Task
 from mlops.evaluation.own_metrics import OwnMetric
@@ -44,6 +45,15 @@ def main_metric(task: Task) -> tuple[str, bool]:
     """Name the metric that ranks models of this task, and whether greater is better."""
     name = SLICE_METRICS[task][0]
     return name, name not in ERRORS
+
+
+def require_name(name: str, task: Task, place: str) -> None:
+    """Raise UserError for a metric that `score` does not give for this task."""
+    y = np.array([0.0, 1.0])
+    known = score(task, y, np.eye(2) if task == "multiclass" else y, 0.5)
+    if name not in known:
+        hint = f"{nearest(name, known)}; a {task} has {', '.join(known)}"
+        raise UserError(f"{place}: found {name!r}, which is no metric of this task{hint}")
 
 
 def less_is_better(name: str, own: Sequence[OwnMetric] = ()) -> bool:

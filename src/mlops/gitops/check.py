@@ -18,6 +18,7 @@ import yaml
 
 from mlops.base import processes
 from mlops.base.errors import UserError
+from mlops.base.files import digest_of, sha256
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, WRITERS
@@ -26,10 +27,13 @@ from mlops.data import engine, sources
 from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
 from mlops.gitops import gate
+from mlops.gitops.rules import limits
 from mlops.pipeline import tracking_server
-from mlops.training import families
+from mlops.training.space import searched
 
 TESTS = Path("tests")
+CHECKED = Path(".run/declarations")
+PARTS = (dataset.HOLDOUT, dataset.TRAINING)
 ROWS = 2000
 # What a quick training changes in `params.yaml`, where the section is there.
 QUICK: dict[str, dict[str, Any]] = {
@@ -41,7 +45,7 @@ QUICK: dict[str, dict[str, Any]] = {
 
 def run(root: Path) -> Iterator[str]:
     """Check everything in turn; a line for each part. Raises UserError for the first fault."""
-    settings = params.load_all(root)
+    settings = declarations(root)
     yield f"{params.FILE}: valid"
     environments = manifest.names(root)
     if not environments:
@@ -49,25 +53,51 @@ def run(root: Path) -> Iterator[str]:
     for environment in environments:
         manifest.load(root, environment)
         yield f"{manifest.path(environment)}: valid"
-    _check_names(settings)
     _check_pipeline(settings, root)
     yield f"{PIPELINE}: every stage is there, with its files"
-    project.tables(settings.project)
-    with engine.engine_as_pyspark(settings.engine):
-        features = project.features(settings.project).features
-    task = project.models(settings.project).task
-    yield f"src/{settings.project}: {len(features)} features, task {task}"
+    yield _check_project(settings)
     _run_tests(settings.project, root)
     yield f"{TESTS / settings.project}: passed"
-    rows = _train(root)
+    rows = _train(root, settings)
     yield f"a training on {rows:,} rows: ended with a bundle and its evidence"
 
 
+def declarations(root: Path) -> Any:
+    """The whole parameters, after a check of all that they and the project's files declare.
+
+    What was found valid is not loaded again until a file of it changes: Hyperopt and Pandera take
+    seconds to import. Raises UserError for the first fault.
+    """
+    settings = params.load_all(root)
+    code = (root / "src" / settings.project).rglob("*.py")
+    files = {str(path): sha256(path) for path in (root / params.FILE, *sorted(code))}
+    checked, digest = root / CHECKED, digest_of(files)
+    if not checked.exists() or checked.read_text() != digest:
+        _check_names(settings)
+        _check_project(settings)
+        checked.parent.mkdir(exist_ok=True)
+        checked.write_text(digest)
+    return settings
+
+
+def _check_project(settings: Any) -> str:
+    """A line on the project. Raises UserError for what its files declare wrongly."""
+    project.tables(settings.project)
+    project.forget(settings.project)
+    with engine.engine_as_pyspark(settings.engine):
+        features = project.features(settings.project).features
+    models = project.models(settings.project)
+    searched(models, settings.tune.families)
+    limits.limits(settings.gate, models.task)
+    project.forget(settings.project)
+    return f"src/{settings.project}: {len(features)} features, task {models.task}"
+
+
 def _check_names(settings: Any) -> None:
-    """Raise UserError for a source, family, metric or rule that can't be found."""
+    """Raise UserError for a source, metric or rule that can't be found."""
     sources.reader(settings.data.source)
-    for name in settings.tune.families:
-        families.family(name)
+    limited = [name for name in settings.gate.limits or () if "." in name]
+    own_metrics.load(limited, "params.yaml: gate.limits")
     own_metrics.load(settings.evaluate.metrics, "params.yaml: evaluate.metrics")
     for name in settings.gate.rules:
         gate.rule(name)
@@ -91,7 +121,7 @@ def _run_tests(name: str, root: Path) -> None:
         raise UserError(f"{TESTS / name}: failed; see the lines above")
 
 
-def _train(root: Path) -> int:
+def _train(root: Path, settings: Params) -> int:
     """Run every stage on a few rows in a temporary folder; the rows that it trained on."""
     environment = {**os.environ, "PYTHONPATH": "src"}
     environment.pop(tracking_server.VARIABLE, None)
@@ -102,7 +132,7 @@ def _train(root: Path) -> int:
             what = f"a training on a few rows: {stage}"
             processes.run([sys.executable, "-m", MODULES[stage]], what, cwd=folder, env=environment)
             if stage == "featurize":
-                rows = _thin(folder)
+                rows = _thin(folder, settings)
     return rows
 
 
@@ -119,11 +149,15 @@ def _link(root: Path, folder: Path) -> None:
     (folder / params.FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def _thin(folder: Path) -> int:
+def _thin(folder: Path, settings: Params) -> int:
     """Keep a sample of the training rows and of the holdout, in their order."""
-    for part in (dataset.HOLDOUT, dataset.TRAINING):
-        path = folder / FEATURES / part
-        table = dataset.read(path)
-        sample = table.sample(min(ROWS, len(table)), random_state=0).sort_index()
-        dataset.write(sample, path)
-    return len(sample)
+    with engine.engine_as_pyspark(settings.engine):
+        spec = project.features(settings.project)
+    task = project.models(settings.project).task
+    tables = {part: dataset.read(folder / FEATURES / part) for part in PARTS}
+    classes = dataset.classes(tables[dataset.TRAINING], spec, task)
+    for part, table in tables.items():
+        outcome = dataset.target(table, spec, classes)
+        kept = dataset.sample(outcome, ROWS, classes, settings.seed)
+        dataset.write(table.iloc[kept], folder / FEATURES / part)
+    return len(kept)

@@ -38,7 +38,8 @@ class Case:
 def compare(params: Params, candidate: Candidate, champion: Champion | None) -> Case:
     """Score both models on the holdout; raises ValueError for scores that are not numbers."""
     evaluated = params.evaluate.metrics
-    limited = [name for name in params.gate.limits if "." in name and name not in evaluated]
+    limits = params.gate.limits or ()
+    limited = [name for name in limits if "." in name and name not in evaluated]
     own = (
         *own_metrics.load(evaluated, "params.yaml: evaluate.metrics"),
         *own_metrics.load(limited, "params.yaml: gate.limits"),

@@ -11,13 +11,17 @@ RULES = ("limits", "champion", "slices", "latency", "size")
 
 
 class Gate(Section):
-    """What a candidate must reach. `limits` are least values, or most where less is better."""
+    """What a candidate must reach. `limits` are least values, or most where less is better.
+
+    Without `limits` it must be better than chance, or than the mean; without `margin` it must not
+    be surely worse than the champion, which is all that a holdout of few rows can show.
+    """
 
     rules: tuple[str, ...] = Field(default=RULES, strict=False)
-    limits: dict[str, float]
-    margin: float = Field(ge=0)
+    limits: dict[str, float] | None = None
+    margin: float | None = Field(default=None, ge=0)
     slice_rows: int = Field(ge=30)
-    slice_limit: float | None
+    slice_limit: float | None = None
     slice_margin: float = Field(ge=0)
     latency_ms: float = Field(gt=0)
     size_mb: float = Field(gt=0)

@@ -24,6 +24,12 @@ class Rule(Section):
     passed: bool
     why: str = ""
 
+    @property
+    def line(self) -> str:
+        """The answer in a line."""
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.name}: found {self.found}, expected {self.limit}{why}"
+
 
 class Compared(Section):
     """One metric of both models on the same rows.
@@ -91,7 +97,7 @@ class Verdict(Section):
         subject = f"{self.candidate[:12] or 'no bundle'}, champion {champion}"
         if self.accepted:
             return f"accepted: {subject}, {len(self.rules)} rules"
-        reasons = "; ".join(f"{rule.name}: {rule.why or rule.found}" for rule in self.refusals)
+        reasons = "; ".join(rule.line for rule in self.refusals)
         return f"refused: {subject}: {reasons}"
 
     def save(self, root: Path) -> None:
@@ -120,12 +126,13 @@ def number(value: float | None, sign: str = "") -> str:
 
 def limit_rule(name: str, value: float | None, limit: float, less_is_better: bool) -> Rule:
     """Whether a metric reaches its limit; an undefined one does not."""
+    why = f"{'above' if less_is_better else 'below'} the limit of params.yaml"
     return Rule(
         name=name,
         found="undefined" if value is None else f"{value:.4f}",
         limit=f"at {'most' if less_is_better else 'least'} {limit:g}",
         passed=value is not None and (value <= limit if less_is_better else value >= limit),
-        why=f"{'above' if less_is_better else 'below'} the limit of params.yaml",
+        why="these rows do not define it" if value is None else why,
     )
 
 

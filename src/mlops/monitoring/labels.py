@@ -52,16 +52,22 @@ def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card:
         if name not in names:
             hint = nearest(name, names) or f"; it has {', '.join(names)}"
             raise UserError(f"{file}: no column {name!r}{hint}")
-    # A request's id may look like a number.
-    source += f", types = {{'{REQUEST}': 'VARCHAR'}})" if options else ")"
+    # A request's id may look like a number, and a class's name like a truth value.
+    texts = (REQUEST, card.target) if card.labels else (REQUEST,)
+    types = ", ".join(f"{logs.literal(name)}: 'VARCHAR'" for name in texts)
+    source += f", types = {{{types}}})" if options else ")"
     row = ROW if ROW in names else "0"
     target = f'"{card.target.replace(chr(34), 2 * chr(34))}"'
     label = f"TRY_CAST({target} AS DOUBLE)"
-    classes = 2 if card.task == "binary" else card.classes
-    valid, expected = (
-        (f"isfinite({label})", "a number") if card.task == "regression"
-        else (f"{label} IN {(*range(classes),)}", f"a class from 0 to {classes - 1}")
-    )  # fmt: skip
+    valid, expected = f"isfinite({label})", "a number"
+    if card.labels:
+        # A list's positions begin at 1, and 0 is no class.
+        classes = ", ".join(map(logs.literal, card.labels))
+        label = f"CAST(list_position([{classes}], CAST({target} AS VARCHAR)) - 1 AS DOUBLE)"
+        valid, expected = f"{label} >= 0", f"one of {', '.join(card.labels)}"
+    elif card.task != "regression":
+        last = 1 if card.task == "binary" else card.classes - 1
+        valid, expected = f"{label} IN {(*range(last + 1),)}", f"a class from 0 to {last}"
     invalid = connection.execute(
         f"SELECT CAST({target} AS VARCHAR) FROM {source}"
         f" WHERE {target} IS NOT NULL AND NOT coalesce({valid}, false) LIMIT 1"

@@ -92,6 +92,8 @@ def _create(client: MlflowClient, card: bundle.Card, run: str, root: Path, commi
             raise
     tags = {f"mlops.{name}": value for name, value in card.hashes.items()}
     tags |= {tracking.BUNDLE_TAG: bundle.digest(root / BUNDLE), "mlops.git_commit": commit}
+    if card.labels:
+        tags["mlops.classes"] = json.dumps(card.labels)
     # With its tags from the start: a version that has no digest could be made twice.
     version = client.create_model_version(
         card.name, model.model_uri, run, tags=tags, model_id=model.model_id

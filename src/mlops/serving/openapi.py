@@ -139,11 +139,15 @@ def _column(column: Input) -> Json:
 def _prediction(card: Card) -> Json:
     if card.task == "multiclass":
         probabilities = {"type": "array", "items": SCORE}
-        return _object({"probabilities": probabilities, "class": {"type": ["integer", "null"]}})
+        kind = "string" if card.labels else "integer"
+        in_order = {"description": f"of {', '.join(card.class_names)}"}
+        chosen = {"type": [kind, "null"]}
+        return _object({"probabilities": probabilities | in_order, "class": chosen})
     if card.task == "regression":
         return _object({"prediction": SCORE})
+    positive = {"description": f"of {card.class_names[1]}"}
     decision = {} if card.threshold is None else {"decision": {"type": ["boolean", "null"]}}
-    return _object({"probability": SCORE} | decision)
+    return _object({"probability": SCORE | positive} | decision)
 
 
 def _object(properties: Json) -> Json:

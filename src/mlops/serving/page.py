@@ -22,6 +22,7 @@ def page(model: Model) -> str:
     )
     return PAGE.format(
         name=html.escape(card.name), target=html.escape(card.target), digest=model.digest,
+        classes=html.escape(f" ({', '.join(card.labels)})" if card.labels else ""),
         row=html.escape(json.dumps(card.example, indent=2, ensure_ascii=False)),
         columns="\n".join(columns),
     )  # fmt: skip
@@ -42,7 +43,7 @@ textarea, pre {{ box-sizing: border-box; width: 100%; padding: .6rem; border: 1p
 pre {{ white-space: pre-wrap }}
 </style>
 <h1>{name}</h1>
-<p>Predicts <code>{target}</code> with bundle <code>{digest}</code>.
+<p>Predicts <code>{target}</code>{classes} with bundle <code>{digest}</code>.
 All paths are described in <a href="openapi.json">openapi.json</a>.</p>
 <h2>Try it</h2>
 <p>A row of the training data, for <code>POST /predict</code>:</p>

@@ -47,8 +47,10 @@ def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:
     if card.task == "multiclass":
         rows = np.stack(outputs, axis=1)
         best = np.where(np.isfinite(rows.sum(axis=1)), rows.argmax(axis=1), -1).tolist()
+        # The last one, for a row without an answer, is null.
+        classes: tuple[Any, ...] = (*(card.labels or range(card.classes)), None)
         return [
-            {"probabilities": row, "class": None if place < 0 else place}
+            {"probabilities": row, "class": classes[place]}
             for row, place in zip(rows.tolist(), best, strict=True)
         ]
     values, threshold = outputs[0].tolist(), card.threshold

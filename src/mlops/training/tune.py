@@ -65,6 +65,8 @@ def run(params: Params, root: Path) -> Tuned:
     classes = dataset.classes(table, spec, models.task)
     _require_known(root, spec, classes)
     folds = rolling(table, spec, classes, models.task, params.split)
+    for name in space:
+        families.require_memory(name, folds[-1].train)
     glimpse = folds[-1].thinned(params.tune.first_look, classes, params.seed)
     trial = _trial(Trial(folds, glimpse, models.task, params.seed, params.threads), first, params)
     with live_search(params.model, root) as track, bar("tune", params.tune.max_evals) as advance:

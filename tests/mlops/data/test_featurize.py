@@ -1,9 +1,13 @@
 """The feature table is the same bytes whatever the order of rows, its holdout set apart by day."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
-from mlops.data import featurize
+from mlops.base.errors import UserError
+from mlops.contract import project
+from mlops.data import engine, featurize
 
 
 def parts(workspace):
@@ -48,6 +52,42 @@ def test_moving_the_last_day_moves_the_holdout_and_no_earlier_feature(workspace)
     workspace.change({"data.until": "2020-05-27"}).run("ingest", "featurize")
     late = pd.concat(parts(workspace), ignore_index=True)
     pd.testing.assert_frame_equal(late.head(len(early)), early, check_exact=True)
+
+
+@pytest.fixture
+def trips(repository, tmp_path):
+    """A workspace whose raw tables are ingested."""
+    workspace = repository("trips", tmp_path / "trips")
+    workspace.run("ingest")
+    return workspace
+
+
+def test_a_holdout_of_one_class_is_refused_before_anything_is_searched(trips):
+    for path in (trips.root / "data/raw/trips").glob("2023-03*"):
+        pd.read_parquet(path).assign(delay=0).to_parquet(path, index=False)
+    with pytest.raises(UserError) as error:
+        trips.run("featurize")
+    assert str(error.value) == (
+        "params.yaml: split.holdout_days: found 21; a holdout from 2023-03-11 to 2023-03-31 "
+        "leaves the holdout part with one outcome of late, 0, expected at least two"
+    )
+
+
+def test_a_mistake_in_the_features_is_named_with_their_line(trips, monkeypatch):
+    with engine.engine_as_pyspark("duckdb"):
+        spec = project.features("trips")
+    monkeypatch.setattr(project, "forget", lambda name: None)
+
+    def broken(tables):
+        return tables["tripz"]
+
+    monkeypatch.setattr(project, "features", lambda name: dataclasses.replace(spec, build=broken))
+    with pytest.raises(UserError, match=rf"^{__file__}:\d+: KeyError: 'tripz'$"):
+        trips.run("featurize")
+    column = dataclasses.replace(spec, build=lambda tables: tables["trips"].select("colour"))
+    monkeypatch.setattr(project, "features", lambda name: column)
+    with pytest.raises(UserError, match=r"^\S+: \w+: .*colour"):
+        trips.run("featurize")
 
 
 @pytest.mark.slow

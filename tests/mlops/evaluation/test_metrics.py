@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from mlops.base.errors import UserError
 from mlops.evaluation import metrics
 from tests.mlops.evaluation.cases import CASES, THRESHOLD, binary
 
@@ -156,3 +157,18 @@ def test_importing_the_metrics_brings_in_no_heavy_library():
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=path)
     assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_a_metric_that_a_task_lacks_is_named_with_those_that_it_has(task):
+    threshold = THRESHOLD if task == "binary" else None
+    known = metrics.score(task, *CASES[task], threshold)
+    for name in known:
+        metrics.require_name(name, task, "params.yaml: gate.limits")
+    lacking = "roc_auc" if task == "regression" else "rmse"
+    with pytest.raises(UserError) as error:
+        metrics.require_name(lacking, task, "params.yaml: gate.limits")
+    assert str(error.value) == (
+        f"params.yaml: gate.limits: found '{lacking}', which is no metric of this task; a {task} "
+        f"has {', '.join(known)}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -121,7 +122,13 @@ def test_at_a_first_release_the_limits_alone_decide(contest):
         ({"latency_ms": 1e-6}, "latency, one row, 99 %", "above the limit"),
         ({"size_mb": 1e-6}, "model.onnx", "above the limit"),
         ({"limits": {"calibration_error": 1e-6}}, "calibration_error", "above the limit"),
-        ({"limits": {"roc_uac": 0.5}}, "limits", "roc_uac: no metric; did you mean 'roc_auc'?"),
+        (
+            {"limits": {"roc_uac": 0.5}},
+            "limits",
+            "found 'roc_uac', which is no metric of this task; did you mean 'roc_auc'?; a binary "
+            "has roc_auc, average_precision, log_loss",
+        ),
+        ({"limits": {"roc_auc": 0.999}}, "roc_auc", "expected at least 0.999 (below the limit"),
         ({"rules": ()}, "rules", "gate.rules: found [], expected at least one rule"),
         ({"rules": ("limit",)}, "limit", "gate.rules: found 'limit'; did you mean 'limits'?"),
         ({"rules": ("acme.nothing",)}, "acme.nothing", "found 'acme.nothing', no such module"),
@@ -133,6 +140,45 @@ def test_a_limit_or_rule_that_is_broken_or_unknown_is_refused_for_that_alone(
     verdict = contest.decide(contest.scores(0.7), contest.scores(0.7), **limits)
     assert refused_for(verdict) == [rule]
     assert reason in verdict.line
+
+
+def test_without_limits_a_model_must_be_better_than_chance(contest):
+    assert contest.decide(contest.scores(0.7), limits=None).accepted
+    verdict = contest.decide(1 - contest.scores(0.2), limits=None, slice_limit=None)
+    assert refused_for(verdict) == ["roc_auc"]
+    value = next(metric.candidate for metric in verdict.metrics if metric.name == "roc_auc")
+    assert f"roc_auc: found {value:.4f}, expected at least 0.5 (below" in verdict.line
+
+
+def test_without_a_margin_only_a_surely_worse_model_is_refused(contest):
+    rows = slice(0, 36)
+    few = copy.copy(contest)
+    few.base = dataclasses.replace(
+        contest.base, holdout=contest.base.holdout[rows], outcome=contest.base.outcome[rows]
+    )
+    champion = contest.scores(0.7)
+    other = 0.8 * champion + 0.2 * np.random.default_rng(5).uniform(size=len(champion))
+    loose = {"slice_limit": None, "limits": {}}
+    strict = few.decide(other[rows], champion[rows], **loose)
+    assert refused_for(strict) == ["roc_auc against the champion"]
+    verdict = few.decide(other[rows], champion[rows], margin=None, **loose)
+    assert verdict.accepted, verdict.line
+    verdict = contest.decide(other, champion, margin=None, **loose)
+    assert "roc_auc against the champion" in refused_for(verdict)
+    assert "expected not surely worse (surely worse than the champion)" in verdict.line
+
+
+def test_a_slice_of_one_class_is_undefined_and_no_refusal(contest):
+    name, inside = contest.smallest_slice()
+    alone = copy.copy(contest)
+    outcome = np.where(inside, 1, contest.outcome)
+    alone.base = dataclasses.replace(contest.base, outcome=outcome)
+    signal = contest.scores(0.9)
+    verdict = alone.decide(signal, signal, slice_limit=0.4)
+    assert next(part for part in verdict.slices if part.name == name).candidate is None
+    assert verdict.accepted, verdict.line
+    judged = next(rule.found for rule in verdict.rules if rule.name == "slices")
+    assert judged == f"{len(verdict.slices) - 1} judged, 1 undefined"
 
 
 @pytest.mark.parametrize("whose", ["candidate", "champion"])

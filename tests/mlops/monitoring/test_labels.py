@@ -1,5 +1,6 @@
 """Labels are joined by request and row, whatever files they come in."""
 
+import msgspec
 import pytest
 
 from mlops.base.errors import UserError
@@ -12,9 +13,9 @@ from tests.mlops.serving import bundles
 def joined(place):
     """The answers that have a label: request, row and label."""
 
-    def run():
+    def run(**changes):
         with logs.database() as database:
-            card = place.card
+            card = msgspec.structs.replace(place.card, **changes)
             logs.read(database, "logs/production", place.root, (card, place.pin.digest), NOW)
             labels.read(database, "labels", place.root, card)
             return database.execute(
@@ -51,6 +52,15 @@ def test_of_two_labels_the_last_files_counts_and_a_missing_one_does_not(place, j
     place.labels({"request": ["0-0", "0-1"], "outcome": [0, 1]}, "2026-03-01.csv")
     place.labels({"request": ["0-0", "0-1", "0-2"], "outcome": [1, None, None]}, "2026-03-02.csv")
     assert joined() == [("0-0", 0, 1.0), ("0-1", 0, 1.0)]
+
+
+@pytest.mark.parametrize("file", ["labels.csv", "labels.parquet"])
+def test_classes_with_names_are_labelled_by_them(place, joined, file):
+    place.answer(bundles.frame(3))
+    place.labels({"request": ["0-0", "0-1", "0-2"], "outcome": ["yes", "no", None]}, file)
+    assert joined(labels=("no", "yes")) == [("0-0", 0, 1.0), ("0-1", 0, 0.0)]
+    with pytest.raises(UserError, match="outcome: found 'yes', expected one of ja, nein"):
+        joined(labels=("ja", "nein"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mlops.training.objective import threshold
+from mlops.training.objective import constant, threshold
 
 
 @settings(max_examples=30)
@@ -32,3 +32,12 @@ def test_rounding_to_float32_moves_no_row_across_the_threshold() -> None:
     chosen = threshold(y, probability)
     single = probability.astype(np.float32).astype(np.float64)
     assert ((probability >= chosen) == (single >= chosen)).all()
+
+
+def test_a_constant_prediction_has_the_loss_of_chance_of_the_shares_or_of_the_mean() -> None:
+    two, three = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2])
+    assert constant("binary", two, two) == 0.5
+    shares = np.array([0.5, 0.25, 0.25])
+    assert constant("multiclass", three, three) == pytest.approx(-(shares * np.log(shares)).sum())
+    values = np.array([1.0, 3.0])
+    assert constant("regression", values, np.array([2.0, 5.0])) == pytest.approx(np.sqrt(4.5))

@@ -1,11 +1,16 @@
 """The search space of `models.py` is checked before anything is fitted."""
 
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import psutil
 import pytest
 from hyperopt import hp
 
 from mlops.base.errors import UserError
 from mlops.contract.project import Models
-from mlops.training import search, space
+from mlops.training import families, search, space
 
 LINEAR = {"C": hp.loguniform("linear.C", -4, 2)}
 
@@ -74,4 +79,18 @@ def test_a_choice_that_is_not_among_the_options_is_refused():
     first = [{"family": "linear", "solver": "sag"}]
     assert refusal(first, **families) == (
         "models.py: FIRST: linear.solver: found 'sag', expected one of ['lbfgs', 'saga']"
+    )
+
+
+def test_a_category_of_too_many_levels_for_a_dense_matrix_is_named(monkeypatch):
+    memory = SimpleNamespace(total=4 * 2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    rows = pd.DataFrame({"x": np.zeros(1000), "city": [f"c{n % 500}" for n in range(1000)]})
+    families.require_memory("lightgbm", rows)
+    families.require_memory("linear", rows.assign(city="c"))
+    with pytest.raises(UserError) as error:
+        families.require_memory("linear", rows)
+    assert str(error.value) == (
+        "params.yaml: tune.families: linear: found 501 columns of 1,000 rows, 0.0 GB, expected at "
+        "most 0.0 GB; leave it out, or merge the 500 levels of city"
     )

@@ -1,8 +1,11 @@
 """The search is repeatable, never worse than the hand-set model, and blind to the holdout."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from mlops.base.files import read_json
+from mlops.base.errors import UserError
+from mlops.base.files import read_json, write_json
 from mlops.contract.result import Tuned
 
 pytestmark = pytest.mark.slow
@@ -66,3 +69,24 @@ def test_spark_trials_find_a_winner_as_good_as_the_hand_set_one(wines):
     assert len(trials(wines)) == 4
     winner = Tuned.load(wines.root / "models/search")
     assert winner.loss <= trials(wines)[0]["loss"]
+
+
+def test_a_class_that_only_the_holdout_has_is_refused_before_the_search(wines):
+    path = wines.root / "data/features/result.json"
+    write_json(path, {**read_json(path), "unseen": ["3"]})
+    with pytest.raises(UserError) as error:
+        wines.run("tune")
+    assert str(error.value) == (
+        "features: grower: found the class 3 in the holdout alone, expected training rows of it; "
+        "move the split (params.yaml: split), or leave its rows out"
+    )
+
+
+def test_trials_that_are_no_better_than_a_constant_are_counted(wines):
+    path = wines.root / "data/features/training.parquet"
+    rows = pd.read_parquet(path)
+    # Nothing to learn: the classes in turn.
+    rows.assign(grower=np.arange(len(rows)) % 3, alcohol=1.0).to_parquet(path)
+    result = wines.change({"tune.max_evals": 2}).run("tune")
+    assert result.no_better == sum(t["loss"] >= result.constant_loss for t in trials(wines))
+    assert result.constant_loss == pytest.approx(np.log(3), abs=0.01)

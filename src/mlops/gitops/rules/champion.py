@@ -1,4 +1,4 @@
-"""The whole interval of the difference to the champion must lie above -margin."""
+"""The interval of the difference to the champion must lie above -margin, or else reach 0."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ def judge(case: Case) -> Iterator[Rule]:
     if case.champion is None:
         yield Rule(name="champion", found="none yet", limit="none", passed=True)
         return
-    margin, worst = case.params.gate.margin, case.main.worst
-    passed = worst is not None and worst >= -margin
+    margin, main = case.params.gate.margin, case.main
+    if margin is None:
+        passed = main.best is not None and main.best >= 0
+        limit, why = "not surely worse", "surely worse than the champion"
+    else:
+        passed = main.worst is not None and main.worst >= -margin
+        limit = f"no worse than {margin:g}, surely"
+        why = "may be worse than the champion by more than the margin"
     yield Rule(
-        name=f"{case.main.name} against the champion",
-        found=case.main.change,
-        limit=f"no worse than {margin:g}, surely",
+        name=f"{main.name} against the champion",
+        found=main.change,
+        limit=limit,
         passed=passed,
-        why="may be worse than the champion by more than the margin",
+        why=why,
     )

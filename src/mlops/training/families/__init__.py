@@ -13,7 +13,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import psutil
 
+from mlops.base.errors import UserError
 from mlops.contract import extensions
 from mlops.contract.project import Task
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # Rounds without any gain after which early stopping ends a fit.
 STOPPING_ROUNDS = 25
+# A dense matrix may take one part in so many of the memory: the libraries copy it.
+MEMORY_SHARE = 4
 
 # OpenMP reads it when it is loaded. Threads that spin while they wait make a fit several times
 # slower as soon as anything else wants a core; threads that sleep cost nothing when nothing does.
@@ -66,6 +70,24 @@ def encoder(encoding: Encoding, frame: pd.DataFrame) -> Any:
         columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         steps = [("numeric", fill, numeric), ("categorical", columns, categorical)]
     return ColumnTransformer([step for step in steps if step[2]], sparse_threshold=0)
+
+
+def require_memory(name: str, frame: pd.DataFrame) -> None:
+    """Raise UserError where a family's dense matrix of the frame's rows is too large."""
+    from mlops.contract.dataset import categories
+
+    if family(name).ENCODING != "dense":
+        return
+    levels = {column: int(frame[column].nunique()) for column in categories(frame)}
+    columns = len(frame.columns) - len(levels) + sum(levels.values())
+    size, most = len(frame) * columns * 4, psutil.virtual_memory().total // MEMORY_SHARE
+    if size > most:
+        widest = max(levels, key=lambda column: levels[column], default="")
+        merge = f", or merge the {levels[widest]:,} levels of {widest}" if widest else ""
+        raise UserError(
+            f"params.yaml: tune.families: {name}: found {columns:,} columns of {len(frame):,} "
+            f"rows, {size / 1e9:.1f} GB, expected at most {most / 1e9:.1f} GB; leave it out{merge}"
+        )
 
 
 def predict(estimator: Any, task: Task, matrix: Array) -> Array:

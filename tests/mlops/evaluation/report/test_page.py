@@ -11,6 +11,7 @@ import pytest
 from mlops.contract.bundle import Card
 from mlops.evaluation import metrics
 from mlops.evaluation.metrics import Interval
+from mlops.evaluation.report import tables
 from mlops.evaluation.report.content import Content
 from mlops.evaluation.report.curves import curves
 from mlops.evaluation.report.page import render
@@ -82,6 +83,15 @@ def test_a_part_without_content_has_no_section():
     pages = render(whole), render(replace(whole, **empty))
     assert [sum(f">{heading}" in page for heading in headings) for page in pages] == [5, 0]
     assert "no baseline" in pages[1]
+
+
+def test_trials_that_were_given_up_are_counted_and_win_nothing():
+    """Losses fall; a family all of whose trials were given up has no best one."""
+    search = {"trial": [0, 1, 2], "family": ["a", "b", "a"], "score": [0.6, np.nan, 0.7],
+              "best_so_far": [0.6, 0.6, 0.6]}  # fmt: skip
+    table = tables.search(replace(content("binary"), tables={"search": pd.DataFrame(search)}))
+    assert table["families"] == [("a", "0.600", 2), ("b", "–", 1)]
+    assert (table["trials"], table["given_up"]) == (3, 1)
 
 
 def test_each_task_shows_its_own_charts():
