@@ -1,5 +1,6 @@
 """Rows without a day and classes with names go from tables to a bundle that the gate accepts."""
 
+import json
 import shutil
 from contextlib import chdir
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from mlops.base.files import read_json
 from mlops.contract import bundle, project
@@ -27,7 +29,7 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def cellar(tmp_path_factory):
+def cellar(tmp_path_factory, store):
     """The wines without days, by the names of their growers, as `evaluate` leaves them."""
     base = tmp_path_factory.mktemp("cellar")
     package = base / "cellar"
@@ -47,6 +49,7 @@ def cellar(tmp_path_factory):
     workspace.change({"tune.max_evals": 2, "split.folds": 2, "gate.limits": None})
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(base))
+        shutil.copytree(store, workspace.root / "mlruns")
         workspace.run("ingest", "featurize", "tune", "train", "evaluate")
         yield workspace
     project.forget("cellar")
@@ -90,6 +93,13 @@ def test_the_gate_accepts_the_first_bundle(cellar):
         verdict = gate.decide(cellar.params(), candidate, None, "")
     assert verdict.accepted, verdict.line
     assert "roc_auc" in [rule.name for rule in verdict.rules]
+
+
+def test_the_registered_version_says_the_classes(cellar):
+    registered = cellar.run("register")
+    client = MlflowClient(f"sqlite:///{cellar.root / 'mlruns/mlflow.db'}")
+    version = client.get_model_version("cellar-model", str(registered.version))
+    assert json.loads(version.tags["mlops.classes"]) == GROWERS
 
 
 def test_a_service_answers_with_the_name(cellar):

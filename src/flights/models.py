@@ -1,7 +1,7 @@
 """The search space: which families of models are tried, and between which bounds.
 
 Names are the arguments of the families' scikit-learn constructors. The number of trees is found by
-early stopping, up to the cap given here.
+early stopping, up to the cap given here. The bounds are for hundreds of thousands of rows.
 """
 
 from typing import Any

@@ -40,8 +40,8 @@ class Search(_Constants):
     """The constants of `models.py`."""
 
     TASK: Task
-    SPACE: dict[Name, dict[str, Any]] = Field(min_length=1)
-    FIRST: list[dict[str, Any]]
+    SPACE: dict[Name, dict[str, Any]] = {}
+    FIRST: list[dict[str, Any]] = []
 
 
 Constants = TypeVar("Constants", Roles, Search)
@@ -56,6 +56,8 @@ def read(part: ModuleType, kind: type[Constants]) -> Constants:
         raise UserError(f"{part.__file__}: {documents.explain(error, kind)}") from None
     if isinstance(constants, Roles):
         _require_roles(str(part.__file__), constants)
+    elif constants.FIRST and not constants.SPACE:
+        raise UserError(f"{part.__file__}: FIRST: found candidates, expected a SPACE for them too")
     return constants
 
 

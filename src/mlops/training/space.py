@@ -8,17 +8,24 @@ from typing import Any
 
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.contract.project import Models
-from mlops.training import families
+from mlops.training import families, starting
 
 Candidate = dict[str, Any]
 Space = dict[str, dict[str, Any]]
 
 
-def searched(models: Models, wanted: Iterable[str]) -> tuple[Space, list[Candidate]]:
-    """The space of the wanted families, and their hand-set candidates.
+def searched(
+    models: Models, wanted: Iterable[str], rows: int = 1000
+) -> tuple[Space, list[Candidate]]:
+    """The space of the wanted families, and their hand-set candidates; of a project that declares
+    no space, those that fit a number of training rows.
 
     Raises UserError for a family or hyperparameter that is not known, or a label used twice.
     """
+    if not models.space:
+        models = Models(
+            models.task, starting.spaces(models.task, rows), starting.first(models.task, rows)
+        )
     for name in wanted:
         families.family(name)
         if name not in models.space:

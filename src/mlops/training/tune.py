@@ -60,8 +60,8 @@ def run(params: Params, root: Path) -> Tuned:
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
-    space, first = searched(models, params.tune.families)
     table = dataset.read(root / FEATURES / dataset.TRAINING)
+    space, first = searched(models, params.tune.families, len(table))
     classes = dataset.classes(table, spec, models.task)
     _require_known(root, spec, classes)
     folds = rolling(table, spec, classes, models.task, params.split)

@@ -86,8 +86,9 @@ def test_roles_are_read_as_they_are_declared(package):
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("models", "TASK = 'binary'; SPACE = {'a': {}}",
-         "models.py: FIRST: missing; expected a value"),
+        ("models", "SPACE = {'a': {}}", "models.py: TASK: missing; expected a value"),
+        ("models", "TASK = 'binary'; FIRST = [{'family': 'linear'}]",
+         "models.py: FIRST: found candidates, expected a SPACE for them too"),
         ("models", "TASK = 'binry'; SPACE = {'a': {}}; FIRST = []",
          "models.py: TASK: found 'binry', expected 'binary', 'multiclass' or 'regression'"
          "; did you mean 'binary'?"),

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from mlops.contract import dataset
+from mlops.contract.project import Features
 from mlops.data import engine
 
 
@@ -25,3 +27,41 @@ def test_the_interpreter_ends_without_a_word_about_leaks():
     code = "from mlops.data import engine; engine.start('duckdb').range(3).collect()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def frame_of_types(session, functions):
+    """What features compute from whole numbers: a sum, a product, a comparison and a quotient."""
+    from pyspark.sql import Window
+
+    number, f = session.range(6), functions
+    before = Window.orderBy("id").rowsBetween(-2, -1)
+    return number.select(
+        f.col("id").alias("key"),
+        (f.col("id") % 2).alias("y"),
+        f.sum("id").over(before).alias("total"),
+        (f.col("id") * f.lit(0.1)).alias("tenth"),
+        (f.col("id") > 2).alias("late"),
+        (f.col("id") % 3).alias("season"),
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["duckdb", pytest.param("spark", marks=[pytest.mark.nightly, pytest.mark.spark])]
+)
+def test_both_engines_give_the_declared_types_and_the_same_values(kind):
+    declared = {"total": "m", "tenth": "m", "late": "flag", "season": "category"}
+    spec = Features(dict, "key", None, "y", declared, (), "total")
+    session = engine.start(kind)
+    with engine.engine_as_pyspark(kind):
+        from pyspark.sql import functions
+
+        made = engine.collect(frame_of_types(session, functions))
+    table = dataset.typed(made, spec)
+    assert table.dtypes.astype(str).to_dict() == {
+        "key": "object", "y": "Int64", "season": "object",
+        **dict.fromkeys(("total", "tenth", "late"), "float32"),
+    }  # fmt: skip
+    assert table["total"].tolist()[1:] == [0, 1, 3, 5, 7]
+    assert table["tenth"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert table["late"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert table["season"].tolist() == ["0", "1", "2", "0", "1", "2"]

@@ -7,10 +7,13 @@ import pandas as pd
 import psutil
 import pytest
 from hyperopt import hp
+from hyperopt.pyll.base import dfs
+from sklearn.datasets import load_wine
 
 from mlops.base.errors import UserError
 from mlops.contract.project import Models
-from mlops.training import families, search, space
+from mlops.training import families, objective, search, space
+from mlops.training.folds import Fold
 
 LINEAR = {"C": hp.loguniform("linear.C", -4, 2)}
 
@@ -94,3 +97,32 @@ def test_a_category_of_too_many_levels_for_a_dense_matrix_is_named(monkeypatch):
         "params.yaml: tune.families: linear: found 501 columns of 1,000 rows, 0.0 GB, expected at "
         "most 0.0 GB; leave it out, or merge the 500 levels of city"
     )
+
+
+@pytest.mark.parametrize("rows", [20, 1000, 10**6])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_without_a_space_every_family_starts_from_one_that_its_estimator_takes(task, rows):
+    wanted = ("lightgbm", "xgboost", "hist_gradient_boosting", "linear")
+    searched, first = space.searched(Models(task, {}, []), wanted, rows)
+    assert tuple(searched) == tuple(candidate["family"] for candidate in first) == wanted
+    few = searched["lightgbm"]
+    assert label_bounds(few["min_child_samples"])[1] <= max(rows, 20)
+
+
+def label_bounds(value):
+    """The low and high of a uniform hyperparameter."""
+    uniform = next(node for node in dfs(value) if node.name == "quniform")
+    arguments = uniform.arg
+    return arguments["low"].obj, arguments["high"].obj
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"])
+def test_the_starting_candidate_of_few_rows_is_better_than_a_constant(family):
+    rows = load_wine(as_frame=True).frame.sample(60, random_state=0)
+    train, test = rows[:40], rows[40:]
+    fold = Fold(*(part.drop(columns="target") for part in (train, test)),
+                *(part["target"].to_numpy() for part in (train, test)))  # fmt: skip
+    _, (candidate,) = space.searched(Models("multiclass", {}, []), (family,), len(train))
+    hyperparameters = {key: value for key, value in candidate.items() if key != "family"}
+    constant = objective.constant("multiclass", fold.train_target, fold.validation_target)
+    assert fold.fit(family, hyperparameters, "multiclass", 1, 1).loss < 0.7 * constant
