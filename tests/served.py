@@ -113,5 +113,6 @@ def served(bundle: Path, folder: Path, *options: str, **environment: str) -> Ite
         yield service
     finally:
         if process.poll() is None:
-            process.terminate()
+            # At once: SIGTERM drains first.
+            process.send_signal(signal.SIGINT)
         process.wait(START_SECONDS)

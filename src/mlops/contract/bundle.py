@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODEL = "model.onnx"
 CARD = "bundle.json"
 REFERENCE = "reference.parquet"
+# A folder that does not exist.
+NOWHERE = "/dev/null/nowhere"
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -119,9 +121,19 @@ class Scorer:
 
 
 def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session on the CPU; one thread gives the same bits on every machine size."""
-    import onnxruntime
+    """A session on the CPU; one thread gives the same bits on every machine size.
 
+    Raises UserError for tensors in other files: no digest covers them, and any path may be named.
+    """
+    import onnx
+    import onnxruntime
+    from onnx import external_data_helper
+
+    graph = onnx.load_from_string(model)
+    try:
+        external_data_helper.load_external_data_for_model(graph, NOWHERE)
+    except Exception:
+        raise UserError(f"{MODEL}: found tensors in other files, expected all in it") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -24,6 +24,8 @@ NUMERIC = {
 }  # fmt: skip
 BYTES = "BYTES"
 SIZE = "binary_data_size"
+# Characters of a request's id, which its answer and each of its samples repeat.
+LONGEST_ID = 128
 
 
 class Parameters(msgspec.Struct):
@@ -80,6 +82,9 @@ class Inference:
             )
         whole = memoryview(body)
         request: InferRequest = decode(self.decoder, whole[:end])
+        if request.id and len(request.id) > LONGEST_ID:
+            found = f"found {len(request.id)} characters"
+            raise Refusal(422, f"id: {found}, expected at most {LONGEST_ID}")
         names, known = [output.name for output in request.outputs or ()], self.model.card.outputs
         for name in names:
             if name not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Row = tuple[Any, ...]
+# What fits into a header and a path: the model's name, and its outputs'.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,10 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
     if bundle.MODEL not in card.files:
         raise UserError(f"{folder / bundle.CARD}: files: found no digest of {bundle.MODEL}")
     content, digest = (folder / bundle.MODEL).read_bytes(), bundle.digest(folder)
+    for name in (card.name, *card.outputs):
+        if not NAME.fullmatch(name):
+            expected = "expected letters, digits and . _ -"
+            raise UserError(f"{folder / bundle.CARD}: found the name {name[:80]!r}, {expected}")
     try:
         wide = Model(card, digest, version, bundle.session(content, threads), narrow=False)
         _require_card(wide)

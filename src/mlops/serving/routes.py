@@ -44,26 +44,27 @@ class Response(msgspec.Struct, frozen=True):
 
 async def _predict(service: Service, request: Request) -> Response:
     _content_type(request.headers, JSON)
-    predict, identity = request.endpoint.predict, request.identity
-    rows = predict.decode(request.body)
-    outputs = await service.score(request.endpoint, rows, identity)
-    return Response(predict.encode(outputs, identity))
+    predict, identity, size = request.endpoint.predict, request.identity, len(request.body)
+    rows = await service.call(size, predict.decode, request.body)
+    outputs = await service.score(request.endpoint, rows, identity, size)
+    return Response(await service.call(size, predict.encode, outputs, identity))
 
 
 async def _invocations(service: Service, request: Request) -> Response:
     content_type = _content_type(request.headers, JSON, CSV)
-    invocations = request.endpoint.invocations
-    rows = invocations.decode(request.body, content_type)
-    outputs = await service.score(request.endpoint, rows, request.identity)
-    return Response(invocations.encode(outputs))
+    invocations, size = request.endpoint.invocations, len(request.body)
+    rows = await service.call(size, invocations.decode, request.body, content_type)
+    outputs = await service.score(request.endpoint, rows, request.identity, size)
+    return Response(await service.call(size, invocations.encode, outputs))
 
 
 async def _infer(service: Service, request: Request) -> Response:
     _content_type(request.headers, JSON, BINARY)
-    inference, identity = request.endpoint.inference, request.identity
-    content, rows = inference.decode(request.body, _length(request.headers))
-    outputs = await service.score(request.endpoint, rows, content.id or identity)
-    body, length = inference.encode(outputs, content, identity)
+    inference, identity, size = request.endpoint.inference, request.identity, len(request.body)
+    length = _length(request.headers)
+    content, rows = await service.call(size, inference.decode, request.body, length)
+    outputs = await service.score(request.endpoint, rows, content.id or identity, size)
+    body, length = await service.call(size, inference.encode, outputs, content, identity)
     if not length:
         return Response(body)
     return Response(body, BINARY, headers=[(LENGTH, str(length))])
@@ -71,7 +72,10 @@ async def _infer(service: Service, request: Request) -> Response:
 
 def _content_type(headers: Headers, *expected: str) -> str:
     """The content type without its parameters; raises Refusal unless it is an expected one."""
-    found = str(headers.get("content-type", JSON)).partition(";")[0].strip().lower()
+    found, _, parameters = str(headers.get("content-type", JSON)).lower().partition(";")
+    found = found.strip()
+    if "charset" in parameters and "utf-8" not in parameters:
+        raise Refusal(415, f"content-type: found {parameters.strip()!r}, expected charset=utf-8")
     if found not in expected:
         raise Refusal(415, f"content-type: found {found!r}, expected {' or '.join(expected)}")
     if headers.get("content-encoding", "identity") != "identity":

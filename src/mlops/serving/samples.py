@@ -9,7 +9,7 @@ import logging
 import os
 import queue
 import random
-import time
+from collections.abc import Iterator
 from logging.handlers import QueueListener, RotatingFileHandler
 from typing import Any, NamedTuple
 
@@ -21,17 +21,21 @@ from mlops.serving.metrics import Metrics
 from mlops.serving.model import Batch, Model, Rows
 from mlops.serving.settings import Settings
 
+# The most bytes of bodies whose samples wait to be written.
+WAITING = 64 * 1024 * 1024
 log = logging.getLogger("mlops.serving")
 
 
 class Sample(NamedTuple):
-    """One request's id, rows and outputs, and when it was scored, in seconds since 1970."""
+    """One request's id, rows and outputs, when it was scored, in seconds since 1970, and the bytes
+    of its body."""
 
     time: float
     request: str
     model: Model
     rows: Rows | Batch
     outputs: list[Array]
+    size: int
 
 
 class _File(RotatingFileHandler):
@@ -50,8 +54,11 @@ class Samples(QueueListener):
             settings.samples.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{settings.samples}: samples: {error.strerror}") from None
-        # Requests that may wait to be written.
-        super().__init__(queue.Queue(1000))
+        super().__init__(queue.SimpleQueue())
+        # Bytes of the bodies whose samples were taken, and of those that were written; each is
+        # changed by one thread.
+        self._taken = self._written = 0
+        self._failing = False
         self.settings = settings
         self.metrics = metrics
         # A file for each process: two that rotate one file would lose lines.
@@ -60,28 +67,31 @@ class Samples(QueueListener):
             maxBytes=settings.sample_bytes, backupCount=settings.sample_files - 1, delay=True,
         )  # fmt: skip
 
-    def offer(self, model: Model, rows: Rows, outputs: list[Array], request: str) -> None:
+    def offer(self, sample: Sample) -> None:
         """Keep this request if it is drawn and there is room."""
         if random.random() >= self.settings.sample_share:
             return
-        try:
-            self.queue.put_nowait(Sample(time.time(), request, model, rows, outputs))
-        except queue.Full:
-            self.metrics.sampled.labels("lost").inc(len(rows))
+        if self._taken - self._written + sample.size > WAITING:
+            self.metrics.sampled.labels("lost").inc(len(sample.rows))
+            return
+        self._taken += sample.size
+        self.queue.put_nowait(sample)
 
     def handle(self, record: Any) -> None:
         """Write one sample; the thread calls this."""
+        outcome = "kept"
         try:
             for line in lines(record):
                 self._file.emit(logging.makeLogRecord({"msg": line}))
-            self.metrics.sampled.labels("kept").inc(len(record.rows))
+            self._failing = False
         except OSError as error:
-            self.metrics.sampled.labels("lost").inc(len(record.rows))
-            log.error("samples can't be written", extra={"reason": str(error)})
-
-    def enqueue_sentinel(self) -> None:
-        """Wait for room to say that no more comes."""
-        self.queue.put(self._sentinel)  # type: ignore[attr-defined]
+            outcome = "lost"
+            # Once, and not for each request while a disk is full.
+            if not self._failing:
+                log.error("samples can't be written", extra={"reason": str(error)})
+            self._failing = True
+        self.metrics.sampled.labels(outcome).inc(len(record.rows))
+        self._written += record.size
 
     def stop(self) -> None:
         """Write the samples that wait, and stop."""
@@ -89,7 +99,7 @@ class Samples(QueueListener):
         self._file.close()
 
 
-def lines(sample: Sample) -> list[str]:
+def lines(sample: Sample) -> Iterator[str]:
     """A line for each row: time, request, version, digest, inputs and outputs."""
     model, rows = sample.model, sample.rows.arrays
     columns = (*model.numeric, *model.categorical)
@@ -97,14 +107,7 @@ def lines(sample: Sample) -> list[str]:
     values = zip(rows.numeric.tolist(), rows.categorical.tolist(), outputs, strict=True)
     head: dict[str, Any] = {"time": sample.time, "request": sample.request}
     head |= {"version": model.version, "digest": model.digest}
-    return [
-        msgspec.json.encode(
-            {
-                **head,
-                "row": row,
-                "inputs": dict(zip(columns, [*numeric, *categorical], strict=True)),
-                "outputs": dict(zip(model.card.outputs, scores, strict=True)),
-            }
-        ).decode()
-        for row, (numeric, categorical, scores) in enumerate(values)
-    ]
+    for row, (numeric, categorical, scores) in enumerate(values):
+        inputs = dict(zip(columns, [*numeric, *categorical], strict=True))
+        named = dict(zip(model.card.outputs, scores, strict=True))
+        yield msgspec.json.encode({**head, "row": row, "inputs": inputs, "outputs": named}).decode()

@@ -43,7 +43,7 @@ def main(
 
     Raises UserError when there is no such bundle, or it does not run here.
     """
-    settings = parse(arguments, os.environ.get(TOKEN, ""))
+    settings = parse(arguments, os.environ.get(TOKEN))
     if ":/" in settings.bundle:
         if fetched is None:
             raise UserError(

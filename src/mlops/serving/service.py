@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mlops.base.errors import UserError
 from mlops.contract import bundle
@@ -16,12 +20,16 @@ from mlops.serving.metrics import Metrics
 from mlops.serving.model import Model, Rows, load
 from mlops.serving.predict import Predict
 from mlops.serving.rows import Columns
-from mlops.serving.samples import Samples
+from mlops.serving.samples import Sample, Samples
 from mlops.serving.scorer import Scorer
 from mlops.serving.settings import Settings
 
-# Seconds between two looks at a bundle's path.
+Result = TypeVar("Result")
+# Seconds between two looks at a bundle's path, and looks until a bundle that failed is tried again.
 INTERVAL = 1.0
+LOOKS = 30
+# Bytes of a body: others don't wait while a larger one is decoded or its answer encoded.
+LARGE = 64 * 1024
 # Bytes of the longest name of a folder.
 LONGEST_NAME = 1024
 log = logging.getLogger("mlops.serving")
@@ -96,6 +104,7 @@ class Service:
         self.samples = Samples(settings, self.metrics) if settings.samples else None
         self.scorer = Scorer(settings, self.metrics.scored)
         self._path = Path(settings.bundle)
+        self._first = ""
         self._seen = _stamp(self._path)
         self._load()
         self._watch: asyncio.Task[None] | None = None
@@ -115,32 +124,49 @@ class Service:
         if self.samples:
             await asyncio.to_thread(self.samples.stop)
 
-    async def score(self, endpoint: Endpoint, rows: Rows, identity: str) -> list[Array]:
-        """The outputs for these rows, each (rows,); `identity` is the request's id in samples."""
+    async def call(self, size: int, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call what decodes or encodes a request of `size` bytes, a large one in a thread."""
+        if size <= LARGE:
+            return function(*arguments)
+        return await asyncio.to_thread(function, *arguments)
+
+    async def score(self, endpoint: Endpoint, rows: Rows, identity: str, size: int) -> list[Array]:
+        """The outputs for these rows, each (rows,), which came in a body of `size` bytes.
+
+        `identity` is the request's id in samples.
+        """
         outputs = await self.scorer.score(endpoint.model, rows, alone=self.requests == 1)
         if self.samples:
-            self.samples.offer(endpoint.model, rows, outputs, identity)
+            self.samples.offer(Sample(time.time(), identity, endpoint.model, rows, outputs, size))
         return outputs
 
     def _load(self) -> None:
-        folder = find(self._path)
-        loaded = load(folder, self.settings.version, self.settings.threads)
+        loaded = load(find(self._path), threads=self.settings.threads)
+        # The version that was given is that of the first bundle.
+        self._first = self._first or loaded.digest
+        if loaded.digest == self._first:
+            loaded = replace(loaded, version=self.settings.version)
         self.endpoint = Endpoint(loaded, self.settings.rows)
         self.metrics.serve(loaded)
 
     async def _watch_path(self) -> None:
+        looks, refused = 0, ""
         while True:
             await asyncio.sleep(INTERVAL)
-            seen = _stamp(self._path)
-            if seen == self._seen:
+            seen, looks = _stamp(self._path), looks + 1
+            if seen == self._seen and not (refused and looks >= LOOKS):
                 continue
-            self._seen, before = seen, self.endpoint.model.digest
+            self._seen, looks, before = seen, 0, self.endpoint.model.digest
             try:
                 await asyncio.to_thread(self._load)
-                self.metrics.swaps.labels("done").inc()
-                digest = self.endpoint.model.digest
-                log.info("bundle loaded", extra={"before": before, "digest": digest})
-            # Whatever is wrong with a bundle, its path is looked at again.
+            # Whatever is wrong with a bundle, it is tried again: it may have been half written.
             except Exception as error:
-                self.metrics.swaps.labels("refused").inc()
-                log.error("bundle refused", extra={"reason": " ".join(str(error).split())})
+                reason = " ".join(str(error).split())
+                if reason != refused:
+                    self.metrics.swaps.labels("refused").inc()
+                    log.error("bundle refused", extra={"reason": reason})
+                refused = reason
+                continue
+            refused, digest = "", self.endpoint.model.digest
+            self.metrics.swaps.labels("done").inc()
+            log.info("bundle loaded", extra={"before": before, "digest": digest})

@@ -24,7 +24,7 @@ def _limit(default: float, help: str, least: float = 1, most: float | None = Non
 def _number(default: float, least: float, most: float | None) -> Callable[[str], Any]:
     def number(text: str) -> Any:
         value = type(default)(text)
-        if value < least or (most is not None and value > most):
+        if not least <= value <= (float("inf") if most is None else most):
             span = f"{least} or more" if most is None else f"{least} to {most}"
             raise argparse.ArgumentTypeError(f"found {text}, expected {span}")
         return value
@@ -56,7 +56,7 @@ class Settings:
     idle_timeout: float = _limit(75.0, "seconds for a request's head to arrive")
     requests: int = _limit(1024, "most requests under way")
     waiting: int = _limit(100_000, "most rows that wait for a thread", 0)
-    drain: float = _limit(0.0, "seconds to be unready, and to serve on, before the end", 0)
+    drain: float = _limit(1.0, "seconds to be unready, and to serve on, before the end", 0)
     threads: int = _limit(1, "threads of each run of the model")
     sample_share: float = _limit(1.0, "share of the requests that is kept", 0, 1)
     sample_bytes: int = _limit(16 * 1024 * 1024, "bytes of a file of samples")
@@ -85,8 +85,13 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def parse(arguments: Sequence[str], token: str) -> Settings:
-    """Read the command line; raises UserError for a token of blanks."""
-    if token and not token.strip():
-        raise UserError(f"{TOKEN}: found blanks, expected a token")
-    return Settings(**vars(parser().parse_args(arguments)), token=token)
+def parse(arguments: Sequence[str], token: str | None) -> Settings:
+    """Read the command line; None stands for a token that is not set.
+
+    Raises UserError for a token that no header can carry. A line break at its end, as files have
+    it, is not part of it.
+    """
+    token = token if token is None else token.rstrip("\r\n")
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise UserError(f"{TOKEN}: expected printable ASCII characters without blanks")
+    return Settings(**vars(parser().parse_args(arguments)), token=token or "")

@@ -177,13 +177,13 @@ def test_a_bundle_that_fails_its_smoke_test_is_not_deployed(place, nodes, messag
 
 
 def test_a_token_is_required_of_clients_and_used_by_the_verbs(place, monkeypatch):
-    monkeypatch.setenv("MLOPS_SERVING_TOKEN", "open sesame")
+    monkeypatch.setenv("MLOPS_SERVING_TOKEN", "open-sesame")
     (digest,) = place.deploy(1.0)
     # The next verb's environment need not have it; nobody else may read it.
     monkeypatch.delenv("MLOPS_SERVING_TOKEN")
     assert (place.home.processes / ADDRESS).stat().st_mode & 0o077 == 0
     assert post(place.url, ROWS[0])[0] == 401
-    assert post(place.url, ROWS[0], {"authorization": "Bearer open sesame"})[0] == 200
+    assert post(place.url, ROWS[0], {"authorization": "Bearer open-sesame"})[0] == 200
     assert local.ask(place.endpoint, digest, ROWS[:1]).scores
     assert sum(local.health(place.endpoint, digest).scores) == 2
 

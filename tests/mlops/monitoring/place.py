@@ -103,8 +103,8 @@ class Place:
             for i, request in enumerate(ids):
                 time = start + (i + 0.5) / len(rows) * HOURS * 3600
                 row = model.Batch(numeric[i : i + 1], categorical[i : i + 1])
-                sample = Sample(time, request, served, row, [o[i : i + 1] for o in outputs])
-                log.write(lines(sample)[0].replace(*replace) + "\n")
+                sample = Sample(time, request, served, row, [o[i : i + 1] for o in outputs], 1)
+                log.write(next(lines(sample)).replace(*replace) + "\n")
         return ids
 
     def labels(self, content: dict[str, Any], file: str = "labels.csv") -> None:

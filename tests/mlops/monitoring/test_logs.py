@@ -10,7 +10,7 @@ from mlops.base.errors import UserError
 from mlops.monitoring import logs
 from mlops.serving import model
 from mlops.serving.metrics import Metrics
-from mlops.serving.samples import Samples
+from mlops.serving.samples import Sample, Samples
 from mlops.serving.settings import Settings
 from tests.mlops.monitoring.place import NOW
 from tests.mlops.serving import bundles
@@ -56,7 +56,8 @@ def test_files_of_a_real_writer_are_read_with_those_that_it_rotated_away(place, 
         rows[list(served.categorical)].to_numpy(object),
     )
     for request in range(3):
-        samples.offer(served, batch, served.score(batch), f"request-{request}")
+        name, outputs = f"request-{request}", served.score(batch)
+        samples.offer(Sample(time.time(), name, served, batch, outputs, size=40))
     samples.stop()
     assert len(list((place.logs / "deeper").glob("predictions-*.jsonl.*"))) >= 1
     counts, answers = read(

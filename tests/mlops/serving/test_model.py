@@ -4,9 +4,10 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, external_data_helper, helper
 
 from mlops.base.errors import UserError
 from mlops.contract import bundle
@@ -107,9 +108,26 @@ def forget_an_input(folder):
 
 def put_words_in_place_of_the_model(folder):
     (folder / bundle.MODEL).write_text("not a graph")
+    sign(folder)
+
+
+def sign(folder):
+    """Write the digests of the files as they are now."""
     card = json.loads((folder / bundle.CARD).read_text())
     card.pop("files")
     bundle.write_card(folder, card)
+
+
+def put_a_tensor_in_another_file(folder):
+    """Wherever it lies: here in a file that is there."""
+    (folder / "tensor").write_bytes(bytes(8))
+    graph = onnx.load(folder / bundle.MODEL)
+    tensor = graph.graph.initializer.add(name="far", data_type=TensorProto.FLOAT, dims=[2])
+    tensor.raw_data = bytes(8)
+    external_data_helper.set_external_data(tensor, str(folder / "tensor"))
+    tensor.ClearField("raw_data")
+    (folder / bundle.MODEL).write_bytes(graph.SerializeToString())
+    sign(folder)
 
 
 TAMPERED = [
@@ -127,6 +145,13 @@ TAMPERED = [
         "example: found words, expected city, ",
     ),
     (put_words_in_place_of_the_model, "does not run here"),
+    (put_a_tensor_in_another_file, "model.onnx: found tensors in other files"),
+    (
+        lambda folder: change(folder, name="a\r\nset-cookie: b"),
+        "found the name 'a.*expected letters",
+    ),
+    (lambda folder: change(folder, name="a/b"), "found the name 'a/b', expected letters"),
+    (lambda folder: change(folder, name="\ud800"), "found the name|not a bundle's card"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 import pytest
@@ -164,6 +165,42 @@ def test_told_to_stop_it_is_unready_and_answers_on_until_it_ends(champion, tmp_p
         assert reply.status == 200
         assert reply.headers["connection"] == "close"
         assert service.process.wait(60) == 0
+
+
+def test_told_to_stop_it_fails_no_request_of_a_busy_connection(champion, tmp_path):
+    """Clients that keep their connections, and open others when they are told to."""
+    row, failed, answered = json.dumps(example(champion)), [], []
+
+    def send(port):
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            with suppress(ConnectionRefusedError), closing(connection):
+                connection.connect()
+                try:
+                    keep(connection)
+                except (OSError, http.client.HTTPException) as error:
+                    failed.append(repr(error))
+                continue
+            return
+
+    def keep(connection):
+        closed = False
+        while not closed:
+            connection.request("POST", "/predict", row, {"content-type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            answered.append(response.status)
+            closed = response.will_close
+
+    with served(champion, tmp_path) as service:
+        threads = [threading.Thread(target=send, args=[service.port]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(answered) > 200)
+        assert service.stop() == 0
+        for thread in threads:
+            thread.join()
+    assert (failed, set(answered)) == ([], {200})
 
 
 def test_requests_under_way_are_answered_before_it_ends(champion, tmp_path):
