@@ -69,7 +69,7 @@ def answer(
     if refused:
         raise Failed(f"{request}: row {min(refused)}: {refused[min(refused)]}")
     outputs = served.score(batch)
-    return outputs, list(lines(Sample(moment, request, served, batch, outputs)))
+    return outputs, list(lines(Sample(moment, request, served, batch, outputs, size=0)))
 
 
 def pin(root: Path) -> Model:
