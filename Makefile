@@ -136,4 +136,7 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
-	@rm -rf data models reports logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@rm -rf data/features data/fingerprint.json models/search models/bundle reports logs \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@if test -e data/raw/result.json; then rm -rf data/raw/*/ data/raw/result.json; fi
+	@for folder in data/raw data models; do rmdir $$folder 2>/dev/null || true; done

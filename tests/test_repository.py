@@ -86,4 +86,35 @@ def test_the_pipeline_has_all_that_the_tests_own_copy_of_it_has():
     for name, stage in tested.items():
         assert own[name]["cmd"] == stage["cmd"], name
         for key in ("deps", "params", "outs"):
-            assert set(stage[key]) <= set(own[name][key]), f"{name}: {key}"
+            assert set(stage.get(key, ())) <= set(own[name].get(key, ())), f"{name}: {key}"
+
+
+MADE = (
+    "data/raw/result.json", "data/raw/trips/2023-01.parquet", "data/features/training.parquet",
+    "data/fingerprint.json", "models/search/result.json", "models/bundle/model.onnx",
+    "reports/result.json", "logs/stages.jsonl",
+)  # fmt: skip
+OWN = ("data/raw/mine.csv", "data/mine.csv", "models/notes.md", "raw/trips.csv")
+
+
+def test_make_clean_removes_what_the_pipeline_made_and_nothing_else(tmp_path):
+    for name in (*MADE, *OWN):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "--old-file=down", "--file", REPOSITORY / "Makefile", "clean"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(OWN)
+
+
+def test_make_clean_leaves_raw_tables_that_ingest_did_not_write(tmp_path):
+    (tmp_path / "data/raw/trips").mkdir(parents=True)
+    (tmp_path / "data/raw/trips/mine.csv").touch()
+    command = ["make", "--old-file=down", "--file", REPOSITORY / "Makefile", "clean"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "data/raw/trips/mine.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["raw/trips.csv", "scored/part.parquet", "scored.json"])
+def test_data_that_the_docs_name_is_ignored_by_git(name):
+    assert output("git", "check-ignore", name).strip() == name
