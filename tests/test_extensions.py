@@ -17,6 +17,7 @@ import yaml
 
 from mlops.base.errors import UserError
 from mlops.contract import extensions, project
+from mlops.contract.stages import MADE_BY_DVC
 from mlops.deploy import manifest
 from mlops.gitops import reconcile
 from tests.conftest import REPOSITORY
@@ -135,7 +136,7 @@ def churn(tracked, source, tmp_path):
 def name_own_modules(root):
     """The line that the stages ask for, and the other project's files."""
     pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
-    for stage in pipeline["stages"].values():
+    for stage in (pipeline["stages"][name] for name in MADE_BY_DVC):
         others = [path for path in stage["deps"] if not path.startswith("src/${project}")]
         stage["deps"] = [*others, "src/${project}", "src/trips"]
     (root / "dvc.yaml").write_text(yaml.safe_dump(pipeline))

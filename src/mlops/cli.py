@@ -232,12 +232,14 @@ def score(arguments: tuple[str, ...]) -> None:
 
 
 @verb()
-def status() -> str:
-    """Show for every environment what is pinned, what runs, and since when."""
+def status() -> Iterator[str]:
+    """Show for every environment what is pinned, what runs, and since when; the data's state."""
     from mlops.contract import params
     from mlops.gitops import status
 
-    return status.table(status.status(params.load_all(ROOT), ROOT))
+    settings = params.load_all(ROOT)
+    yield status.table(status.status(settings, ROOT))
+    yield status.data(settings, ROOT)
 
 
 @verb(environment_argument)

@@ -16,6 +16,8 @@ MODULES = {
     "evaluate": "mlops.evaluation.evaluate",
     "register": "mlops.registry.register",
 }
+# Runs before ingest, every time: the state of what the source reads is a dependency of ingest.
+FINGERPRINT = "fingerprint"
 # A model version is in a registry and not in a file: DVC does not know of the stage that makes it.
 MADE_BY_DVC = tuple(stage for stage in MODULES if stage != "register")
 

@@ -45,7 +45,10 @@ def engine_as_pyspark(engine: Engine) -> Iterator[None]:
 
 def read(session: Any, folder: Path) -> Any:
     """Read the Parquet files of one table's folder as a DataFrame of the session's engine."""
-    return session.read.parquet(str(folder.resolve() / "*.parquet"))
+    # SQLFrame quotes no path: a relative one has no quote or bracket of the folders above it.
+    is_sqlframe = type(session).__module__.startswith("sqlframe")
+    place = os.path.relpath(folder) if is_sqlframe else folder.resolve()
+    return session.read.parquet(f"{place}/*.parquet")
 
 
 def collect(frame: Any) -> pa.Table:

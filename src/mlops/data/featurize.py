@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
@@ -29,6 +30,7 @@ class Featurized(Result):
 
     `rounded`: of how many different values of a feature float32 keeps how many. `unseen`: the
     target's values that only the holdout has, where they may be classes.
+    `unused_tables` are the raw tables that the project's features did not look at.
     """
 
     rows: dict[str, int]
@@ -39,6 +41,7 @@ class Featurized(Result):
     features: int
     rounded: dict[str, tuple[int, int]]
     unseen: tuple[str, ...]
+    unused_tables: tuple[str, ...] = ()
 
 
 def run(params: Params, root: Path) -> Featurized:
@@ -46,7 +49,7 @@ def run(params: Params, root: Path) -> Featurized:
 
     Raises UserError when the features are not what the project declares.
     """
-    spec, rows = _built(params, root)
+    spec, rows, unused = _built(params, root)
     table = typed(rows, spec)
     known = table[table[spec.target].notna()]
     _require_unique(table, spec.key)
@@ -61,7 +64,7 @@ def run(params: Params, root: Path) -> Featurized:
                 f"{place} leaves the {name} part with one outcome of {spec.target}, "
                 f"{part[spec.target].iloc[0]}, expected at least two"
             )
-    result = _summary(parts, spec, len(table) - len(known), rounded(rows, spec))
+    result = _summary(parts, spec, len(table) - len(known), rounded(rows, spec), unused)
     with whole_folder(root / FEATURES) as folder:
         write(parts["training"], folder / TRAINING)
         write(parts["holdout"], folder / HOLDOUT)
@@ -85,19 +88,39 @@ def _held_out(
     return (known[spec.day].dt.date >= first).to_numpy(), place
 
 
-def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table]:
-    """The project's features as the engine makes them of the raw tables, in no order."""
+class _Tables(Mapping[str, Any]):
+    """The raw tables by their names; it remembers those that were not asked for."""
+
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self._tables, self.unused = tables, sorted(tables)
+
+    def __getitem__(self, name: str) -> Any:
+        self.unused = [other for other in self.unused if other != name]
+        return self._tables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+
+def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table, list[str]]:
+    """The project's features as the engine makes them of the raw tables, in no order.
+
+    Also the names of the tables that they do not use.
+    """
     session = engine.start(params.engine)
     # The folders that ingest wrote, one for each table.
     folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
     if not folders:
         raise UserError(not_found(root / RAW))
-    raw = {folder.name: engine.read(session, folder) for folder in folders}
+    raw = _Tables({folder.name: engine.read(session, folder) for folder in folders})
     project.forget(params.project)
     with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
         with project.own_code(params.project, "features"):
-            return spec, engine.collect(spec.build(raw))
+            return spec, engine.collect(spec.build(raw)), raw.unused
 
 
 def _require_unique(table: pd.DataFrame, key: str) -> None:
@@ -122,6 +145,7 @@ def _summary(
     spec: project.Features,
     unknown: int,
     rounded: dict[str, tuple[int, int]],
+    unused: list[str],
 ) -> Featurized:
     training, day, target = parts["training"], spec.day, spec.target
     dated = parts.items() if day else ()
@@ -138,6 +162,7 @@ def _summary(
         features=len(spec.features),
         rounded=rounded,
         unseen=tuple(sorted(outcomes["holdout"] - outcomes["training"])[:MOST_UNSEEN]),
+        unused_tables=tuple(unused),
     )
 
 

@@ -23,9 +23,9 @@ def newest(params: Params, today: dt.date | None = None) -> dt.date:
     dated = {name: schemas[name] for name, day in days.items() if day}
     if not dated:
         raise UserError(f"project {params.project}: no table has a day; say which: --until DAY")
-    read = sources.reader(params.data.source)
+    source = sources.source(params.data.source)
     # All of them: the dated ones refer to the others.
-    tables = validated(read(params.data.location, schemas), schemas)
+    tables = validated(source.read(params.data.location, schemas), schemas)
     last: dt.date = min(tables[name][days[name]].max().date() for name in dated)
     return min(last, (today or dt.date.today()) - dt.timedelta(days=1))
 

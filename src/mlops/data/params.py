@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mlops.contract import params
 from mlops.contract.params import Section
+from mlops.contract.paths import WRITERS
+
+
+def _apart_from_outputs(location: str) -> str:
+    """Refuse a place that a stage replaces, or that holds or lies in one: the files would go."""
+    protocol, _, path = location.rpartition("://")
+    if protocol in ("", "file", "local"):
+        place = Path(path).expanduser().resolve()
+        for output, stage in WRITERS.items():
+            own = output.resolve()
+            if place.is_relative_to(own) or own.is_relative_to(place):
+                raise ValueError(f"a folder apart from {output}, which {stage} writes")
+    return location
 
 
 class Data(Section):
     """Where the raw tables come from, and the last day known."""
 
     source: str = Field(min_length=1)
-    location: str = Field(min_length=1)
+    location: Annotated[str, Field(min_length=1), AfterValidator(_apart_from_outputs)]
     until: dt.date = Field(strict=False)
 
 

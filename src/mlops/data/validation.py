@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, nearest, one_line
+from mlops.data import columns
 
 Schema = type[pa.DataFrameModel]
 
 EXAMPLES = 3
-# Pandera's names of two checks.
-UNIQUE, COERCE = "multiple_fields_uniqueness", "coerce_dtype"
+# Pandera's names of checks.
+UNIQUE, MISSING, UNKNOWN = "multiple_fields_uniqueness", "column_in_dataframe", "column_in_schema"
+TYPE = ("coerce_dtype", "dtype(")
 
 
 class Failure(NamedTuple):
@@ -41,15 +45,94 @@ def validated(
         if raw[name].empty:
             failures.append(Failure(name, "*", "at least one row", 0, "empty"))
             continue
-        try:
-            tables[name] = schema.to_schema().validate(raw[name], lazy=True)
-        except SchemaErrors as error:
-            failures += _failures(name, schema, raw[name], error.failure_cases)
-        else:
-            failures += _fractions(name, raw[name], tables[name])
+        tables[name], found = _validated(name, schema, raw[name])
+        failures += found
     if failures := failures or list(_broken_references(tables, schemas)):
         raise UserError(explain(failures))
     return tables
+
+
+def left_out(raw: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The columns of the source that are in no schema, as `table.column`."""
+    return [
+        f"{name}.{column}"
+        for name in tables
+        for column in ranges(str(column) for column in raw[name] if column not in tables[name])
+    ]
+
+
+def ranges(names: Iterable[str]) -> list[str]:
+    """Names, of which three or more with consecutive numbers are one: `x1 to x9`."""
+    runs: list[list[str]] = []
+    following = None
+    for name in map(str, names):
+        match = re.fullmatch(r"(.*?)(\d+)", name)
+        if match and (match[1], int(match[2])) == following:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+        following = (match[1], int(match[2]) + 1) if match else None
+    texts = ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run for run in runs)
+    return [text for part in texts for text in part]
+
+
+def _validated(name: str, schema: Schema, raw: pd.DataFrame) -> tuple[pd.DataFrame, list[Failure]]:
+    """One table in the types and with the columns of its schema, and what is wrong with it.
+
+    The schema's own parsers see the columns that fit in their types, and the others as they are.
+    """
+    spec = copy.copy(schema.to_schema())
+    misfits: dict[str, list[Failure]] = {}
+
+    def typed(rows: pd.DataFrame) -> pd.DataFrame:
+        misfits.clear()
+        read = {}
+        for column, own in columns.declared(spec, rows).items():
+            if how := columns.kind(own):
+                read[column], wrong = columns.read(rows[column], how)
+                if wrong.any():
+                    misfits[column] = list(_misfits(name, column, how, own, rows[column][wrong]))
+        return rows.assign(**read)
+
+    spec.parsers = [*spec.parsers, pa.Parser(typed)]
+    failures: list[Failure] = []
+    reason = ""
+    try:
+        rows = spec.validate(typed(raw), lazy=True)
+    except SchemaErrors as error:
+        rows = error.data
+        reason = one_line(error)
+        failures = list(_failures(name, spec, raw, error))
+    known = columns.declared(spec, rows)
+    key = {*(spec.unique or ()), day_column(schema)} & {
+        n for n, own in known.items() if own.nullable
+    }
+    lost = {column: int(rows[column].isna().sum()) for column in sorted(key)}
+    failures += [
+        Failure(name, column, "no missing values in a key or day", count, "missing")
+        for column, count in lost.items() if count
+    ]  # fmt: skip
+    # What does not fit its type is reported once, not again for its wrong type.
+    failures = [failure for failure in failures if failure.column not in misfits]
+    failures += [failure for found in misfits.values() for failure in found]
+    if reason and not failures:
+        failures = [Failure(name, "*", "its schema", len(raw), reason)]
+    order = {"is there": 0, "is known": 1}
+    failures.sort(key=lambda failure: (order.get(failure.check, 2), failure.column))
+    return rows[list(known)], failures
+
+
+def _misfits(
+    name: str, column: str, how: columns.Kind, own: pa.Column, wrong: pd.Series[Any]
+) -> Iterator[Failure]:
+    values = wrong.dropna()
+    if len(values):
+        yield Failure(name, column, how.expected, len(values), _examples(values))
+    if missing := len(wrong) - len(values):
+        typed = f"has a type with missing values, not {how.dtype}"
+        yield Failure(
+            name, column, typed if own.nullable else "no missing values", missing, "missing"
+        )
 
 
 def day_column(schema: Schema) -> str | None:
@@ -79,55 +162,40 @@ def _examples(values: Any) -> str:
 
 
 def _failures(
-    name: str, schema: Schema, rows: pd.DataFrame, cases: pd.DataFrame
+    name: str, spec: pa.DataFrameSchema, raw: pd.DataFrame, error: SchemaErrors
 ) -> Iterator[Failure]:
     """Pandera's cases, one failure for each column and check."""
-    cases = cases.sort_values("index", kind="stable")
+    cases = error.failure_cases.sort_values("index", kind="stable")
     checks = cases["check"].astype(str)
+    given, known = set(map(str, raw)), set(spec.columns)
+    missing, unknown = (set(cases["failure_case"][checks == kind]) for kind in (MISSING, UNKNOWN))
+    for column in ranges(column for column in spec.columns if column in missing):
+        yield Failure(name, column, "is there", 0, f"missing{nearest(column, given - known)}")
+    for column in ranges(column for column in error.data if column in unknown):
+        examples = f": {_examples(raw[column].dropna())}" if column in raw else ""
+        text = f"not in the schema{examples}{nearest(column, known - given)}"
+        yield Failure(name, column or "''", "is known", len(raw), text)
     twice = checks == UNIQUE
     if twice.any():
-        yield _shared_key(name, cases[twice])
-    # A value that could not be read as its type is reported once, not again for its wrong type.
-    unread = set(cases.loc[checks.str.startswith(COERCE), "column"])
-    again = cases["column"].isin(unread) & checks.str.startswith("dtype(")
-    groups = cases[~twice & ~again].groupby(["column", "check"], dropna=False, sort=True)
-    for (column, check), group in groups:
-        yield _failure(name, schema, rows, str(column), str(check), group)
+        yield from _shared_key(name, error.data, cases[twice])
+    others = cases[~twice & ~checks.isin([MISSING, UNKNOWN])]
+    for (column, check), group in others.groupby(["column", "check"], dropna=False, sort=True):
+        at_fault = group["index"].nunique() if group["index"].notna().any() else len(group)
+        if check == "not_nullable":
+            yield Failure(name, str(column), "no missing values", at_fault, "missing")
+        elif not (
+            str(check).startswith(TYPE[1]) and (others["column"] == column).sum() > len(group)
+        ):
+            yield Failure(name, str(column), str(check), at_fault, _examples(group["failure_case"]))
 
 
-def _failure(
-    name: str, schema: Schema, rows: pd.DataFrame, column: str, check: str, cases: pd.DataFrame
-) -> Failure:
-    first = str(cases["failure_case"].iloc[0])
-    declared, given = set(schema.to_schema().columns), set(map(str, rows))
-    if check == "column_in_dataframe":
-        return Failure(name, first, "is there", 0, f"missing{nearest(first, given - declared)}")
-    if check == "column_in_schema":
-        hint = nearest(first, declared - given)
-        return Failure(name, first, "is known", len(rows), f"not in the schema{hint}")
-    at_fault = cases["index"].nunique() if cases["index"].notna().any() else len(cases)
-    if check == "not_nullable":
-        return Failure(name, column, "no missing values", at_fault, "missing")
-    if check.startswith(COERCE):
-        check = "is " + check[len(COERCE) :].strip("(')")
-    return Failure(name, column, check, at_fault, _examples(cases["failure_case"]))
-
-
-def _shared_key(name: str, cases: pd.DataFrame) -> Failure:
+def _shared_key(name: str, rows: pd.DataFrame, cases: pd.DataFrame) -> Iterator[Failure]:
     """Rows that share a key: all of the key's columns at once."""
-    columns = list(dict.fromkeys(cases["column"]))
-    keys = cases.pivot(index="index", columns="column", values="failure_case")[columns]
-    joined = keys.astype(str).agg(" ".join, axis=1)
-    return Failure(name, ", ".join(columns), "unique key", len(keys), _examples(joined))
-
-
-def _fractions(name: str, raw: pd.DataFrame, typed: pd.DataFrame) -> Iterator[Failure]:
-    """Whole-number columns whose source values have a fraction, which coercion would cut off."""
-    for column in map(str, typed.select_dtypes("integer")):
-        if column in raw and pd.api.types.is_float_dtype(raw[column]):
-            lost = raw[column][raw[column] % 1 > 0]
-            if len(lost):
-                yield Failure(name, column, "is a whole number", len(lost), _examples(lost))
+    key = list(dict.fromkeys(cases["column"]))
+    keys = rows.loc[cases["index"].unique(), key].dropna()
+    if len(keys):
+        joined = keys.astype(str).agg(" ".join, axis=1)
+        yield Failure(name, ", ".join(key), "unique key", len(keys), _examples(joined))
 
 
 def _broken_references(

@@ -95,7 +95,7 @@ def _check_project(settings: Any) -> str:
 
 def _check_names(settings: Any) -> None:
     """Raise UserError for a source, metric or rule that can't be found."""
-    sources.reader(settings.data.source)
+    sources.source(settings.data.source)
     limited = [name for name in settings.gate.limits or () if "." in name]
     own_metrics.load(limited, "params.yaml: gate.limits")
     own_metrics.load(settings.evaluate.metrics, "params.yaml: evaluate.metrics")

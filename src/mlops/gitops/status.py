@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mlops.base.errors import UserError
 from mlops.contract.params import Params
+from mlops.contract.paths import RAW
+from mlops.data import fingerprint
+from mlops.data.ingest import Ingested
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import pins, reconcile
@@ -27,6 +31,20 @@ def table(rows: Sequence[Row]) -> str:
 def status(params: Params, root: Path) -> list[Row]:
     """A row for each environment: pinned, running, registry alias, age, what differs."""
     return [HEAD, *(_row(params, root, name) for name in manifest.names(root))]
+
+
+def data(params: Any, root: Path) -> str:
+    """Whether the raw tables here are of the state that their source is in."""
+    place = f"data: {params.data.location}"
+    try:
+        read, now = Ingested.load(root / RAW).source, fingerprint.of_source(params)
+    except UserError as error:
+        return f"data: {error}"
+    changed = [name for name in sorted(read | now) if read.get(name) != now.get(name)]
+    if not changed:
+        return f"{place}, as ingested ({len(read)} files)"
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{place}, changed since it was ingested: {changed[0]}{more}"
 
 
 def _row(params: Params, root: Path, environment: str) -> Row:

@@ -5,7 +5,7 @@ It is made here, and not by the stages, so that other wording makes no stage sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -14,13 +14,20 @@ def screen_line(stage: str, result: Mapping[str, Any], seconds: float, how: str)
     return f"{stage:<10} {how:<9} {seconds:6.1f} s   {_outcome(stage, result)}"
 
 
+def _listed(what: str, names: Sequence[str]) -> str:
+    """What some names are, and the first of them; nothing when there are none."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{what}{', '.join(names[:5])}{more}" if names else ""
+
+
 def _outcome(stage: str, result: Mapping[str, Any]) -> str:
     match stage:
         case "ingest":
             rows = result["rows"]
             largest = max(rows, key=lambda name: rows[name])
             span = f"{result['since']} to {result['until']}"
-            return f"{len(rows)} tables, {rows[largest]:,} {largest}, {span}"
+            unknown = _listed("; in no schema, left out: ", result["unknown"])
+            return f"{len(rows)} tables, {rows[largest]:,} {largest}, {span}{unknown}"
         case "featurize":
             dropped = ", ".join(
                 f"{rows:,} {why}" for why, rows in result["dropped"].items() if rows
@@ -33,6 +40,7 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
             return (
                 f"{result['features']} features, {result['rows']['training']:,} rows to train on, "
                 f"{result['rows']['holdout']:,} held out; left out: {dropped or 'none'}{note}"
+                f"{_listed('; tables not used: ', result['unused_tables'])}"
             )
         case "tune":
             text = (

@@ -21,7 +21,7 @@ import psutil
 from mlops.base import processes
 from mlops.base.errors import BUG, MENDABLE, UserError, one_line
 from mlops.base.files import whole_file
-from mlops.contract.stages import MODULES
+from mlops.contract.stages import FINGERPRINT, MODULES
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import exit_codes_since
 
@@ -172,6 +172,8 @@ def _reproduce(repo: Repo, stage: str, since: float) -> How:
     """Have DVC reproduce the stage; a remote that does not answer is left out."""
     from dvc.stage.exceptions import StageCmdFailedError
 
+    if stage == "ingest":
+        repo.reproduce(FINGERPRINT, single_item=True)
     if not repo.status([stage]):
         return "unchanged"
     remote = remotes.default(repo)
@@ -192,10 +194,12 @@ def _reproduce(repo: Repo, stage: str, since: float) -> How:
 
 def _failed(stage: str, since: float, error: Exception) -> StageFailed:
     code = exit_codes_since(since).get(stage)
-    if code is not None:
-        return StageFailed(stage, code, f"{stage}: see the line above")
     reason = _reason(error)
     status = re.search(r"exited with (-?\d+)$", reason)
+    if code is None and status and int(status[1]) == MENDABLE:
+        code = MENDABLE  # The fingerprint's command has said why.
+    if code is not None:
+        return StageFailed(stage, code, f"{stage}: see the line above")
     code = int(status[1]) if status else 0
     killer = ended_by(code)
     if killer:

@@ -1,6 +1,7 @@
 """The feature table is the same bytes whatever the order of rows, its holdout set apart by day."""
 
 import dataclasses
+import shutil
 
 import pandas as pd
 import pytest
@@ -102,3 +103,39 @@ def test_spark_and_duckdb_give_the_same_bytes(repository, tmp_path):
     assert done.code == 0, done.err
     for found, wanted in zip(parts(workspace), expected, strict=True):
         pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+
+
+@pytest.mark.parametrize("column", ["patient", "day"])
+def test_a_row_whose_key_or_day_is_missing_is_refused(workspace, monkeypatch, column):
+    workspace.run("ingest")
+    spec = project.features
+
+    def features(name):
+        from pyspark.sql import functions as F
+
+        made = spec(name)
+
+        def build(tables):
+            some = F.col("age") > 60
+            return made.build(tables).withColumn(
+                column, F.when(some, None).otherwise(F.col(column))
+            )
+
+        return type(made)(**{**vars(made), "build": build})
+
+    monkeypatch.setattr(project, "features", features)
+    with pytest.raises(UserError, match=f"features: {column}: \\d+ rows without a value"):
+        workspace.run("featurize")
+
+
+def test_tables_that_the_features_do_not_look_at_are_listed(workspace):
+    workspace.run("ingest")
+    assert workspace.run("featurize").unused_tables == ()
+    folder = workspace.root / "data/raw"
+    shutil.copytree(folder / "patients", folder / "beds")
+    assert workspace.run("featurize").unused_tables == ("beds",)
+
+
+def test_a_folder_s_name_may_hold_what_a_pattern_would(repository, tmp_path):
+    workspace = repository("diabetes", tmp_path / "case [v2] 'ü' *")
+    assert workspace.run("ingest", "featurize").rows["training"] > 0

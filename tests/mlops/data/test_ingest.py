@@ -1,8 +1,10 @@
 """Raw tables are kept as Parquet, a file a month, up to the last day known."""
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.data import ingest
 from mlops.pipeline import lines
 
@@ -57,10 +59,72 @@ def test_the_result_says_what_was_kept_and_reads_back(workspace):
 
 def test_csv_and_parquet_sources_give_the_same_raw_tables(workspace):
     workspace.run("ingest")
-    from_csv = workspace.digest("data/raw")
+    from_csv = [workspace.digest(f"data/raw/{table}") for table in ("wines", "shades")]
     (workspace.tables() / "wines").mkdir()
     source = pd.read_csv(workspace.tables() / "wines.csv", parse_dates=["day"])
     source.to_parquet(workspace.tables() / "wines" / "part-0.parquet", index=False)
     (workspace.tables() / "wines.csv").unlink()
     workspace.run("ingest")
-    assert workspace.digest("data/raw") == from_csv
+    assert [workspace.digest(f"data/raw/{table}") for table in ("wines", "shades")] == from_csv
+
+
+def test_a_month_of_missing_values_has_the_types_of_the_schema(workspace):
+    def without_values_in_march(rows):
+        march = rows["day"] < "2021-04-01"
+        return rows.assign(malic_acid=rows["malic_acid"].mask(march))
+
+    tables = workspace.root / "src/wine"
+    code = (tables / "tables.py").read_text()
+    tables.unlink()
+    tables.mkdir()
+    text = "    note: Series[str] = pa.Field(nullable=True)\n    class Config:\n"
+    (tables / "tables.py").write_text(code.replace("    class Config:\n", text, 1))
+    workspace.edit_table(
+        "wines",
+        lambda rows: without_values_in_march(rows).assign(
+            note=rows["wine"].where(rows["day"] >= "2021-04-01")
+        ),
+    )
+    done = workspace.command("ingest")
+    assert done.code == 0 or "does not name it" in done.err, done.err
+    folder = workspace.root / "data/raw/wines"
+    kinds = {tuple(map(str, pq.read_schema(folder / name).types)) for name in months(workspace)}
+    assert len(kinds) == 1
+    assert kinds.pop()[-1] in ("string", "large_string")
+
+
+def test_columns_of_no_schema_and_tables_of_no_feature_are_named_in_the_line(workspace):
+    result = workspace.run("ingest").model_copy(update={"unknown": ["wines.a", "wines.b"]})
+    line = lines.screen_line("ingest", result.model_dump(), 1.0, "run")
+    assert line.endswith("to 2021-05-28; in no schema, left out: wines.a, wines.b")
+    made = workspace.run("featurize").model_copy(update={"unused_tables": tuple("abcdefg")})
+    line = lines.screen_line("featurize", made.model_dump(), 1.0, "run")
+    assert line.endswith("; tables not used: a, b, c, d, e and 2 more")
+
+
+@pytest.mark.parametrize("location", ["data/raw", "data", ".", "data/raw/wines", "file://models"])
+def test_a_location_that_a_stage_writes_is_refused_and_its_files_stay(workspace, location):
+    mine = workspace.root / "data/raw/wines/mine.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    done = workspace.change({"data.location": location}).command("ingest")
+    assert done.code == 2
+    folder, stage = ("models/search", "tune") if "models" in location else ("data/raw", "ingest")
+    assert done.err == (
+        f"error: params.yaml: data.location: found {location!r}, expected a folder apart from "
+        f"{folder}, which {stage} writes\n"
+    )
+    assert mine.read_text() == "mine"
+
+
+def test_a_file_that_somebody_put_where_ingest_writes_is_refused_and_stays(workspace):
+    workspace.run("ingest")
+    mine = workspace.root / "data/raw/wines.csv"
+    mine.write_text("mine")
+    with pytest.raises(UserError) as error:
+        workspace.run("ingest")
+    assert str(error.value) == (
+        "data/raw/wines.csv: found a file that ingest did not write and would remove; "
+        "move it to another folder, such as raw/, and set data.location to that"
+    )
+    assert mine.read_text() == "mine"

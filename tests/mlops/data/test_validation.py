@@ -8,7 +8,7 @@ import pytest
 from pandera.typing import Series
 
 from mlops.base.errors import UserError
-from mlops.data.validation import day_column, validated
+from mlops.data.validation import day_column, left_out, ranges, validated
 
 
 class Trips(pa.DataFrameModel):
@@ -55,7 +55,7 @@ def test_a_shared_key_is_one_failure_with_the_whole_key_as_example():
     assert failures(twice) == [
         "trips: 1 check failed; nothing was written",
         "table  column       check       rows  examples",
-        "trips  day, number  unique key  2     2020-01-01 00:00:00 1",
+        "trips  day, number  unique key  2     2020-01-01 1",
     ]
 
 
@@ -65,9 +65,12 @@ NINE = {"day": pd.date_range("2020", periods=9), "town": "Ely"}
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (trips(number=[1.0, 2.5]), "trips number is a whole number 1 2.5"),
+        (trips(number=[1.0, 2.5]), "trips number is a whole number (int64) 1 2.5"),
         (trips(town=["Hythe", "Rye"]), "trips town 50% are in towns.name 2 Hythe, Rye"),
-        (pd.DataFrame({**NINE, "number": list("abcdefghi")}), "trips number is int64 9 a, b, c"),
+        (
+            pd.DataFrame({**NINE, "number": list("abcdefghi")}),
+            "trips number is a whole number (int64) 9 a, b, c",
+        ),
     ],
 )
 def test_a_failure_has_its_check_its_rows_and_at_most_three_examples(rows, line):
@@ -76,3 +79,123 @@ def test_a_failure_has_its_check_its_rows_and_at_most_three_examples(rows, line)
 
 def test_references_may_miss_as_many_as_the_schema_allows():
     validated({"trips": trips(town=["Ely", "Rye"]), "towns": TOWNS}, SCHEMAS)
+
+
+class Visits(pa.DataFrameModel):
+    """Its key and its day may be missing, says the schema."""
+
+    day: Series[pa.DateTime] = pa.Field(nullable=True)
+    number: Series[pd.Int64Dtype] = pa.Field(nullable=True)
+    flag: Series[bool]
+    zip: Series[str] = pa.Field(nullable=True)
+
+    class Config:
+        unique = ("number",)
+        metadata = MappingProxyType({"day": "day"})
+
+
+VISITS = pd.DataFrame(
+    {"day": "2020-01-01", "number": list("1234"), "flag": list("YNyn"), "zip": "02139"}
+)
+
+
+def visits(table):
+    return validated({"visits": table}, {"visits": Visits})["visits"]
+
+
+def lines(table):
+    with pytest.raises(UserError) as error:
+        visits(table)
+    return [" ".join(line.split()) for line in str(error.value).splitlines()[2:]]
+
+
+def test_text_is_read_as_the_schema_says_whether_it_coerces_or_not():
+    rows = visits(VISITS.assign(zip=pd.Series(["02139", None, "2139", "N"])))
+    assert rows["flag"].tolist() == [True, False, True, False]
+    assert rows["zip"].iloc[[0, 2, 3]].tolist() == ["02139", "2139", "N"]
+    assert rows["number"].dtype == pd.Int64Dtype()
+
+
+def test_text_that_is_no_yes_or_no_is_refused():
+    assert lines(VISITS.assign(flag=pd.Series(["Y", "N", "maybe", None]))) == [
+        "visits flag is true or false 1 maybe",
+        "visits flag no missing values 1 missing",
+    ]
+
+
+def test_a_type_that_has_no_missing_values_is_named_where_some_are():
+    class Rows(pa.DataFrameModel):
+        n: Series[int] = pa.Field(nullable=True)
+
+    with pytest.raises(UserError, match="n +has a type with missing values, not int64  1 +missing"):
+        validated({"rows": pd.DataFrame({"n": ["1", None]})}, {"rows": Rows})
+
+
+@pytest.mark.parametrize("column", ["day", "number"])
+def test_rows_whose_key_or_day_is_missing_are_refused(column):
+    table = VISITS.assign(**{column: VISITS[column].where(VISITS.index > 1)})
+    assert lines(table) == [f"visits {column} no missing values in a key or day 2 missing"]
+
+
+def test_whatever_pandera_finds_refuses():
+    class Rows(pa.DataFrameModel):
+        n: Series[int]
+
+        @pa.dataframe_check
+        @classmethod
+        def never(cls, rows: pd.DataFrame) -> bool:
+            return False
+
+    with pytest.raises(UserError, match="rows: 1 check failed"):
+        validated({"rows": pd.DataFrame({"n": ["1"]})}, {"rows": Rows})
+
+
+def test_all_missing_and_unknown_columns_are_listed_with_values_and_ranges():
+    table = trips().rename(columns={"town": "twon"}).drop(columns="number")
+    pixels = pd.DataFrame({f"pixel_{n}": [n, n] for n in range(300)})
+    lines = failures(pd.concat([table, pixels], axis=1))[2:]
+    assert [" ".join(line.split()) for line in lines] == [
+        "trips number is there 0 missing",
+        "trips town is there 0 missing; did you mean 'twon'?",
+        "trips pixel_0 to pixel_299 is known 2 not in the schema",
+        "trips twon is known 2 not in the schema: Ely, Wells; did you mean 'town'?",
+    ]
+
+
+def test_a_column_that_is_in_no_schema_is_left_out_and_listed():
+    raw = {"visits": VISITS.assign(extra=1, v1=1, v2=2, v3=3)}
+    tables = validated(raw, {"visits": Visits})
+    assert list(tables["visits"]) == list(VISITS)
+    assert left_out(raw, tables) == ["visits.extra", "visits.v1 to v3"]
+
+
+def test_columns_that_a_pattern_declares_are_known():
+    class Pixels(pa.DataFrameModel):
+        pixel: Series[int] = pa.Field(regex=True, alias=r"pixel_\d+")
+
+        class Config:
+            strict = True
+
+    table = pd.DataFrame({"pixel_1": ["1"], "pixel_2": ["2"]})
+    assert validated({"rows": table}, {"rows": Pixels})["rows"].iloc[0].tolist() == [1, 2]
+
+
+def test_a_schema_s_own_parser_sees_what_fits_in_its_type_and_the_rest_as_it_is():
+    class Rows(pa.DataFrameModel):
+        n: Series[int]
+        price: Series[float]
+
+        @pa.dataframe_parser
+        @classmethod
+        def with_points(cls, rows: pd.DataFrame) -> pd.DataFrame:
+            return rows.assign(price=rows["price"].str.replace(",", "."), n=rows["n"] + 1)
+
+    table = pd.DataFrame({"n": ["1"], "price": ["1,5"]})
+    assert validated({"rows": table}, {"rows": Rows})["rows"].iloc[0].tolist() == [2, 1.5]
+
+
+def test_consecutive_numbers_are_one_range():
+    names = ["x1", "x2", "y", "2020-11", "2020-12", "2021-01", "2021-02", "2021-03", "b08", "b09"]
+    assert ranges(names) == [
+        *("x1", "x2", "y", "2020-11", "2020-12", "2021-01 to 2021-03", "b08", "b09")
+    ]

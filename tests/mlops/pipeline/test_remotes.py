@@ -29,7 +29,9 @@ def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, m
     monkeypatch.setattr(reproduction, "_unreachable_remotes", set())
     root = Path(dvc_repository(silent).root_dir)
     monkeypatch.chdir(root)
-    Path("dvc.yaml").write_text("stages: {ingest: {cmd: echo made > raw, outs: [raw]}}\n")
+    state = "fingerprint: {cmd: echo 1 > state, outs: [state], always_changed: true}"
+    ingest = "ingest: {cmd: echo made > raw, deps: [state], outs: [raw]}"
+    Path("dvc.yaml").write_text(f"stages: {{{state}, {ingest}}}\n")
     reproduction.reproduce("ingest", root)
     assert Path("raw").read_text() == "made\n"
     assert capsys.readouterr().err == "DVC's remote 'store' is not used: no answer within 1 s\n"

@@ -1,24 +1,31 @@
-"""Where raw tables come from: one file per kind of source, each with one `read`.
+"""Where raw tables come from: one file per kind of source, each with `read` and `fingerprint`.
 
 `read(location, names)` gives the raw tables as data frames, by name; `location` is
 `data.location` of `params.yaml`, `names` are the tables of the project's `tables.py`.
+`fingerprint(location, names)` names what `read` would read, and the state that each is in: any
+text that is another one when the content is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops.contract import extensions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    Read = Callable[[str, Iterable[str]], dict[str, pd.DataFrame]]
+
+class Source(NamedTuple):
+    """The two functions of a source."""
+
+    read: Callable[[str, Iterable[str]], dict[str, pd.DataFrame]]
+    fingerprint: Callable[[str, Iterable[str]], dict[str, str]]
 
 
-def reader(source: str) -> Read:
-    """The `read` of the source that `data.source` names. Raises UserError for an unknown one."""
-    module = extensions.resolve("params.yaml: data.source", source, __name__, ("read",))
-    read: Read = module.read
-    return read
+def source(name: str) -> Source:
+    """The source that `data.source` names. Raises UserError for an unknown one."""
+    attributes = Source._fields
+    module = extensions.resolve("params.yaml: data.source", name, __name__, attributes)
+    return Source(*(getattr(module, attribute) for attribute in attributes))

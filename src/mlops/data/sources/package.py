@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, nearest
-from mlops.data.sources.files import ENDINGS, read_file
+from mlops.data.sources.files import ENDINGS, read_file, state
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -17,6 +19,15 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
     Raises UserError when the package or one of the files is not there.
     """
+    return {name: read_file(str(path)) for name, path in _find(location, names).items()}
+
+
+def fingerprint(location: str, names: Iterable[str]) -> dict[str, str]:
+    """The hash of each file that `read` would read. Raises UserError as `read` does."""
+    return {path.name: state(str(path)) for path in _find(location, names).values()}
+
+
+def _find(location: str, names: Iterable[str]) -> dict[str, Path]:
     try:
         listed = importlib.metadata.distribution(location).files or []
     except importlib.metadata.PackageNotFoundError:
@@ -31,4 +42,4 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     if missing:
         known = ", ".join(sorted(files)) or "none"
         raise UserError(f"package {location}: no table {missing[0]!r}; it has {known}")
-    return {name: read_file(str(files[name])) for name in names}
+    return {name: files[name] for name in names}

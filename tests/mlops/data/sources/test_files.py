@@ -1,5 +1,9 @@
 """The same rows come from CSV and Parquet, plain or packed, in a file, a folder or at a URL."""
 
+import gzip
+import io
+import zipfile
+
 import fsspec
 import pandas as pd
 import pytest
@@ -8,38 +12,182 @@ from mlops.base.errors import UserError
 from mlops.data.sources import files
 
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
+ROWS["n"] = ROWS["n"].astype("Int64")
+TEXT = pd.DataFrame({"x": ["1.5", None, "3.0"], "word": ["a", None, "None"], "n": list("123")})
 
 
 def write(folder, name, rows=ROWS):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    if name.endswith(".parquet"):
+    if ".parquet" in name:
         rows.to_parquet(folder / name)
     else:
         rows.to_csv(folder / name, index=False)
 
 
+def read(folder):
+    return files.read(str(folder), ["rows"])["rows"]
+
+
+def refused(folder):
+    """What `read` says, in one line."""
+    with pytest.raises(UserError) as error:
+        read(folder)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value).replace(str(folder), "in")
+
+
 @pytest.mark.parametrize("name", [f"rows{ending}" for ending in files.ENDINGS])
-def test_a_file_is_read_plain_or_packed(tmp_path, name):
-    write(tmp_path, name)
-    pd.testing.assert_frame_equal(files.read(str(tmp_path), ["rows"])["rows"], ROWS)
+@pytest.mark.parametrize("folder", ["", "rows/2020/"])
+def test_a_file_is_read_plain_or_packed_and_csv_as_text(tmp_path, folder, name):
+    write(tmp_path, folder + name)
+    pd.testing.assert_frame_equal(read(tmp_path), TEXT if ".csv" in name else ROWS)
 
 
-def test_parquet_is_read_from_a_folder_in_the_order_of_names(tmp_path):
-    write(tmp_path, "rows/2020/b.parquet", ROWS.tail(2))
-    write(tmp_path, "rows/2020/a.parquet", ROWS.head(1))
-    pd.testing.assert_frame_equal(files.read(str(tmp_path), ["rows"])["rows"], ROWS)
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_a_folder_is_read_in_the_order_of_names_without_what_programs_leave_there(tmp_path, ending):
+    write(tmp_path, f"rows/2020/b{ending}", ROWS.tail(2))
+    write(tmp_path, f"rows/2020/a{ending}", ROWS.head(1))
+    for name in ("_temporary/0/part", ".hidden/part", "_part", ".part"):
+        write(tmp_path, f"rows/{name}{ending}")
+    (tmp_path / "rows/_SUCCESS").touch()
+    assert read(tmp_path)["n"].astype(int).tolist() == [1, 2, 3]
+
+
+def test_the_names_of_folders_give_columns(tmp_path):
+    write(tmp_path, "rows/day=2020-01-01/town=Bad%20Ischl/part.parquet", ROWS.head(1))
+    write(tmp_path, "rows/day=2020-01-02/town=__HIVE_DEFAULT_PARTITION__/part.parquet", ROWS[1:2])
+    rows = read(tmp_path)
+    assert rows["day"].tolist() == ["2020-01-01", "2020-01-02"]
+    assert rows["town"].tolist() == ["Bad Ischl", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("_delta_log/00000000000000000001.json", "Delta"),
+        ("metadata/v1.metadata.json", "Iceberg"),
+        (".hoodie/hoodie.properties", "Hudi"),
+    ],
+)
+def test_a_folder_that_holds_removed_rows_too_is_refused(tmp_path, name, kind):
+    write(tmp_path, "rows/part.parquet")
+    (tmp_path / "rows" / name).parent.mkdir()
+    (tmp_path / "rows" / name).write_text("{}")
+    assert refused(tmp_path) == (
+        f"in/rows: found a table of {kind}, whose folder holds removed rows too; export it as "
+        "plain Parquet, or read it with a source of your own (docs/extend.md)"
+    )
+
+
+ALL = "rows{.parquet,.parquet.gzip,.csv,.csv.gz,.csv.zip} or a folder rows/ of such files"
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["rows.xlsx"], f"in: no table 'rows'; found rows.xlsx; expected {ALL}"),
+        (["Rows.csv"], f"in: no table 'rows'; found Rows.csv; expected {ALL}"),
+        (["row.csv"], f"in: no table 'rows'; did you mean 'row'?; expected {ALL}"),
+        (["rows.csv", "rows.parquet"],
+         "in: rows: found rows.csv and rows.parquet, expected one"),
+        (["rows.csv", "rows/a.csv"], "in: rows: found rows and rows.csv, expected one"),
+        (["rows/a.csv", "rows/b.xlsx"],
+         "in/rows/b.xlsx: expected a file that ends in .parquet, .parquet.gzip, .csv, .csv.gz, "
+         ".csv.zip"),
+        (["rows/_SUCCESS"],
+         "in/rows: no file that ends in .parquet, .parquet.gzip, .csv, .csv.gz, .csv.zip"),
+    ],
+)  # fmt: skip
+def test_what_is_not_one_table_is_refused_with_what_is_there(tmp_path, names, line):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x,word,n\n")
+    assert refused(tmp_path) == line
+
+
+def zipped(**members):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+PACKED = gzip.compress(TEXT.to_csv(index=False).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("rows.csv.gz", PACKED[:-9],
+         "EOFError: Compressed file ended before the end-of-stream marker was reached"),
+        ("rows.csv.gz", b"x,n\n1,2\n", "BadGzipFile: Not a gzipped file (b'x,')"),
+        ("rows.csv.zip", b"x,n\n1,2\n", "BadZipFile: File is not a zip file"),
+        ("rows.csv.zip", zipped(a="x\n1\n", b="x\n2\n"),
+         "ValueError: found 2 files in it, expected one"),
+        ("rows.csv", b"x,n\n1,2\n1\n",
+         "ArrowInvalid: CSV parse error: Row #3: Expected 2 columns, got 1: 1"),
+        ("rows.csv", b"x,n,x\n1,2,3\n", "ValueError: column 'x' is there twice"),
+        ("rows.csv", b"x,n\ncaf\xe9,2\n",
+         "not utf-8 at byte 7; convert it, as by iconv -t UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_one_line(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    assert refused(tmp_path) == f"in/{name}: can't be read: {reason}"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_other_delimiters_and_unicode_with_its_mark_are_read(tmp_path, delimiter, encoding):
+    text = TEXT.assign(word="a, \u00fc").to_csv(index=False, sep=delimiter)
+    (tmp_path / "rows.csv").write_bytes(text.encode(encoding))
+    pd.testing.assert_frame_equal(read(tmp_path), TEXT.assign(word="a, \u00fc"))
 
 
 def test_a_url_is_read_as_a_folder_is():
     with fsspec.open("memory://bucket/rows.csv", "w") as file:
         ROWS.to_csv(file, index=False)
-    pd.testing.assert_frame_equal(files.read("memory://bucket", ["rows"])["rows"], ROWS)
+    pd.testing.assert_frame_equal(read("memory://bucket"), TEXT)
 
 
 def test_na_and_empty_are_missing_and_other_words_are_words(tmp_path):
     (tmp_path / "rows.csv").write_text('word\nNA\n""\nnull\nnan\nNaN\n')
-    words = files.read(str(tmp_path), ["rows"])["rows"]["word"]
-    assert words.isna().tolist() == [True, True, False, False, False]
+    assert read(tmp_path)["word"].isna().tolist() == [True, True, False, False, False]
+
+
+def test_large_whole_numbers_of_parquet_stay_apart_where_some_are_missing(tmp_path):
+    write(
+        tmp_path, "rows.parquet", pd.DataFrame({"n": pd.array([2**53, 2**53 + 1, None], "Int64")})
+    )
+    assert read(tmp_path)["n"].dropna().tolist() == [2**53, 2**53 + 1]
+
+
+def test_a_named_index_of_parquet_is_a_column_and_another_is_none(tmp_path):
+    write(tmp_path, "rows/a.parquet", ROWS.set_index("n"))
+    write(tmp_path, "rows/b.parquet", ROWS[ROWS["n"] > 1])
+    assert read(tmp_path)["n"].tolist() == [1, 2, 3, 2, 3]
+    assert set(read(tmp_path)) == {"x", "word", "n"}
+
+
+def test_the_fingerprint_is_of_the_content_of_what_is_read_and_of_nothing_else(tmp_path):
+    write(tmp_path, "rows/a.csv")
+    before = files.fingerprint(str(tmp_path), ["rows"])
+    assert list(before) == ["rows/a.csv"]
+    write(tmp_path, "others.csv")
+    write(tmp_path, "rows/_temporary/a.csv")
+    write(tmp_path, "rows/a.csv")
+    assert files.fingerprint(str(tmp_path), ["rows"]) == before
+    write(tmp_path, "rows/a.csv", ROWS.assign(x=2.5))
+    assert files.fingerprint(str(tmp_path), ["rows"]) != before
+
+
+def test_a_version_that_the_store_knows_stands_for_the_content(tmp_path, monkeypatch):
+    system = fsspec.filesystem("memory")
+    about = {"size": 7, "ETag": '"abc"'}
+    monkeypatch.setattr(system, "info", lambda path: about)
+    monkeypatch.setattr(system, "open", None)
+    assert files.state("/bucket/rows.csv", system) == '7 bytes, version "abc"'
 
 
 @pytest.mark.parametrize(
@@ -51,7 +199,8 @@ def test_na_and_empty_are_missing_and_other_words_are_words(tmp_path):
     ],
 )
 def test_a_place_that_cannot_be_read_is_named(location, said):
-    with pytest.raises(UserError) as error:
-        files.read(location, ["rows"])
-    assert str(error.value).startswith(said)
-    assert len(str(error.value).splitlines()) == 1
+    for function in (files.read, files.fingerprint):
+        with pytest.raises(UserError) as error:
+            function(location, ["rows"])
+        assert str(error.value).startswith(said)
+        assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,135 @@
+"""Columns in the types that a schema declares: a value that does not fit is found, not changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import numbers
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from pandas.api import types
+from pandera.engines import pandas_engine
+
+WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
+TRUTH: dict[Any, bool] = {
+    **{1: True, 0: False},
+    **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0"), False),
+}
+
+
+class Kind(NamedTuple):
+    """How one kind of column is read: what is expected, and the value of a source's value.
+
+    `parse` raises an error where it does not fit.
+    """
+
+    expected: str
+    dtype: Any
+    parse: Callable[[Any], Any]
+
+
+def declared(schema: pa.DataFrameSchema, rows: pd.DataFrame) -> dict[str, pa.Column]:
+    """The schema's column of each of the rows' columns, where it has one."""
+    found: dict[str, pa.Column] = {}
+    for name, column in schema.columns.items():
+        names = column.get_regex_columns(rows) if column.regex else {name} & set(rows)
+        found |= dict.fromkeys(names, column)
+    return {name: found[name] for name in rows if name in found}
+
+
+def kind(column: pa.Column) -> Kind | None:
+    """How a column is read; None for types that Pandera alone knows."""
+    dtype: Any = getattr(column.dtype, "type", None)
+    form = (column.metadata or {}).get("format")
+    expected = f"is a day or instant {form or 'such as 2021-04-30'}"
+    if types.is_bool_dtype(dtype):
+        return Kind("is true or false", dtype, _truth)
+    if types.is_integer_dtype(dtype):
+        limits = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
+        return Kind(f"is a whole number ({dtype})", dtype, partial(_whole, limits))
+    if types.is_float_dtype(dtype):
+        limit = float(np.finfo(getattr(dtype, "numpy_dtype", dtype)).max)
+        return Kind(f"is a number ({dtype})", dtype, partial(_number, limit))
+    if types.is_datetime64_any_dtype(dtype):
+        zone = getattr(dtype, "tz", None)
+        return Kind(expected, dtype, partial(_instant, form, zone))
+    if isinstance(column.dtype, pandas_engine.Date):
+        return Kind(expected, object, lambda value: _instant(form, None, value).date())
+    if types.is_string_dtype(dtype) and not types.is_object_dtype(dtype):
+        extension = isinstance(dtype, pd.StringDtype)
+        return Kind("is text", dtype if extension else object, _text)
+    return None
+
+
+def read(values: pd.Series[Any], how: Kind) -> tuple[pd.Series[Any], pd.Series[bool]]:
+    """The values in the column's type, and which do not fit; as they were where any does not.
+
+    A missing value does not fit whole numbers and booleans of NumPy, which have none.
+    """
+    codes, unique = pd.factorize(values)
+    parsed, misfit = [], []
+    for value in unique:
+        try:
+            parsed.append(how.parse(value))
+            misfit.append(False)
+        except Exception:
+            misfit.append(True)
+    has_missing = isinstance(how.dtype, np.dtype) and how.dtype.kind in "biu"
+    wrong = pd.Series(np.array([*misfit, has_missing])[codes], index=values.index)
+    if wrong.any():
+        return values, wrong
+    taken = pd.Series(parsed, dtype=how.dtype).array.take(codes, allow_fill=True)
+    return pd.Series(taken, index=values.index, dtype=how.dtype), wrong
+
+
+def _whole(limits: np.iinfo[Any], value: Any) -> int:
+    if isinstance(value, str):
+        match = WHOLE.fullmatch(value.strip())
+        if not match:
+            raise ValueError
+        value = int(match[1])
+    number = int(value)
+    if number != value or not limits.min <= number <= limits.max:
+        raise ValueError
+    return number
+
+
+def _number(limit: float, value: Any) -> float:
+    if isinstance(value, str) and "_" in value:  # Python's own way to write 1000.
+        raise ValueError
+    number = float(value)
+    if limit < abs(number) < float("inf"):
+        raise ValueError
+    return number
+
+
+def _truth(value: Any) -> bool:
+    return TRUTH[value.strip().casefold() if isinstance(value, str) else value]
+
+
+def _instant(form: str | None, zone: dt.tzinfo | None, value: Any) -> pd.Timestamp:
+    """A day or instant in a zone; in UTC, where there is none. Text must be of the form, or ISO."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = dt.datetime.strptime(text, form) if form else dt.datetime.fromisoformat(text)
+    if not isinstance(value, dt.date):
+        raise TypeError
+    instant = pd.Timestamp(value).as_unit("ns")
+    if zone:
+        return instant.tz_convert(zone) if instant.tzinfo else instant.tz_localize(zone)
+    if instant.utcoffset():
+        raise ValueError
+    return instant.tz_localize(None)
+
+
+def _text(value: Any) -> str:
+    """Text as it is; numbers with a point would be another text than the source's."""
+    if not isinstance(value, str | numbers.Integral | dt.date):
+        raise TypeError
+    return str(value)

@@ -1,0 +1,58 @@
+"""Fingerprint: the state of what the source reads, a dependency of ingest.
+
+DVC cannot know of it, so this runs before every ingest; where the file that it writes is another
+one, ingest is stale. It runs before DVC removes the earlier output, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlops.base.errors import UserError
+from mlops.base.files import write_json
+from mlops.contract import params, project
+from mlops.contract.paths import RAW, RESULT
+from mlops.data.params import Params
+from mlops.data.sources import source
+from mlops.pipeline import stage
+
+FILE = RAW.parent / "fingerprint.json"
+
+
+def of_source(params: Params) -> dict[str, str]:
+    """What the source reads, and the state of each. Raises UserError when it can't be reached."""
+    tables = project.tables(params.project)
+    return source(params.data.source).fingerprint(params.data.location, tables)
+
+
+def _require_no_strangers(root: Path) -> None:
+    """Raise UserError for a file that somebody has put where ingest writes."""
+    files = [path for path in sorted((root / RAW).glob("*")) if path.is_file()]
+    for path in files:
+        if path.name != RESULT and not path.name.startswith("."):
+            raise UserError(
+                f"{path}: found a file that ingest did not write and would remove; "
+                "move it to another folder, such as raw/, and set data.location to that"
+            )
+
+
+def run(params: Params, root: Path) -> dict[str, str]:
+    """Write the fingerprint. Raises UserError when ingest would not be safe, or has no source."""
+    _require_no_strangers(root)
+    state = of_source(params)
+    (root / FILE).parent.mkdir(parents=True, exist_ok=True)
+    write_json(root / FILE, state)
+    return state
+
+
+def main() -> int:
+    """Write the fingerprint of this folder's source; the exit code."""
+
+    def command() -> None:
+        run(params.load(Params), Path())
+
+    return stage.guarded(command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

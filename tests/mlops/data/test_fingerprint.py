@@ -1,0 +1,83 @@
+"""A source that changed makes ingest stale, for DVC alone too, before anything is removed."""
+
+import subprocess
+import sys
+from contextlib import chdir
+
+import pytest
+
+from mlops.contract.paths import LOG
+from mlops.gitops import status
+from mlops.pipeline import reproduction
+
+
+@pytest.fixture
+def wine(repository, tmp_path):
+    from dvc.repo import Repo
+
+    made = repository("wine", tmp_path / "wine")
+    Repo.init(str(made.root), no_scm=True).close()
+    return made
+
+
+def dvc(workspace, *words):
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=workspace.root, capture_output=True, text=True, check=False)
+
+
+def runs(workspace):
+    return len((workspace.root / LOG).read_text().splitlines())
+
+
+def test_ingest_runs_again_when_a_file_of_the_source_has_changed_and_only_then(wine):
+    with chdir(wine.root):
+        how = [reproduction.reproduce("ingest", wine.root).how for _ in range(2)]
+        wine.edit_table("wines", lambda rows: rows.assign(hue=rows["hue"] + 1))
+        how.append(reproduction.reproduce("ingest", wine.root).how)
+        wine.edit_table("wines", lambda rows: rows.assign(hue=rows["hue"] - 1))
+        how.append(reproduction.reproduce("ingest", wine.root).how)
+    assert how[:3] == ["run", "unchanged", "run"]
+    assert runs(wine) == how.count("run")
+
+
+def test_dvc_alone_sees_a_change_of_the_source(wine):
+    assert dvc(wine, "repro", "ingest").returncode == 0
+    assert dvc(wine, "repro", "ingest").returncode == 0
+    assert runs(wine) == 1
+    wine.edit_table("shades", lambda rows: rows.assign(depth=rows["depth"] + 1))
+    assert dvc(wine, "repro", "ingest").returncode == 0
+    assert runs(wine) == 2
+
+
+def test_dvc_alone_removes_no_file_from_a_location_that_ingest_would_write(wine):
+    mine = wine.root / "data/raw/wines.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    wine.change({"data.location": "data/raw"})
+    done = dvc(wine, "repro")
+    assert done.returncode != 0
+    assert "error: params.yaml: data.location: found 'data/raw', expected a folder" in done.stderr
+    assert mine.read_text() == "mine"
+
+
+def test_a_source_that_cannot_be_read_ends_a_flow_s_stage_with_one_line_and_code_2(wine, capfd):
+    wine.change({"data.location": "nowhere"})
+    with chdir(wine.root), pytest.raises(reproduction.StageFailed) as failed:
+        reproduction.reproduce("ingest", wine.root)
+    assert failed.value.exit_code == 2
+    line = "error: params.yaml: data.location: found 'nowhere', no such folder\n"
+    assert capfd.readouterr().err == line
+
+
+def test_status_says_of_which_state_the_data_is(wine):
+    with chdir(wine.root):
+        nothing = status.data(wine.params(), wine.root)
+        assert nothing.endswith("data/raw/result.json: not found; ingest writes it")
+        wine.run("ingest")
+        assert status.data(wine.params(), wine.root) == "data: csv, as ingested (2 files)"
+        wine.edit_table("wines", lambda rows: rows.tail(9))
+        (wine.tables() / "more.csv").touch()
+        changed = "data: csv, changed since it was ingested: wines.csv"
+        assert status.data(wine.params(), wine.root) == changed
+        (wine.tables() / "shades.csv").unlink()
+        assert status.data(wine.params(), wine.root).startswith("data: csv: no table 'shades'")
