@@ -42,7 +42,7 @@ class Problem:
     def folds(self) -> list[Fold]:
         training = dataset.read(FEATURES / dataset.TRAINING)
         spec = project.features(self.params.project)
-        return rolling(training, spec, CLASSES, "binary", self.params.split)
+        return rolling(training, spec, CLASSES, self.params.split)
 
     def part(self, name: str) -> tuple[pd.DataFrame, Array]:
         """The inputs and the outcomes of one of the tables of features."""

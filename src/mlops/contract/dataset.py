@@ -23,6 +23,8 @@ TRAINING = "training.parquet"
 HOLDOUT = "holdout.parquet"
 # Up to here float32 holds every whole number.
 LARGEST_WHOLE = 2**24
+# Values that a refusal lists.
+SHOWN = 5
 # Rows that a sample keeps of each class.
 LEAST = 5
 
@@ -172,11 +174,25 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def classes(table: pd.DataFrame, spec: Features, task: Task) -> tuple[str, ...]:
-    """The names of the target's classes: declared, or sorted; none in a regression."""
+    """The names of the target's classes: declared, or sorted; none in a regression.
+
+    Raises UserError for values that are no classes, or of another number than the task's.
+    """
     if task == "regression":
         return ()
-    found = table[spec.target].dropna().drop_duplicates().sort_values()
-    return spec.classes or tuple(names(found))
+    outcome = table[spec.target].dropna().drop_duplicates().sort_values()
+    found = spec.classes or tuple(names(outcome))
+    if task == "binary" and len(found) != 2:
+        expected = "two classes"
+    elif outcome.dtype == "float64" and (outcome % 1 > 0).any():
+        expected = "classes"
+    else:
+        return found
+    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" * (len(found) > SHOWN))
+    raise UserError(
+        f"features: {spec.target}: found {shown or 'no value'}; expected {expected} "
+        f"(models.py: TASK: {task})"
+    )
 
 
 def target(table: pd.DataFrame, spec: Features, classes: tuple[str, ...]) -> Array:

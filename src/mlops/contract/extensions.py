@@ -65,7 +65,7 @@ def _builtin_names(builtin: str, attributes: Collection[str]) -> list[str]:
     return names
 
 
-def explain(error: Exception, otherwise: str = "") -> str:
+def explain(error: BaseException, otherwise: str = "") -> str:
     """One line for an error in somebody's module: file, line, type and message.
 
     `otherwise` is the file to name where no line of the user's own code raised it.

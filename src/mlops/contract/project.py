@@ -119,7 +119,7 @@ def own_code(project: str, name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         file = getattr(sys.modules.get(f"{project}.{name}"), "__file__", f"{project}/{name}.py")
         raise UserError(extensions.explain(error, file)) from error
 

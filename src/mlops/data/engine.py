@@ -52,7 +52,10 @@ def read(session: Any, folder: Path) -> Any:
 
 
 def collect(frame: Any) -> pa.Table:
-    """All rows of an engine's DataFrame, in no particular order."""
+    """All rows of an engine's DataFrame, in no particular order; UserError for anything else."""
+    if not hasattr(frame, "toArrow"):
+        kind = f"{type(frame).__module__}.{type(frame).__name__}"
+        raise UserError(f"features: found {kind}, expected a DataFrame of the engine")
     return frame.toArrow()
 
 

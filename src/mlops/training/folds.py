@@ -83,19 +83,14 @@ class Fold:
 
 
 def rolling(
-    table: pd.DataFrame, spec: Features, classes: tuple[str, ...], task: Task, split: Split
+    table: pd.DataFrame, spec: Features, classes: tuple[str, ...], split: Split
 ) -> list[Fold]:
     """The folds: each trains on all the days before its period, earliest first; without days, on
     the other parts of a split by a hash.
 
-    Raises UserError for a fold without rows or with one outcome only, and for classes of another
-    number than the task's, or that a fold would have to predict unseen.
+    Raises UserError for a fold without rows or with one outcome only, and for classes that a fold
+    would have to predict unseen.
     """
-    if task == "binary" and len(classes) != 2:
-        raise UserError(
-            f"features: {spec.target}: found {', '.join(classes) or 'no class'}; expected two "
-            "classes (models.py: TASK: binary)"
-        )
     frame, outcome = inputs(table, spec), target(table, spec, classes)
     folds = []
     for place, before, inside in _parts(table, spec, split):

@@ -64,7 +64,7 @@ def run(params: Params, root: Path) -> Tuned:
     space, first = searched(models, params.tune.families, len(table))
     classes = dataset.classes(table, spec, models.task)
     _require_known(root, spec, classes)
-    folds = rolling(table, spec, classes, models.task, params.split)
+    folds = rolling(table, spec, classes, params.split)
     for name in space:
         families.require_memory(name, folds[-1].train)
     glimpse = folds[-1].thinned(params.tune.first_look, classes, params.seed)

@@ -172,6 +172,23 @@ def test_a_class_that_is_not_declared_or_not_known_is_named():
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "values", "line"),
+    [
+        ("binary", [0.5, 1.5, 2.5], "found 0.5, 1.5, 2.5; expected two classes (models.py: TASK: "
+         "binary)"),
+        ("binary", list("abcdefg"), "found a, b, c, d, e and 2 more; expected two classes "
+         "(models.py: TASK: binary)"),
+        ("multiclass", [0.5, 1.0, 2.0], "found 0.5, 1.0, 2.0; expected classes (models.py: TASK: "
+         "multiclass)"),
+    ],
+)  # fmt: skip
+def test_values_that_are_no_classes_of_the_task_are_refused(task, values, line):
+    with pytest.raises(UserError) as error:
+        dataset.classes(pd.DataFrame({"y": values}), SPEC, task)
+    assert str(error.value) == f"features: y: {line}"
+
+
 def test_without_a_day_rows_are_ordered_by_key():
     typed = dataset.typed(made().drop_columns("day"), dataclasses.replace(SPEC, day=None))
     assert typed["id"].tolist() == ["1", "2", "3"]

@@ -95,6 +95,7 @@ def test_roles_are_read_as_they_are_declared(package):
         ("models", "TASK = 'binary'; SPACE = {'a': 1}; FIRST = []",
          "models.py: SPACE.a: found 1, expected a valid dictionary"),
         ("models", "TASK = 'binary'\nSPACE = {", "models.py:2: SyntaxError: '{' was never closed"),
+        ("features", "raise SystemExit(3)", "features.py:1: SystemExit: 3"),
         ("features", "\nratio = 1 / 0", "features.py:2: ZeroDivisionError: division by zero"),
         ("tables", "import pandera.pandsa", "tables.py:1: ModuleNotFoundError: No module named "
          "'pandera.pandsa'"),

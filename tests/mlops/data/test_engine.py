@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.contract import dataset
 from mlops.contract.project import Features
 from mlops.data import engine
@@ -21,6 +23,15 @@ def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_
     from pyspark.sql import functions
 
     assert functions.col.__module__.startswith("pyspark")
+
+
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [(None, "builtins.NoneType"), (pd.DataFrame(), "pandas.core.frame.DataFrame")],
+)
+def test_what_is_no_dataframe_of_the_engine_is_refused(made, found):
+    with pytest.raises(UserError, match=f"^features: found {found}, expected a DataFrame of the"):
+        engine.collect(made)
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():

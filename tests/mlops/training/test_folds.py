@@ -20,7 +20,7 @@ SPLIT = Split(holdout_days=1, validation_days=10, folds=3)
 
 
 def rolling(rows, task="binary", split=SPLIT, spec=SPEC):
-    return folds.rolling(rows, spec, dataset.classes(rows, spec, task), task, split)
+    return folds.rolling(rows, spec, dataset.classes(rows, spec, task), split)
 
 
 def table(days=60, classes=2):
@@ -100,6 +100,8 @@ def test_rows_without_a_day_are_split_by_a_hash_that_keeps_groups_whole():
 
 def test_a_fit_that_a_library_refuses_is_one_line_with_the_hyperparameters():
     fold = rolling(table())[-1]
+    with pytest.raises(UserError, match="^models.py: lightgbm with .*: LightGBMError: "):
+        fold.fit("lightgbm", {"num_leaves": 1}, "binary", 1, 1)
     with pytest.raises(UserError, match=r"^models.py: linear with \{'C': -1.0\}: InvalidParam"):
         fold.fit("linear", {"C": -1.0}, "binary", 1, 1)
 

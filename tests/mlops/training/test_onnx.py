@@ -114,3 +114,11 @@ def test_a_column_may_have_a_name_that_the_converter_gives_itself(name, task):
     encoder, estimator = fitted(name, task, rows)
     graph = onnx.export(encoder, estimator, rows, task, bundles.CLASSES[task])
     onnx.require_parity(graph, encoder, estimator, rows, task, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", bundles.FAMILIES)
+def test_a_column_that_has_no_value_yet_does_not_count(name):
+    rows = frame().assign(z=np.float32(np.nan), city="")
+    encoder, estimator = fitted(name, "binary", rows)
+    graph = onnx.export(encoder, estimator, rows, "binary", 2)
+    onnx.require_parity(graph, encoder, estimator, frame(), "binary", TOLERANCE)

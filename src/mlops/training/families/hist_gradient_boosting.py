@@ -24,9 +24,12 @@ def build(task: Task, hyperparameters: dict[str, Any], seed: int, threads: int) 
 
 def fit(estimator: Any, train: Pair, validation: Pair | None) -> int | None:
     """Fit it; the rounds that early stopping chose, None without validation rows."""
+    matrix, outcome = train
+    # scikit-learn makes no bins of a column without any value; a constant is never split on.
+    matrix = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
     if validation is None:
-        estimator.fit(*train)
+        estimator.fit(matrix, outcome)
         return None
     estimator.set_params(early_stopping=True, n_iter_no_change=STOPPING_ROUNDS)
-    estimator.fit(*train, X_val=validation[0], y_val=validation[1])
+    estimator.fit(matrix, outcome, X_val=validation[0], y_val=validation[1])
     return int(np.argmax(estimator.validation_score_)) or 1
