@@ -17,14 +17,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mlops.contract.bundle import Array
+from mlops.serving import cells
 from mlops.serving.errors import Refusal, decode, too_many_rows
 from mlops.serving.model import Model, Rows
 from mlops.serving.rows import Columns, Value
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 CSV = "text/csv"
-# What pandas, R and Spark write for a missing number.
-MISSING = {"", "NA", "NaN", "nan", "null"}
 
 
 class Split(msgspec.Struct):
@@ -81,7 +80,7 @@ class Invocations:
     def _csv(self, body: bytes) -> Rows:
         """A line of names and a line for each row, as pandas writes them; blank lines are none.
 
-        An empty cell is a missing value, and so is NA or NaN for a number.
+        An empty cell is a missing value, and so is NA, and NaN for a number.
         """
         columns = self.columns
         text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
@@ -98,6 +97,7 @@ class Invocations:
         header, *rows = lines
         columns.require(header, "CSV")
         order = [(name, header.index(name)) for name in columns.names]
+        missing = [set(cells.MISSING) - known for known in self.model.categories]
         numeric, categorical = [], []
         for number, row in enumerate(rows):
             place = f"CSV row {number}"
@@ -105,15 +105,14 @@ class Invocations:
                 raise Refusal(422, f"{place}: found {len(row)} cells, expected {len(header)}")
             numbers = order[: columns.count]
             numeric.append(tuple(_number(row[i], f"{place}.{name}") for name, i in numbers))
-            categorical.append(tuple(row[i] for _, i in order[columns.count :]))
+            texts = [row[i] for _, i in order[columns.count :]]
+            pairs = zip(texts, missing, strict=True)
+            categorical.append(tuple(None if text in none else text for text, none in pairs))
         return Rows(numeric, categorical)
 
 
 def _number(cell: str, place: str) -> float | None:
-    if cell in MISSING:
-        return None
     try:
-        # Python reads 1_0 as ten, and the digits of every script.
-        return float(cell.replace("_", "?").encode("ascii"))
+        return cells.number(cell)
     except ValueError:
         raise Refusal(422, f"{place}: found {cell[:40]!r}, expected a number") from None

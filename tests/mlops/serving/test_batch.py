@@ -297,6 +297,20 @@ def test_what_was_finished_is_not_scored_again_but_another_bundle_or_input_is(ma
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.parquet", "out", "out.json"]
 
 
+@pytest.mark.parametrize("output", ["out", "out.csv"])
+def test_a_finished_output_is_compared_with_its_receipt(made, small, tmp_path, output):
+    name, out = written(people(320), tmp_path, "file"), tmp_path / output
+    batch.run(made["binary"], name, out)
+    part = out if output == "out.csv" else max(out.iterdir())
+    part.write_bytes(part.read_bytes()[:-7])
+    with pytest.raises(UserError, match=rf"{part}: found \d+, expected \d+ bytes as in .*json"):
+        batch.run(made["binary"], name, out)
+    if output == "out":
+        part.unlink()
+        with pytest.raises(UserError, match=f"{part}: found no file, expected"):
+            batch.run(made["binary"], name, out)
+
+
 def test_only_what_is_missing_is_done_after_a_failure(made, small, tmp_path, monkeypatch):
     given = parquet(people(1000), tmp_path / "in.parquet", row_group_size=130)
     batch.run(made["binary"], given, tmp_path / "whole")

@@ -50,6 +50,8 @@ class Receipt(BaseModel):
     rows: int
     refused: int
     output: str
+    # The bytes of each file of the output, by its name.
+    files: dict[str, int] = {}
 
     @property
     def line(self) -> str:
@@ -78,7 +80,8 @@ class Work:
     def begin(self, schema: pa.Schema) -> Receipt | None:
         """Keep the parts of an earlier run of this job; the receipt where it is finished.
 
-        Raises UserError when no scoring wrote the output, or when it can't hold these columns.
+        Raises UserError when no scoring wrote the output, when a file of it is not as it was
+        written, or when it can't hold these columns.
         """
         publish(self.output)
         if self.output.exists():
@@ -89,6 +92,7 @@ class Work:
                     f"{self.output}: found something that no scoring wrote, expected a new name"
                 ) from None
             if receipt.model_dump(include=set(self.job)) == self.job:
+                _require_whole(self.output, receipt)
                 return receipt
         if _is_csv(self.output):
             try:
@@ -128,7 +132,9 @@ class Work:
                     for part in parts:
                         whole.write_table(pq.read_table(part, partitioning=None))
         rows, refused = counts
-        receipt = Receipt(**self.job, rows=rows, refused=refused, output=str(self.output))
+        whole = self.folder / ("whole.csv" if _is_csv(self.output) else "scored")
+        counts_and_files = {"rows": rows, "refused": refused, "files": _sizes(whole)}
+        receipt = Receipt(**self.job, **counts_and_files, output=str(self.output))
         write_json(self.folder / "receipt.json", receipt.model_dump(mode="json"))
         publish(self.output)
         return receipt
@@ -139,6 +145,24 @@ class Work:
         partial = self.folder / uuid4().hex
         yield partial
         partial.replace(self.folder / name)
+
+
+def _sizes(output: Path) -> dict[str, int]:
+    """The bytes of each file of an output; a CSV file has no name."""
+    if output.is_dir():
+        return {path.name: path.stat().st_size for path in sorted(output.iterdir())}
+    return {"": output.stat().st_size}
+
+
+def _require_whole(output: Path, receipt: Receipt) -> None:
+    found = _sizes(output)
+    for name in sorted(receipt.files.keys() | found.keys() if receipt.files else ()):
+        if found.get(name) != receipt.files.get(name):
+            raise UserError(
+                f"{output / name}: found {found.get(name, 'no file')}, expected "
+                f"{receipt.files.get(name, 'no file')} bytes as in {_beside(output, RECEIPT)}; "
+                f"remove {output} to score again"
+            )
 
 
 def publish(output: Path) -> None:

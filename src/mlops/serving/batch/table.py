@@ -6,19 +6,15 @@ become Python objects.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.base.errors import UserError, nearest
 from mlops.contract.bundle import Array, Card
+from mlops.serving.cells import MISSING, NUMBER
 from mlops.serving.model import Batch, Model
 
-# A missing value in a CSV file, as for the tables that are trained on.
-MISSING = ("", "NA")
-NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|-?inf", re.ASCII | re.IGNORECASE)
 SHOWN = 40
 KINDS = {
     "numbers": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
@@ -108,7 +104,6 @@ def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, R
         _refuse(reasons, np.isinf(numeric[:, position]), name, "a float32", values)
     strings = np.empty((len(table), len(model.categorical)), dtype=object)
     for position, name in enumerate(model.categorical):
-        # A category that training saw is not a missing value, whatever its name.
         missing = set(MISSING) - model.categories[position] if text else set()
         values = _plain(table.column(name))
         strings[:, position], wrong = _strings(values, missing)
@@ -122,22 +117,20 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _present(values: pa.Array) -> pa.Array:
-    """Text with null where a value is missing, numbers as they are."""
+    """Text without blanks around it, null where a value is missing, or numbers as they are."""
     if not _is(values.type, "strings"):
         return values
+    values = pc.utf8_trim(values, " ")
     missing = pc.is_in(values, pa.array(MISSING, type=values.type))
     return pc.if_else(missing, pa.scalar(None, values.type), values)
 
 
 def _numbers(values: pa.Array) -> pa.Array:
     """The values in double, null where one is missing or no number."""
-    try:
-        return values.cast(pa.float64(), safe=_is(values.type, "strings"))
-    except pa.ArrowInvalid:
-        coded = values.dictionary_encode()
-        texts = coded.dictionary.to_pylist()
-        numbers = [float(text) if NUMBER.fullmatch(text) else None for text in texts]
-        return pa.array(numbers, type=pa.float64()).take(coded.indices)
+    if not _is(values.type, "strings"):
+        return values.cast(pa.float64(), safe=False)
+    good = pc.match_substring_regex(values, rf"\A(?:{NUMBER})\z")
+    return pc.if_else(good, values, pa.scalar(None, values.type)).cast(pa.float64())
 
 
 def _strings(values: pa.Array, missing: set[str]) -> tuple[Array, Array]:
