@@ -13,6 +13,8 @@ from pathlib import Path
 from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.base.files import alone
+from mlops.contract import params
+from mlops.data.params import Params
 from mlops.forge import git
 from mlops.pipeline import tracking_server
 
@@ -77,7 +79,7 @@ def worktree(root: Path, name: str) -> Iterator[Worktree]:
 
 
 def _share(root: Path, tree: Path) -> None:
-    """Let DVC and MLflow use in the tree what they use here."""
+    """Let DVC, MLflow and the source use in the tree what they use here."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
@@ -90,5 +92,9 @@ def _share(root: Path, tree: Path) -> None:
     except NotDvcRepoError as error:
         raise UserError(f"{root}: not a DVC repository: {error}") from None
     (root / tracking_server.EMBEDDED).mkdir(exist_ok=True)
-    if not (tree / tracking_server.EMBEDDED).exists():
-        (tree / tracking_server.EMBEDDED).symlink_to(root / tracking_server.EMBEDDED)
+    # A location in this folder, which Git may ignore.
+    for name in (tracking_server.EMBEDDED, params.load(Params, tree).data.location):
+        link = tree / name
+        if (root / name).exists() and not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(root / name)

@@ -22,6 +22,7 @@ import yaml
 
 from mlops.base.errors import UserError
 from mlops.gitops import retrain
+from mlops.gitops.worktree import worktree
 from tests.forge_server import Fault, ForgeServer
 from tests.mlops.gitops.conftest import WHO, Clone
 
@@ -343,3 +344,9 @@ def test_the_real_flow_trains_there(team):
     team.clone.commit("The real flow")
     assert [line.split()[0] for line in team.good().splitlines()[:5]] == STAGES
     assert len(team.forge.pulls) == 1
+
+
+def test_a_tree_of_its_own_reads_the_raw_tables_of_this_folder_that_git_ignores(clone):
+    for _ in range(2):
+        with worktree(clone.root, "another") as tree:
+            assert (tree.path / "csv/trips.csv").samefile(clone.root / "csv/trips.csv")
