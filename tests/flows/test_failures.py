@@ -49,7 +49,7 @@ def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code
         ("params.yaml", "project:", "projct:",
          "params.yaml: projct: unknown key; did you mean 'project'? (and 1 more)"),
         ("dvc.yaml", "cmd:", "command:",
-         "ingest: './dvc.yaml' validation failed: 10 errors"),
+         "ingest: './dvc.yaml' validation failed: 12 errors"),
         ("dvc.lock", "cmd:", "<<<<<<< ours",
          "ingest: unable to read: 'dvc.lock', YAML file structure is corrupted"),
     ],

@@ -72,7 +72,10 @@ def read(values: pd.Series[Any], how: Kind) -> tuple[pd.Series[Any], pd.Series[b
 
     A missing value does not fit whole numbers and booleans of NumPy, which have none.
     """
-    codes, unique = pd.factorize(values)
+    try:
+        codes, unique = pd.factorize(values)
+    except TypeError:  # Lists and the like.
+        return values, values.notna()
     parsed, misfit = [], []
     for value in unique:
         try:

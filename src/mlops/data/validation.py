@@ -158,7 +158,7 @@ def explain(failures: list[Failure]) -> str:
 
 
 def _examples(values: Any) -> str:
-    return ", ".join(str(value) for value in pd.unique(values)[:EXAMPLES])
+    return ", ".join(pd.Series(values).map(str).unique()[:EXAMPLES])
 
 
 def _failures(

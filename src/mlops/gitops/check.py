@@ -23,7 +23,7 @@ from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE, dependencies
-from mlops.data import engine, sources
+from mlops.data import engine, fingerprint, sources
 from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
 from mlops.gitops import gate
@@ -105,7 +105,7 @@ def _check_names(settings: Any) -> None:
 
 def _check_pipeline(settings: Params, root: Path) -> None:
     """Raise UserError for a stage that is missing, or a dependency that nothing makes."""
-    made = [path.as_posix() for path in WRITERS]
+    made = [path.as_posix() for path in (*WRITERS, fingerprint.FILE)]
     for stage in MADE_BY_DVC:
         for path in dependencies(stage, settings.project, root):
             is_output = any(path == folder or path.startswith(f"{folder}/") for folder in made)

@@ -59,6 +59,7 @@ def test_what_fits_is_read_exactly(dtype, values, expected):
         ("float32", ["1e39", -1e39]),
         (bool, ["maybe", 2, 0.5, "2"]),
         (str, [2139.0, b"x", Decimal(1)]),
+        ("float64", [[1], [2]]),
         ("datetime64[ns]", ["01/04/2021", "44197", 44197, 1.5, "2021-02-30", "soon", "9999-12-31"]),
         ("datetime64[ns]", ["2021-04-01T00:00:00+02:00"]),
         ("datetime64[ns]", pd.date_range("2021", periods=2, tz="Europe/Paris")),

@@ -7,7 +7,7 @@ from contextlib import chdir
 import pytest
 
 from mlops.contract.paths import LOG
-from mlops.gitops import status
+from mlops.gitops import check, status
 from mlops.pipeline import reproduction
 
 
@@ -81,3 +81,7 @@ def test_status_says_of_which_state_the_data_is(wine):
         assert status.data(wine.params(), wine.root) == changed
         (wine.tables() / "shades.csv").unlink()
         assert status.data(wine.params(), wine.root).startswith("data: csv: no table 'shades'")
+
+
+def test_a_fresh_clone_s_pipeline_is_whole(wine):
+    check._check_pipeline(wine.params(), wine.root)

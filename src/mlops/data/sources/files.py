@@ -115,15 +115,17 @@ def _files(system: Any, entries: dict[str, str], location: str, name: str) -> li
             f"{location}: no table {name!r}{hint}; "
             f"expected {name}{{{','.join(ENDINGS)}}} or a folder {name}/ of such files"
         )
-    path = entries[found[0]]
-    if found[0] != name:
-        return [File(path, found[0])]
+    entry = found[0]
+    path = entries[entry]
+    if entry != name and not system.isdir(path):
+        return [File(path, entry)]
+    # Spark gives a folder the name of a file.
     files = [
         file for part in sorted(system.find(path))
-        if (file := _part(part, f"{name}{part.removeprefix(path)}", location))
+        if (file := _part(part, f"{entry}{part.removeprefix(path)}", location))
     ]  # fmt: skip
     if not files:
-        raise UserError(f"{location}/{name}: no file that ends in {', '.join(ENDINGS)}")
+        raise UserError(f"{location}/{entry}: no file that ends in {', '.join(ENDINGS)}")
     return files
 
 
@@ -168,7 +170,7 @@ def _unpacked(file: Any, name: str) -> bytes:
     if not name.endswith(".zip"):
         return bytes(file.read())
     with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
         if len(names) != 1:
             raise ValueError(f"found {len(names)} files in it, expected one")
         return archive.read(names[0])
@@ -199,6 +201,9 @@ def _read_csv(content: bytes) -> pd.DataFrame:
     except ValueError:
         content.decode(encoding)
         raise
+    last = (table.column(-1)[-1].as_py() if len(table) else "") or ""
+    if content.count(b'"') % 2 and "\n" in last:
+        raise ValueError(f"a quote is not closed before {last.splitlines()[0]!r}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"column {twice!r} is there twice")

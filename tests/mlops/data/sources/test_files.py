@@ -127,6 +127,8 @@ PACKED = gzip.compress(TEXT.to_csv(index=False).encode())
          "ValueError: found 2 files in it, expected one"),
         ("rows.csv", b"x,n\n1,2\n1\n",
          "ArrowInvalid: CSV parse error: Row #3: Expected 2 columns, got 1: 1"),
+        ("rows.csv", b'x,n\n1,"a\n2,b\n3,c\n',
+         "ValueError: a quote is not closed before 'a'"),
         ("rows.csv", b"x,n,x\n1,2,3\n", "ValueError: column 'x' is there twice"),
         ("rows.csv", b"x,n\ncaf\xe9,2\n",
          "not utf-8 at byte 7; convert it, as by iconv -t UTF-8"),
@@ -135,6 +137,19 @@ PACKED = gzip.compress(TEXT.to_csv(index=False).encode())
 def test_a_broken_file_is_one_line(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     assert refused(tmp_path) == f"in/{name}: can't be read: {reason}"
+
+
+def test_what_macos_adds_to_a_zip_is_no_table(tmp_path):
+    content = zipped(**{"rows.csv": "x\n1\n", "__MACOSX/._rows.csv": "?"})
+    (tmp_path / "rows.csv.zip").write_bytes(content)
+    assert read(tmp_path)["x"].tolist() == ["1"]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_a_folder_may_be_named_as_a_file(tmp_path, ending):
+    write(tmp_path, f"rows{ending}/part-0{ending}")
+    assert len(read(tmp_path)) == 3
+    assert list(files.fingerprint(str(tmp_path), ["rows"])) == [f"rows{ending}/part-0{ending}"]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
