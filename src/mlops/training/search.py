@@ -78,7 +78,8 @@ def _fmin(attempt: Any, space: Space, max_evals: int, seed: int, trials: Any) ->
         trials=trials,
         rstate=np.random.default_rng(seed),
         show_progressbar=False,
-        return_argmin=False,
+        # Otherwise Hyperopt draws what a hand-set best candidate leaves out, and fails.
+        return_argmin=True,
     )
 
 

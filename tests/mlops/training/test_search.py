@@ -37,6 +37,16 @@ def test_exactly_max_evals_candidates_are_tried_the_hand_set_first(max_evals):
     assert tried[:2] == FIRST[:max_evals]
 
 
+def test_a_hand_set_candidate_that_leaves_a_value_out_may_win():
+    def objective(candidate):
+        return {"loss": float("n" in candidate), "candidate": candidate}
+
+    first = [{"family": "far", "x": 1.0}]
+    space = {"far": SPACE["far"]}
+    outcomes = search.minimize(objective, space, first, 5, 1)
+    assert [outcome["loss"] for outcome in outcomes] == [0, 1, 1, 1, 1]
+
+
 def test_the_search_learns_where_the_bowl_is_lowest():
     outcomes = minimize(max_evals=60)
     assert min(outcome["loss"] for outcome in outcomes) < 0.05
