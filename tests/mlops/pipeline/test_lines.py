@@ -1,0 +1,31 @@
+"""A stage's line says what a user should look at."""
+
+from mlops.pipeline.lines import screen_line
+
+FEATURIZED = {
+    "rows": {"training": 1000, "holdout": 200}, "dropped": {"without an outcome": 0},
+    "features": 3, "rounded": {}, "unused_tables": (),
+}  # fmt: skip
+TUNED = {
+    "family": "linear", "trials": 10, "given_up": 2, "loss_name": "RMSE", "loss": 1.5,
+    "constant_loss": 1.25, "no_better": 0,
+}  # fmt: skip
+
+
+def outcome(stage, result):
+    return screen_line(stage, result, 1.0, "run").split("s   ", 1)[1]
+
+
+def test_numbers_that_float32_rounds_are_named():
+    plain = "3 features, 1,000 rows to train on, 200 held out; left out: none"
+    assert outcome("featurize", FEATURIZED) == plain
+    rounded = {**FEATURIZED, "rounded": {"account": (212, 1423)}}
+    said = f"{plain}; float32 keeps less of: account (212 of 1,423 values)"
+    assert outcome("featurize", rounded) == said
+
+
+def test_trials_that_learnt_nothing_are_counted():
+    plain = "linear won 10 trials (2 given up early), validation RMSE 1.5000"
+    assert outcome("tune", TUNED) == plain
+    said = f"{plain}; 8 no better than a constant prediction (1.2500)"
+    assert outcome("tune", {**TUNED, "no_better": 8}) == said
