@@ -25,8 +25,10 @@ def bar(name: str, total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
 
         def advance(outcome: dict[str, Any]) -> None:
             nonlocal best
-            best = min(best, outcome["loss"])
-            text = f"best {best:.4f}, last {outcome['family']} {outcome['loss']:.4f}"
+            # The first look of a trial that was given up is no loss over the folds.
+            last = "given up" if outcome["given_up"] else f"{outcome['loss']:.4f}"
+            best = best if outcome["given_up"] else min(best, outcome["loss"])
+            text = f"best {best:.4f}, last {outcome['family']} {last}"
             progress.update(task, advance=1, best=text)
 
         yield advance

@@ -236,8 +236,10 @@ def _log_trial(
 ) -> None:
     """Write one trial of a search as a child run of its own."""
     run = _start_run(client, experiment, f"trial {number} {outcome['family']}", parent)
-    folds = {f"loss_fold_{n}": loss for n, loss in enumerate(outcome.get("fold_losses", ()))}
-    metrics = {"loss": outcome["loss"], "first_look": outcome["first_look"], **folds}
+    metrics = {"first_look": outcome["first_look"]}
+    if not outcome["given_up"]:
+        folds = {f"loss_fold_{n}": loss for n, loss in enumerate(outcome["fold_losses"])}
+        metrics |= {"loss": outcome["loss"], **folds}
     made_with = {"family": outcome["family"], **outcome["hyperparameters"]}
     _log(client, run, made_with, metrics, {"given_up": str(outcome["given_up"])})
 

@@ -76,9 +76,13 @@ def test_a_search_is_tracked_while_it_runs_and_marked_when_it_is_killed(wines):
     ):
         track(outcome)
         trial = runs(wines.root)["trial 0 linear"].data
+        track({**outcome, "loss": 0.6, "given_up": True})
+        given_up = runs(wines.root)["trial 1 linear"].data
         raise KeyboardInterrupt
     assert (trial.params, trial.tags["given_up"]) == ({"family": "linear", "C": "1.0"}, "False")
     assert trial.metrics == {"loss": 0.5, "first_look": 0.6, "loss_fold_0": 0.4, "loss_fold_1": 0.6}
+    # One look at few rows is no loss over the folds, which would win in a list by it.
+    assert (given_up.metrics, given_up.tags["given_up"]) == ({"first_look": 0.6}, "True")
     assert runs(wines.root)["search"].info.status == "KILLED"
 
 
