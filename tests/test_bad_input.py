@@ -75,7 +75,8 @@ def test_a_parameter_is_refused(wines, refused, stage, changes, line):
         pytest.param(lambda t: t.assign(shade=t["shade"].replace("deep", "dark")),
                      ["wines  shade   100% are in shades.shade  48    dark"], id="no such shade"),
         pytest.param(lambda t: t.assign(day=t["day"].where(t.index > 1, "soon")),
-                     ["wines  day     is a day or instant such as 2021-04-30  2  soon"],
+                     ["wines  day     is a day or instant such as 2021-04-30, or of its metadata "
+                      '"format"  2  soon'],
                      id="no day"),
         pytest.param(lambda t: t.assign(hue=t["hue"].where(t.index > 2)),
                      ["wines  hue     no missing values  3     missing"], id="missing values"),

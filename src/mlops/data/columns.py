@@ -47,7 +47,8 @@ def kind(column: pa.Column) -> Kind | None:
     """How a column is read; None for types that Pandera alone knows."""
     dtype: Any = getattr(column.dtype, "type", None)
     form = (column.metadata or {}).get("format")
-    expected = f"is a day or instant {form or 'such as 2021-04-30'}"
+    other = 'such as 2021-04-30, or of its metadata "format"'
+    expected = f"is a day or instant {form or other}"
     if types.is_bool_dtype(dtype):
         return Kind("is true or false", dtype, _truth)
     if types.is_integer_dtype(dtype):

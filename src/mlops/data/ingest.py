@@ -49,7 +49,8 @@ def run(params: Params, root: Path) -> Ingested:
     schemas = project.tables(params.project)
     source, until = sources.source(params.data.source), params.data.until
     raw = source.read(params.data.location, schemas)
-    tables = validated(raw, schemas)
+    with project.own_code(params.project, "tables"):
+        tables = validated(raw, schemas)
     unknown = left_out(raw, tables)
     days = {name: day for name, schema in schemas.items() if (day := day_column(schema))}
     for name, day in days.items():

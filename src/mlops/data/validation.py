@@ -103,6 +103,11 @@ def _validated(name: str, schema: Schema, raw: pd.DataFrame) -> tuple[pd.DataFra
         rows = error.data
         reason = one_line(error)
         failures = list(_failures(name, spec, raw, error))
+    except Exception:
+        # A parser of the schema's own that met a column which does not fit.
+        if not misfits:
+            raise
+        rows = raw
     known = columns.declared(spec, rows)
     key = {*(spec.unique or ()), day_column(schema)} & {
         n for n, own in known.items() if own.nullable

@@ -128,3 +128,21 @@ def test_a_file_that_somebody_put_where_ingest_writes_is_refused_and_stays(works
         "move it to another folder, such as raw/, and set data.location to that"
     )
     assert mine.read_text() == "mine"
+
+
+def test_a_mistake_in_a_schema_s_parser_is_one_line_with_its_place(repository, tmp_path):
+    workspace = repository("wine", tmp_path / "wine")
+    package = workspace.root / "src/wine"
+    text = (package / "tables.py").read_text()
+    package.unlink()
+    package.mkdir()
+    (package / "__init__.py").touch()
+    parser = (
+        "    @pa.dataframe_parser\n    @classmethod\n    def dated(cls, rows):\n"
+        "        return rows['no such column']\n\n    class Config:\n"
+    )
+    (package / "tables.py").write_text(text.replace("    class Config:\n", parser, 1))
+    done = workspace.command("ingest")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].endswith("KeyError: 'no such column'")
+    assert "src/wine/tables.py:" in done.err

@@ -199,3 +199,17 @@ def test_consecutive_numbers_are_one_range():
     assert ranges(names) == [
         *("x1", "x2", "y", "2020-11", "2020-12", "2021-01 to 2021-03", "b08", "b09")
     ]
+
+
+def test_a_parser_that_stumbles_over_what_does_not_fit_is_not_what_is_said():
+    class Rows(pa.DataFrameModel):
+        wind: Series[float]
+
+        @pa.dataframe_parser
+        @classmethod
+        def without_storms(cls, rows: pd.DataFrame) -> pd.DataFrame:
+            return rows.assign(wind=rows["wind"].mask(rows["wind"] > 250))
+
+    table = pd.DataFrame({"wind": ["1.5", "1,5"]})
+    with pytest.raises(UserError, match=r"wind +is a number \(float64\)  1 +1,5"):
+        validated({"rows": table}, {"rows": Rows})
