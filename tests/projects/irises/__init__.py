@@ -1,0 +1,1 @@
+"""Three classes with names, in rows without days: the species of an iris."""

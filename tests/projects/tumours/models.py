@@ -1,0 +1,3 @@
+"""The task alone: the search starts from bounds that fit the rows."""
+
+TASK = "binary"
