@@ -8,6 +8,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# This folder's code runs, whatever the shell's environment has for other projects.
+export PYTHONPATH := $(CURDIR)/src
+unexport PYTHONSAFEPATH PYTHONHOME
 # Every stage and every test's worker is a process: what one has compiled, the others find.
 unexport PYTHONDONTWRITEBYTECODE
 STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
@@ -15,7 +18,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-header -q
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp ## make .venv from the lock, when it is missing or stale
 	@:
@@ -34,7 +37,7 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 	@mkdir -p $(VENV)
 	@if ! $(BIN)/uv --version >/dev/null 2>&1 || test "$$(cat $@ 2>/dev/null)" != "$$(cd $(VENV) && pwd -P)"; then \
 		rm -f $@; $(PYTHON) -m venv --clear "$$(cd $(VENV) && pwd -P)"; \
-		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
+		PIP_USER=0 $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
 			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' requirements.lock); \
 	fi
 	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
@@ -73,7 +76,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff check .
 	@ruff format --check .
 	@mypy
-	@rooms=$$(PYTHONPATH=src lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
+	@rooms=$$(lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
 	@shellcheck .ci/* examples/*.sh
 	@hadolint infra/*/Dockerfile
 	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \

@@ -1,6 +1,7 @@
 """The house rules that no tool knows: what a lock holds, what is loaded, how long a file is."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from mlops.contract.stages import MODULES
+from mlops.forge import git
 from tests.conftest import PROJECTS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -59,6 +61,33 @@ def test_make_help_lists_every_target():
     said = output("make", "--no-print-directory")
     assert sorted(line.split()[0] for line in said.splitlines()) == sorted(targets)
     assert sorted(phony.split()[1:]) == sorted(targets)
+
+
+def test_the_makefile_needs_no_program_or_option_that_macos_lacks():
+    text = (REPOSITORY / "Makefile").read_text()
+    assert re.findall(r"\bcolumn -|sed -E|p}|grep -P|readlink -f|\.ONESHELL|::=", text) == []
+
+
+def test_what_a_shell_has_for_other_projects_does_not_reach_what_make_runs(monkeypatch):
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME"):
+        monkeypatch.setenv(name, "/elsewhere")
+    shown = "show: ; @echo $$PYTHONPATH $${PYTHONSAFEPATH-unset} $${PYTHONHOME-unset}"
+    said = output("make", "--no-print-directory", f"--eval={shown}", "show")
+    assert said == f"{REPOSITORY / 'src'} unset unset\n"
+
+
+def test_a_clone_with_windows_line_ends_has_the_same_bytes(tmp_path):
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    origin.mkdir()
+    for name in (".gitattributes", "Makefile", ".ci/run"):
+        (origin / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, origin / name)
+    git.git(origin, "init", "--quiet")
+    git.git(origin, "add", ".")
+    git.git(origin, "commit", "--quiet", "--message", "all", env=git.IDENTITY)
+    git.git(tmp_path, "-c", "core.autocrlf=true", "clone", "--quiet", str(origin), str(clone))
+    for name in ("Makefile", ".ci/run"):
+        assert (clone / name).read_bytes() == (REPOSITORY / name).read_bytes()
 
 
 def test_help_is_there_at_once():
