@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,8 @@ def _spark() -> Any:
         builder.config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY") or quarter)
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
+        # No table is kept there, but Spark makes the folder, by default where it is started.
+        .config("spark.sql.warehouse.dir", tempfile.gettempdir())
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         # Many: Spark merges small partitions, and few partitions would not fit in memory.

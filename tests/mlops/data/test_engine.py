@@ -76,3 +76,17 @@ def test_both_engines_give_the_declared_types_and_the_same_values(kind):
     assert table["tenth"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert table["late"].tolist() == [0, 0, 0, 1, 1, 1]
     assert table["season"].tolist() == ["0", "1", "2", "0", "1", "2"]
+
+
+@pytest.mark.spark
+def test_spark_leaves_no_folder_where_it_is_started(tmp_path):
+    here = tmp_path / "a clone [é]"
+    here.mkdir()
+    code = (
+        "from mlops.data import engine; session = engine.start('spark')\n"
+        "print(session.catalog.listTables(), session.range(3).count())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout == "[] 3\n"
+    assert list(tmp_path.rglob("*")) == [here]
