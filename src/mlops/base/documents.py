@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,6 +42,9 @@ def parse(content: str, place: str, anchors: bool = False) -> dict[str, Any]:
     if len(content) > LONGEST_TEXT:
         found = f"found {len(content):,} characters, expected at most {LONGEST_TEXT:,}"
         raise UserError(f"{place}: {found}")
+    if conflict := re.search(r"^<{7} ", content, flags=re.MULTILINE):
+        line = content[: conflict.start()].count("\n") + 1
+        raise UserError(f"{place}: line {line}: a merge conflict; resolve it first")
     try:
         loader = _Loader(content)
         loader.anchors_allowed = anchors

@@ -38,6 +38,7 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
             return _verdict(git.commit(root, base), pin_rules, champion_by=by)
         subject = "candidate"
         candidate = gate_inputs.candidate(params, root)
+        pins.require_current(root)
         subject = "champion"
         champion = gate_inputs.champion(candidate, root, base)
         subject = "scores"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlops.base import documents
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, read_json
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
@@ -15,7 +15,7 @@ from mlops.deploy.manifest import Manifest
 from mlops.forge import git
 from mlops.gitops import verdict
 from mlops.gitops.verdict import Rule
-from mlops.pipeline import tracking_server
+from mlops.pipeline import reproduction, tracking_server
 from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
 
@@ -79,16 +79,12 @@ def of_workspace(root: Path) -> Pin:
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
     or for a bundle that is not registered.
     """
-    from dvc.repo import Repo
-
     card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
     version = versions.by_digest(root, card.name, digest)
     if version is None:
         place = tracking_server.display_uri(root)
         raise UserError(f"bundle {digest[:12]}: not registered in {place}; `mlops register`")
-    stale = Repo(str(root)).status(["train", "evaluate"])
-    if stale:
-        raise UserError(f"{LOCK}: is of another {', '.join(sorted(stale))}; `make train`")
+    require_current(root)
     contents = locked(root)
     if contents is None:
         raise UserError(f"{LOCK}: names no bundle with evidence; `make train`")
@@ -118,15 +114,29 @@ def accepted(root: Path) -> tuple[str, str]:
         raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
     digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
     judged, pinned = verdict.load(root), manifest.load(root, PRODUCTION).pin
-    if (judged.candidate, judged.evidence) != (digest, evidence):
-        reason = f"is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
-    elif not judged.accepted:
+    if judged.candidate == digest and not judged.accepted:
         reason = judged.line
+    elif (judged.candidate, judged.evidence) != (digest, evidence):
+        reason = f"is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
     elif judged.champion != (pinned.digest if pinned else None):
         reason = "another champion now; `mlops gate` again, from main's tip"
     else:
         return digest, evidence
     raise UserError(f"{verdict.FILE}: {reason}")
+
+
+def require_current(root: Path) -> None:
+    """Raise UserError where dvc.lock is of other files or parameters, as after a wrong merge."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    reproduction.require_record(root)
+    try:
+        stale = Repo(str(root)).status(["tune", "train", "evaluate"])
+    except DvcException as error:
+        raise UserError(f"{LOCK}: {one_line(error)}") from None
+    if stale:
+        raise UserError(f"{LOCK}: is of another {', '.join(sorted(stale))}; `make retrain`")
 
 
 def locked(root: Path) -> Contents | None:

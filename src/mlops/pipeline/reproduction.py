@@ -68,6 +68,7 @@ def alone(root: Path) -> Iterator[None]:
         with FileLock(path, timeout=0):
             _drop_dead_locks(root)
             _restore_record(root)
+            require_record(root)
             yield
     except Timeout:
         raise UserError(
@@ -102,6 +103,18 @@ def _restore_record(root: Path) -> None:
     else:
         (root / RECORD).unlink(missing_ok=True)
     before.unlink()
+
+
+def require_record(root: Path) -> None:
+    """Raise UserError for a dvc.lock that a merge left in conflict; the stages write it anew."""
+    if not (root / RECORD).exists():
+        return
+    for number, line in enumerate((root / RECORD).read_text().splitlines(), start=1):
+        if line.startswith("<<<<<<< "):
+            raise UserError(
+                f"{RECORD}: line {number}: a merge conflict; take either side whole "
+                f"(`git checkout --ours {RECORD}`), then `make retrain`"
+            )
 
 
 def _drop_dead_locks(root: Path) -> None:

@@ -35,6 +35,8 @@ def refusal(text: str) -> str:
         ("on: 1", "x.yaml: line 1: found 'on' as a key, expected text; put it in quotes"),
         ("a:\n\tb: 1", "x.yaml: line 2: found character '\\t' that cannot start any token"),
         ("a: 1\n---\nb: 2\n", "x.yaml: line 2: but found another document"),
+        ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> theirs\n",
+         "x.yaml: line 2: a merge conflict; resolve it first"),
         ("a: 0b_", "x.yaml: not YAML: invalid literal for int() with base 2: ''"),
         ("a: " + "9" * 5000, f"x.yaml: line 1: found '{'9' * 59}..., expected less"),
         ("- " + "y" * 5000, f"x.yaml: found ['{'y' * 58}..., expected keys and values"),

@@ -295,6 +295,17 @@ def see_the_holdout(clone, pin):
     clone.pin_with_card(pin, trained_on={**card_of(clone)["trained_on"], "until": "2023-03-20"})
 
 
+def merge_wrongly(clone, pin):
+    """The parameters of one side, and of the other the lock with what it made."""
+    clone.challenge()
+    clone.git("checkout", "--quiet", "HEAD^", "--", "params.yaml")
+
+
+def leave_a_conflict(clone, pin):
+    lock = clone.root / "dvc.lock"
+    lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n>>>>>>> theirs\n")
+
+
 def read_what_is_gone(clone, pin, holdout=None):
     """The champion reads a column that the candidate's features no longer have."""
     card = card_of(clone)
@@ -321,6 +332,9 @@ def read_what_is_gone(clone, pin, holdout=None):
         (lambda clone, pin: edit(clone, "reports/holdout.parquet",
                                  lambda t: t.assign(prediction=t["prediction"] + 0.01)),
          "candidate", ["is of another bundle"]),
+        (merge_wrongly, "candidate",
+         ["dvc.lock: is of another evaluate, train, tune; `make retrain`"]),
+        (leave_a_conflict, "candidate", ["dvc.lock: line 1: a merge conflict; take either side"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trusted_is_refused_with_the_reason(released, spoil, rule, reasons):
@@ -382,7 +396,8 @@ def test_a_branch_that_pins_its_own_candidate_is_judged_as_any_other(clone):
 
 def test_without_the_remote_s_main_line_no_base_is_guessed(clone):
     clone.git("update-ref", "-d", "refs/remotes/origin/main")
-    with pytest.raises(UserError, match="origin/main: not here; `git fetch origin`"):
+    clone.git("remote", "set-url", "origin", "/nowhere")
+    with pytest.raises(UserError, match="^main: not here, and git fetch: .*; say --base REF$"):
         git.base(clone.root)
     clone.git("remote", "remove", "origin")
     assert git.base(clone.root) == "HEAD"

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from mlops.base import processes
+from mlops.base.errors import UserError
 from mlops.pipeline import reproduction
 
 
@@ -59,6 +60,15 @@ def test_a_lock_that_no_process_holds_is_dropped(tmp_path, lock, content):
 )  # fmt: skip
 def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, number):
     assert reproduction.ended_by(code) is number
+
+
+def test_a_record_that_a_merge_left_in_conflict_is_named_with_the_cure(tmp_path):
+    text = "schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: {}}\n>>>>>>> theirs\n"
+    (tmp_path / reproduction.RECORD).write_text(text)
+    line = r"dvc\.lock: line 2: a merge conflict; take either side whole .*, then `make retrain`"
+    with pytest.raises(UserError, match=f"^{line}$"), reproduction.alone(tmp_path):
+        pytest.fail("it went on")
+    assert (tmp_path / reproduction.RECORD).read_text() == text
 
 
 @pytest.mark.parametrize("before", ["schema: '2.0'\n", ""])
