@@ -15,15 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flows import temporary_server
 from mlops.base.errors import MENDABLE, UserError, nearest
+from mlops.contract import params
 from mlops.gitops import check
-from mlops.pipeline import servers, stage
+from mlops.pipeline import dependencies, reproduction, servers, stage
 
 TRAINING = "training"
 FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check")
 # Commands that need a permanent server.
 SERVICES = ("deploy", "worker")
 CHECK = "check"
+ROOT = Path()
 # Of a trial on a branch only the evidence is needed.
 NO_REGISTER = "--no-register"
 
@@ -37,23 +40,17 @@ def main() -> None:
         hint = nearest(given, commands) or f"; known: {', '.join(commands)}"
         print(f"error: flow: found {given!r}, expected one name{hint}", file=sys.stderr)
         sys.exit(MENDABLE)
-    stage.begin()
-    name = names[0]
-    if name == TRAINING:
-        # A misspelt parameter or declaration is reported before a server is started.
-        if code := stage.guarded(lambda: check.declarations(Path())):
-            sys.exit(code)
-        # Skip the garbage collection at exit, which costs time and can crash DuckDB.
-        atexit.register(gc.freeze)
-    # Prefect reads its address when it is imported.
-    servers.use()
-    if name in FLOWS:
-        _flow(name)
-    else:
-        sys.exit(stage.guarded(partial(_run, name)))
+    sys.exit(stage.guarded(partial(_flow if names[0] in FLOWS else _run, names[0])))
 
 
 def _flow(name: str) -> None:
+    dependencies.require_own_code(ROOT)
+    if name == TRAINING:
+        _require_ready()
+        # Skip the garbage collection at exit, which costs time and can crash DuckDB.
+        atexit.register(gc.freeze)
+    servers.use()
+    temporary_server.start_where_needed(ROOT)
     from flows import screen
 
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
@@ -63,7 +60,17 @@ def _flow(name: str) -> None:
     screen.run(partial(flow, **parameters), summarized=name == TRAINING)
 
 
+def _require_ready() -> None:
+    """Raise UserError for what would stop a training, before a server is started for it."""
+    settings = params.load_all(ROOT)
+    dependencies.require_present(settings.project, ROOT)
+    with reproduction.alone(ROOT):
+        check.declarations(ROOT)
+
+
 def _run(name: str) -> None:
+    dependencies.require_own_code(ROOT)
+    servers.use()
     if name in SERVICES and "PREFECT_API_URL" not in os.environ:
         raise UserError("PREFECT_API_URL: not set; `make up` starts a server here")
     importlib.import_module(f"flows.{name}").run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -11,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from flows import temporary_server
+from mlops.base.environment import without_credentials
 from mlops.base.errors import UserError
 from mlops.contract import paths
 from mlops.contract.result import Result, Tuned
@@ -26,8 +28,8 @@ from mlops.registry.register import Registered
 from mlops.training.train import Trained
 
 LOG = Path("logs/prefect.log")
-# How Prefect's errors begin when its server can't be reached or did not start in time.
-UNREACHED = ("Failed to reach API at", "Timed out while attempting to connect to")
+# How Prefect's error begins when its server can't be reached.
+UNREACHED = "Failed to reach API at"
 
 
 RESULTS: dict[str, tuple[type[Result], Path]] = {
@@ -78,7 +80,6 @@ def run(flow: Callable[[], Any], summarized: bool = True) -> None:
 
     With `summarized` it ends with the run's outcome as a table.
     """
-    start = time.perf_counter()
     _log_to_file()
 
     def command() -> None:
@@ -88,7 +89,7 @@ def run(flow: Callable[[], Any], summarized: bool = True) -> None:
         if not summarized:
             return
         print(f"\n{summary(registered)}\n")
-        print(_where_next(time.perf_counter() - start))
+        print(_where_next(time.time() - psutil.Process().create_time()))
 
     # On SIGTERM a flow stops its stage and cleans up after it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -104,7 +105,7 @@ def _run(flow: Callable[[], Any]) -> Any:
     except RuntimeError as error:
         if not str(error).startswith(UNREACHED):
             raise
-        raise UserError(f"PREFECT_API_URL: {error}") from None
+        raise UserError(f"PREFECT_API_URL: {without_credentials(str(error))}") from None
 
 
 def _log_to_file() -> None:
@@ -120,7 +121,7 @@ def _where_next(seconds: float) -> str:
     lines = [f"done in {seconds:.0f} s; the report: {paths.EVIDENCE / REPORT}"]
     if running:
         lines += [f"{name}: {url}" for name, url in running.items()]
-    elif not os.environ.get("PREFECT_API_URL"):
+    elif temporary_server.address:
         lines.append(
             "a temporary Prefect server was started for this run; `make up` keeps one running, "
             "with the MLflow and Prefect pages, and saves its start-up time at every run"

@@ -280,7 +280,7 @@ def test_a_stage_refuses_to_run_the_code_of_another_folder(marked, reproduced):
         2,
         "",
         f"error: {other / 'mlops'}: found the code of another folder, expected src/mlops; "
-        "set PYTHONPATH=src, as dvc.yaml does\n",
+        "`make setup`, or set PYTHONPATH=src, as dvc.yaml does\n",
     )
 
 

@@ -42,9 +42,10 @@ def verb(*parameters: Any, **settings: Any) -> Callable[[Callable[..., Lines]], 
     def decorate(function: Callable[..., Lines]) -> Any:
         @wraps(function)
         def command(**arguments: Any) -> None:
-            from mlops.pipeline import stage
+            from mlops.pipeline import dependencies, stage
 
             def act() -> None:
+                dependencies.require_own_code(ROOT)
                 lines = function(**arguments)
                 for line in [lines] if isinstance(lines, str) else lines or ():
                     click.echo(line)

@@ -208,7 +208,7 @@ class Served:
 def served(
     checkout: Callable[[Path], Checkout], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    made = checkout(tmp_path_factory.mktemp("served") / "repository")
+    made = checkout(tmp_path_factory.mktemp("served") / "it's a [clone] é")
     up = made.run(BIN / "mlops", "up")
     try:
         assert up.code == 0, up.err

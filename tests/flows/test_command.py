@@ -12,6 +12,7 @@ import yaml
 
 from flows import __main__ as command
 from mlops.base.errors import MENDABLE
+from mlops.pipeline import reproduction
 from tests.conftest import PROJECTS, REPOSITORY
 from tests.settings import change
 
@@ -31,21 +32,42 @@ def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
     assert len(said.splitlines()) == 1
 
 
-def test_a_key_that_is_misspelt_is_said_before_a_server_is_started_for_it(tmp_path):
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda root: change(root, {"tune.max_eval": 3}),
+         "params.yaml: tune.max_eval: unknown key; did you mean"),
+        (lambda root: (root / "dvc.yaml").unlink(),
+         "dvc.yaml: not found; expected the pipeline's stages there"),
+        (lambda root: (root / "requirements.lock").unlink(),
+         "dvc.yaml: stages.ingest.deps: requirements.lock: not found"),
+        (lambda root: (root / "src/wine/models.py").unlink(),
+         "dvc.yaml: stages.tune.deps: src/wine/models.py: not found"),
+        (lambda root: None, ".dvc/tmp/training.lock: another training runs in this folder"),
+    ],
+)  # fmt: skip
+def test_what_would_stop_a_training_is_said_before_a_server_is_started(tmp_path, spoil, line):
+    for name in ("dvc.yaml", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, tmp_path)
     shutil.copy(PROJECTS / "params.yaml", tmp_path)
-    change(tmp_path, {"tune.max_eval": 3})
+    change(tmp_path, {"project": "wine"})
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/mlops").symlink_to(REPOSITORY / "src/mlops")
+    shutil.copytree(PROJECTS / "wine", tmp_path / "src/wine")
+    spoil(tmp_path)
     program = (
         "import sys; sys.argv = ['flows', 'training']\n"
         "from flows import __main__ as command\n"
         "try: command.main()\n"
         "finally: print('prefect' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False,
-    )  # fmt: skip
+    with reproduction.alone(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False,
+        )  # fmt: skip
     assert (done.returncode, done.stdout) == (MENDABLE, "False\n")
-    assert done.stderr.startswith("error: params.yaml: tune.max_eval: unknown key; did you mean")
+    assert done.stderr.startswith(f"error: {line}")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -71,7 +93,9 @@ def test_a_parameter_goes_to_the_flow_by_its_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.screen.run", noted)
     monkeypatch.setattr("sys.argv", ["flows", "scoring", "environment=staging", "source=a=b"])
-    command.main()
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(SystemExit):
+        command.main()
     assert given == [({"environment": "staging", "source": "a=b"}, False)]
 
 

@@ -50,8 +50,11 @@ def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code
          "params.yaml: projct: unknown key; did you mean 'project'? (and 1 more)"),
         ("dvc.yaml", "cmd:", "command:",
          "ingest: './dvc.yaml' validation failed: 12 errors"),
-        ("dvc.lock", "cmd:", "<<<<<<< ours",
+        ("dvc.lock", "cmd:", "\tcmd",
          "ingest: unable to read: 'dvc.lock', YAML file structure is corrupted"),
+        ("dvc.lock", "stages:", "<<<<<<< HEAD\nstages:",
+         "dvc.lock: line 2: a merge conflict; take either side whole "
+         "(`git checkout --ours dvc.lock`), then `make retrain`"),
     ],
 )  # fmt: skip
 def test_a_file_that_says_nonsense_ends_the_flow_with_a_line(trained, name, old, new, line):

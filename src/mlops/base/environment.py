@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def given(environment: Mapping[str, str], variable: str) -> str:
     """A variable's value; empty also where Azure Pipelines left `$(name)` for want of one."""
     value = environment.get(variable, "").strip()
     return "" if value.startswith("$(") else value
+
+
+def reach_loopback() -> None:
+    """Let this process, and those that it starts, reach this machine's servers without a proxy."""
+    # Programs differ in which of the two they read.
+    for variable in ("no_proxy", "NO_PROXY"):
+        excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+        hosts = [host for host in excepted.split(",") if host.strip()]
+        missing = [host for host in LOOPBACK if host not in hosts and "*" not in hosts]
+        os.environ[variable] = ",".join([*hosts, *missing])
 
 
 def without_credentials(text: str) -> str:

@@ -22,13 +22,14 @@ from mlops.base.files import digest_of, sha256
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
 from mlops.contract.paths import FEATURES, WRITERS
-from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE, dependencies
-from mlops.data import engine, fingerprint, sources
+from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE
+from mlops.data import engine, sources
 from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
 from mlops.gitops import gate
 from mlops.gitops.rules import limits
 from mlops.pipeline import tracking_server
+from mlops.pipeline.dependencies import require_present
 from mlops.training.space import searched
 
 TESTS = Path("tests")
@@ -53,7 +54,7 @@ def run(root: Path) -> Iterator[str]:
     for environment in environments:
         manifest.load(root, environment)
         yield f"{manifest.path(environment)}: valid"
-    _check_pipeline(settings, root)
+    require_present(settings.project, root)
     yield f"{PIPELINE}: every stage is there, with its files"
     yield _check_project(settings)
     _run_tests(settings.project, root)
@@ -101,16 +102,6 @@ def _check_names(settings: Any) -> None:
     own_metrics.load(settings.evaluate.metrics, "params.yaml: evaluate.metrics")
     for name in settings.gate.rules:
         gate.rule(name)
-
-
-def _check_pipeline(settings: Params, root: Path) -> None:
-    """Raise UserError for a stage that is missing, or a dependency that nothing makes."""
-    made = [path.as_posix() for path in (*WRITERS, fingerprint.FILE)]
-    for stage in MADE_BY_DVC:
-        for path in dependencies(stage, settings.project, root):
-            is_output = any(path == folder or path.startswith(f"{folder}/") for folder in made)
-            if not is_output and not (root / path).exists():
-                raise UserError(f"{PIPELINE}: stages.{stage}.deps: {path}: not found")
 
 
 def _run_tests(name: str, root: Path) -> None:

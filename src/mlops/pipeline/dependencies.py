@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlops
+from mlops.base import documents
 from mlops.base.errors import UserError
 from mlops.contract import stages
 
@@ -21,11 +22,23 @@ def require_own_code(root: Path) -> None:
     An installed package may lie in the folder from which this one, or its `.venv`, was copied.
     """
     running, expected = Path(mlops.__file__), root / SOURCE / "mlops/__init__.py"
-    if not (expected.exists() and running.samefile(expected)):
+    if expected.exists() and not running.samefile(expected):
         raise UserError(
             f"{running.parent}: found the code of another folder, expected {expected.parent}; "
-            "set PYTHONPATH=src, as dvc.yaml does"
+            "`make setup`, or set PYTHONPATH=src, as dvc.yaml does"
         )
+
+
+def require_present(project: str, root: Path) -> None:
+    """Raise UserError for a stage that is missing, or a dependency that nothing makes."""
+    listed = documents.read(root / stages.PIPELINE, "the pipeline's stages").get("stages", {})
+    # An output may have options, as `path: {cache: false}`.
+    outputs = [path for stage in listed.values() for out in stage.get("outs", ())
+               for path in ([out] if isinstance(out, str) else out)]  # fmt: skip
+    for stage in stages.MADE_BY_DVC:
+        for path in stages.dependencies(stage, project, root):
+            if not (_is_within(path, outputs) or (root / path).exists()):
+                raise UserError(f"{stages.PIPELINE}: stages.{stage}.deps: {path}: not found")
 
 
 def require_declared(stage: str, project: str, root: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from mlops.base.environment import reach_loopback
 from mlops.base.errors import BUG, MENDABLE, Refused, UserError, one_line
 from mlops.contract import params
 from mlops.contract.params import Params
@@ -34,7 +35,7 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
     """
     start = time.time()
     if "DVC_STAGE" in os.environ:
-        _end_with_parent()
+        end_with_parent()
 
     def command() -> None:
         settings, root = params.load(kind), Path()
@@ -50,17 +51,19 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
 
 
 def begin() -> None:
-    """Silence libraries' warnings, before anything heavy is imported; `guarded` calls it.
+    """Prepare a process, before anything heavy is imported; `guarded` calls it.
 
-    They are for their callers, not for users, who can turn them on (`python -W`, `PYTHONWARNINGS`).
+    No proxy stands before this machine's own servers. Libraries' warnings are for their callers,
+    not for users, who can turn them on (`python -W`, `PYTHONWARNINGS`).
     """
+    reach_loopback()
     if not sys.warnoptions:
         # First of all: the filters are not safe against another thread's import.
         warnings.simplefilter("ignore")
 
 
-def _end_with_parent() -> None:
-    """Stop this process when the DVC process that started it has ended: its output is lost."""
+def end_with_parent() -> None:
+    """Stop this process when the one that started it has ended: what it makes is lost."""
     parent = os.getppid()
 
     def watch() -> None:

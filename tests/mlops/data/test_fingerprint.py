@@ -7,8 +7,8 @@ from contextlib import chdir
 import pytest
 
 from mlops.contract.paths import LOG
-from mlops.gitops import check, status
-from mlops.pipeline import reproduction
+from mlops.gitops import status
+from mlops.pipeline import dependencies, reproduction
 
 
 @pytest.fixture
@@ -84,4 +84,4 @@ def test_status_says_of_which_state_the_data_is(wine):
 
 
 def test_a_fresh_clone_s_pipeline_is_whole(wine):
-    check._check_pipeline(wine.params(), wine.root)
+    dependencies.require_present(wine.params().project, wine.root)
