@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.contract import bundle
 from mlops.contract.bundle import Array, Card
 from mlops.serving import graph
@@ -126,8 +126,7 @@ def load(folder: Path, version: str = "", threads: int = 1) -> Model:
         _require_card(wide)
         return _narrowed(wide, content, threads)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"bundle {digest[:12]}: does not run here: {reason}") from None
+        raise UserError(f"bundle {digest[:12]}: does not run here: {one_line(error)}") from None
 
 
 def _require_card(model: Model) -> None:

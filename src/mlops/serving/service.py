@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.contract import bundle
 from mlops.contract.bundle import Array
 from mlops.serving.inference import Inference
@@ -161,7 +161,7 @@ class Service:
                 await asyncio.to_thread(self._load)
             # Whatever is wrong with a bundle, it is tried again: it may have been half written.
             except Exception as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 if reason != refused:
                     self.metrics.swaps.labels("refused").inc()
                     log.error("bundle refused", extra={"reason": reason})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.base.processes import HOST, wait
 from mlops.contract.bundle import Scorer, read_card
@@ -154,8 +154,7 @@ def _score(folder: Path, digest: str, rows: Sequence[Row]) -> dict[str, Any]:
     try:
         scores = Scorer(folder).predict(pd.DataFrame(rows))
     except Exception as error:  # ONNX Runtime has no common class for a model that it can't run.
-        reason = " ".join(str(error).split())
-        raise UserError(f"bundle {digest[:12]}: does not run here: {reason}") from None
+        raise UserError(f"bundle {digest[:12]}: does not run here: {one_line(error)}") from None
     return {"predictions": scores.tolist()}
 
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlops.base.errors import Refused, UserError
+from mlops.base.errors import Refused, UserError, one_line
 from mlops.base.files import read_json, write_json
 from mlops.serving.batch import table
 from mlops.serving.batch.source import Piece
@@ -98,8 +98,7 @@ class Work:
             try:
                 csv.CSVWriter(os.devnull, schema).close()
             except pa.ArrowException as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{self.output}: CSV can't hold this: {reason}") from None
+                raise UserError(f"{self.output}: CSV can't hold this: {one_line(error)}") from None
         for other in _beside(self.output, WORK).iterdir():
             if other.name not in (self.folder.name, COPY):
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
