@@ -14,7 +14,10 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-NAMES = ("flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring", "size")
+NAMES = (
+    "flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring", "coverage",
+    "size",
+)  # fmt: skip
 
 
 def main() -> int:

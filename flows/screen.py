@@ -55,7 +55,8 @@ def summary(registered: Registered | None) -> str:
     evaluated = Evaluated.load(paths.EVIDENCE)
     trained = Trained.load(paths.BUNDLE)
     version = f"{registered.model}, version {registered.version}" if registered else "none"
-    interval = f"{evaluated.value:.4f} ({evaluated.low:.4f} to {evaluated.high:.4f})"
+    bounds = evaluated.few or f"{evaluated.low:.4f} to {evaluated.high:.4f}"
+    interval = f"{evaluated.value:.4f} ({bounds})"
     return _markdown(
         {
             "": "",

@@ -239,6 +239,13 @@ def sample(outcome: Array, rows: int, classes: tuple[str, ...], seed: int) -> Ar
     return np.sort(np.concatenate(kept))
 
 
+def clusters(table: pd.DataFrame, spec: Features) -> Array:
+    """A number for each row, the same for rows that depend on one another: those of a day, or
+    where rows have none, of a group or key."""
+    values = table[spec.day].dt.date if spec.day else table[spec.group or spec.key]
+    return values.factorize(use_na_sentinel=False)[0]
+
+
 def inputs(table: pd.DataFrame, spec: Features) -> pd.DataFrame:
     """A model's input columns, missing categories as empty strings."""
     frame = table[list(spec.features)].copy()

@@ -24,7 +24,10 @@ REPORT = "report.html"
 
 
 class Evaluated(Result):
-    """The main metric on the holdout with its 95 % interval, and the baselines' values of it."""
+    """The main metric on the holdout with its 95 % interval, and the baselines' values of it.
+
+    `few` says of what the holdout has too few for an interval; "" when it has enough.
+    """
 
     metric: str
     value: float
@@ -32,6 +35,7 @@ class Evaluated(Result):
     high: float
     baselines: dict[str, float]
     rows: int
+    few: str = ""
 
 
 def run(params: Params, root: Path) -> Evaluated:
@@ -47,6 +51,7 @@ def run(params: Params, root: Path) -> Evaluated:
         **vars(content.metrics[name]),
         baselines={baseline: scores[name] for baseline, scores in content.baselines.items()},
         rows=content.rows,
+        few=content.few,
     )
     with whole_folder(root / EVIDENCE) as folder:
         write_metrics(folder, content.metrics, content.baselines)
@@ -73,7 +78,7 @@ def write_metrics(
 
 def _evaluate(params: Params, root: Path) -> tuple[Content, pd.DataFrame]:
     """The report's content; and each holdout row's key, day, outcome and prediction."""
-    from mlops.evaluation import baselines, metrics, own_metrics
+    from mlops.evaluation import baselines, bounds, metrics, own_metrics
     from mlops.evaluation.report import curves
     from mlops.evaluation.report.content import Content
 
@@ -87,6 +92,7 @@ def _evaluate(params: Params, root: Path) -> tuple[Content, pd.DataFrame]:
     outcome = dataset.target(holdout, spec, classes)
     inputs = dataset.inputs(holdout, spec)
     scored = task, outcome, scorer.predict(inputs)
+    clusters = dataset.clusters(holdout, spec)
     days = holdout[spec.day].dt.date if spec.day else None
     content = Content(
         card=scorer.card,
@@ -94,13 +100,16 @@ def _evaluate(params: Params, root: Path) -> tuple[Content, pd.DataFrame]:
         days=None if days is None else (str(days.min()), str(days.max())),
         rows=len(holdout),
         label_rate=float(outcome.mean()) if task == "binary" else None,
+        few=bounds.support(*scored[:2], [(scored[2], threshold)], clusters).few,
         metrics=metrics.intervals(
-            *scored, threshold, draws=settings.draws, seed=params.seed, own=own
+            *scored, threshold, clusters=clusters, draws=settings.draws, seed=params.seed, own=own
         ),
         baselines=baselines.score(training, holdout, spec, task, classes, own),
         tables={
             **curves.curves(*scored, threshold),
-            "slices": metrics.by_slice(*scored, holdout[list(spec.slices)], threshold),
+            "slices": metrics.by_slice(
+                *scored, holdout[list(spec.slices)], threshold, clusters=clusters
+            ),
             "importance": metrics.permutation_importance(
                 scorer.predict, inputs, outcome, task, rows=settings.importance_rows,
                 repeats=settings.importance_repeats, seed=params.seed,

@@ -16,6 +16,7 @@ import numpy as np
 from mlops.base.errors import UserError, nearest
 from mlops.contract.dataset import sample
 from mlops.contract.project import Task
+from mlops.evaluation import bounds
 from mlops.evaluation.own_metrics import OwnMetric
 from mlops.evaluation.weighted import Array, Metrics, checked, scorer
 
@@ -34,7 +35,10 @@ ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absol
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric on the rows given, with the bounds of its 95 % confidence interval."""
+    """A metric on the rows given, with the bounds of its 95 % confidence interval.
+
+    The bounds are NaN where the rows are too few for one, or leave the metric undefined.
+    """
 
     value: float
     low: float
@@ -91,21 +95,22 @@ def intervals(
     prediction: Array,
     threshold: float | None,
     *,
+    clusters: Array | None = None,
     draws: int = 200,
     seed: int = 0,
     own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
-    """Bound every metric of `score` by a 95 % percentile bootstrap over the rows.
+    """Bound every metric of `score` by a 95 % interval, as `bounds` does.
 
-    A draw is a vector of row counts, used as weights, so that the rows are sorted only once.
+    `clusters` names the cluster of each row; without, every row is independent of the others.
     """
-    drawn = _bootstrap(_scorer(task, y, prediction, threshold, own), len(y), draws, seed)
-    # Resampling adds its own noise to a sum of absolute gaps, so the raw percentiles of a well
-    # calibrated model lie above its value: subtract that bias.
-    if "calibration_error" in drawn:
-        value, gaps = drawn["calibration_error"]
-        drawn["calibration_error"] = value, np.maximum(gaps + value - gaps.mean(), 0)
-    return {name: _percentiles(*draws_of) for name, draws_of in drawn.items()}
+    metrics = _scorer(task, y, prediction, threshold, own)
+    support = bounds.support(task, y, [(prediction, threshold)], clusters)
+    values, drawn = _draw(metrics, support, draws, seed)
+    return {
+        name: Interval(value, *bounds.interval(name, value, drawn[name], support.count(name)))
+        for name, value in values.items()
+    }
 
 
 def paired_intervals(
@@ -114,22 +119,27 @@ def paired_intervals(
     challenger: tuple[Array, float | None],
     champion: tuple[Array, float | None],
     *,
+    clusters: Array | None = None,
     draws: int = 200,
     seed: int = 0,
     own: Sequence[OwnMetric] = (),
 ) -> dict[str, Interval]:
-    """Bound challenger less champion, for every metric, by a bootstrap that draws rows for both.
+    """Bound challenger less champion, for every metric, with the same weights for both.
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    sides = [_scorer(task, y, *side, own) for side in (challenger, champion)]
+    ours, theirs = (_scorer(task, y, *side, own) for side in (challenger, champion))
 
     def difference(weights: Array) -> Metrics:
-        ours, theirs = (metrics(weights) for metrics in sides)
-        return {name: value - theirs[name] for name, value in ours.items()}
+        reference = theirs(weights)
+        return {name: value - reference[name] for name, value in ours(weights).items()}
 
-    drawn = _bootstrap(difference, len(y), draws, seed)
-    return {name: _percentiles(*draws_of) for name, draws_of in drawn.items()}
+    support = bounds.support(task, y, [challenger, champion], clusters)
+    values, drawn = _draw(difference, support, draws, seed)
+    return {
+        name: Interval(value, *bounds.difference(name, value, drawn[name], support.count(name)))
+        for name, value in values.items()
+    }
 
 
 def by_slice(
@@ -139,13 +149,15 @@ def by_slice(
     columns: pd.DataFrame,
     threshold: float | None,
     *,
+    clusters: Array | None = None,
     draws: int = 100,
 ) -> pd.DataFrame:
     """Score the rows of each value of each column.
 
     One row per (slice, value): slice is the column's name, value its value as text (missing
     values as one group, last); rows; label_rate (binary) or label_mean (regression); then
-    SLICE_METRICS[task]; low and high, the 95 % interval of the main metric (of `draws` draws).
+    SLICE_METRICS[task]; low and high, the 95 % interval of the main metric (of `draws` draws), NaN
+    where the rows are too few for one.
     Sorted by slice, then by value in its own order.
     """
     import pandas as pd
@@ -156,7 +168,10 @@ def by_slice(
     table, positions = [], pd.Series(range(len(y)), columns.index)
     for column in sorted(columns.columns):
         for value, rows in positions.groupby(columns[column], dropna=False, observed=True):
-            bounded = intervals(task, y[rows], prediction[rows], threshold, draws=draws)
+            own_clusters = None if clusters is None else clusters[rows]
+            bounded = intervals(
+                task, y[rows], prediction[rows], threshold, clusters=own_clusters, draws=draws
+            )
             measured = [bounded[name].value for name in SLICE_METRICS[task]]
             text = "(missing)" if pd.isna(value) else _text(value)
             facts = str(column), text, len(rows), *[y[rows].mean() for _ in label]
@@ -212,22 +227,11 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _bootstrap(
-    metrics: Callable[[Array], Metrics], rows: int, draws: int, seed: int
-) -> dict[str, tuple[float, Array]]:
-    """Each metric's value on the rows, and its values on resamples of equal size."""
-    generator = np.random.default_rng(seed)
-    resampled = []
-    for _ in range(draws):
-        drawn = generator.integers(0, rows, rows)
-        resampled.append(metrics(np.bincount(drawn, minlength=rows).astype(np.float64)))
-    whole = metrics(np.ones(rows))
-    return {name: (value, np.array([m[name] for m in resampled])) for name, value in whole.items()}
-
-
-def _percentiles(value: float, draws: Array) -> Interval:
-    defined = draws[~np.isnan(draws)]
-    if not len(defined):
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+def _draw(
+    metrics: Callable[[Array], Metrics], support: bounds.Support, draws: int, seed: int
+) -> tuple[Metrics, dict[str, Array]]:
+    """Each metric's value on the rows, and its values with the weights of each draw."""
+    values = metrics(np.ones(len(support.codes)))
+    draws = draws if any(support.count(name) for name in values) else 0
+    drawn = [metrics(weights) for weights in support.weights(draws, seed)]
+    return values, {name: np.array([of[name] for of in drawn]) for name in values}

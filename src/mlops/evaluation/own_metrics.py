@@ -1,7 +1,7 @@
 """Metrics of the project's own: modules that `evaluate.metrics` and `gate.limits` name by path.
 
 Such a module has `score(y, prediction, threshold, weights) -> float`, over float64 arrays as in
-`metrics.py` and a weight for each row (a weight of 2 is the row given twice), and
+`metrics.py` and a weight for each row (2 is the row given twice; most are no whole numbers), and
 `GREATER_IS_BETTER`. NaN is a metric that the rows leave undefined.
 """
 

@@ -194,9 +194,8 @@ def _macro_averages(confusion: Array) -> Metrics:
     }
 
 
-def _median(values: Array, counts: Array) -> float:
-    """Median of values repeated `counts` times (whole numbers), values ascending."""
-    reached = counts.cumsum()
-    last = reached[-1] - 1
-    middle = np.searchsorted(reached, [last // 2, (last + 1) // 2], side="right")
-    return float(values[middle].mean())
+def _median(values: Array, totals: Array) -> float:
+    """Median of values, ascending, of which each has a total weight."""
+    reached = totals.cumsum()
+    sides = [np.searchsorted(reached, reached[-1] / 2, side) for side in ("left", "right")]
+    return float(values[sides].mean())

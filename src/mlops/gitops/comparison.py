@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlops.contract import dataset
 from mlops.contract.bundle import Array
-from mlops.evaluation import metrics, own_metrics
+from mlops.evaluation import bounds, metrics, own_metrics
 from mlops.evaluation.own_metrics import OwnMetric
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params
@@ -58,16 +59,18 @@ def _compared(
     task, outcome = candidate.card.task, candidate.outcome[rows]
     ours = candidate.prediction[rows], candidate.card.threshold
     values, reference, change = metrics.score(task, outcome, *ours, own), {}, {}
+    clusters, few = dataset.clusters(candidate.holdout[rows], candidate.spec), ""
     if champion:
         theirs = champion.prediction[rows], champion.card.threshold
         reference = metrics.score(task, outcome, *theirs, own)
         change = metrics.paired_intervals(
-            task, outcome, ours, theirs, draws=draws, seed=seed, own=own
+            task, outcome, ours, theirs, clusters=clusters, draws=draws, seed=seed, own=own
         )
+        few = bounds.support(task, outcome, [ours, theirs], clusters).few
     for name, value in values.items():
         interval = change.get(name)
-        bounds = (interval.value, interval.low, interval.high) if interval else (None,) * 3
-        difference, low, high = map(_defined, bounds)
+        change_of = (interval.value, interval.low, interval.high) if interval else (None,) * 3
+        difference, low, high = map(_defined, change_of)
         yield Compared(
             name=name,
             rows=len(outcome),
@@ -77,6 +80,7 @@ def _compared(
             low=low,
             high=high,
             less_is_better=metrics.less_is_better(name, own),
+            few=few,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from mlops.contract.params import Section
@@ -14,12 +16,14 @@ class Gate(Section):
     """What a candidate must reach. `limits` are least values, or most where less is better.
 
     Without `limits` it must be better than chance, or than the mean; without `margin` it must not
-    be surely worse than the champion, which is all that a holdout of few rows can show.
+    be surely worse than the champion, which is all that a holdout of few rows can show. Where rows
+    are too few even for that, `too_few` decides.
     """
 
     rules: tuple[str, ...] = Field(default=RULES, strict=False)
     limits: dict[str, float] | None = None
     margin: float | None = Field(default=None, ge=0)
+    too_few: Literal["refuse", "accept"] = "refuse"
     slice_rows: int = Field(ge=30)
     slice_limit: float | None = None
     slice_margin: float = Field(ge=0)

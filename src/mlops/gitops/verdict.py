@@ -35,7 +35,7 @@ class Compared(Section):
     """One metric of both models on the same rows.
 
     `difference` is candidate less champion, `low` and `high` bound its 95 % interval; None is
-    undefined, or no champion.
+    undefined, or no champion. `few` says what is too few for an interval, "" when nothing is.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Compared(Section):
     low: float | None = None
     high: float | None = None
     less_is_better: bool = False
+    few: str = ""
 
     def gain(self, difference: float | None) -> float | None:
         """A difference with the sign that is negative where the candidate is worse."""
@@ -68,7 +69,9 @@ class Compared(Section):
 
     @property
     def interval(self) -> str:
-        """The interval of the difference."""
+        """The interval of the difference; a dash without one."""
+        if self.low is None:
+            return number(None)
         return f"{number(self.low, '+')} to {number(self.high, '+')}"
 
 

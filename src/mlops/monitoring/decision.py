@@ -80,6 +80,8 @@ def _too_few(
         yield f"{rows} of {limits.rows} rows: too few to judge drift"
     if labelled and labelled[0].labels < limits.rows:
         yield f"{labelled[0].labels} of {limits.rows} labels: too few to judge performance"
+    elif labelled and not any(q.kind == "performance" for q in labelled[0].qualities):
+        yield "performance not judged: too few rows of a class, labelled or in the evidence"
 
 
 def _columns(window: Window, limits: Monitoring) -> Iterator[Breach]:

@@ -44,17 +44,22 @@ def measure(
 ) -> tuple[Quality, ...]:
     """Measure the main metric and the calibration of the labelled rows that meet an SQL condition.
 
-    A metric that these rows, or the evidence, leave undefined is left out.
+    A metric that these rows, or the evidence, leave undefined or without an interval is left out.
     """
     from mlops.evaluation import metrics
 
     outputs = [f"o{i}" for i in range(len(card.outputs))]
     complete = " AND ".join(f"{name} IS NOT NULL" for name in outputs)
-    table = logs.sample(database, ["label", *outputs], "labelled", f"{where} AND {complete}")
+    columns = ["label", "floor(time / 3600) AS hour", *outputs]
+    table = logs.sample(database, columns, "labelled", f"{where} AND {complete}")
     prediction = table[outputs].to_numpy(dtype="float64")
     if card.task != "multiclass":
         prediction = prediction[:, 0]
-    now = metrics.intervals(card.task, table["label"].to_numpy(), prediction, card.threshold)
+    # Rows of one hour depend on one another; a window has too few days to be clusters.
+    now = metrics.intervals(
+        card.task, table["label"].to_numpy(), prediction, card.threshold,
+        clusters=table["hour"].to_numpy(),
+    )  # fmt: skip
     return qualities(card, now, evidence, chance_calibration_error(card, prediction))
 
 

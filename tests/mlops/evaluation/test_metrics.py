@@ -1,4 +1,4 @@
-"""Metrics agree with scikit-learn, their intervals with a plain bootstrap."""
+"""Metrics agree with scikit-learn, their intervals with a plain bootstrap of many rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sklearn import metrics as sk
 
 from mlops.base.errors import UserError
 from mlops.evaluation import metrics
+from mlops.evaluation.own_metrics import OwnMetric
+from mlops.evaluation.weighted import scorer
 from tests.mlops.evaluation.cases import CASES, THRESHOLD, binary
 
 every_task = pytest.mark.parametrize("task", CASES)
@@ -60,19 +62,80 @@ def test_calibration_error_is_the_mean_gap_over_ten_equal_bins():
 
 
 @every_task
-def test_intervals_are_those_of_scoring_rows_that_the_seed_resamples(task):
+def test_intervals_of_many_rows_are_those_of_scoring_rows_drawn_at_random(task):
     y, prediction = CASES[task]
     generator = np.random.default_rng(5)
     draws = [generator.integers(0, len(y), len(y)) for _ in range(200)]
     plain = pd.DataFrame([metrics.score(task, y[d], prediction[d], THRESHOLD) for d in draws])
-    low, high = plain.quantile(0.025), plain.quantile(0.975)
     bounded = metrics.intervals(task, y, prediction, THRESHOLD, draws=200, seed=5)
     points = {name: interval.value for name, interval in bounded.items()}
     assert points == metrics.score(task, y, prediction, THRESHOLD)
     for name in set(bounded) - {"calibration_error"}:
-        assert (bounded[name].low, bounded[name].high) == pytest.approx((low[name], high[name]))
-    again = metrics.intervals(task, y, prediction, THRESHOLD, draws=200, seed=6)
-    assert again != bounded
+        low, high = plain[name].quantile([0.025, 0.975])
+        assert abs(bounded[name].low - low) < 0.25 * (high - low), name
+        assert abs(bounded[name].high - high) < 0.25 * (high - low), name
+    assert bounded == metrics.intervals(task, y, prediction, THRESHOLD, draws=200, seed=5)
+    assert bounded != metrics.intervals(task, y, prediction, THRESHOLD, draws=200, seed=6)
+
+
+@pytest.mark.parametrize("positives", [1, 9])
+def test_few_positives_in_many_rows_have_values_but_no_intervals(positives):
+    y, probability = binary(8000)
+    y = np.where(np.arange(8000) < positives, 1, 0)
+    bounded = metrics.intervals("binary", y, probability, THRESHOLD)
+    assert 0 < bounded["roc_auc"].value < 1
+    assert all(math.isnan(interval.low + interval.high) for interval in bounded.values())
+    side = (probability, THRESHOLD)
+    paired = metrics.paired_intervals("binary", y, side, side)
+    assert all(math.isnan(interval.low + interval.high) for interval in paired.values())
+
+
+def test_equally_good_models_are_seldom_surely_different_with_fifteen_positives():
+    surely = []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        y = (np.arange(300) < 15).astype(float)
+        sides = [(1 / (1 + np.exp(3 - 2 * y - generator.normal(size=300))), 0.5) for _ in "ab"]
+        interval = metrics.paired_intervals("binary", y, *sides, draws=60)["roc_auc"]
+        surely.append(interval.low > 0 or interval.high < 0)
+    assert 0 < np.mean(surely) <= 0.07
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_rows_of_a_cluster_count_once(task):
+    y, prediction = CASES[task]
+    y, prediction, clusters = y[:300], prediction[:300], np.arange(300).repeat(10)
+    alone = metrics.intervals(task, y, prediction, THRESHOLD)
+    many = y.repeat(10), prediction.repeat(10, axis=0), THRESHOLD
+    for name, interval in metrics.intervals(task, *many, clusters=clusters).items():
+        if not math.isnan(alone[name].low):
+            expected = pytest.approx((alone[name].low, alone[name].high))
+            assert (interval.low, interval.high) == expected, name
+    few = metrics.intervals(task, *many, clusters=np.arange(3000) % 9)
+    assert all(math.isnan(interval.low) for interval in few.values())
+
+
+def test_a_share_without_an_error_is_not_certain():
+    y = (np.arange(30) % 2).astype(float)
+    bounded = metrics.intervals("binary", y, 0.1 + 0.8 * y, 0.5)
+    assert (bounded["accuracy"].value, bounded["accuracy"].high) == (1, 1)
+    assert 0.85 < bounded["accuracy"].low < 0.9
+
+
+def test_a_metric_of_the_project_that_a_draw_leaves_undefined_has_no_interval():
+    heavy = OwnMetric("a.metric", lambda y, p, t, w: math.nan if w[0] > 1.5 else w.mean(), True)
+    bounded = metrics.intervals("binary", *binary(200), THRESHOLD, own=[heavy])
+    assert bounded["a.metric"].value == 1
+    assert math.isnan(bounded["a.metric"].low)
+
+
+@pytest.mark.parametrize(
+    ("weights", "median"), [((1, 1, 1, 1), 2.5), ((1, 0, 1, 0), 2), ((0.5, 0.25, 0.2, 1.5), 4)]
+)
+def test_a_weighted_median_halves_the_weights(weights, median):
+    y = np.array([1.0, 2, 3, 4])
+    score = scorer("regression", np.zeros(4), y, None)
+    assert score(np.array(weights, float))["median_absolute_error"] == median
 
 
 def test_the_calibration_interval_of_a_calibrated_model_is_not_biased_upwards():
@@ -90,7 +153,9 @@ def test_paired_intervals_are_narrower_than_the_models_apart_and_zero_for_equal_
     alone = metrics.intervals("binary", y, probability, THRESHOLD)["roc_auc"]
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
     assert paired.low <= paired.value <= paired.high
-    for interval in metrics.paired_intervals("binary", y, side, side, draws=5).values():
+    same = metrics.paired_intervals("binary", y, side, side, draws=5)
+    assert math.isnan(same.pop("calibration_error").low)
+    for interval in same.values():
         assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 

@@ -153,8 +153,9 @@ def test_without_limits_a_model_must_be_better_than_chance(contest):
 def test_without_a_margin_only_a_surely_worse_model_is_refused(contest):
     rows = slice(0, 36)
     few = copy.copy(contest)
+    holdout = contest.base.holdout[rows].assign(day=pd.date_range("2020-01-01", periods=36))
     few.base = dataclasses.replace(
-        contest.base, holdout=contest.base.holdout[rows], outcome=contest.base.outcome[rows]
+        contest.base, holdout=holdout, outcome=contest.base.outcome[rows]
     )
     champion = contest.scores(0.7)
     other = 0.8 * champion + 0.2 * np.random.default_rng(5).uniform(size=len(champion))
@@ -166,6 +167,27 @@ def test_without_a_margin_only_a_surely_worse_model_is_refused(contest):
     verdict = contest.decide(other, champion, margin=None, **loose)
     assert "roc_auc against the champion" in refused_for(verdict)
     assert "expected not surely worse (surely worse than the champion)" in verdict.line
+
+
+@pytest.mark.parametrize("positives", [1, 9])
+def test_too_few_positives_are_judged_by_the_declared_rule(contest, positives):
+    few = copy.copy(contest)
+    few.base = dataclasses.replace(
+        contest.base,
+        outcome=(np.arange(6000) < positives).astype(int),
+        holdout=contest.base.holdout.assign(day=pd.date_range("2020-01-01", periods=6000)),
+    )
+    ours, theirs = contest.scores(0.7), contest.scores(0.9)
+    loose = {"slice_limit": None, "limits": {}}
+    refused = few.decide(ours, theirs, **loose)
+    assert refused_for(refused) == ["roc_auc against the champion"]
+    assert (
+        "roc_auc against the champion: found too few to judge (rows outside the most frequent "
+        f"class: {positives}, at least 10 needed), expected enough, or gate.too_few: accept"
+    ) in refused.line
+    accepted = few.decide(ours, theirs, too_few="accept", **loose)
+    assert accepted.accepted, accepted.line
+    assert accepted.metrics[0].interval == "–"
 
 
 def test_a_slice_of_one_class_is_undefined_and_no_refusal(contest):

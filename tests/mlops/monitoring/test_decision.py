@@ -38,7 +38,7 @@ def state(*windows, **changes):
     return decide(windows, windows, limits(**changes))[0]
 
 
-GOOD = window()
+GOOD = window(worse={"performance": -0.1})
 ONE = window(drift=[0.9])
 MANY = window(drift=[0.9] * 9)
 SCORES = window(scores=0.9)
@@ -58,6 +58,12 @@ DRAWN = st.fixed_dictionaries({
 
 def test_good_windows_are_ok_and_give_no_reason():
     assert decide([GOOD, GOOD], [GOOD, GOOD], limits()) == ("ok", ())
+
+
+def test_labels_that_are_too_few_of_a_class_are_said():
+    assert decide([GOOD], [window()], limits())[1] == (
+        "performance not judged: too few rows of a class, labelled or in the evidence",
+    )
 
 
 @pytest.mark.parametrize("bad", [MANY, SCORES, WORSE, UNCALIBRATED])

@@ -64,11 +64,14 @@ def test_a_rate_or_a_mean_that_rose_is_surely_worse_calibrated(measured, task, c
     assert measured(task, change)[1].worse > 0.05
 
 
-@pytest.mark.parametrize(
-    "without", [{"change": lambda outcome: outcome * 0}, {"without": ["roc_auc"]}]
-)
-def test_a_metric_that_the_labels_or_the_evidence_leave_undefined_is_left_out(measured, without):
-    assert [quality.kind for quality in measured("binary", **without)] == ["calibration"]
+def test_a_metric_that_the_evidence_lacks_is_left_out(measured):
+    kinds = [quality.kind for quality in measured("binary", without=["roc_auc"])]
+    assert kinds == ["calibration"]
+
+
+@pytest.mark.parametrize("positives", [0, 1, 9])
+def test_labels_of_too_few_positives_are_not_judged(measured, positives):
+    assert measured("binary", lambda outcome: np.arange(len(outcome)) < positives) == ()
 
 
 def test_absent_evidence_is_empty_and_null_is_undefined(tmp_path):

@@ -14,7 +14,8 @@ from mlops.evaluation.metrics import Interval
 class Content:
     """The evaluation of a bundle, by its card and digest, on the `rows` of the days given, if any.
 
-    label_rate: of a binary holdout, 0..1; metrics: as `metrics.intervals`; baselines: a name to
+    label_rate: of a binary holdout, 0..1; few: what is too few for intervals, "" when nothing is;
+    metrics: as `metrics.intervals`; baselines: a name to
     `metrics.score`; dropped: a reason to a number of rows. tables: as `curves.curves`, and slices,
     as `metrics.by_slice`, importance, as `metrics.permutation_importance`, and search, with the
     columns trial, family, score, best_so_far; a table that is absent or empty has no section.
@@ -29,3 +30,4 @@ class Content:
     baselines: dict[str, dict[str, float]]
     tables: dict[str, pd.DataFrame]
     dropped: dict[str, int]
+    few: str = ""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from mlops.evaluation.metrics import main_metric
+from mlops.evaluation.metrics import Interval, main_metric
 from mlops.evaluation.report import charts
 from mlops.evaluation.report.content import Content
 from mlops.evaluation.report.wording import metric_name, number
@@ -30,6 +30,8 @@ def verdict(content: Content) -> str:
     interval, value = content.metrics[name], baselines[best]
     above, below = interval.low > value, interval.high < value
     against = f"the best baseline, {best} ({number(value)})"
+    if math.isnan(interval.low):
+        return f"Too few to judge against {against}: {content.few or 'the metric is undefined'}."
     if above if greater_is_better else below:
         return f"Better than {against}: the whole 95 % interval is beyond it."
     if below if greater_is_better else above:
@@ -45,13 +47,20 @@ def comparison(content: Content) -> Markup:
     return charts.estimates(metric_name(name), pd.DataFrame([model, *baselines]), 7)
 
 
+def bounds(interval: Interval) -> str:
+    """Both bounds; a dash where there are none."""
+    if math.isnan(interval.low):
+        return number(None)
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
 def metrics(content: Content) -> list[tuple[str, ...]]:
     """The name of each metric, its value, its interval and the baselines' values of it."""
     return [
         (
             metric_name(name),
             number(interval.value),
-            f"{number(interval.low)} to {number(interval.high)}",
+            bounds(interval),
             *(number(scores.get(name)) for scores in content.baselines.values()),
         )
         for name, interval in content.metrics.items()

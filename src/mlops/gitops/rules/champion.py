@@ -14,6 +14,15 @@ def judge(case: Case) -> Iterator[Rule]:
         yield Rule(name="champion", found="none yet", limit="none", passed=True)
         return
     margin, main = case.params.gate.margin, case.main
+    if main.few:
+        yield Rule(
+            name=f"{main.name} against the champion",
+            found=f"too few to judge ({main.few})",
+            limit="enough, or gate.too_few: accept",
+            passed=case.params.gate.too_few == "accept",
+            why="no interval is right for so few: hold out more rows",
+        )
+        return
     if margin is None:
         passed = main.best is not None and main.best >= 0
         limit, why = "not surely worse", "surely worse than the champion"

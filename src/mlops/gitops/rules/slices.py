@@ -16,6 +16,8 @@ def judge(case: Case) -> Iterator[Rule]:
     undefined = sum(part.candidate is None for part in case.slices)
     judged = f"{len(case.slices) - undefined} judged"
     judged += f", {undefined} undefined" if undefined else ""
+    few = sum(bool(part.few) for part in case.slices if part.candidate is not None)
+    judged += f", {few} too few to compare" if few else ""
     good = Rule(name="slices", found=judged, limit="every one good", passed=True)
     yield from failures or [good]
 

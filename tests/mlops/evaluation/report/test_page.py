@@ -130,6 +130,23 @@ def test_the_verdict_compares_the_interval_with_the_best_baseline(
     assert f"the best baseline, one feature ({number(feature)})" in page
 
 
+def test_too_few_to_judge_is_said_in_place_of_an_interval():
+    few = "rows outside the most frequent class: 1, at least 10 needed"
+    nan = float("nan")
+    page = render(
+        replace(
+            content("binary"),
+            few=few,
+            metrics={"roc_auc": Interval(0.638, nan, nan)},
+            baselines={"mean": {"roc_auc": 0.5}},
+            tables={},
+        )
+    )
+    assert f"no 95 % interval: {few}" in page
+    assert f"Too few to judge against the best baseline, mean (0.500): {few}." in page
+    assert "– to –" not in page
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
