@@ -1,5 +1,6 @@
 """A source that changed makes ingest stale, for DVC alone too, before anything is removed."""
 
+import shutil
 import subprocess
 import sys
 from contextlib import chdir
@@ -67,6 +68,23 @@ def test_a_source_that_cannot_be_read_ends_a_flow_s_stage_with_one_line_and_code
     assert failed.value.exit_code == 2
     line = "error: params.yaml: data.location: found 'nowhere', no such folder\n"
     assert capfd.readouterr().err == line
+
+
+def test_without_the_source_what_was_made_of_it_is_restored(wine, capfd):
+    """As on a machine of a CI, which has dvc.lock and the cache, and no folder of CSV files."""
+    with chdir(wine.root):
+        reproduction.reproduce("ingest", wine.root)
+        before = wine.digest("data/raw")
+        shutil.move(wine.root / "csv", wine.root / "away")
+        shutil.rmtree(wine.root / "data")
+        assert reproduction.reproduce("ingest", wine.root).how == "restored"
+        assert wine.digest("data/raw") == before
+        line = "params.yaml: data.location: found 'csv', no such folder: its state is taken from"
+        assert capfd.readouterr().err == f"{line} dvc.lock\n"
+        # What has to read it is refused.
+        wine.change({"data.until": "2020-01-31"})
+        with pytest.raises(reproduction.StageFailed):
+            reproduction.reproduce("ingest", wine.root)
 
 
 def test_status_says_of_which_state_the_data_is(wine):

@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlops.base.errors import UserError
 from mlops.contract import extensions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Unreachable(UserError):
+    """The place that the source reads is not there, or does not answer."""
 
 
 class Source(NamedTuple):

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import fsspec
 
 from mlops.base.errors import UserError, nearest, one_line
+from mlops.data.sources import Unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +99,12 @@ def _find(location: str, names: Iterable[str]) -> tuple[Any, dict[str, list[File
         entries = {entry.rsplit("/", 1)[-1]: entry for entry in paths}
         return system, {name: _files(system, entries, location, name) for name in names}
     except FileNotFoundError:
-        raise UserError(f"params.yaml: data.location: found {location!r}, no such folder") from None
-    except (OSError, ValueError, ImportError) as error:
+        raise Unreachable(
+            f"params.yaml: data.location: found {location!r}, no such folder"
+        ) from None
+    except OSError as error:
+        raise Unreachable(f"params.yaml: data.location: {location}: {_explain(error)}") from None
+    except (ValueError, ImportError) as error:
         raise UserError(f"params.yaml: data.location: {location}: {_explain(error)}") from None
 
 
