@@ -48,6 +48,11 @@ def within(path, declared):
     return any(path == dep or path.startswith(f"{dep}/") for dep in declared)
 
 
+def declared(stage):
+    """The parameters of `params.yaml`: ingest has the source's state as a parameter too."""
+    return [name for name in PIPELINE[stage]["params"] if isinstance(name, str)]
+
+
 def covered(name, declared):
     """Whether one of the declared names is the parameter itself or its section."""
     return any(name == part or name.startswith(f"{part}.") for part in declared)
@@ -58,9 +63,12 @@ def other(name, value):
     if isinstance(value, list):
         return value[::-1]
     if isinstance(value, str):
-        return {"duckdb": "spark", "files": "package", "2023-03-31": "2023-04-01"}.get(
-            value, f"other-{value}"
-        )
+        return {
+            "duckdb": "spark",
+            "files": "package",
+            "2023-03-31": "2023-04-01",
+            "refuse": "accept",
+        }.get(value, f"other-{value}")
     if value is None:
         return "other-labels" if name == "monitoring.labels" else 0.5
     return value + 1 if isinstance(value, int) else value / 2
@@ -77,7 +85,7 @@ def observed(shared, trained):
         unused = {
             name: other(name, value)
             for name, value in leaves(workspace.params().model_dump(mode="json")).items()
-            if not covered(name, PIPELINE[stage]["params"])
+            if not covered(name, declared(stage))
         }
         workspace.change(unused)
         for path in files(folder, OUTPUT.values()):
@@ -113,11 +121,10 @@ def test_no_shell_stands_between_a_signal_and_the_stage_and_the_lock_is_a_depend
 
 
 def test_a_stage_declares_the_parameters_that_it_reads_and_no_others(stage, seen):
-    # Those of `params.yaml`: ingest has the source's state as a parameter too.
-    declared = [name for name in PIPELINE[stage]["params"] if isinstance(name, str)]
+    own = declared(stage)
     # Runs are tracked under the model's name, which shapes no output.
-    assert [name for name in seen if not covered(name, [*declared, "model"])] == []
-    assert [d for d in declared if not any(covered(name, [d]) for name in seen)] == []
+    assert [name for name in seen if not covered(name, [*own, "model"])] == []
+    assert [one for one in own if not any(covered(name, [one]) for name in seen)] == []
 
 
 def test_what_a_stage_does_not_declare_does_not_change_a_byte_of_its_output(

@@ -5,6 +5,7 @@ The tests follow each other: each begins with the world that the one before has 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -133,7 +134,8 @@ def test_git_revert_brings_the_old_bytes_back_and_history_is_in_git_alone(world,
     up_to_date(world)
     done = subprocess.run(
         [sys.executable, "-c", "from mlops.cli import main; main()", "history", "production"],
-        cwd=world.desk, capture_output=True, text=True, check=True,
+        cwd=world.desk, env={**os.environ, "PYTHONPATH": str(world.desk / "src")},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     pinned = [line.split()[1] for line in done.stdout.splitlines()[1:]]
     assert pinned == [seen["first"], seen["march"], seen["first"], "-"]

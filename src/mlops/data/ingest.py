@@ -28,10 +28,11 @@ FORMAT: dict[str, Any] = {
 
 
 class Ingested(Result):
-    """Rows kept of each table, the days that they span, columns left out, the source's state."""
+    """Rows kept of each table, the first day of any and the last one known, columns left out, the
+    source's state."""
 
     rows: dict[str, int]
-    since: dt.date
+    since: dt.date | None
     until: dt.date
     unknown: list[str]
     source: dict[str, str]
@@ -56,7 +57,7 @@ def run(params: Params, root: Path) -> Ingested:
     for name, day in days.items():
         tables[name] = tables[name][tables[name][day].dt.date <= until]
         _require_every_month(f"{name}.{day}", tables[name][day], until)
-    since = min((tables[name][day].min().date() for name, day in days.items()), default=until)
+    since = min((tables[name][day].min().date() for name, day in days.items()), default=None)
     rows = {name: len(table) for name, table in tables.items()}
     result = Ingested(rows=rows, since=since, until=until, unknown=unknown, source=state)
     with whole_folder(root / RAW) as folder:

@@ -25,9 +25,10 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
         case "ingest":
             rows = result["rows"]
             largest = max(rows, key=lambda name: rows[name])
-            span = f"{result['since']} to {result['until']}"
+            since, tables = result["since"], "1 table" if len(rows) == 1 else f"{len(rows)} tables"
+            span = f", {since} to {result['until']}" if since else ""
             unknown = _listed("; in no schema, left out: ", result["unknown"])
-            return f"{len(rows)} tables, {rows[largest]:,} {largest}, {span}{unknown}"
+            return f"{tables}, {rows[largest]:,} {largest}{span}{unknown}"
         case "featurize":
             dropped = ", ".join(
                 f"{rows:,} {why}" for why, rows in result["dropped"].items() if rows

@@ -87,7 +87,7 @@ def test_a_mistake_in_the_features_is_named_with_their_line(trips, monkeypatch):
         trips.run("featurize")
     column = dataclasses.replace(spec, build=lambda tables: tables["trips"].select("colour"))
     monkeypatch.setattr(project, "features", lambda name: column)
-    with pytest.raises(UserError, match=r"^\S+: \w+: .*colour"):
+    with pytest.raises(UserError, match=r"^\S.*: \w+: .*colour"):
         trips.run("featurize")
 
 

@@ -29,3 +29,11 @@ def test_trials_that_learnt_nothing_are_counted():
     assert outcome("tune", TUNED) == plain
     said = f"{plain}; 8 no better than a constant prediction (1.2500)"
     assert outcome("tune", {**TUNED, "no_better": 8}) == said
+
+
+def test_a_table_without_days_has_no_span():
+    result = {"rows": {"irises": 150}, "since": None, "until": "2013-12-31", "unknown": []}
+    assert screen_line("ingest", result, 1.0, "run").endswith("   1 table, 150 irises")
+    result |= {"rows": {"a": 1, "b": 2}, "since": "2013-01-01"}
+    line = screen_line("ingest", result, 1.0, "run")
+    assert line.endswith("   2 tables, 2 b, 2013-01-01 to 2013-12-31")
