@@ -6,6 +6,7 @@ stale. It runs before DVC removes the earlier output, too.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from mlops.data.sources import Unreachable, source
 from mlops.pipeline import stage
 
 FILE = RAW.parent / "fingerprint.json"
+# What ingest calls a table's files.
+WRITTEN = re.compile(r"(all|\d{4}-\d{2})\.parquet")
 
 
 def of_source(params: Params) -> dict[str, str]:
@@ -29,9 +32,10 @@ def of_source(params: Params) -> dict[str, str]:
 
 def _require_no_strangers(root: Path) -> None:
     """Raise UserError for a file that somebody has put where ingest writes."""
-    files = [path for path in sorted((root / RAW).glob("*")) if path.is_file()]
-    for path in files:
-        if path.name != RESULT and not path.name.startswith("."):
+    raw = root / RAW
+    for path in (path for path in sorted(raw.rglob("*")) if path.is_file()):
+        made = path == raw / RESULT or (path.parent.parent == raw and WRITTEN.fullmatch(path.name))
+        if not made and not path.name.startswith("."):
             raise UserError(
                 f"{path}: found a file that ingest did not write and would remove; "
                 "move it to another folder, such as raw/, and set data.location to that"

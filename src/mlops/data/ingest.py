@@ -55,7 +55,13 @@ def run(params: Params, root: Path) -> Ingested:
     unknown = left_out(raw, tables)
     days = {name: day for name, schema in schemas.items() if (day := day_column(schema))}
     for name, day in days.items():
-        tables[name] = tables[name][tables[name][day].dt.date <= until]
+        column = tables[name][day]
+        tables[name] = tables[name][column.dt.date <= until]
+        if tables[name].empty:
+            raise UserError(
+                f"params.yaml: data.until: found {until}, expected a day that {name}.{day} has: "
+                f"{column.min().date()} to {column.max().date()}"
+            )
         _require_every_month(f"{name}.{day}", tables[name][day], until)
     since = min((tables[name][day].min().date() for name, day in days.items()), default=None)
     rows = {name: len(table) for name, table in tables.items()}
@@ -72,8 +78,6 @@ def _require_every_month(column: str, days: pd.Series[Any], until: dt.date) -> N
 
     from mlops.data.validation import ranges
 
-    if days.empty:
-        raise UserError(f"{column}: no rows up to data.until, {until}")
     found = set(days.dt.to_period("M"))
     lost = [str(m) for m in pd.period_range(min(found), until, freq="M") if m not in found]
     if lost:

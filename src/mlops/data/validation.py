@@ -39,6 +39,7 @@ def validated(
 
     Raises UserError with one table of all failures: columns, checks, rows and examples.
     """
+    _require_names(schemas)
     tables: dict[str, pd.DataFrame] = {}
     failures: list[Failure] = []
     for name, schema in schemas.items():
@@ -50,6 +51,27 @@ def validated(
     if failures := failures or list(_broken_references(tables, schemas)):
         raise UserError(explain(failures))
     return tables
+
+
+def _require_names(schemas: Mapping[str, Schema]) -> None:
+    """Raise UserError where a key, a day or a reference names a column that no schema has."""
+    known = {name: set(schema.to_schema().columns) for name, schema in schemas.items()}
+    every = {f"{name}.{column}" for name, own in known.items() for column in own}
+    for name, schema in schemas.items():
+        spec, day = schema.to_schema(), day_column(schema)
+        roles = [("unique", column, known[name]) for column in spec.unique or ()]
+        roles += [("day", day, known[name])] if day else []
+        roles += [
+            ("references", field.metadata["references"], every)
+            for field in spec.columns.values()
+            if (field.metadata or {}).get("references")
+        ]
+        for role, column, columns_ in roles:
+            if column not in columns_:
+                hint = nearest(column, columns_)
+                raise UserError(
+                    f"tables.py: {name}: {role}: found {column!r}, expected a column{hint}"
+                )
 
 
 def left_out(raw: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -20,7 +20,7 @@ class Gate(Section):
     are too few even for that, `too_few` decides.
     """
 
-    rules: tuple[str, ...] = Field(default=RULES, strict=False)
+    rules: tuple[str, ...] = Field(default=RULES, strict=False, min_length=1)
     limits: dict[str, float] | None = None
     margin: float | None = Field(default=None, ge=0)
     too_few: Literal["refuse", "accept"] = "refuse"

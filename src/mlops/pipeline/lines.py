@@ -38,10 +38,12 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
                 for name, (kept, values) in result["rounded"].items()
             )
             note = f"; float32 keeps less of: {rounded}" if rounded else ""
+            empty = [name for name, share in result["null_share"].items() if share == 1]
             return (
                 f"{result['features']} features, {result['rows']['training']:,} rows to train on, "
                 f"{result['rows']['holdout']:,} held out; left out: {dropped or 'none'}{note}"
                 f"{_listed('; tables not used: ', result['unused_tables'])}"
+                f"{_listed('; without any value: ', empty)}"
             )
         case "tune":
             text = (
@@ -56,6 +58,8 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
                 "ONNX within {parity:.0e} of the native model"
             )
             result = {**result, "megabytes": result["bytes"] / 1e6}
+            if len(result["labels"]) == 2:
+                text += f"; the positive class is {result['labels'][1]!r}"
         case "evaluate":
             pairs = (f"{name} {value:.3f}" for name, value in result["baselines"].items())
             text = (

@@ -153,6 +153,13 @@ def reproduce(stage: str, root: Path) -> Reproduced:
     start, repo = time.time(), _repo(root)
     try:
         with _record_kept(root):
+            if stage == "ingest":
+                repo.reproduce(FINGERPRINT, single_item=True)
+    # Nothing was removed yet, and a checkout would remove what DVC does not know.
+    except DvcException as error:
+        raise _failed(stage, start, error) from error
+    try:
+        with _record_kept(root):
             how = _reproduce(repo, stage, start)
     except BaseException as error:
         # DVC does not stop the command that it started, which would go on writing.
@@ -185,8 +192,6 @@ def _reproduce(repo: Repo, stage: str, since: float) -> How:
     """Have DVC reproduce the stage; a remote that does not answer is left out."""
     from dvc.stage.exceptions import StageCmdFailedError
 
-    if stage == "ingest":
-        repo.reproduce(FINGERPRINT, single_item=True)
     if not repo.status([stage]):
         return "unchanged"
     remote = remotes.default(repo)

@@ -31,6 +31,7 @@ class Trained(Result):
     rows: int
     parity: float
     bytes: int
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -41,6 +42,7 @@ class Trained(Result):
             rows=card.trained_on["rows"],
             parity=card.parity,
             bytes=(folder / bundle.MODEL).stat().st_size,
+            labels=card.labels,
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import chdir
 
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.contract.paths import LOG
 from mlops.gitops import status
 from mlops.pipeline import dependencies, reproduction
@@ -68,6 +69,24 @@ def test_a_source_that_cannot_be_read_ends_a_flow_s_stage_with_one_line_and_code
     assert failed.value.exit_code == 2
     line = "error: params.yaml: data.location: found 'nowhere', no such folder\n"
     assert capfd.readouterr().err == line
+
+
+@pytest.mark.parametrize("place", ["mine.csv", "backup/mine.csv", "wines/mine.parquet"])
+def test_a_file_of_somebodys_among_the_raw_tables_is_refused_and_kept(wine, place):
+    mine = wine.root / "data/raw" / place
+    with chdir(wine.root):
+        reproduction.reproduce("ingest", wine.root)
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+        for attempt in (
+            lambda: reproduction.reproduce("ingest", wine.root),
+            lambda: wine.run("ingest"),
+        ):
+            with pytest.raises((UserError, reproduction.StageFailed)):
+                attempt()
+            assert mine.read_text() == "mine"
+    assert f"{place}: found a file that ingest did not write" in dvc(wine, "repro").stderr
+    assert mine.read_text() == "mine"
 
 
 def test_without_the_source_what_was_made_of_it_is_restored(wine, capfd):

@@ -1,5 +1,6 @@
 """Everything that is wrong with the raw tables is said at once, with examples."""
 
+import re
 from types import MappingProxyType
 
 import pandas as pd
@@ -213,3 +214,30 @@ def test_a_parser_that_stumbles_over_what_does_not_fit_is_not_what_is_said():
     table = pd.DataFrame({"wind": ["1.5", "1,5"]})
     with pytest.raises(UserError, match=r"wind +is a number \(float64\)  1 +1,5"):
         validated({"rows": table}, {"rows": Rows})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"unique": ["nam"]},
+            "towns: unique: found 'nam', expected a column; did you mean 'name'?",
+        ),
+        ({"metadata": {"day": "dy"}}, "towns: day: found 'dy', expected a column"),
+        ({"field": "cities.name"}, "towns: references: found 'cities.name', expected a column"),
+    ],
+)
+def test_a_name_in_a_schema_that_no_column_has_is_refused(config, message):
+    """A misspelt key would switch its check off."""
+    field = pa.Field(metadata={"references": config.pop("field")} if "field" in config else None)
+    towns = type(
+        "Towns",
+        (pa.DataFrameModel,),
+        {
+            "__annotations__": {"name": Series[str]},
+            "name": field,
+            "Config": type("Config", (), config),
+        },
+    )
+    with pytest.raises(UserError, match=re.escape(f"tables.py: {message}")):
+        validated({"towns": TOWNS}, {"towns": towns})

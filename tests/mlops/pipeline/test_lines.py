@@ -4,7 +4,7 @@ from mlops.pipeline.lines import screen_line
 
 FEATURIZED = {
     "rows": {"training": 1000, "holdout": 200}, "dropped": {"without an outcome": 0},
-    "features": 3, "rounded": {}, "unused_tables": (),
+    "features": 3, "rounded": {}, "unused_tables": (), "null_share": {"age": 0.5},
 }  # fmt: skip
 TUNED = {
     "family": "linear", "trials": 10, "given_up": 2, "loss_name": "RMSE", "loss": 1.5,
@@ -22,6 +22,18 @@ def test_numbers_that_float32_rounds_are_named():
     rounded = {**FEATURIZED, "rounded": {"account": (212, 1423)}}
     said = f"{plain}; float32 keeps less of: account (212 of 1,423 values)"
     assert outcome("featurize", rounded) == said
+
+
+def test_features_without_any_value_are_named():
+    empty = {**FEATURIZED, "null_share": {"age": 1.0, "name": 0.2}}
+    assert outcome("featurize", empty).endswith("left out: none; without any value: age")
+
+
+def test_the_positive_class_is_named_where_classes_have_names():
+    trained = {"digest": "a" * 64, "family": "linear", "rows": 9, "bytes": 10, "parity": 1e-7}
+    named = outcome("train", {**trained, "labels": ("gone", "stays")})
+    assert named.endswith("native model; the positive class is 'stays'")
+    assert outcome("train", {**trained, "labels": ()}).endswith("native model")
 
 
 def test_trials_that_learnt_nothing_are_counted():

@@ -227,6 +227,10 @@ WRONG = {
     "in.txt": (b"a", "found no file that ends in .parquet, .csv"),
     "empty.csv": (b"", "can't be read: Empty CSV file"),
     "bytes.csv": (b"age,colour,sum\n1,\xff\xfe,2\n", "can't be read: "),
+    "parted.csv": (
+        b"age;colour;sum\n1;a;2\n",
+        "found one column 'age;colour;sum', expected columns with commas between them",
+    ),
     "twice.csv": (b"age,age,colour,sum\n", "column 'age': found twice"),
     "torn.parquet": (b"PAR1 PAR1", "can't be read: "),
     "less.parquet": ({"age": None}, "column 'age': missing; did you mean 'ages'?"),
@@ -343,6 +347,16 @@ def test_a_run_is_refused_beside_another_and_where_its_input_changes(made, tmp_p
     with pytest.raises(UserError, match="changed while it was read"):
         batch.run(made["binary"], given, out)
     assert not out.exists()
+
+
+def test_a_table_of_which_no_row_is_scored_is_refused_by_the_command(made, tmp_path):
+    people(3).assign(age="12,5").to_csv(tmp_path / "in.csv", index=False)
+    arguments = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out")]
+    with pytest.raises(Refused, match=r"0 rows scored, 3 refused \(reasons in .*rejected.parquet"):
+        batch.main([str(made["binary"]), *arguments])
+    assert set(rejected(tmp_path / "out").values()) == {
+        "column 'age': found '12,5', expected a number"
+    }
 
 
 def started(folder, given, out):

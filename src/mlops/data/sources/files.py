@@ -49,7 +49,19 @@ def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
     system, tables = _find(location, names)
     read = {name: [_read_part(file, system) for file in files] for name, files in tables.items()}
+    for name, parts in read.items():
+        _require_same_columns(tables[name], parts)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in read.items()}
+
+
+def _require_same_columns(files: list[File], parts: list[pd.DataFrame]) -> None:
+    """Raise UserError for a file without a column of the others: its rows would lack values."""
+    names = [set(map(str, part)) for part in parts]
+    for file, own in zip(files, names, strict=True):
+        if lost := sorted(set.union(*names) - own):
+            raise UserError(
+                f"{file.path}: found no column {lost[0]!r}, which other files of the table have"
+            )
 
 
 def fingerprint(location: str, names: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.base.errors import UserError
+from mlops.base.errors import Refused, UserError
 
 if TYPE_CHECKING:
     from mlops.data.engine import Engine
@@ -107,4 +107,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(f"argument --threads: found {given.threads}, expected 0 or more")
     start = time.perf_counter()
     receipt = run(given.bundle, given.input, given.output, given.engine, given.threads)
-    print(f"{receipt.line} ({time.perf_counter() - start:.1f} s)")
+    line = f"{receipt.line} ({time.perf_counter() - start:.1f} s)"
+    if receipt.refused and not receipt.rows:
+        raise Refused(line)
+    print(line)

@@ -56,7 +56,8 @@ class Receipt(BaseModel):
     @property
     def line(self) -> str:
         """The result in one line."""
-        refused = f", {self.refused:,} refused" if self.refused else ""
+        rejected = _beside(Path(self.output), REJECTED)
+        refused = f", {self.refused:,} refused (reasons in {rejected})" if self.refused else ""
         return f"bundle {self.bundle[:12]}: {self.rows:,} rows scored{refused}: {self.output}"
 
 

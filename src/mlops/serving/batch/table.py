@@ -6,6 +6,8 @@ become Python objects.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +34,9 @@ def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) 
     for name in schema.names:
         if schema.names.count(name) > 1:
             raise UserError(f"{where}: column {name!r}: found twice")
+    if text and len(schema.names) == 1 and re.search(r"[;|\t]", schema.names[0]):
+        found = f"found one column {schema.names[0][:SHOWN]!r}"
+        raise UserError(f"{where}: {found}, expected columns with commas between them")
     for name in (*model.numeric, *model.categorical):
         if name not in schema.names:
             raise UserError(f"{where}: column {name!r}: missing{nearest(name, schema.names)}")

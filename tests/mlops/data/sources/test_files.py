@@ -219,3 +219,19 @@ def test_a_place_that_cannot_be_read_is_named(location, said):
             function(location, ["rows"])
         assert str(error.value).startswith(said)
         assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("header", ["id,Age", "id"])
+def test_a_file_of_a_table_without_a_column_of_the_others_is_refused(tmp_path, header):
+    """Its rows would have missing values without a word."""
+    folder = tmp_path / "people"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,age\n1,40\n")
+    (folder / "b.csv").write_text(f"{header}\n{header.replace('id', '2').replace('Age', '50')}\n")
+    lost = ("a.csv", "Age") if header == "id,Age" else ("b.csv", "age")
+    message = (
+        f"{folder / lost[0]}: found no column '{lost[1]}', which other files of the table have"
+    )
+    with pytest.raises(UserError) as refused:
+        files.read(str(tmp_path), ["people"])
+    assert str(refused.value) == message
