@@ -64,7 +64,7 @@ def test_what_would_stop_a_training_is_said_before_a_server_is_started(tmp_path,
     with reproduction.alone(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False,
+            env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stdout) == (MENDABLE, "False\n")
     assert done.stderr.startswith(f"error: {line}")
