@@ -125,15 +125,15 @@ class Inference:
         columns: dict[str, list[Any]] = {}
         self.columns.require([tensor.name for tensor in inputs], "inputs")
         for tensor in inputs:
-            place = f"inputs.{tensor.name}"
             size = tensor.parameters.binary_data_size if tensor.parameters else None
             if (size is None) == (tensor.data is msgspec.UNSET):
                 found = "neither data nor" if size is None else "both data and"
-                raise Refusal(422, f"{place}: found {found} {SIZE}")
-            self._require_shape(tensor, place)
+                raise Refusal(422, f"inputs.{tensor.name}: found {found} {SIZE}")
+            self._require_shape(tensor)
             if size is None:
-                columns[tensor.name] = self._from_json(tensor, place)
+                columns[tensor.name] = self._from_json(tensor)
                 continue
+            place = f"inputs.{tensor.name}"
             if not 0 <= size <= len(binary):
                 raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
             unpack = _strings if tensor.datatype == BYTES else _numbers
@@ -143,27 +143,28 @@ class Inference:
             raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
         return self.columns.transposed(columns, "inputs")
 
-    def _require_shape(self, tensor: Input, place: str) -> None:
+    def _require_shape(self, tensor: Input) -> None:
         shape = tensor.shape
         if not shape or shape[0] < 0 or len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
-            raise Refusal(422, f"{place}: found shape {shape}, expected [rows] or [rows, 1]")
+            found = f"inputs.{tensor.name}: found shape {shape}"
+            raise Refusal(422, f"{found}, expected [rows] or [rows, 1]")
         expected = (BYTES,) if tensor.name in self.model.categorical else NUMERIC
         if tensor.datatype not in expected:
             wrong = f"found datatype {tensor.datatype!r}, expected {' or '.join(expected)}"
-            raise Refusal(422, f"{place}: {wrong}")
+            raise Refusal(422, f"inputs.{tensor.name}: {wrong}")
         if shape[0] > self.columns.limit:
             raise too_many_rows(str(shape[0]), self.columns.limit)
 
-    def _from_json(self, tensor: Input, place: str) -> list[Any]:
+    def _from_json(self, tensor: Input) -> list[Any]:
         values = cast("list[Any]", tensor.data)
         if len(tensor.shape) == 2 and all(type(row) is list and len(row) == 1 for row in values):
             values = [value for (value,) in values]
         boolean = tensor.datatype == "BOOL"
-        self.columns.require_values(tensor.name, values, f"{place}.data", boolean)
+        if not self.columns.allow(tensor.name, values, boolean):
+            self.columns.refuse(tensor.name, values, f"inputs.{tensor.name}.data", boolean)
         if len(values) != tensor.shape[0]:
-            raise Refusal(
-                422, f"{place}: found {len(values)} values, expected shape's {tensor.shape[0]}"
-            )
+            found = f"inputs.{tensor.name}: found {len(values)} values"
+            raise Refusal(422, f"{found}, expected shape's {tensor.shape[0]}")
         return values
 
 

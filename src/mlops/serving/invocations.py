@@ -68,7 +68,8 @@ class Invocations:
         values: dict[str, list[Any]] = {}
         for name, data in content.items():
             values[name] = data if isinstance(data, list) else [data]
-            self.columns.require_values(name, values[name], f"{form}.{name}")
+            if not self.columns.allow(name, values[name]):
+                self.columns.refuse(name, values[name], f"{form}.{name}")
         return self.columns.transposed(values, form)
 
     def encode(self, outputs: list[Array]) -> bytes:

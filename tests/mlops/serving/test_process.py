@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from mlops.contract import bundle
+from tests.mlops.serving import forms
 from tests.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -168,29 +169,22 @@ def test_told_to_stop_it_is_unready_and_answers_on_until_it_ends(champion, tmp_p
 
 
 def test_told_to_stop_it_fails_no_request_of_a_busy_connection(champion, tmp_path):
-    """Clients that keep their connections, and open others when they are told to."""
+    """Clients that keep their connections until they are told to close them."""
     row, failed, answered = json.dumps(example(champion)), [], []
 
     def send(port):
-        while True:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            with suppress(ConnectionRefusedError), closing(connection):
-                connection.connect()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            closed = False
+            while not closed:
                 try:
-                    keep(connection)
+                    connection.request("POST", "/predict", row, {"content-type": forms.JSON})
+                    response = connection.getresponse()
+                    response.read()
                 except (OSError, http.client.HTTPException) as error:
                     failed.append(repr(error))
-                continue
-            return
-
-    def keep(connection):
-        closed = False
-        while not closed:
-            connection.request("POST", "/predict", row, {"content-type": "application/json"})
-            response = connection.getresponse()
-            response.read()
-            answered.append(response.status)
-            closed = response.will_close
+                    return
+                answered.append(response.status)
+                closed = response.will_close
 
     with served(champion, tmp_path) as service:
         threads = [threading.Thread(target=send, args=[service.port]) for _ in range(8)]
