@@ -35,7 +35,8 @@ def refused(command):
     ("stage", "changes", "line"),
     [
         ("ingest", {"data.until": "2021-02-28"},
-         "error: wines.day: no rows up to data.until, 2021-02-28\n"),
+         "error: params.yaml: data.until: found 2021-02-28, expected a day that wines.day has: "
+         "2021-03-01 to 2021-05-28\n"),
         ("ingest", {"data.until": "2021-07-15"},
          "error: wines.day: no rows in 2021-06, 2021-07; expected every month from 2021-03 to "
          "data.until, 2021-07-15\n"),
