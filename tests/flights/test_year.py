@@ -80,6 +80,7 @@ def test_a_label_has_the_requested_day_and_the_row_in_it():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_from_the_table(tmp_path):
     picture.draw(pd.DataFrame([vars(month) for month in months()]), tmp_path / "year.png")
     assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")

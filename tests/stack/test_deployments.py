@@ -17,6 +17,7 @@ SHIPPED = REPOSITORY / "prefect.yaml"
 OWN = REPOSITORY / "tests/stack/repository/prefect.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [SHIPPED, OWN], ids=["shipped", "of the tests"])
 def test_every_flow_takes_the_parameters_of_its_deployments(file):
     """As Prefect reads them, which fills in what the file says once for several."""
