@@ -79,6 +79,9 @@ def _run(
         raise GitError(f"git {arguments[0]}: not finished after {seconds:g} s") from None
     if process.returncode:
         lines = process.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        # Some commands then repeat their usage.
+        if any("not a git repository" in line.lower() for line in lines):
+            raise GitError(f"{root.resolve()}: not in a Git repository; `git init` makes one")
         errors = [line for line in lines if line.startswith(("fatal", "error", " !"))]
         reason = without_credentials(one_line((errors or lines[-1:])[0]))
         if DUBIOUS in reason:

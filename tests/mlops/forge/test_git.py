@@ -213,6 +213,13 @@ def test_a_folder_that_git_does_not_know_has_no_commit(root, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("command", ["diff", "log", "ls-files"])
+def test_a_folder_without_a_repository_is_said_so_by_every_command(tmp_path, command):
+    with pytest.raises(git.GitError) as refused:
+        git.git(tmp_path, command, "--name-only" if command != "ls-files" else "--cached")
+    assert str(refused.value) == f"{tmp_path}: not in a Git repository; `git init` makes one"
+
+
 def test_a_clone_of_another_user_is_refused_with_the_cure(root):
     os.chown(root, 12345, 12345)
     with pytest.raises(UserError, match=r"dubious ownership .* safe\.directory"):
