@@ -34,8 +34,6 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
     `kind` is the part of the parameters that the stage reads.
     """
     start = time.time()
-    if "DVC_STAGE" in os.environ:
-        end_with_parent()
 
     def command() -> None:
         settings, root = params.load(kind), Path()
@@ -53,10 +51,13 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
 def begin() -> None:
     """Prepare a process, before anything heavy is imported; `guarded` calls it.
 
-    No proxy stands before this machine's own servers. Libraries' warnings are for their callers,
-    not for users, who can turn them on (`python -W`, `PYTHONWARNINGS`).
+    What DVC starts ends with DVC. No proxy stands before this machine's own servers. Libraries'
+    warnings are for their callers, not for users, who can turn them on (`python -W`,
+    `PYTHONWARNINGS`).
     """
     reach_loopback()
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
     if not sys.warnoptions:
         # First of all: the filters are not safe against another thread's import.
         warnings.simplefilter("ignore")

@@ -1,9 +1,11 @@
 """A stage ends with one line and the exit code that fits."""
 
 import errno
+import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from mlops.base.errors import Refused, UserError
@@ -73,3 +75,23 @@ def test_what_libraries_warn_of_is_said_only_to_who_asks(asked, said):
         [sys.executable, *asked, "-c", program], capture_output=True, text=True, check=True
     )
     assert said in done.stderr if said else not done.stderr
+
+
+CHILD = """
+import os, time
+from mlops.pipeline import stage
+stage.guarded(lambda: (print(os.getpid(), flush=True), time.sleep(120)))
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+def test_what_dvc_starts_ends_with_the_dvc_that_is_killed():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD], env={**os.environ, "DVC_STAGE": "fingerprint"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    _, alive = psutil.wait_procs([child], timeout=30)
+    assert alive == []
