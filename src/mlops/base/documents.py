@@ -42,8 +42,7 @@ def parse(content: str, place: str, anchors: bool = False) -> dict[str, Any]:
     if len(content) > LONGEST_TEXT:
         found = f"found {len(content):,} characters, expected at most {LONGEST_TEXT:,}"
         raise UserError(f"{place}: {found}")
-    if conflict := re.search(r"^<{7} ", content, flags=re.MULTILINE):
-        line = content[: conflict.start()].count("\n") + 1
+    if line := conflict_line(content):
         raise UserError(f"{place}: line {line}: a merge conflict; resolve it first")
     try:
         loader = _Loader(content)
@@ -54,6 +53,12 @@ def parse(content: str, place: str, anchors: bool = False) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise UserError(f"{place}: found {shown(parsed)}, expected keys and values")
     return parsed
+
+
+def conflict_line(content: str) -> int:
+    """The line at which a merge left the first conflict in a text; 0 without one."""
+    found = re.search(r"^<{7} ", content, flags=re.MULTILINE)
+    return content[: found.start()].count("\n") + 1 if found else 0
 
 
 class _Loader(yaml.SafeLoader):

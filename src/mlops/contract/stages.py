@@ -8,6 +8,8 @@ from mlops.base import documents
 from mlops.base.errors import UserError
 
 PIPELINE = Path("dvc.yaml")
+# What DVC writes of the last run of each stage.
+RECORD = Path("dvc.lock")
 MODULES = {
     "ingest": "mlops.data.ingest",
     "featurize": "mlops.data.featurize",
@@ -16,7 +18,7 @@ MODULES = {
     "evaluate": "mlops.evaluation.evaluate",
     "register": "mlops.registry.register",
 }
-# Runs before ingest, every time: the state of what the source reads is a dependency of ingest.
+# Runs before ingest, every time: the state of what the source reads is a parameter of ingest.
 FINGERPRINT = "fingerprint"
 # A model version is in a registry and not in a file: DVC does not know of the stage that makes it.
 MADE_BY_DVC = tuple(stage for stage in MODULES if stage != "register")

@@ -15,6 +15,7 @@ from mlops.base.errors import UserError
 from mlops.base.files import write_json
 from mlops.contract import params, project
 from mlops.contract.paths import RAW, RESULT
+from mlops.contract.stages import RECORD
 from mlops.data.params import Params
 from mlops.data.sources import Unreachable, source
 from mlops.pipeline import stage
@@ -30,7 +31,7 @@ def of_source(params: Params) -> dict[str, str]:
     return source(params.data.source).fingerprint(params.data.location, tables)
 
 
-def _require_no_strangers(root: Path) -> None:
+def _require_only_raw_tables(root: Path) -> None:
     """Raise UserError for a file that somebody has put where ingest writes."""
     raw = root / RAW
     for path in (path for path in sorted(raw.rglob("*")) if path.is_file()):
@@ -44,7 +45,7 @@ def _require_no_strangers(root: Path) -> None:
 
 def run(params: Params, root: Path) -> dict[str, str]:
     """Write the fingerprint. Raises UserError when ingest would not be safe, or has no source."""
-    _require_no_strangers(root)
+    _require_only_raw_tables(root)
     state = of_source(params)
     _write(root, state)
     return state
@@ -57,7 +58,7 @@ def _write(root: Path, state: dict[str, str]) -> None:
 
 def recorded(root: Path) -> dict[str, str] | None:
     """The state that `dvc.lock` has, unless another source was read then."""
-    path = root / "dvc.lock"
+    path = root / RECORD
     if not path.is_file():
         return None
     stages = documents.read(path, "what DVC recorded").get("stages", {})
@@ -82,7 +83,7 @@ def main() -> int:
             state = recorded(Path())
             if state is None:
                 raise
-            print(f"{error}: its state is taken from dvc.lock", file=sys.stderr)
+            print(f"{error}: its state is taken from {RECORD}", file=sys.stderr)
             _write(Path(), state)
 
     return stage.guarded(command)

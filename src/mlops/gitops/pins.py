@@ -10,6 +10,7 @@ from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, read_json
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.deploy.manifest import Manifest
 from mlops.forge import git
@@ -20,7 +21,6 @@ from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
 
 PRODUCTION = "production"
-LOCK = Path("dvc.lock")
 
 
 def manifest_at(root: Path, commit: str, environment: str) -> tuple[Manifest, str]:
@@ -49,7 +49,7 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
 
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
-    changed = set(git.changed(root, base)) - {str(LOCK)}
+    changed = set(git.changed(root, base)) - {str(RECORD)}
     return bool(changed) and changed <= {str(manifest.path(n)) for n in manifest.names(root)}
 
 
@@ -87,7 +87,7 @@ def of_workspace(root: Path) -> Pin:
     require_current(root)
     contents = locked(root)
     if contents is None:
-        raise UserError(f"{LOCK}: names no bundle with evidence; `make train`")
+        raise UserError(f"{RECORD}: names no bundle with evidence; `make train`")
     metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
     values = {name: metric["value"] for name, metric in metrics.items()}
     return Pin(
@@ -109,7 +109,7 @@ def accepted(root: Path) -> tuple[str, str]:
     Raises UserError without an accepted verdict on these very bytes, or with uncommitted changes.
     """
     # The commit must be what made the bundle; dvc.lock goes with the release.
-    changed = [name for name in git.changed(root) if name != str(LOCK)]
+    changed = [name for name in git.changed(root) if name != str(RECORD)]
     if changed:
         raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
     digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
@@ -134,15 +134,15 @@ def require_current(root: Path) -> None:
     try:
         stale = Repo(str(root)).status(["tune", "train", "evaluate"])
     except DvcException as error:
-        raise UserError(f"{LOCK}: {one_line(error)}") from None
+        raise UserError(f"{RECORD}: {one_line(error)}") from None
     if stale:
-        raise UserError(f"{LOCK}: is of another {', '.join(sorted(stale))}; `make retrain`")
+        raise UserError(f"{RECORD}: is of another {', '.join(sorted(stale))}; `make retrain`")
 
 
 def locked(root: Path) -> Contents | None:
     """The names by which DVC keeps the bundle and the evidence of dvc.lock, if it has them."""
     try:
-        stages = documents.read(root / LOCK, "DVC's lock")["stages"]
+        stages = documents.read(root / RECORD, "DVC's lock")["stages"]
         names = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
         return Contents(bundle=names[str(BUNDLE)], evidence=names[str(EVIDENCE)])
     except (UserError, KeyError, TypeError):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlops.base.errors import UserError
+from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
 from mlops.gitops import pins, reconcile, verdict
-from mlops.gitops.pins import LOCK, accepted, locked, manifest_at, of_workspace, only_pins_changed
+from mlops.gitops.pins import accepted, locked, manifest_at, of_workspace, only_pins_changed
 from mlops.gitops.proposal import Proposal, propose, withdraw
 from mlops.registry.pin import Pin
 
@@ -28,7 +29,7 @@ def release(root: Path, environment: str, forge: Forge) -> str:
         withdraw(root, f"release/{environment}", forge)
         return f"{environment} pins {before.short} already; nothing to release"
     pin = of_workspace(root)
-    why, lock = f"{verdict.load(root).line.capitalize()}.", (root / LOCK).read_bytes()
+    why, lock = f"{verdict.load(root).line.capitalize()}.", (root / RECORD).read_bytes()
     return propose(root, _repin(root, pin.commit, environment, pin, "release", why, lock), forge)
 
 
@@ -108,7 +109,7 @@ def _repin(
     return Proposal(
         branch=f"{verb}/{environment}",
         parent=parent,
-        files=files | ({LOCK: lock} if lock else {}),
+        files=files | ({RECORD: lock} if lock else {}),
         title=f"{what} {environment}: {pin.short}, {was}",
         why="\n".join([why, "", *(f"- {name}: {value}" for name, value in made_by.items())]),
     )

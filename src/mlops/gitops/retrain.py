@@ -22,10 +22,10 @@ from mlops.base.files import folder_digest
 from mlops.contract import bundle
 from mlops.contract.params import FILE as PARAMETERS
 from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.contract.stages import RECORD
 from mlops.forge import git
 from mlops.forge.protocol import Forge
 from mlops.gitops import proposal, report, verdict
-from mlops.gitops.pins import LOCK
 from mlops.gitops.proposal import Proposal
 from mlops.gitops.worktree import MLOPS, Worktree, worktree
 
@@ -48,7 +48,7 @@ class Attempt:
         return Proposal(
             branch=BRANCH,
             parent=self.tree.commit,
-            files={name: (self.tree.path / name).read_bytes() for name in (PARAMETERS, LOCK)},
+            files={name: (self.tree.path / name).read_bytes() for name in (PARAMETERS, RECORD)},
             title=f"Retrain on data until {self.until}",
             why=f"Why: {self.because}.",
             report=page.read_text(encoding="utf-8") if page.exists() else "",

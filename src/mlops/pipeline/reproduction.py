@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from mlops.base import processes
+from mlops.base import documents, processes
 from mlops.base.errors import BUG, MENDABLE, UserError, one_line
 from mlops.base.files import whole_file
-from mlops.contract.stages import FINGERPRINT, MODULES
+from mlops.contract.stages import FINGERPRINT, MODULES, RECORD
 from mlops.pipeline import remotes
 from mlops.pipeline.stage import exit_codes_since
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 How = Literal["run", "restored", "unchanged"]
 LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
-RECORD = Path("dvc.lock")
 # What the record was before the stage that is being reproduced; empty when there was none.
 RECORD_BEFORE = Path(".dvc/tmp/dvc.lock.before")
 _unreachable_remotes: set[str] = set()
@@ -107,14 +106,12 @@ def _restore_record(root: Path) -> None:
 
 def require_record(root: Path) -> None:
     """Raise UserError for a dvc.lock that a merge left in conflict; the stages write it anew."""
-    if not (root / RECORD).exists():
-        return
-    for number, line in enumerate((root / RECORD).read_text().splitlines(), start=1):
-        if line.startswith("<<<<<<< "):
-            raise UserError(
-                f"{RECORD}: line {number}: a merge conflict; take either side whole "
-                f"(`git checkout --ours {RECORD}`), then `make retrain`"
-            )
+    path = root / RECORD
+    if path.exists() and (line := documents.conflict_line(path.read_text())):
+        raise UserError(
+            f"{RECORD}: line {line}: a merge conflict; take either side whole "
+            f"(`git checkout --ours {RECORD}`), then `make retrain`"
+        )
 
 
 def _drop_dead_locks(root: Path) -> None:

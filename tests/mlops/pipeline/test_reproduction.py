@@ -9,6 +9,7 @@ import pytest
 
 from mlops.base import processes
 from mlops.base.errors import UserError
+from mlops.contract.stages import RECORD
 from mlops.pipeline import reproduction
 
 
@@ -64,11 +65,11 @@ def test_a_signal_is_known_by_the_code_of_the_command_or_of_its_shell(code, numb
 
 def test_a_record_that_a_merge_left_in_conflict_is_named_with_the_cure(tmp_path):
     text = "schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: {}}\n>>>>>>> theirs\n"
-    (tmp_path / reproduction.RECORD).write_text(text)
+    (tmp_path / RECORD).write_text(text)
     line = r"dvc\.lock: line 2: a merge conflict; take either side whole .*, then `make retrain`"
     with pytest.raises(UserError, match=f"^{line}$"), reproduction.alone(tmp_path):
         pytest.fail("it went on")
-    assert (tmp_path / reproduction.RECORD).read_text() == text
+    assert (tmp_path / RECORD).read_text() == text
 
 
 @pytest.mark.parametrize("before", ["schema: '2.0'\n", ""])
@@ -76,7 +77,7 @@ def test_a_record_that_was_cut_short_by_a_kill_is_restored(tmp_path, before):
     kept = tmp_path / reproduction.RECORD_BEFORE
     kept.parent.mkdir(parents=True)
     kept.write_text(before)
-    record = tmp_path / reproduction.RECORD
+    record = tmp_path / RECORD
     record.write_text("sche")
     with reproduction.alone(tmp_path):
         assert (record.read_text() if record.exists() else "") == before
