@@ -66,9 +66,9 @@ def _require_names(schemas: Mapping[str, Schema]) -> None:
             for field in spec.columns.values()
             if (field.metadata or {}).get("references")
         ]
-        for role, column, columns_ in roles:
-            if column not in columns_:
-                hint = nearest(column, columns_)
+        for role, column, expected in roles:
+            if column not in expected:
+                hint = nearest(column, expected)
                 raise UserError(
                     f"tables.py: {name}: {role}: found {column!r}, expected a column{hint}"
                 )
