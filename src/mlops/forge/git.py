@@ -104,8 +104,8 @@ def commit(root: Path, ref: str) -> str:
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
     except GitError:
-        lacks = _lacks(root) and f"; {_lacks(root)}"
-        raise GitError(f"{ref}: no such commit here{lacks}") from None
+        lacks = _lacks(root)
+        raise GitError(f"{ref}: no such commit here{lacks and f'; {lacks}'}") from None
 
 
 def exists(root: Path, ref: str) -> bool:
