@@ -10,17 +10,17 @@ from typing import Any
 
 from mlops.contract.task import Task
 
-Space = dict[str, Any]
+Hyperparameters = dict[str, Any]
 # The cap; early stopping finds the number.
 TREES = 500
 BOOSTED = {"learning_rate": 0.08, "reg_lambda": 1.0}
 
 
-def spaces(task: Task, rows: int) -> dict[str, Space]:
+def spaces(task: Task, rows: int) -> dict[str, Hyperparameters]:
     """The built-in families' spaces."""
     from hyperopt import hp
 
-    def tree(family: str, **names: str) -> Space:
+    def tree(family: str, **names: str) -> Hyperparameters:
         """Trees' common hyperparameters, as the family calls them, and its own."""
         leaves, least = _leaves(rows), _least(rows)
         known = {
@@ -58,7 +58,7 @@ def spaces(task: Task, rows: int) -> dict[str, Space]:
     }
 
 
-def first(task: Task, rows: int) -> list[dict[str, Any]]:
+def first(task: Task, rows: int) -> list[Hyperparameters]:
     """A candidate of each family from the middle of its space."""
     leaves, least = _leaves(rows), _least(rows)
     return [

@@ -26,7 +26,9 @@ def fit(estimator: Any, train: Pair, validation: Pair | None) -> int | None:
     """Fit it; the rounds that early stopping chose, None without validation rows."""
     matrix, outcome = train
     # scikit-learn makes no bins of a column without any value; a constant is never split on.
-    matrix = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
+    empty = np.isnan(matrix).all(axis=0)
+    if empty.any():
+        matrix = np.where(empty, np.float32(0), matrix)
     if validation is None:
         estimator.fit(matrix, outcome)
         return None
