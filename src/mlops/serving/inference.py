@@ -160,8 +160,7 @@ class Inference:
         if len(tensor.shape) == 2 and all(type(row) is list and len(row) == 1 for row in values):
             values = [value for (value,) in values]
         boolean = tensor.datatype == "BOOL"
-        if not self.columns.allow(tensor.name, values, boolean):
-            self.columns.refuse(tensor.name, values, f"inputs.{tensor.name}.data", boolean)
+        self.columns.require_values(tensor.name, values, "inputs", ".data", boolean)
         if len(values) != tensor.shape[0]:
             found = f"inputs.{tensor.name}: found {len(values)} values"
             raise Refusal(422, f"{found}, expected shape's {tensor.shape[0]}")

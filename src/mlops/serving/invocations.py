@@ -68,8 +68,7 @@ class Invocations:
         values: dict[str, list[Any]] = {}
         for name, data in content.items():
             values[name] = data if isinstance(data, list) else [data]
-            if not self.columns.allow(name, values[name]):
-                self.columns.refuse(name, values[name], f"{form}.{name}")
+            self.columns.require_values(name, values[name], form)
         return self.columns.transposed(values, form)
 
     def encode(self, outputs: list[Array]) -> bytes:

@@ -53,14 +53,17 @@ class Columns:
             [tuple([row[position] for position in categorical]) for row in rows],
         )
 
-    def allow(self, name: str, values: list[Any], boolean: bool = False) -> bool:
-        """Whether these are values of a column, or boolean where they may be."""
-        return (BOOLEAN if boolean else self._allowed[name]).issuperset(map(type, values))
+    def require_values(
+        self, name: str, values: list[Any], form: str, part: str = "", boolean: bool = False
+    ) -> None:
+        """Raise Refusal unless these are values of a column, or boolean where they may be.
 
-    def refuse(self, name: str, values: list[Any], place: str, boolean: bool = False) -> None:
-        """Raise Refusal with the first value that is not allowed."""
-        kind = bool | None if boolean else self.types[name]
-        decode(msgspec.json.Decoder(list[kind]), msgspec.json.encode(values), place)  # type: ignore[valid-type]
+        A refusal names their place, `form.name` and its part.
+        """
+        if not (BOOLEAN if boolean else self._allowed[name]).issuperset(map(type, values)):
+            kind = bool | None if boolean else self.types[name]
+            decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+            decode(decoder, msgspec.json.encode(values), f"{form}.{name}{part}")
 
     def require(self, names: Sequence[str], place: str) -> None:
         """Raise Refusal unless these are the columns, each once."""

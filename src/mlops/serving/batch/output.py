@@ -33,6 +33,7 @@ from mlops.serving.batch.source import Piece
 from mlops.serving.model import Model
 
 WORK, RECEIPT, REJECTED = ".{}.work", "{}.json", "{}.rejected.parquet"
+WHOLE_CSV = "whole.csv"
 # The copy of a table, beside the jobs' folders.
 COPY = "table"
 
@@ -122,7 +123,7 @@ class Work:
         """Put the parts together and publish them."""
         counts = []
         for name, merged, writer in (
-            ("scored", "whole.csv" if _is_csv(self.output) else "", csv.CSVWriter),
+            ("scored", WHOLE_CSV if _is_csv(self.output) else "", csv.CSVWriter),
             ("refused", "rejected.parquet", pq.ParquetWriter),
         ):
             parts = sorted((self.folder / name).iterdir())
@@ -132,9 +133,10 @@ class Work:
                     for part in parts:
                         whole.write_table(pq.read_table(part, partitioning=None))
         rows, refused = counts
-        whole = self.folder / ("whole.csv" if _is_csv(self.output) else "scored")
-        counts_and_files = {"rows": rows, "refused": refused, "files": _sizes(whole)}
-        receipt = Receipt(**self.job, **counts_and_files, output=str(self.output))
+        files = _sizes(self.folder / _whole_name(self.output))
+        receipt = Receipt(
+            **self.job, rows=rows, refused=refused, files=files, output=str(self.output)
+        )
         write_json(self.folder / "receipt.json", receipt.model_dump(mode="json"))
         publish(self.output)
         return receipt
@@ -173,7 +175,7 @@ def publish(output: Path) -> None:
             (work / "rejected.parquet").replace(rejected)
         elif not read_json(receipt)["refused"]:
             rejected.unlink(missing_ok=True)
-        whole = work / ("whole.csv" if _is_csv(output) else "scored")
+        whole = work / _whole_name(output)
         if whole.exists():
             # A folder can't be renamed to a name that is taken.
             if output.is_dir():
@@ -215,6 +217,11 @@ def locked(output: Path) -> Iterator[Path]:
 
 def _is_csv(output: Path) -> bool:
     return output.suffix == ".csv"
+
+
+def _whole_name(output: Path) -> str:
+    """What is published of a job's folder: the folder of parts, or one CSV file."""
+    return WHOLE_CSV if _is_csv(output) else "scored"
 
 
 def _beside(output: Path, name: str) -> Path:
