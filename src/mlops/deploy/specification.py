@@ -18,10 +18,10 @@ SHORT = 12
 
 def load(root: Path, place: Path, values: Mapping[str, str]) -> dict[str, Any]:
     """Load a specification and fill it in; UserError names the file and what is wrong with it."""
-    try:
-        content = documents.parse((root / place).read_text(), str(place), anchors=True)
-    except FileNotFoundError:
-        raise UserError(f"{place}: not found") from None
+    if not (root / place).exists():
+        raise UserError(f"{place}: not found")
+    written = documents.text(root / place, "a specification")
+    content = documents.parse(written, str(place), anchors=True)
 
     def filled(text: str) -> str:
         try:
