@@ -9,7 +9,7 @@ import pytest
 
 from mlops.contract import bundle
 from tests.conftest import PROJECTS
-from tests.test_replaced_project import copied, rewrite, run
+from tests.repository_copy import copied, rewrite, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 # What `params.yaml` needs beside the names and the folder: rows with days say how many to hold out.

@@ -1,7 +1,5 @@
 """The repository as a team's own: another project, schedule, target; one forge's files deleted."""
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECTS, REPOSITORY, Workspace, make_repository
+from tests.conftest import PROJECTS, Workspace, make_repository
+from tests.repository_copy import copied, rewrite, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 PROJECT = "cellar"
@@ -46,32 +45,6 @@ def replaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (("init", "-q"), ("add", "--all")):
         subprocess.run(["git", *words], cwd=root, check=True)
     return root
-
-
-def copied(root: Path) -> None:
-    """This repository's files as they are here, those not yet committed too."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    out = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    for name in out.split("\0"):
-        if (REPOSITORY / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, root / name)
-
-
-def rewrite(path: Path, pattern: str, replacement: str) -> None:
-    text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
-    assert count, f"{path}: no {pattern}"
-    path.write_text(text)
-
-
-def run(root: Path, *command: str) -> str:
-    """Run a command there, in this environment; its output."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    env["PYTHONPATH"] = str(root / "src")
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
-    return done.stdout
 
 
 def test_every_test_can_be_collected(replaced: Path) -> None:
