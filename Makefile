@@ -141,5 +141,7 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
 	@rm -rf data/features data/fingerprint.json models/search models/bundle reports logs \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
-	@if test -e data/raw/result.json; then rm -rf data/raw/*/ data/raw/result.json; fi
+	@if test -e data/raw/result.json; then rm data/raw/result.json; find data/raw -mindepth 2 -maxdepth 2 \
+		\( -name all.parquet -o -name '[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet' \) -delete; \
+		find data/raw -mindepth 1 -type d -empty -delete; fi
 	@for folder in data/raw data models; do rmdir $$folder 2>/dev/null || true; done

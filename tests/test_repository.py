@@ -124,7 +124,10 @@ MADE = (
     "data/fingerprint.json", "models/search/result.json", "models/bundle/model.onnx",
     "reports/result.json", "logs/stages.jsonl",
 )  # fmt: skip
-OWN = ("data/raw/mine.csv", "data/mine.csv", "models/notes.md", "raw/trips.csv")
+OWN = (
+    "data/raw/mine.csv", "data/raw/backup/mine.csv", "data/raw/trips/mine.csv", "data/mine.csv",
+    "models/notes.md", "raw/trips.csv",
+)  # fmt: skip
 
 
 def test_make_clean_removes_what_the_pipeline_made_and_nothing_else(tmp_path):
