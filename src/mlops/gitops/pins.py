@@ -50,7 +50,17 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
     changed = set(git.changed(root, base)) - {str(RECORD)}
-    return bool(changed) and changed <= {str(manifest.path(n)) for n in manifest.names(root)}
+    manifests = {str(manifest.path(name)): name for name in manifest.names(root)}
+    return bool(changed) and all(
+        file in manifests and _above_pin(root, file) == _above_pin(root, file, base)
+        for file in changed
+    )
+
+
+def _above_pin(root: Path, file: str, commit: str = "") -> str | None:
+    """A manifest without its pin, as it lies here or at a commit; None where there is none."""
+    text = git.show(root, commit, Path(file)) if commit else (root / file).read_text()
+    return None if text is None else manifest.with_pin(text, None)
 
 
 def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
