@@ -44,7 +44,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """`bundle.json`: the description of a bundle, without anything that differs from run to run.
 
     `labels` are the names of the classes, in the order of their numbers; none where the target
-    holds the numbers themselves, and in a regression.
+    holds the numbers themselves, and in a regression. A request may leave `optional` inputs out,
+    which are then missing, and may still have `retired` ones, which are ignored.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     hashes: dict[str, str]
     files: dict[str, str]
     labels: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

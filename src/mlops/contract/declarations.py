@@ -32,6 +32,8 @@ class Roles(_Constants):
     TARGET: Name
     CLASSES: tuple[Class, ...] = Field(default=(), strict=False)
     FEATURES: dict[Name, str] = Field(min_length=1)
+    OPTIONAL: tuple[Name, ...] = Field(default=(), strict=False)
+    RETIRED: tuple[Name, ...] = Field(default=(), strict=False)
     SLICES: tuple[Name, ...] = Field(strict=False)
     BASELINE: Name
 
@@ -91,11 +93,14 @@ def _require_roles(place: str, roles: Roles) -> None:
             raise UserError(
                 f"{place}: found column {column!r}, a name of the model's own; expected another"
             )
-    if roles.BASELINE not in roles.FEATURES:
-        hint = nearest(roles.BASELINE, known) or f": {', '.join(known)}"
-        raise UserError(
-            f"{place}: BASELINE: found {roles.BASELINE!r}, expected one of FEATURES{hint}"
-        )
+    for constant, columns in (("BASELINE", (roles.BASELINE,)), ("OPTIONAL", roles.OPTIONAL)):
+        for column in columns:
+            if column not in known:
+                expected = f"one of FEATURES{nearest(column, known) or ': ' + ', '.join(known)}"
+                raise UserError(f"{place}: {constant}: found {column!r}, expected {expected}")
+    for column in roles.RETIRED:
+        if column in roles.FEATURES:
+            raise UserError(f"{place}: RETIRED: found {column!r}, which is one of FEATURES still")
     names = set(map(str, roles.CLASSES))
     if roles.CLASSES and (len(names) < 2 or len(names) < len(roles.CLASSES)):
         raise UserError(f"{place}: CLASSES: found {roles.CLASSES}, expected two or more, each once")

@@ -31,6 +31,7 @@ class Features:
     which the holdout is evaluated; `baseline` is the single feature that the model must beat.
     `day` is None where rows have none: `group`, or the key, then says which rows stay together in
     the split. `classes` are the target's values in their order, empty where they are to be sorted.
+    Requests may leave `optional` inputs out, and may still have `retired` ones.
     """
 
     build: Callable[[Mapping[str, Any]], Any]
@@ -42,6 +43,8 @@ class Features:
     baseline: str
     group: str | None = None
     classes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     @property
     def order(self) -> list[str]:
@@ -95,6 +98,8 @@ def features(project: str) -> Features:
         group=roles.GROUP,
         # A boolean target is kept as 0 and 1.
         classes=tuple(str(int(c) if isinstance(c, bool) else c) for c in roles.CLASSES),
+        optional=roles.OPTIONAL,
+        retired=roles.RETIRED,
     )
 
 

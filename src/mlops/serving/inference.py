@@ -129,16 +129,18 @@ class Inference:
             if (size is None) == (tensor.data is msgspec.UNSET):
                 found = "neither data nor" if size is None else "both data and"
                 raise Refusal(422, f"inputs.{tensor.name}: found {found} {SIZE}")
+            place = f"inputs.{tensor.name}"
+            if not 0 <= (size or 0) <= len(binary):
+                raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
+            content, binary = binary[: size or 0], binary[size or 0 :]
+            if tensor.name in self.columns.retired:
+                continue
             self._require_shape(tensor)
             if size is None:
                 columns[tensor.name] = self._from_json(tensor)
                 continue
-            place = f"inputs.{tensor.name}"
-            if not 0 <= size <= len(binary):
-                raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
             unpack = _strings if tensor.datatype == BYTES else _numbers
-            columns[tensor.name] = unpack(tensor, binary[:size], place)
-            binary = binary[size:]
+            columns[tensor.name] = unpack(tensor, content, place)
         if len(binary):
             raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
         return self.columns.transposed(columns, "inputs")

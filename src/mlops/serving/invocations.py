@@ -68,7 +68,8 @@ class Invocations:
         values: dict[str, list[Any]] = {}
         for name, data in content.items():
             values[name] = data if isinstance(data, list) else [data]
-            self.columns.require_values(name, values[name], form)
+            if name in self.columns.types:
+                self.columns.require_values(name, values[name], form)
         return self.columns.transposed(values, form)
 
     def encode(self, outputs: list[Array]) -> bytes:
@@ -96,13 +97,15 @@ class Invocations:
             raise Refusal(400, "body: found nothing, expected a line of column names")
         header, *rows = lines
         columns.require(header, "CSV")
-        order = [(name, header.index(name)) for name in columns.names]
+        # The last cell, an empty one, stands for a column that was left out.
+        order = [(name, header.index(name) if name in header else -1) for name in columns.names]
         missing = [set(cells.MISSING) - known for known in self.model.categories]
         numeric, categorical = [], []
         for number, row in enumerate(rows):
             place = f"CSV row {number}"
             if len(row) != len(header):
                 raise Refusal(422, f"{place}: found {len(row)} cells, expected {len(header)}")
+            row.append("")
             numbers = order[: columns.count]
             numeric.append(tuple(_number(row[i], f"{place}.{name}") for name, i in numbers))
             texts = [row[i] for _, i in order[columns.count :]]

@@ -137,6 +137,8 @@ def _require_card(model: Model) -> None:
         ("inputs", sorted(node.name for node in session.get_inputs()), named),
         ("outputs", [node.name for node in session.get_outputs()], list(card.outputs)),
         ("example", sorted(card.example), named),
+        ("optional", sorted({*card.optional} - {*named}), []),
+        ("retired", sorted({*card.retired} & {*named}), []),
     ):
         if found != expected:
             raise UserError(f"{what}: found {', '.join(found)}, expected {', '.join(expected)}")

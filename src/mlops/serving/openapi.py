@@ -125,6 +125,8 @@ def _answers(card: Card) -> dict[str, Json]:
 def record(card: Card) -> Json:
     """The schema of one record."""
     columns = _object({column.name: _column(column) for column in card.inputs})
+    columns["required"] = [n for n in columns["required"] if n not in card.optional]
+    columns["properties"] |= {name: {"description": "ignored"} for name in card.retired}
     return columns | {"additionalProperties": False, "examples": [card.example]}
 
 

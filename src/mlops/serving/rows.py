@@ -30,24 +30,33 @@ class Columns:
         self.count = len(model.numeric)
         types = [(float | None)] * self.count + [(str | None)] * len(model.categorical)
         self.types: dict[str, Any] = dict(zip(self.names, types, strict=True))
-        # Columns may have names that no Python field can have.
-        fields = [f"column_{number}" for number in range(len(self.names))]
-        options: Any = {"rename": dict(zip(fields, self.names, strict=True)), "gc": False}
+        self.optional, self.retired = set(model.card.optional), model.card.retired
+        # A record may have the retired columns, behind the others. Columns may have names that no
+        # Python field can have.
+        names = dict(enumerate((*self.names, *self.retired)))
+        fields = [
+            (f"column_{number}", self.types.get(name, Any), *[None] * self.may_lack(name))
+            for number, name in names.items()
+        ]
+        renamed = {f"column_{number}": name for number, name in names.items()}
         self.record: Any = msgspec.defstruct(
-            "Record", zip(fields, types, strict=True), forbid_unknown_fields=True, **options
+            "Record", fields, forbid_unknown_fields=True, rename=renamed, gc=False, kw_only=True
         )
         self._allowed = {name: set(get_args(kind)) for name, kind in self.types.items()}
         self._order = lru_cache(ORDERS)(self._in_order)
 
     def rows(self, records: list[Any]) -> Rows:
         """Rows of decoded records."""
-        count, tuples = self.count, [msgspec.structs.astuple(record) for record in records]
-        return Rows([row[:count] for row in tuples], [row[count:] for row in tuples])
+        count, end = self.count, len(self.names)
+        tuples = [msgspec.structs.astuple(record) for record in records]
+        return Rows([row[:count] for row in tuples], [row[count:end] for row in tuples])
 
     def table(self, names: list[str], data: msgspec.Raw) -> Rows:
         """Rows of JSON lists, their columns in any order; raises Refusal."""
         decoder, numeric, categorical = self._order(tuple(names))
         rows = decode(decoder, data, TABLE, names)
+        if -1 in numeric or -1 in categorical:
+            rows = [(*row, None) for row in rows]
         return Rows(
             [tuple([row[position] for position in numeric]) for row in rows],
             [tuple([row[position] for position in categorical]) for row in rows],
@@ -66,35 +75,46 @@ class Columns:
             decode(decoder, msgspec.json.encode(values), f"{form}.{name}{part}")
 
     def require(self, names: Sequence[str], place: str) -> None:
-        """Raise Refusal unless these are the columns, each once."""
+        """Raise Refusal unless these are the columns, each once, but for those that may lack."""
         if len(names) == len(self.names) and self.types.keys() == set(names):
             return
         for name in names:
-            if name not in self.types:
+            if name not in self.types and name not in self.retired:
                 raise Refusal(422, f"{place}: {unknown_column(name, self.names)}")
-        for name in self.names:
-            if names.count(name) != 1:
-                state = "given twice" if name in names else "missing"
+        for name in (*self.names, *self.retired):
+            if (count := names.count(name)) != 1 and not (count == 0 and self.may_lack(name)):
+                state = "given twice" if count else "missing"
                 raise Refusal(422, f"{place}: column {name!r}: {state}")
+
+    def may_lack(self, name: str) -> bool:
+        """Whether a request may leave a column out."""
+        return name in self.optional or name in self.retired
 
     def transposed(self, columns: dict[str, list[Any]], place: str) -> Rows:
         """Rows of whole columns; raises Refusal when one is longer than another."""
-        first, names = self.names[0], (self.names[: self.count], self.names[self.count :])
-        rows = len(columns[first])
+        first, names = (
+            next((name for name in self.names if name in columns), ""),
+            (self.names[: self.count], self.names[self.count :]),
+        )
+        rows = len(columns.get(first, ()))
         for name, values in columns.items():
             if len(values) != rows:
                 found = f"found {len(values)} rows, expected {rows} as in {first!r}"
                 raise Refusal(422, f"{place}.{name}: {found}")
-        numeric, categorical = ([columns[name] for name in group] for group in names)
+        missing = [None] * rows
+        numeric, categorical = ([columns.get(name, missing) for name in group] for group in names)
         none: list[Row] = [()] * rows
         return Rows(
             list(zip(*numeric, strict=True)) or none, list(zip(*categorical, strict=True)) or none
         )
 
     def _in_order(self, names: tuple[str, ...]) -> tuple[Any, list[int], list[int]]:
-        """A decoder of rows, and where they have the numeric and the categorical columns."""
+        """A decoder of rows, and where they have the numeric and the categorical columns.
+
+        -1 stands for a column that was left out.
+        """
         self.require(names, TABLE)
-        row = tuple.__class_getitem__(tuple(self.types[name] for name in names))
-        positions = [names.index(name) for name in self.names]
+        row = tuple.__class_getitem__(tuple(self.types.get(name, Any) for name in names))
+        positions = [names.index(name) if name in names else -1 for name in self.names]
         decoder = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
         return decoder, positions[: self.count], positions[self.count :]

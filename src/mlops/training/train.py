@@ -80,6 +80,8 @@ def run(params: Params, root: Path) -> Trained:
         "hashes": lineage.hashes(params, root),
         # Numbers from 0 need no names.
         "labels": labels if labels != tuple(map(str, range(classes))) else (),
+        "optional": spec.optional,
+        "retired": spec.retired,
     }
     with whole_folder(root / BUNDLE) as folder:
         (folder / bundle.MODEL).write_bytes(model)

@@ -39,6 +39,8 @@ def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) 
         raise UserError(f"{where}: {found}, expected columns with commas between them")
     for name in (*model.numeric, *model.categorical):
         if name not in schema.names:
+            if name in model.card.optional:
+                continue
             raise UserError(f"{where}: column {name!r}: missing{nearest(name, schema.names)}")
         kind = schema.field(name).type
         expected = "numbers" if name in model.numeric else "strings"
@@ -100,7 +102,7 @@ def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, R
     reasons: Reasons = {}
     numeric = np.empty((len(table), len(model.numeric)), dtype=np.float32)
     for position, name in enumerate(model.numeric):
-        values = _present(_plain(table.column(name)))
+        values = _present(_plain(table, name))
         numbers = _numbers(values)
         with np.errstate(over="ignore"):
             numeric[:, position] = numbers.to_numpy(zero_copy_only=False)
@@ -110,14 +112,17 @@ def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, R
     strings = np.empty((len(table), len(model.categorical)), dtype=object)
     for position, name in enumerate(model.categorical):
         missing = set(MISSING) - model.categories[position] if text else set()
-        values = _plain(table.column(name))
+        values = _plain(table, name)
         strings[:, position], wrong = _strings(values, missing)
         _refuse(reasons, wrong, name, "a string in UTF-8")
     return Batch(numeric, strings), reasons
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    values = column.combine_chunks()
+def _plain(table: pa.Table, name: str) -> pa.Array:
+    """A column's values; none where an optional column was left out."""
+    if name not in table.column_names:
+        return pa.nulls(len(table))
+    values = table.column(name).combine_chunks()
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
