@@ -68,6 +68,11 @@ class Manifest(Section):
     )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
     rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
+    breaking: str | None = Field(
+        default=None,
+        min_length=1,
+        description="why a new version may refuse what clients of the running one send",
+    )
     pin: Pin | None = Field(description="written by release, promote and rollback alone")
 
 

@@ -14,6 +14,7 @@ from mlops.base.files import folder_digest, sha256
 from mlops.contract import bundle, dataset, project
 from mlops.contract.bundle import Array
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES
+from mlops.deploy import manifest
 from mlops.gitops import pins
 from mlops.gitops.params import Params
 from mlops.registry import store
@@ -48,13 +49,15 @@ class Candidate:
 class Champion:
     """What production pins, and its predictions for the candidate's holdout.
 
-    `by` says where the predictions come from: its bundle, or its evidence.
+    `by` says where the predictions come from: its bundle, or its evidence; `breaking` why its
+    clients may be refused, None where they must not be.
     """
 
     digest: str
     card: bundle.Card
     prediction: Array
     by: str
+    breaking: str | None = None
 
 
 def candidate(params: Params, root: Path) -> Candidate:
@@ -97,10 +100,11 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     folder = store.fetch(pin, root)
     card = bundle.read_card(folder / BUNDLE)
     _require_comparable(card, candidate)
+    breaking = manifest.load(root, pins.PRODUCTION).breaking
     missing = [column.name for column in card.inputs if column.name not in candidate.holdout]
     if not missing:
         prediction = bundle.Scorer(folder / BUNDLE).predict(_inputs(card, candidate))
-        return Champion(pin.digest, card, prediction, "its bundle")
+        return Champion(pin.digest, card, prediction, "its bundle", breaking)
     if card.hashes["holdout"] != candidate.card.hashes["holdout"]:
         raise UserError(
             f"it reads {', '.join(missing)}, which this branch no longer makes, and its evidence "
@@ -108,7 +112,7 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
         )
     path = folder / EVIDENCE / HOLDOUT
     evidence = _evidence(path, candidate.holdout, candidate.spec, card)
-    return Champion(pin.digest, card, evidence, "its evidence")
+    return Champion(pin.digest, card, evidence, "its evidence", breaking)
 
 
 def _require_comparable(card: bundle.Card, candidate: Candidate) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from mlops.contract.params import Section
 from mlops.evaluation import params
 
-RULES = ("limits", "champion", "slices", "latency", "size")
+RULES = ("limits", "champion", "slices", "inputs", "latency", "size")
 
 
 class Gate(Section):

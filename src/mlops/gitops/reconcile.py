@@ -9,9 +9,10 @@ from pathlib import Path
 from mlops import deploy
 from mlops.base.errors import Refused, UserError
 from mlops.base.files import alone
+from mlops.contract.bundle import read_card
 from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE
-from mlops.deploy import manifest
+from mlops.deploy import inputs, manifest
 from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running
 from mlops.gitops import pins
@@ -60,12 +61,22 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
 def _deploy(
     root: Path, environment: str, wanted: Manifest, pin: Pin, bundle: Path
 ) -> Iterator[str]:
-    from mlops.deploy.rollout import roll_out
+    from mlops.deploy.rollout import ran_before, roll_out
 
     target, endpoint = deploy.named(wanted.target), Endpoint(environment, wanted.endpoint, root)
     before = target.current(endpoint)
     if before.traffic != {pin.digest: 100}:
-        again = _ran_before(root, environment, pin)
+        earlier = _earlier_pins(root, environment)
+        again = _ran_before(earlier, pin)
+        running = ran_before(before, pin.digest)
+        if running not in (None, pin.digest):
+            pinned = next((one for one in earlier if one.digest == running), None)
+            changes = _changes(root, pinned, bundle) if pinned else ""
+            if changes and not (again or wanted.breaking):
+                place = f"{manifest.path(environment)}: breaking"
+                raise Refused(f"clients of bundle {str(running)[:12]}: {changes}; give {place}")
+            if changes:
+                yield f"clients of bundle {str(running)[:12]}: {changes}"
         yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
         replaced = [digest for digest, percent in before.traffic.items() if percent == 100]
         ended = f", before it {replaced[0][:12]}" if replaced else ""
@@ -135,13 +146,26 @@ def shown(running: Running) -> str:
     return ", ".join(shares) or "nothing"
 
 
-def _ran_before(root: Path, environment: str, pin: Pin) -> bool:
-    """Whether the main line pinned this, then something else, and now this again."""
+def _changes(root: Path, running: Pin, bundle: Path) -> str:
+    """What clients of the bundle that runs would notice, or why that is not known."""
     try:
-        history = list(pins.history(root, "HEAD", environment))
+        card = read_card(store.fetch(running, root) / BUNDLE)
+    except UserError as error:
+        return f"columns not compared, {error}"
+    return "; ".join(inputs.breaking(card, read_card(bundle)))
+
+
+def _earlier_pins(root: Path, environment: str) -> list[Pin]:
+    """What the main line has pinned, newest first; nothing where Git does not tell."""
+    try:
+        return [pin for _, pin in pins.history(root, "HEAD", environment) if pin]
     except UserError:
-        return False
-    digests = [earlier.digest for _, earlier in history if earlier]
+        return []
+
+
+def _ran_before(earlier: list[Pin], pin: Pin) -> bool:
+    """Whether the main line pinned this, then something else, and now this again."""
+    digests = [one.digest for one in earlier]
     return pin.digest in dropwhile(lambda digest: digest == pin.digest, digests)
 
 

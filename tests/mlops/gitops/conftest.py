@@ -113,8 +113,8 @@ class Clone:
         dvc = pin.dvc.model_copy(update={"bundle": "1" * 32 + ".dir"})
         self.pin(environment, pin, digest="1" * 64, dvc=dvc)
 
-    def pin_with_card(self, pin: Any, **changes: Any) -> Any:
-        """Let production pin a bundle that differs from `pin` in what its card says."""
+    def pin_with_card(self, pin: Any, environment: str = "production", **changes: Any) -> Any:
+        """Pin a bundle that differs from `pin` in what its card says; where it lies."""
         from mlops.base.files import folder_digest
         from mlops.contract import bundle
         from mlops.registry import store
@@ -128,7 +128,7 @@ class Clone:
         bundle.write_card(folder / "models/bundle", {**card, **changes})
         digest = folder_digest(folder / "models/bundle")
         folder.rename(folder.with_name(digest))
-        self.pin("production", pin, digest=digest)
+        self.pin(environment, pin, digest=digest)
         return folder.with_name(digest)
 
     def merge(self, branch: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -230,6 +231,19 @@ def test_a_rule_that_fails_or_answers_nothing_is_a_refusal(contest, monkeypatch,
     assert reason in verdict.line
 
 
+@pytest.mark.parametrize("reason", [None, "clients send no fare_code since May"])
+def test_a_candidate_that_refuses_what_clients_send_needs_a_reason(contest, reason):
+    candidate = dataclasses.replace(contest.base, prediction=contest.scores(1.0))
+    card = msgspec.structs.replace(candidate.card, retired=("fare_code",))
+    champion = Champion("c" * 64, card, contest.scores(1.0), "", breaking=reason)
+    params = contest.params.model_copy(update={"gate": LIMITS})
+    (rule,) = [
+        rule for rule in gate.decide(params, candidate, champion, "0" * 40).rules
+        if rule.name == "inputs"
+    ]  # fmt: skip
+    assert (rule.passed, rule.found) == (reason is not None, "fare_code: refused, was ignored")
+
+
 def test_only_the_rules_that_are_named_judge(contest):
     verdict = contest.decide(contest.scores(0.9), rules=("size",), limits={"roc_auc": 1.0})
     assert [rule.name for rule in verdict.rules] == ["model.onnx"]
@@ -370,6 +384,8 @@ def test_what_cannot_be_trusted_is_refused_with_the_reason(released, spoil, rule
 def test_a_champion_that_cannot_read_the_features_is_compared_by_its_evidence(released):
     clone, pin = released
     read_what_is_gone(clone, pin)
+    file = clone.root / "environments/production.yaml"
+    file.write_text(file.read_text().replace("pin:", "breaking: clients know\npin:"))
     verdict = clone.judge()
     assert verdict.accepted, verdict.line
     assert verdict.champion_by == "its evidence"
@@ -404,6 +420,16 @@ def test_a_pin_that_nobody_judged_is_refused_and_putting_back_an_earlier_one_acc
     assert verdict.accepted, verdict.line
     assert [rule.name for rule in verdict.rules] == ["pin of production"]
     assert verdict.champion_by == "not asked: only pins change"
+
+
+def test_a_manifest_that_changes_above_its_pin_is_judged_as_any_other_change(released):
+    clone, _ = released
+    file = clone.root / "environments/production.yaml"
+    file.write_text(file.read_text().replace("endpoint: trips", "endpoint: other"))
+    assert clone.judge().champion_by == "its bundle"
+    clone.git("checkout", "--", str(file))
+    clone.pin("production", None)
+    assert clone.judge("HEAD~").champion_by == "not asked: only pins change"
 
 
 def test_a_branch_that_pins_its_own_candidate_is_judged_as_any_other(clone):

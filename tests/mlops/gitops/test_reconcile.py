@@ -241,6 +241,21 @@ def test_one_that_breaches_a_limit_is_undone_and_reported_until_it_passes(second
     assert (running(clone), rows(clone)[1][5]) == (pin.digest, "")
 
 
+def test_a_version_that_refuses_what_clients_send_waits_for_a_reason_in_the_manifest(pinned):
+    clone, pin = pinned
+    run(clone)
+    second = clone.pin_with_card(pin, "staging", labels=["early", "late"]).name
+    change = f"staging: clients of bundle {pin.digest[:12]}: classes: early, late, was 0, 1"
+    with pytest.raises(Refused) as refused:
+        run(clone)
+    assert str(refused.value) == f"{change}; give environments/staging.yaml: breaking"
+    assert running(clone) == pin.digest
+    file = clone.root / "environments/staging.yaml"
+    file.write_text(file.read_text().replace("pin:", "breaking: no client reads classes\npin:"))
+    assert change in run(clone)
+    assert running(clone) == second
+
+
 @pytest.mark.nightly
 def test_a_rollout_that_is_killed_is_ended_by_the_next_run(second):
     clone, first, pin = second
