@@ -35,6 +35,11 @@ def breach(limits: Limits, running: Health, new: Health, pairs: Pairs) -> str:
     share = new.errors / new.requests if new.requests else 0.0
     if share > limits.errors:
         return f"{new.errors} of {new.requests} requests failed, limit {limits.errors:g}"
+    if (excess := _refused_beyond_chance(running, new)) > limits.errors:
+        return (
+            f"{new.refused} of {new.requests} requests refused, of the running version "
+            f"{running.refused} of {running.requests}: {excess:.2g} more, limit {limits.errors:g}"
+        )
     most = max(limits.latency * running.seconds, running.seconds + NOISE_SECONDS)
     if running.seconds and new.seconds > most:
         return (
@@ -43,6 +48,15 @@ def breach(limits: Limits, running: Health, new: Health, pairs: Pairs) -> str:
         )
     drift = max(index_beyond_chance(running.scores, new.scores), paired_index(pairs))
     return f"scores drift by {drift:.2f}, limit {limits.drift:g}" if drift > limits.drift else ""
+
+
+def _refused_beyond_chance(running: Health, new: Health) -> float:
+    """By how much the share of refused requests surely rose: two standard errors below it."""
+    if not (running.requests and new.requests):
+        return 0.0
+    share = (running.refused + new.refused) / (running.requests + new.requests)
+    error = math.sqrt(share * (1 - share) * (1 / running.requests + 1 / new.requests))
+    return new.refused / new.requests - running.refused / running.requests - 2 * error
 
 
 def paired_index(pairs: Pairs) -> float:
@@ -135,12 +149,13 @@ def _difference(now: Health, before: Health) -> Health:
     if now.requests < before.requests:
         return now
     requests, errors = now.requests - before.requests, max(now.errors - before.errors, 0)
+    refused = max(now.refused - before.refused, 0)
     scores = tuple(one - two for one, two in zip(now.scores, before.scores, strict=False))
     if not scores or min(scores) < 0:
         scores = now.scores
-    return Health(requests, errors, now.seconds, scores)
+    return Health(requests, errors, now.seconds, scores, refused)
 
 
 def _sum(one: Health, other: Health, seconds: float) -> Health:
     requests, errors = one.requests + other.requests, one.errors + other.errors
-    return Health(requests, errors, seconds, one.scores)
+    return Health(requests, errors, seconds, one.scores, one.refused + other.refused)

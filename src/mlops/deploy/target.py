@@ -81,13 +81,15 @@ class Health:
 
     `errors` were answered with 500 and above, or not at all; `seconds` is the 95th percentile of
     the latency; `scores` counts rows by the tenth of 0 to 1 that the first output fell into, and is
-    empty for a regression.
+    empty for a regression. `refused` were answered with 400 to 499; a target that knows which of
+    these the other version answers counts them as errors instead.
     """
 
     requests: int
     errors: int
     seconds: float
     scores: tuple[int, ...] = ()
+    refused: int = 0
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,20 @@ def test_a_shadow_is_counted_and_nobody_waits_for_it(place):
     assert health.seconds > local.health(place.endpoint, first).seconds
 
 
+@pytest.mark.parametrize("mirror", [0, 100])
+def test_what_one_version_refuses_and_the_other_answers_is_a_failure_of_the_first(place, mirror):
+    (first,), (second,) = place.deploy(1.0), place.deploy(2.0, make=small.made)
+    share = 0 if mirror else 99
+    place.traffic((first, 100 - share), (second, share), mirror={second: mirror})
+    answers = [post(place.url, row) for row in ROWS]
+    assert {(status, headers["x-model-digest"]) for status, headers, _ in answers} == {(200, first)}
+    assert processes.wait(lambda: local.health(place.endpoint, second).errors > 0)
+    # What both refuse is the client's own mistake.
+    assert post(place.url, {"y": 1.0})[0] == 422
+    assert local.health(place.endpoint, first).errors == 0
+    assert local.health(place.endpoint, second).errors <= len(ROWS)
+
+
 def test_only_answers_of_500_and_above_are_errors_and_all_are_passed_on(place):
     (digest,) = place.deploy(1.0, make=small.failing)
     assert post(place.url, {"x": FAR + 1})[0] == 500

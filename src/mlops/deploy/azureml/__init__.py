@@ -111,6 +111,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
         # An answer that never came has the code 0.
         errors=round(sum(sum(counts) for code, counts in by_code if code[:1] in ("5", "0"))),
         seconds=sum(latency) / len(latency) / 1000 if latency else 0.0,
+        refused=round(sum(sum(counts) for code, counts in by_code if code[:1] == "4")),
     )
 
 

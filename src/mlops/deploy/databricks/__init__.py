@@ -30,6 +30,7 @@ SPECIFICATION = Path("infra/databricks/served-entity.yaml")
 # The environment variable in which an entity keeps its bundle's digest.
 DIGEST = "MLOPS_BUNDLE"
 NOTE, LONGEST_NOTE = "mlops_note", 255
+COUNTS = ("request_count_total", "request_5xx_count_total", "request_4xx_count_total")
 
 
 def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
@@ -69,7 +70,7 @@ def traffic(
 def health(endpoint: Endpoint, digest: str) -> Health:
     """Requests, errors and latency of the last minute, all that Databricks exports; no scores."""
     name = specification.name_of(digest)
-    counts, buckets = {"request_count_total": 0.0, "request_5xx_count_total": 0.0}, {}
+    counts, buckets = dict.fromkeys(COUNTS, 0.0), {}
     for sample in prometheus.samples(api.metrics(endpoint.name)):
         if name not in (sample.labels.get("served_model_name"),
                         sample.labels.get("served_entity_name")):  # fmt: skip
@@ -78,8 +79,9 @@ def health(endpoint: Endpoint, digest: str) -> Health:
             counts[sample.name] += sample.value
         elif sample.name == "request_latency_ms_bucket":
             buckets[float(sample.labels["le"])] = sample.value
-    requests, errors = counts.values()
-    return Health(round(requests), round(errors), prometheus.quantile(0.95, buckets) / 1000)
+    requests, errors, refused = map(round, counts.values())
+    seconds = prometheus.quantile(0.95, buckets) / 1000
+    return Health(requests, errors, seconds, refused=refused)
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:

@@ -74,7 +74,7 @@ def health(endpoint: Endpoint, digest: str) -> Health:
     cluster, name = _cluster(endpoint), objects.name(endpoint, digest)
     samples = [sample for pod in cluster.every("pod", f"{INSTANCE}={name}")
                for sample in _samples(cluster, pod["metadata"]["name"])]  # fmt: skip
-    requests = errors = 0.0
+    requests = errors = refused = 0.0
     buckets: dict[float, float] = defaultdict(float)
     for sample in samples:
         if sample.labels.get("route") not in ROUTES:
@@ -82,11 +82,13 @@ def health(endpoint: Endpoint, digest: str) -> Health:
         if sample.name == "mlops_requests_total":
             requests += sample.value
             errors += sample.value * (int(sample.labels["status"]) >= 500)
+            refused += sample.value * (400 <= int(sample.labels["status"]) < 500)
         elif sample.name == "mlops_request_seconds_bucket":
             buckets[float(sample.labels["le"])] += sample.value
     output = (_model(cluster, name).get("outputs") or [""])[0] if samples else ""
     scores = prometheus.tenths(samples, output)
-    return Health(int(requests), int(errors), prometheus.quantile(0.95, buckets), scores)
+    seconds = prometheus.quantile(0.95, buckets)
+    return Health(int(requests), int(errors), seconds, scores, int(refused))
 
 
 def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:

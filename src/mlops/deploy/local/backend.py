@@ -76,6 +76,10 @@ class Backend:
         self.process.requests += 1
         self.process.errors += 1
 
+    def count_refusal(self) -> None:
+        """Count as failed a request that was answered with 400 to 499."""
+        self.process.errors += 1
+
     def report(self) -> Process:
         """The process as it is now."""
         latencies = sorted(self._latencies) or [0.0]

@@ -17,9 +17,10 @@ TRY_SECONDS, ANSWER_SECONDS, PAUSE_SECONDS = 30.0, 60.0, 0.02
 
 
 class Router:
-    """Sends a request to one bundle, and to another when that does not answer.
+    """Sends a request to one bundle, and to another when that does not answer, or refuses it.
 
-    Trying again is safe: scoring changes nothing.
+    Trying again is safe: scoring changes nothing. What one bundle refuses and another answers is a
+    failure of the first: their columns differ.
     """
 
     def __init__(self) -> None:
@@ -33,23 +34,30 @@ class Router:
         if response is None:
             error = {"error": "no process of this endpoint answers"}
             return web.json_response(error, status=503, headers={"retry-after": "1"})
-        self._mirror(request)
+        self._mirror(request, response.status)
         return response
 
     async def _answer(self, request: web.Request) -> web.Response | None:
         deadline = time.monotonic() + ANSWER_SECONDS
         failed: set[str] = set()
+        refused: tuple[Backend, web.Response] | None = None
         while (left := deadline - time.monotonic()) > 0:
             backend = self._choose(failed)
+            if backend is None and refused:
+                return refused[1]
             if backend is None:
                 failed.clear()
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            try:
-                return await backend.send(request, min(left, TRY_SECONDS))
-            except NO_ANSWER:
-                failed.add(backend.digest)
-        return None
+            failed.add(backend.digest)
+            with suppress(*NO_ANSWER):
+                response = await backend.send(request, min(left, TRY_SECONDS))
+                if not _is_refusal(response.status):
+                    if refused and response.status < 400:
+                        refused[0].count_refusal()
+                    return response
+                refused = refused or (backend, response)
+        return refused[1] if refused else None
 
     def _choose(self, failed: set[str]) -> Backend | None:
         """One by the weights; when that is not ready, the ready one of the greatest weight."""
@@ -67,17 +75,24 @@ class Router:
             self.backends[chosen].count_missed()
         return self.backends[max(ready, key=lambda name: weights[name])]
 
-    def _mirror(self, request: web.Request) -> None:
+    def _mirror(self, request: web.Request, status: int) -> None:
         """Send copies to the shadows, which the client does not wait for."""
         for backend in self.backends.values():
             mirrored = request.method == "POST" and 100 * random.random() < backend.deployed.mirror
             if mirrored and backend.process.ready and len(self._shadows) < MOST_MIRRORED:
-                task = asyncio.create_task(_send_copy(backend, request))
+                task = asyncio.create_task(_send_copy(backend, request, status))
                 self._shadows.add(task)
                 task.add_done_callback(self._shadows.discard)
 
 
-async def _send_copy(shadow: Backend, request: web.Request) -> None:
+async def _send_copy(shadow: Backend, request: web.Request, served: int) -> None:
     # The shadow has counted a copy that it did not answer.
     with suppress(*NO_ANSWER):
-        await shadow.send(request, TRY_SECONDS)
+        response = await shadow.send(request, TRY_SECONDS)
+        if _is_refusal(response.status) and served < 400:
+            shadow.count_refusal()
+
+
+def _is_refusal(status: int) -> bool:
+    """Whether this is for the request's own form; a busy service says nothing of that."""
+    return 400 <= status < 500 and status != 429
