@@ -43,7 +43,9 @@ class DryRun:
         return self._print(f"comment {key!r} on pull request {pull_request}", body)
 
     def pull_request(self, branch: str, base: str, title: str, body: str) -> str:
-        return self._print(f"pull request {branch} -> {base}: {title}", body)
+        sent = self._print(f"pull request {branch} -> {base}: {title}", body)
+        by_hand = f"git switch {base} && git fetch && git merge origin/{branch} && git push"
+        return f"{sent}; by hand, after a review: {by_hand}"
 
     def status(self, commit: str, state: State, context: str, text: str) -> None:
         self._print(f"status {context} of {commit[:12]}: {state}, {text}")

@@ -48,7 +48,8 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
     made, title, branch = made or commit(root, proposal), proposal.title, proposal.branch
     if not git.remote(root):
         git.git(root, "branch", "--force", branch, made)
-        return f"{title}: on branch {branch}; no remote to push it to"
+        by_hand = f"review it, then `git merge {branch}`"
+        return f"{title}: on branch {branch}; no remote to push it to; {by_hand}"
     pushed = _push(root, proposal, made)
     if pushed is None:
         return f"{title}: not proposed, {branch} holds a later one"

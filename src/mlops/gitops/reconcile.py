@@ -7,7 +7,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from mlops import deploy
-from mlops.base.errors import Refused, UserError
+from mlops.base.errors import Refused, UserError, one_line
 from mlops.base.files import alone
 from mlops.contract.bundle import read_card
 from mlops.contract.params import Params
@@ -54,7 +54,8 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         number = known.number if known else register.adopt(root, fetched, pin.commit)
         versions.set_alias(root, pin.model, environment, number)
         was = f", before it version {before.number}" if before else ""
-        yield f"registry alias points to version {number}{was}"
+        other = f" (registered here; the pin says version {pin.version})"
+        yield f"registry alias points to version {number}{other * (number != pin.version)}{was}"
     yield f"as {manifest.path(environment)} says"
 
 
@@ -74,16 +75,27 @@ def _deploy(
             changes = _changes(root, pinned, bundle) if pinned else ""
             if changes and not (again or wanted.breaking):
                 place = f"{manifest.path(environment)}: breaking"
-                raise Refused(f"clients of bundle {str(running)[:12]}: {changes}; give {place}")
+                reason = f"clients of bundle {str(running)[:12]}: {changes}; give {place}"
+                target.note(endpoint, f"{pin.digest[:12]} not deployed: {reason}")
+                raise Refused(reason)
             if changes:
                 yield f"clients of bundle {str(running)[:12]}: {changes}"
-        yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
+        try:
+            yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
+        except UserError as error:
+            if before.traffic:
+                target.note(endpoint, f"{pin.digest[:12]} not deployed: {one_line(error)}")
+            raise
         replaced = [digest for digest, percent in before.traffic.items() if percent == 100]
         ended = f", before it {replaced[0][:12]}" if replaced else ""
         yield f"{wanted.target} runs it{ended}"
     elif before.answers != "yes":
         target.deploy(endpoint, pin, bundle)
         yield f"{wanted.target} runs it again"
+    elif before.note:
+        # Why another bundle does not run here says nothing of this one.
+        target.note(endpoint, "")
+        return
     else:
         return
     address = target.current(endpoint).address
@@ -109,7 +121,9 @@ def check(params: Params, root: Path, environment: str) -> Iterator[str]:
     lines = differences(params, root, environment)
     if lines:
         raise Refused("; ".join(lines))
-    yield f"{environment}: as {manifest.path(environment)} says"
+    address = running(manifest.load(root, environment), root, environment).address
+    answers = f", answers at {address}" if address else ""
+    yield f"{environment}: as {manifest.path(environment)} says{answers}"
 
 
 def differences(params: Params, root: Path, environment: str) -> list[str]:

@@ -17,7 +17,7 @@ from mlops.forge import git
 from mlops.gitops import pins, reconcile
 
 Row = tuple[str, ...]
-HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "")
+HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "address", "")
 NOTHING = "-"
 
 
@@ -29,7 +29,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def status(params: Params, root: Path) -> list[Row]:
-    """A row for each environment: pinned, running, registry alias, age, what differs."""
+    """A row for each environment: pinned, running, registry alias, age, address, what differs."""
     return [HEAD, *(_row(params, root, name) for name in manifest.names(root))]
 
 
@@ -61,14 +61,16 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     remarks = {
         f"differs: mlops reconcile {environment}": differs,
         f"does not answer: mlops reconcile {environment}": running.answers == "no",
-        running.note: bool(running.note),
+        # A note of another bundle says nothing of an environment that is as pinned.
+        running.note: bool(running.note) and differs,
     }
     return (
         environment,
         pinned[:12] if pinned else NOTHING,
         reconcile.shown(running) if running.traffic else NOTHING,
         version,
-        _age(root, environment),
+        _age(root, environment) if pinned else NOTHING,
+        running.address or NOTHING,
         "; ".join(remark for remark, applies in remarks.items() if applies),
     )
 

@@ -84,7 +84,7 @@ def test_it_deploys_the_pinned_bytes_points_the_alias_and_then_changes_nothing(p
     assert [row[:4] for row in rows(clone)[1:]] == [
         ("staging", short, "-", "-"), ("production", "-", "-", "-"),
     ]  # fmt: skip
-    assert rows(clone)[1][5] == "differs: mlops reconcile staging"
+    assert rows(clone)[1][-1] == "differs: mlops reconcile staging"
     with chdir(clone.root), pytest.raises(Refused, match="local runs nothing"):
         list(reconcile.check(clone.params(), Path(), "staging"))
     assert everything(clone.root) == before
@@ -93,8 +93,12 @@ def test_it_deploys_the_pinned_bytes_points_the_alias_and_then_changes_nothing(p
     assert (running(clone), alias(clone).digest) == (pin.digest, pin.digest)
     assert differences(clone) == []
     row = rows(clone)[1]
-    assert (*row[:4], row[5]) == ("staging", short, short, "version 1", "")
+    assert (*row[:4], row[6]) == ("staging", short, short, "version 1", "")
     assert row[4].endswith("(0 days)")
+    assert row[5].startswith("http://127.0.0.1:")
+    with chdir(clone.root):
+        (line,) = reconcile.check(clone.params(), Path(), "staging")
+    assert line.endswith(f"says, answers at {row[5]}")
     assert status.table([status.HEAD, row]).startswith("environment  pinned")
 
     before = everything(clone.root)
@@ -171,7 +175,7 @@ def test_processes_that_died_are_found_and_started_again(pinned):
     ended(pid)
     difference = f"staging: local runs {pin.digest[:12]}, and does not answer"
     assert differences(clone) == [difference]
-    assert rows(clone)[1][5] == "does not answer: mlops reconcile staging"
+    assert rows(clone)[1][-1] == "does not answer: mlops reconcile staging"
     assert "staging: local runs it again" in run(clone)
     assert differences(clone) == []
     # A machine that started nothing misses no process.
@@ -235,10 +239,42 @@ def test_one_that_breaches_a_limit_is_undone_and_reported_until_it_passes(second
     assert why in err.splitlines()[-1]
     assert (running(clone), alias(clone)) == (first.digest, before)
     assert why in differences(clone)[0]
-    assert rows(clone)[1][5].startswith(f"differs: mlops reconcile staging; {why}")
+    assert rows(clone)[1][-1].startswith(f"differs: mlops reconcile staging; {why}")
     rollout(clone, limits=EASY)
     run(clone)
-    assert (running(clone), rows(clone)[1][5]) == (pin.digest, "")
+    assert (running(clone), rows(clone)[1][-1]) == (pin.digest, "")
+
+
+def test_why_another_version_does_not_run_is_said_until_the_pin_is_put_back(second, monkeypatch):
+    clone, first, pin = second
+
+    def refused(*_):
+        raise UserError("this machine: its reference rows score 1 off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "deploy", refused)
+        with pytest.raises(UserError):
+            run(clone)
+    why = f"{pin.digest[:12]} not deployed: this machine: its reference rows score 1 off"
+    assert rows(clone)[1][-1] == f"differs: mlops reconcile staging; {why}"
+    clone.pin("staging", first)
+    assert rows(clone)[1][-1] == ""
+    run(clone)
+    with chdir(clone.root):
+        assert local.current(ENDPOINT).note == ""
+
+
+def test_a_version_that_is_registered_here_under_another_number_is_told(pinned):
+    clone, pin = pinned
+    clone.pin("staging", pin, version=41)
+    (line,) = [line for line in run(clone) if "registry alias" in line]
+    assert "points to version 1 (registered here; the pin says version 41)" in line
+
+
+def test_an_environment_that_pins_nothing_has_no_age(pinned):
+    clone, _ = pinned
+    clone.pin("staging", None)
+    assert rows(clone)[1][1:6] == ("-", "-", "-", "-", "-")
 
 
 def test_a_version_that_refuses_what_clients_send_waits_for_a_reason_in_the_manifest(pinned):
