@@ -60,6 +60,11 @@ def failing(folder: Path, slope: float) -> str:
     return written(folder, slope, FAILING, constants)
 
 
+def garbage(folder: Path, slope: float) -> str:
+    """Write one that does not score its reference rows as when it was made."""
+    return written(folder, slope, "twice = Add (x, x)\nline = Mul (twice, slope)")
+
+
 def scores(slope: float, rows: list[dict[str, float]] = ROWS) -> list[float]:
     """The probabilities that every bundle of one number gives."""
     return [float(1 / (1 + np.exp(-slope * row["x"]))) for row in rows]

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops.base.errors import Refused
+from mlops.base.errors import Refused, UserError
 from mlops.deploy import local
 from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
 from tests.mlops.deploy import small
 from tests.mlops.deploy.small import FAR
+from tests.rehearsal.world import say
 
 NAMES = {letter: letter.lower() * 64 for letter in "ABC"}
 A, B = NAMES["A"], NAMES["B"]
@@ -204,11 +205,43 @@ def test_a_canary_that_fails_on_what_clients_really_ask_is_undone(place, running
     with place.load([{"x": FAR + 1}]) as clients:
         with pytest.raises(Refused, match="undone at 10 %: .* requests failed"):
             list(place.roll_out(new, QUICK.model_copy(update={"bake_seconds": 20})))
-        clients.failed.clear()
         clients.wait(50, running)
     assert clients.failed == []
     assert place.current.traffic == {running: 100}
     assert place.current.note.startswith(f"{new[:12]} undone at 10 %: ")
+
+
+# What the next version is, and the limit that it breaches; none by the first one.
+KINDS = [
+    (1.1, small.sound, {}), (-3.0, small.sound, {"drift": 0.2}), (1.0, small.failing, {}),
+    (1.0, small.made, {}), (1.0, small.slow, {"latency": 3.0}), (1.2, small.garbage, {}),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_of_twenty_rollouts_of_every_kind_no_client_notices_one(place, running):
+    """Good ones; nonsense, crashing, other columns, slow, not what its card says."""
+    rows = [*small.ROWS, {"x": FAR + 1}]
+    place.expected[running] = small.scores(1.0, rows)
+    with place.load(rows) as clients:
+        for number in range(20):
+            slope, make, limit = KINDS[number % len(KINDS)]
+            limits = LENIENT.model_copy(update=limit)
+            canary = QUICK.model_copy(update={"limits": limits, "requests": 60})
+            new = place.bundle(slope + number / 1000, make)
+            place.expected[new] = small.scores(slope + number / 1000, rows)
+            clients.wait(50)
+            if number % len(KINDS) == 0:
+                list(place.roll_out(new, canary))
+                running = new
+            else:
+                with pytest.raises((Refused, UserError)):
+                    list(place.roll_out(new, canary))
+            assert place.current.traffic == {running: 100}
+    say(f"{clients.sent} requests during 20 rollouts, {len(clients.failed)} failed")
+    assert clients.failed == []
 
 
 @pytest.mark.slow

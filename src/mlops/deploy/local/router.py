@@ -17,7 +17,7 @@ TRY_SECONDS, ANSWER_SECONDS, PAUSE_SECONDS = 30.0, 60.0, 0.02
 
 
 class Router:
-    """Sends a request to one bundle, and to another when that does not answer, or refuses it.
+    """Sends a request to one bundle, and to another when that does not answer, fails or refuses it.
 
     Trying again is safe: scoring changes nothing. What one bundle refuses and another answers is a
     failure of the first: their columns differ.
@@ -40,11 +40,11 @@ class Router:
     async def _answer(self, request: web.Request) -> web.Response | None:
         deadline = time.monotonic() + ANSWER_SECONDS
         failed: set[str] = set()
-        refused: tuple[Backend, web.Response] | None = None
+        first: tuple[Backend, web.Response] | None = None
         while (left := deadline - time.monotonic()) > 0:
             backend = self._choose(failed)
-            if backend is None and refused:
-                return refused[1]
+            if backend is None and first:
+                return first[1]
             if backend is None:
                 failed.clear()
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -52,12 +52,12 @@ class Router:
             failed.add(backend.digest)
             with suppress(*NO_ANSWER):
                 response = await backend.send(request, min(left, TRY_SECONDS))
-                if not _is_refusal(response.status):
-                    if refused and response.status < 400:
-                        refused[0].count_refusal()
+                if first and response.status < 400 and _is_refusal(first[1].status):
+                    first[0].count_refusal()
+                if response.status < 400 or response.status == 429:
                     return response
-                refused = refused or (backend, response)
-        return refused[1] if refused else None
+                first = first or (backend, response)
+        return first[1] if first else None
 
     def _choose(self, failed: set[str]) -> Backend | None:
         """One by the weights; when that is not ready, the ready one of the greatest weight."""
