@@ -2,8 +2,9 @@
 
 Rows of one cluster (a day, a group) are not independent, so whole clusters are weighted, by the
 Bayesian bootstrap (Rubin 1981): its weights are never 0, so no draw leaves a class out. Student's
-t allows for few clusters. Shares get Wilson's score interval (1927) with the number of rows that
-the standard error implies, errors an interval on the logarithmic scale, all else a symmetric one.
+t allows for few clusters and few draws. Shares get Wilson's score interval (1927) with the number
+of rows that the standard error implies, errors an interval on the logarithmic scale, all else a
+symmetric one.
 `python -m benchmarks coverage` simulates how often they hold the true value.
 """
 
@@ -55,7 +56,7 @@ class Support:
     def count(self, name: str) -> int:
         """The clusters that decide how uncertain a metric is; 0 when they are too few."""
         found = self.rare if name in MEANS else self.rarest
-        found = min(found, self.alarms) if name == "precision" else found
+        found = min(found, self.alarms) if name in ("precision", "f1") else found
         if found < (FEWEST_POSITIVES if name == "average_precision" else FEWEST):
             return 0
         if name in MEANS:
@@ -100,7 +101,7 @@ def interval(name: str, value: float, draws: Array, count: int) -> tuple[float, 
         return math.nan, math.nan
     if name == "calibration_error":
         # A sum of absolute gaps grows by chance alone, in the draws once more: the squares add.
-        square, spread = 2 * value**2 - draws.mean() ** 2, t * float((draws**2).std())
+        square, spread = 2 * value**2 - draws.mean() ** 2, t * _student(draws**2, count)[1]
         return math.sqrt(max(square - spread, 0)), math.sqrt(max(square + spread, value**2))
     if name in SHARES:
         return wilson(value, error, t, count)
@@ -113,10 +114,16 @@ def interval(name: str, value: float, draws: Array, count: int) -> tuple[float, 
     return _symmetric(value, draws, count)
 
 
-def difference(name: str, value: float, draws: Array, count: int) -> tuple[float, float]:
-    """Bound the difference of two models' metrics on the same rows, as `interval` does."""
-    # A difference of sums of absolute gaps has no symmetric distribution, nor another known one.
-    return _symmetric(value, draws, 0 if name == "calibration_error" else count)
+def difference(
+    name: str, ours: tuple[float, Array], theirs: tuple[float, Array], count: int
+) -> tuple[float, float]:
+    """Bound the first less the second of two (value, draws), with the same weights for both."""
+    (value, draws), (reference, drawn) = ours, theirs
+    if name != "calibration_error":
+        return _symmetric(value - reference, draws - drawn, count)
+    # Chance makes each sum of gaps larger by an amount of its own: the ends of both bound it.
+    (low, high), (least, most) = interval(name, *ours, count), interval(name, *theirs, count)
+    return low - most, high - least
 
 
 def _symmetric(value: float, draws: Array, count: int) -> tuple[float, float]:
@@ -134,13 +141,16 @@ def wilson(share: float, error: float, t: float, count: int) -> tuple[float, flo
 
 
 def _student(draws: Array, count: int) -> tuple[float, float]:
-    """The 97.5 % quantile of Student's t, and the standard error, which draws make too small."""
+    """The 97.5 % quantile of Student's t, and the standard error, which draws make too small.
+
+    Few clusters and few draws leave the error itself uncertain (Welch and Satterthwaite, 1946).
+    """
     from scipy.stats import t
 
     if not count:
         return math.nan, math.nan
-    error = float(draws.std()) * math.sqrt((count + 1) / (count - 1))
-    return float(t.ppf(0.975, count - 1)), error
+    error = float(draws.std(ddof=1)) * math.sqrt((count + 1) / (count - 1))
+    return float(t.ppf(0.975, 1 / (1 / (count - 1) + 1 / (len(draws) - 1)))), error
 
 
 def _distinct(codes: Array) -> int:

@@ -128,18 +128,18 @@ def paired_intervals(
 
     Each side is (prediction, threshold) over the same rows `y`.
     """
-    ours, theirs = (_scorer(task, y, *side, own) for side in (challenger, champion))
-
-    def difference(weights: Array) -> Metrics:
-        reference = theirs(weights)
-        return {name: value - reference[name] for name, value in ours(weights).items()}
-
     support = bounds.support(task, y, [challenger, champion], clusters)
-    values, drawn = _draw(difference, support, draws, seed)
-    return {
-        name: Interval(value, *bounds.difference(name, value, drawn[name], support.count(name)))
-        for name, value in values.items()
-    }
+    (ours, our_draws), (theirs, their_draws) = (
+        _draw(_scorer(task, y, *side, own), support, draws, seed) for side in (challenger, champion)
+    )
+    bounded = {
+        name: bounds.difference(
+            name, (ours[name], our_draws[name]), (theirs[name], their_draws[name]),
+            support.count(name),
+        )
+        for name in ours
+    }  # fmt: skip
+    return {name: Interval(ours[name] - theirs[name], *bounded[name]) for name in ours}
 
 
 def by_slice(

@@ -1,9 +1,9 @@
-"""What is too few for an interval is counted in clusters of rows, and said with the limit."""
+"""Intervals hold the true value about as often as they say; what is too few for one is said."""
 
 import numpy as np
 import pytest
 
-from mlops.evaluation import bounds
+from mlops.evaluation import bounds, metrics
 
 
 def support(task, y, prediction, clusters=None):
@@ -17,11 +17,11 @@ def test_a_rare_class_is_too_few_for_every_metric():
     assert {few.count(name) for name in ("roc_auc", "log_loss", "precision", "own.metric")} == {0}
 
 
-def test_enough_of_a_class_is_not_enough_for_the_precision_of_few_alarms():
+def test_enough_of_a_class_is_not_enough_for_precision_and_f1_of_few_alarms():
     enough = support("binary", [1] * 12 + [0] * 88, [0.9] * 9 + [0.1] * 91)
     assert enough.few == ""
     assert (enough.count("roc_auc"), enough.count("log_loss")) == (13, 100)
-    assert (enough.count("precision"), enough.count("average_precision")) == (0, 0)
+    assert {enough.count(name) for name in ("precision", "f1", "average_precision")} == {0}
 
 
 def test_a_rare_class_beside_frequent_ones_leaves_the_mean_losses_alone():
@@ -36,3 +36,40 @@ def test_a_rare_class_beside_frequent_ones_leaves_the_mean_losses_alone():
 )
 def test_many_rows_of_few_days_are_few(days, few):
     assert support("regression", np.arange(900), np.zeros(900), np.arange(900) % days).few == few
+
+
+def test_few_draws_make_a_wider_interval_that_holds_as_often():
+    generator, held = np.random.default_rng(0), []
+    for value in generator.normal(size=1500):
+        low, high = bounds.interval("bias", value, value + generator.normal(size=8), 10_000)
+        held.append(low <= 0 <= high)
+    assert 0.93 < np.mean(held) < 0.97
+
+
+def test_intervals_hold_where_rows_of_a_day_are_alike():
+    held = []
+    for seed in range(250):
+        generator, days = np.random.default_rng(seed), np.arange(300) % 15
+        error = generator.normal(size=15)[days] + generator.normal(size=300)
+        bounded = metrics.intervals(
+            "regression", -error, np.zeros(300), None, clusters=days, draws=30, seed=seed
+        )
+        held.append([bounded["bias"].low <= 0 <= bounded["bias"].high,
+                     bounded["rmse"].low <= np.sqrt(2) <= bounded["rmse"].high])  # fmt: skip
+    assert (np.mean(held, axis=0) > 0.91).all()
+
+
+def test_the_difference_of_calibration_errors_holds_the_true_one():
+    held, seen = [], []
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        chance = generator.random(500)
+        y = (generator.random(500) < chance).astype(float)
+        # Half as far from 0.5 as the truth: a quarter of a uniform chance's 0.5 away on average.
+        sides = (chance, 0.5), ((chance + 0.5) / 2, 0.5)
+        change = metrics.paired_intervals("binary", y, *sides, draws=30, seed=seed)
+        interval = change["calibration_error"]
+        held.append(interval.low <= -0.125 <= interval.high)
+        seen.append(interval.high < 0)
+    assert np.mean(held) > 0.9
+    assert np.mean(seen) > 0.5
