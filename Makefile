@@ -139,9 +139,8 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
-	@rm -rf data/features data/fingerprint.json models/search models/bundle reports logs \
-		.pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
-	@if test -e data/raw/result.json; then rm data/raw/result.json; find data/raw -mindepth 2 -maxdepth 2 \
-		\( -name all.parquet -o -name '[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet' \) -delete; \
-		find data/raw -mindepth 1 -type d -empty -delete; fi
-	@for folder in data/raw data models; do rmdir $$folder 2>/dev/null || true; done
+	@rm -rf data/fingerprint.json logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@python -c 'from pathlib import Path; from mlops.pipeline import workspace; workspace.clean(Path())'
+	@for folder in data/raw data/features models/search models/bundle reports; do \
+		test ! -d $$folder || find $$folder -type d -empty -delete; done
+	@for folder in data models; do rmdir $$folder 2>/dev/null || true; done

@@ -6,23 +6,19 @@ stale. It runs before DVC removes the earlier output, too.
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 from mlops.base import documents
-from mlops.base.errors import UserError
 from mlops.base.files import write_json
 from mlops.contract import params, project
-from mlops.contract.paths import RAW, RESULT
-from mlops.contract.stages import RECORD
+from mlops.contract.paths import RAW
+from mlops.contract.stages import MADE_BY_DVC, RECORD
 from mlops.data.params import Params
 from mlops.data.sources import Unreachable, source
-from mlops.pipeline import stage
+from mlops.pipeline import stage, workspace
 
 FILE = RAW.parent / "fingerprint.json"
-# What ingest calls a table's files.
-WRITTEN = re.compile(r"(all|\d{4}-\d{2})\.parquet")
 
 
 def of_source(params: Params) -> dict[str, str]:
@@ -31,21 +27,8 @@ def of_source(params: Params) -> dict[str, str]:
     return source(params.data.source).fingerprint(params.data.location, tables)
 
 
-def _require_only_raw_tables(root: Path) -> None:
-    """Raise UserError for a file that somebody has put where ingest writes."""
-    raw = root / RAW
-    for path in (path for path in sorted(raw.rglob("*")) if path.is_file()):
-        made = path == raw / RESULT or (path.parent.parent == raw and WRITTEN.fullmatch(path.name))
-        if not made and not path.name.startswith("."):
-            raise UserError(
-                f"{path}: found a file that ingest did not write and would remove; "
-                "move it to another folder, such as raw/, and set data.location to that"
-            )
-
-
 def run(params: Params, root: Path) -> dict[str, str]:
-    """Write the fingerprint. Raises UserError when ingest would not be safe, or has no source."""
-    _require_only_raw_tables(root)
+    """Write the fingerprint. Raises UserError when the source can't be read."""
     state = of_source(params)
     _write(root, state)
     return state
@@ -77,8 +60,11 @@ def main() -> int:
     """
 
     def command() -> None:
+        settings = params.load(Params)
         try:
-            run(params.load(Params), Path())
+            # DVC may remove any of the outputs next.
+            with workspace.begun(Path(), MADE_BY_DVC):
+                run(settings, Path())
         except Unreachable as error:
             state = recorded(Path())
             if state is None:

@@ -22,14 +22,13 @@ from mlops.base import documents, processes
 from mlops.base.errors import BUG, MENDABLE, UserError, one_line
 from mlops.base.files import whole_file
 from mlops.contract.stages import FINGERPRINT, MODULES, RECORD
-from mlops.pipeline import remotes
+from mlops.pipeline import remotes, workspace
 from mlops.pipeline.stage import exit_codes_since
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 How = Literal["run", "restored", "unchanged"]
-LOCK = Path(".dvc/tmp/training.lock")
 DVCS_LOCK = Path(".dvc/tmp/rwlock")
 # What the record was before the stage that is being reproduced; empty when there was none.
 RECORD_BEFORE = Path(".dvc/tmp/dvc.lock.before")
@@ -55,24 +54,12 @@ class StageFailed(Exception):
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Lock the workspace: two trainings in one folder would write the same outputs.
-
-    Raises UserError when another process holds it.
-    """
-    from filelock import FileLock, Timeout
-
-    path = root / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=0):
-            _drop_dead_locks(root)
-            _restore_record(root)
-            require_record(root)
-            yield
-    except Timeout:
-        raise UserError(
-            f"{path}: another training runs in this folder; wait for it to end, or stop it"
-        ) from None
+    """Lock the workspace, and mend what a killed process left of DVC's files; raises UserError."""
+    with workspace.alone(root):
+        _drop_dead_locks(root)
+        _restore_record(root)
+        require_record(root)
+        yield
 
 
 @contextmanager
@@ -148,6 +135,7 @@ def reproduce(stage: str, root: Path) -> Reproduced:
     from dvc.exceptions import DvcException
 
     start, repo = time.time(), _repo(root)
+    workspace.require_own(root, [stage])
     try:
         with _record_kept(root):
             if stage == "ingest":

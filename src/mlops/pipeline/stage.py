@@ -22,7 +22,7 @@ from mlops.contract.params import Params
 from mlops.contract.paths import LOG, not_found
 from mlops.contract.result import Result
 from mlops.contract.stages import MADE_BY_DVC
-from mlops.pipeline import dependencies
+from mlops.pipeline import dependencies, workspace
 from mlops.pipeline.lines import screen_line
 
 P = TypeVar("P", bound=Params)
@@ -38,7 +38,8 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
     def command() -> None:
         settings, root = params.load(kind), Path()
         dependencies.require_own_code(root)
-        result = run(settings, root)
+        with workspace.begun(root, [name]):
+            result = run(settings, root)
         if name in MADE_BY_DVC:
             dependencies.require_declared(name, settings.project, root)
         print(screen_line(name, result.model_dump(), time.time() - start, "run"), flush=True)

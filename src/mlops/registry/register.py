@@ -43,8 +43,7 @@ def run(params: Params, root: Path) -> Registered:
     Writes the runs that made it first, when this tracking server does not have them.
     Raises UserError when the server can't be reached; nothing that was trained is lost.
     """
-    # Two at once would each find no version and make one.
-    with alone(root / BUNDLE), tracking_server.mlflow_errors(root):
+    with tracking_server.mlflow_errors(root):
         card, digest = bundle.read_card(root / BUNDLE), bundle.digest(root / BUNDLE)
         client, _ = tracking.connect(card.name, root)
         tracking.search(card.name, root)

@@ -6,11 +6,15 @@ import sys
 from contextlib import chdir
 
 import pytest
+from filelock import FileLock
 
 from mlops.base.errors import UserError
 from mlops.contract.paths import LOG
+from mlops.contract.stages import MADE_BY_DVC, MODULES
+from mlops.data import fingerprint
 from mlops.gitops import status
-from mlops.pipeline import dependencies, reproduction
+from mlops.pipeline import dependencies, reproduction, workspace
+from tests.conftest import FIXTURES, Done
 
 
 @pytest.fixture
@@ -71,22 +75,71 @@ def test_a_source_that_cannot_be_read_ends_a_flow_s_stage_with_one_line_and_code
     assert capfd.readouterr().err == line
 
 
-@pytest.mark.parametrize("place", ["mine.csv", "backup/mine.csv", "wines/mine.parquet"])
-def test_a_file_of_somebodys_among_the_raw_tables_is_refused_and_kept(wine, place):
-    mine = wine.root / "data/raw" / place
+PLACES = {
+    "ingest": ("data/raw/mine.csv", "data/raw/backup/mine.csv", "data/raw/wines/mine.parquet"),
+    "featurize": ("data/features/mine.parquet",),
+    "tune": ("models/search/notes.md",),
+    "train": ("models/bundle/mine/model.onnx",),
+    "evaluate": ("reports/notes.md", "reports/plots/mine.csv"),
+}
+
+
+@pytest.mark.parametrize(("stage", "place"), [(s, p) for s in PLACES for p in PLACES[s]])
+def test_a_file_of_somebodys_in_an_output_is_refused_and_kept(wine, command, capfd, stage, place):
+    mine = wine.root / place
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    cure = ", such as raw/, and set data.location to that" if stage == "ingest" else ""
+    line = (
+        f"error: {place}: found a file that {stage} did not write and would remove; move it to "
+        f"another folder{cure}\n"
+    )
+    assert command(wine, stage) == Done(2, "", line)
+    # The stage that DVC runs first, and the flow before each.
+    assert (fingerprint.main(), capfd.readouterr().err) == (2, line)
+    with pytest.raises(UserError, match=place):
+        reproduction.reproduce(stage, wine.root)
+    assert mine.read_text() == "mine"
+
+
+def test_dvc_alone_removes_no_file_of_somebodys(wine):
+    shutil.copytree(FIXTURES / "wine/reports", wine.root / "reports")
+    (wine.root / "reports/notes.md").write_text("mine")
+    assert "error: reports/notes.md: found a file that evaluate" in dvc(wine, "repro").stderr
+    assert (wine.root / "reports/notes.md").read_text() == "mine"
+
+
+def test_what_the_pipeline_wrote_and_what_systems_leave_there_is_no_file_of_somebodys(wine):
+    """Nor is what an earlier version wrote under a name of its own."""
+    shutil.copytree(FIXTURES / "wine", wine.root, dirs_exist_ok=True)
     with chdir(wine.root):
         reproduction.reproduce("ingest", wine.root)
-        mine.parent.mkdir(exist_ok=True)
-        mine.write_text("mine")
-        for attempt in (
-            lambda: reproduction.reproduce("ingest", wine.root),
-            lambda: wine.run("ingest"),
+        (wine.root / "data/raw/.gitignore").touch()
+        for name in (
+            ".DS_Store",
+            "Thumbs.db",
+            ".ipynb_checkpoints/holdout.csv",
+            ".result.json.part",
         ):
-            with pytest.raises((UserError, reproduction.StageFailed)):
-                attempt()
-            assert mine.read_text() == "mine"
-    assert f"{place}: found a file that ingest did not write" in dvc(wine, "repro").stderr
-    assert mine.read_text() == "mine"
+            (wine.root / "reports" / name).parent.mkdir(exist_ok=True)
+            (wine.root / "reports" / name).touch()
+        shutil.copy("data/raw/result.json", "data/raw/summary.json")
+        workspace.require_own(wine.root, MADE_BY_DVC)
+        (wine.root / "data/raw/summary.json").write_text("mine")
+        with pytest.raises(UserError, match=r"summary\.json"):
+            workspace.require_own(wine.root, MADE_BY_DVC)
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_a_verb_by_hand_writes_nothing_while_another_training_runs(wine, command, capfd, stage):
+    line = (
+        "error: .dvc/tmp/training.lock: another training runs in this folder; wait for it to "
+        "end, or stop it\n"
+    )
+    with FileLock(wine.root / workspace.LOCK):
+        assert command(wine, stage) == Done(2, "", line)
+        assert (fingerprint.main(), capfd.readouterr().err) == (2, line)
+    assert not (wine.root / "data").exists()
 
 
 def test_without_the_source_what_was_made_of_it_is_restored(wine, capfd):

@@ -122,5 +122,7 @@ def test_a_registration_stopped_before_its_version_can_be_repeated(wines, monkey
 def test_of_two_registrations_at_once_one_makes_the_version(wines):
     both = [wines.start("register") for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
+    codes = sorted(process.returncode for process in both)
+    # Unless one had ended before the other began, that one is told to wait.
+    assert codes == [0, 0] or (codes == [0, 2] and "another training runs" in str(outputs)), outputs
     assert len(versions(wines)) == 1
