@@ -230,11 +230,29 @@ def test_a_metric_that_a_task_lacks_is_named_with_those_that_it_has(task):
     threshold = THRESHOLD if task == "binary" else None
     known = metrics.score(task, *CASES[task], threshold)
     for name in known:
-        metrics.require_name(name, task, "params.yaml: gate.limits")
+        metrics.require_limit(name, 0.5, task, "params.yaml: gate.limits")
     lacking = "roc_auc" if task == "regression" else "rmse"
     with pytest.raises(UserError) as error:
-        metrics.require_name(lacking, task, "params.yaml: gate.limits")
+        metrics.require_limit(lacking, 0.5, task, "params.yaml: gate.limits")
     assert str(error.value) == (
         f"params.yaml: gate.limits: found '{lacking}', which is no metric of this task; a {task} "
         f"has {', '.join(known)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "limit", "expected"),
+    [
+        ("binary", "roc_auc", 70, "0 to 1"),
+        ("binary", "brier", 1.5, "0 to 1"),
+        ("multiclass", "brier", 2.5, "0 to 2"),
+        ("multiclass", "log_loss", -0.1, "0 to inf"),
+        ("regression", "r2", 1.1, "-inf to 1"),
+        ("regression", "bias", -1, "0 to inf"),
+    ],
+)
+def test_a_limit_that_the_metric_cannot_have_is_refused(task, name, limit, expected):
+    with pytest.raises(UserError) as error:
+        metrics.require_limit(name, limit, task, "params.yaml: gate.limits")
+    line = f"params.yaml: gate.limits.{name}: found {limit}, expected {expected}"
+    assert str(error.value) == line

@@ -72,7 +72,7 @@ def test_a_release_is_one_commit_and_touches_nothing_here_however_often(accepted
 
 
 def ask_too_much(clone):
-    clone.workspace.change({"gate.limits": {"accuracy": 1.1}})
+    clone.workspace.change({"gate.limits": {"log_loss": 0.0}})
     clone.commit("Ask too much")
     assert not clone.judge().accepted
 

@@ -220,10 +220,10 @@ def test_nothing_newer_is_a_line(team):
 
 
 def test_a_refused_candidate_is_reported_and_not_proposed(quick):
-    quick.main({"gate.limits": {"accuracy": 1.1}})
+    quick.main({"gate.limits": {"log_loss": 0.0}})
     line = quick.bad(1)
     assert line.startswith(f"error: data until {NEWEST}: refused: ")
-    assert "accuracy: " in line
+    assert "log_loss: " in line
     assert (quick.head(), quick.forge.pulls) == ("", [])
     assert "❌ Refused" in (quick.tree / "verdict" / "report.md").read_text()
 

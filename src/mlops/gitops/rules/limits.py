@@ -19,12 +19,12 @@ DEFAULTS: dict[Task, dict[str, float]] = {
 
 
 def limits(gate: Gate, task: Task) -> dict[str, float]:
-    """The limits set, or the task's own. Raises UserError for a metric that the task lacks."""
+    """The limits set, or the task's own. Raises UserError for one that the task cannot have."""
     if gate.limits is None:
         return DEFAULTS[task]
-    for name in gate.limits:
+    for name, limit in gate.limits.items():
         if "." not in name:
-            metrics.require_name(name, task, "params.yaml: gate.limits")
+            metrics.require_limit(name, limit, task, "params.yaml: gate.limits")
     return gate.limits
 
 
