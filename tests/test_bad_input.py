@@ -37,6 +37,9 @@ def refused(command):
         ("ingest", {"data.until": "2021-02-28"},
          "error: params.yaml: data.until: found 2021-02-28, expected a day that wines.day has: "
          "2021-03-01 to 2021-05-28\n"),
+        ("ingest", {"data.until": None},
+         "error: params.yaml: data.until: missing; expected a day that wines.day has: "
+         "2021-03-01 to 2021-05-28\n"),
         ("ingest", {"data.until": "2021-07-15"},
          "error: wines.day: no rows in 2021-06, 2021-07; expected every month from 2021-03 to "
          "data.until, 2021-07-15\n"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections import UserDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mlops.contract.dataset import HOLDOUT, TRAINING, names, rounded, typed, wri
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import engine
+from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.pipeline import stage
 
@@ -54,7 +55,7 @@ def run(params: Params, root: Path) -> Featurized:
     known = table[table[spec.target].notna()]
     _require_unique(table, spec.key)
     _require_two_outcomes(known, spec)
-    held_out, place = _held_out(known, spec, params)
+    held_out, place = _held_out(known, spec, params, Ingested.load(root / RAW).until)
     parts = {"training": known[~held_out], "holdout": known[held_out]}
     for name, part in parts.items():
         if part.empty:
@@ -73,36 +74,33 @@ def run(params: Params, root: Path) -> Featurized:
 
 
 def _held_out(
-    known: pd.DataFrame, spec: project.Features, params: Params
+    known: pd.DataFrame, spec: project.Features, params: Params, until: dt.date | None
 ) -> tuple[dataset.Array, str]:
     """Which rows are held out, and how a refusal of it begins."""
-    until, days, share = params.data.until, params.split.holdout_days, params.split.holdout_share
+    days, share = params.split.holdout_days, params.split.holdout_share
     if spec.day is None:
         by = spec.group or spec.key
         return (
             known[by].map(str).pipe(dataset.share, "holdout") < share,
             f"params.yaml: split.holdout_share: found {share:g}; a holdout by a hash of {by}",
         )
+    if until is None:
+        raise UserError(f"params.yaml: data.until: missing; expected the last known {spec.day}")
     first = until - dt.timedelta(days=days - 1)
     place = f"params.yaml: split.holdout_days: found {days}; a holdout from {first} to {until}"
     return (known[spec.day].dt.date >= first).to_numpy(), place
 
 
-class _Tables(Mapping[str, Any]):
+class _Tables(UserDict[str, Any]):
     """The raw tables by their names; it remembers those that were not asked for."""
 
     def __init__(self, tables: dict[str, Any]) -> None:
-        self._tables, self.unused = tables, sorted(tables)
+        super().__init__(tables)
+        self.unused = sorted(tables)
 
     def __getitem__(self, name: str) -> Any:
         self.unused = [other for other in self.unused if other != name]
-        return self._tables[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables)
-
-    def __len__(self) -> int:
-        return len(self._tables)
+        return super().__getitem__(name)
 
 
 def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table, list[str]]:

@@ -33,7 +33,7 @@ class Ingested(Result):
 
     rows: dict[str, int]
     since: dt.date | None
-    until: dt.date
+    until: dt.date | None
     unknown: list[str]
     source: dict[str, str]
 
@@ -56,12 +56,13 @@ def run(params: Params, root: Path) -> Ingested:
     days = {name: day for name, schema in schemas.items() if (day := day_column(schema))}
     for name, day in days.items():
         column = tables[name][day]
+        first, last = column.min().date(), column.max().date()
+        expected = f"expected a day that {name}.{day} has: {first} to {last}"
+        if until is None:
+            raise UserError(f"params.yaml: data.until: missing; {expected}")
         tables[name] = tables[name][column.dt.date <= until]
         if tables[name].empty:
-            raise UserError(
-                f"params.yaml: data.until: found {until}, expected a day that {name}.{day} has: "
-                f"{column.min().date()} to {column.max().date()}"
-            )
+            raise UserError(f"params.yaml: data.until: found {until}, {expected}")
         _require_every_month(f"{name}.{day}", tables[name][day], until)
     since = min((tables[name][day].min().date() for name, day in days.items()), default=None)
     rows = {name: len(table) for name, table in tables.items()}

@@ -26,11 +26,11 @@ def _apart_from_outputs(location: str) -> str:
 
 
 class Data(Section):
-    """Where the raw tables come from, and the last day known."""
+    """Where the raw tables come from, and the last day known; None where no row has a day."""
 
     source: str = Field(min_length=1)
     location: Annotated[str, Field(min_length=1), AfterValidator(_apart_from_outputs)]
-    until: dt.date = Field(strict=False)
+    until: dt.date | None = Field(default=None, strict=False)
 
 
 class Split(Section):

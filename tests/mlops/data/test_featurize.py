@@ -1,6 +1,7 @@
 """The feature table is the same bytes whatever the order of rows, its holdout set apart by day."""
 
 import dataclasses
+import re
 import shutil
 
 import pandas as pd
@@ -53,6 +54,15 @@ def test_moving_the_last_day_moves_the_holdout_and_no_earlier_feature(workspace)
     workspace.change({"data.until": "2020-05-27"}).run("ingest", "featurize")
     late = pd.concat(parts(workspace), ignore_index=True)
     pd.testing.assert_frame_equal(late.head(len(early)), early, check_exact=True)
+
+
+def test_rows_with_days_need_the_last_one_though_no_table_has_a_day(workspace):
+    workspace.run("ingest")
+    result = workspace.root / "data/raw/result.json"
+    result.write_text(re.sub(r'"until": "[^"]*"', '"until": null', result.read_text()))
+    line = "params.yaml: data.until: missing; expected the last known day"
+    with pytest.raises(UserError, match=line):
+        workspace.run("featurize")
 
 
 @pytest.fixture
