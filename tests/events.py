@@ -103,13 +103,13 @@ def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> 
         "head_branch": head.get("ref", "main"),
         "head_repository": head.get("repo", {"full_name": REPOSITORY, "owner": {"login": OWNER}}),
     }
-    repository = {"full_name": REPOSITORY, "default_branch": "main"}
-    return _on_branch("workflow_run", {"workflow_run": run, "repository": repository}, sha)
+    return _on_branch("workflow_run", {"workflow_run": run}, sha)
 
 
 def _on_branch(name: str, event: Mapping[str, Any], sha: str, branch: str = "main") -> Event:
     at = {"ref": f"refs/heads/{branch}", "ref_name": branch, "sha": sha}
-    return Event(name, {**at, "event": event})
+    repository = {"full_name": REPOSITORY, "default_branch": "main"}
+    return Event(name, {**at, "event": {**event, "repository": repository}})
 
 
 def starts(on: Mapping[str, Any], event: Event) -> bool:

@@ -51,6 +51,7 @@ FUNCTIONS = {
     "not_": lambda value: not value,
     "in_": lambda one, *others: any(_equal(one, other) for other in others),
     "eq": _equal,
+    "format": lambda text, *values: text.format(*map(as_text, values)),
     "ne": lambda left, right: not _equal(left, right),
     "contains": lambda text, part: as_text(part).lower() in as_text(text).lower(),
 }

@@ -236,7 +236,7 @@ DIVIDED = [
     ("a night", SETUP, "--default remote", "remote"),
     ("a pull request where nothing is configured", TEMPLATE, GIVEN, ""),
     ("a merge of both manifests", PIPELINE, "environment: production", "environment: staging"),
-    ("a promotion", PIPELINE, "'refs/heads/main'", "'refs/heads/mine'"),
+    ("a promotion", PIPELINE, "    value: main\n", "    value: mine\n"),
 ]  # fmt: skip
 BROKEN = [
     (permitted, RETRAIN, "      contents: read\n", "      contents: write\n"),

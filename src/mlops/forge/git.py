@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,16 +57,9 @@ class Change(NamedTuple):
 
 def git(
     root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None,
-    seconds: float | None = None,
+    seconds: float | None = None, errors: str = "replace",
 ) -> str:  # fmt: skip
-    """The standard output of a Git command. Raises GitError when it fails."""
-    return _run(root, *arguments, stdin=stdin, env=env, seconds=seconds).decode(errors="replace")
-
-
-def _run(
-    root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None,
-    seconds: float | None = None,
-) -> bytes:  # fmt: skip
+    """The standard output of a Git command, decoded. Raises GitError when it fails."""
     settings = [word for item in SETTINGS.items() for word in ("-c", "=".join(item))]
     inherited = {name: text for name, text in os.environ.items() if name not in INHERITED}
     try:
@@ -82,21 +76,20 @@ def _run(
         # Some commands then repeat their usage.
         if any("not a git repository" in line.lower() for line in lines):
             raise GitError(f"{root.resolve()}: not in a Git repository; `git init` makes one")
-        errors = [line for line in lines if line.startswith(("fatal", "error", " !"))]
-        reason = without_credentials(one_line((errors or lines[-1:])[0]))
+        faults = [line for line in lines if line.startswith(("fatal", "error", " !"))]
+        reason = without_credentials(one_line((faults or lines[-1:])[0]))
         if DUBIOUS in reason:
             command = f"git config --global --add safe.directory {root.resolve()}"
             reason = f"{reason}; if you trust its owner: `{command}`"
         raise GitError(f"git {arguments[0]}: {reason}")
-    return process.stdout
+    return process.stdout.decode(errors=errors)
 
 
 def _succeeds(root: Path, *arguments: str) -> bool:
-    try:
+    with suppress(GitError):
         git(root, *arguments)
-    except GitError:
-        return False
-    return True
+        return True
+    return False
 
 
 def commit(root: Path, ref: str) -> str:
@@ -121,8 +114,9 @@ def described(root: Path) -> str:
     try:
         # A folder may lie in another project's repository.
         if git(root, "ls-files", "--", "."):
-            words = ("--always", "--dirty", "--abbrev=40", "--exclude=*")
-            return git(root, "describe", *words).strip()
+            return git(
+                root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"
+            ).strip()
     except UserError as error:
         if DUBIOUS in str(error):
             raise
@@ -135,7 +129,7 @@ def show(root: Path, ref: str, file: Path) -> str | None:
     if not git(root, "ls-tree", commit_id, "--", file.as_posix()):
         return None
     try:
-        return _run(root, "show", f"{commit_id}:./{file.as_posix()}").decode()
+        return git(root, "show", f"{commit_id}:./{file.as_posix()}", errors="strict")
     except UnicodeDecodeError:
         raise UserError(f"{file} at {ref}: not UTF-8; save the file as UTF-8") from None
 
@@ -167,8 +161,8 @@ def _lacks(root: Path) -> str:
 
 def changed(root: Path, since: str = "HEAD") -> list[str]:
     """The project's tracked files that differ from a commit."""
-    words = ("--name-only", "--no-renames", "--relative", "-z")
-    return git(root, "diff", *words, since).split("\0")[:-1]
+    names = git(root, "diff", "--name-only", "--no-renames", "--relative", "-z", since)
+    return names.split("\0")[:-1]
 
 
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
@@ -204,21 +198,19 @@ def address(root: Path) -> str:
     return str((Path(top) / url).resolve()) if (Path(top) / url).exists() else url
 
 
-def main_branch(root: Path) -> str:
-    """The branch that releases come from, as the remote says; `main` where nobody knows."""
+def main_branch(root: Path, otherwise: str = "main") -> str:
+    """The branch that releases come from, as the remote says; `otherwise` where nobody knows."""
     name = remote(root)
     head = f"refs/remotes/{name}/HEAD"
-    try:
+    with suppress(GitError):
         answer = git(root, "ls-remote", "--symref", name, "HEAD", seconds=ANSWER_SECONDS)
         target, _, _ = answer.removeprefix("ref: ").partition("\tHEAD\n")
         if target.startswith("refs/heads/"):
             return target.removeprefix("refs/heads/")
-    except GitError:
-        # Without an answer, what a clone was told when it was made.
-        if _succeeds(root, "symbolic-ref", "--quiet", head):
-            target = git(root, "symbolic-ref", head).strip()
-            return target.removeprefix(f"refs/remotes/{name}/")
-    return "main"
+    # Without an answer, what a clone was told when it was made.
+    with suppress(GitError):
+        return git(root, "symbolic-ref", head).strip().removeprefix(f"refs/remotes/{name}/")
+    return otherwise
 
 
 def base(root: Path) -> str:

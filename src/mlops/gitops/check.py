@@ -26,6 +26,7 @@ from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE
 from mlops.data import engine, sources
 from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
+from mlops.forge import git
 from mlops.gitops import gate
 from mlops.gitops.rules import limits
 from mlops.pipeline import tracking_server
@@ -34,6 +35,8 @@ from mlops.training.space import searched
 
 TESTS = Path("tests")
 CHECKED = Path(".run/declarations")
+CI = [*(f".github/workflows/{name}.yml" for name in ("ci", "retrain", "deploy")),
+      "azure-pipelines.yml"]  # fmt: skip
 PARTS = (dataset.HOLDOUT, dataset.TRAINING)
 ROWS = 2000
 # What a quick training changes in `params.yaml`, where the section is there.
@@ -47,6 +50,7 @@ QUICK: dict[str, dict[str, Any]] = {
 def run(root: Path) -> Iterator[str]:
     """Check everything in turn; a line for each part. Raises UserError for the first fault."""
     settings = declarations(root)
+    _check_branches(root)
     yield f"{params.FILE}: valid"
     environments = manifest.names(root)
     if not environments:
@@ -79,6 +83,29 @@ def declarations(root: Path) -> Any:
         checked.parent.mkdir(exist_ok=True)
         checked.write_text(digest)
     return settings
+
+
+def _check_branches(root: Path) -> None:
+    """Raise UserError for a CI whose triggers, which know no variables, miss the main branch."""
+    main = git.main_branch(root, "")
+    for file in (file for file in CI if main and (root / file).exists()):
+        for key, names in _branches(yaml.load((root / file).read_text(), yaml.BaseLoader)):
+            if main not in names:
+                found = f"found {', '.join(names)}, expected {main}"
+                raise UserError(f"{file}: {key}: {found}, the main branch of the remote")
+
+
+def _branches(content: Any, key: str = "") -> Iterator[tuple[str, list[str]]]:
+    """The branches that a CI's triggers and variable `mainBranch` name, each list with its key."""
+    entries = dict(enumerate(content)) if isinstance(content, list) else content
+    for name, value in entries.items() if isinstance(entries, dict) else ():
+        place = f"{key}.{name}".lstrip(".")
+        if place.endswith((".branches", ".branches.include")) and isinstance(value, str | list):
+            yield place, [value] if isinstance(value, str) else value
+        elif name == "value" and content.get("name") == "mainBranch":
+            yield place, [value]
+        else:
+            yield from _branches(value, place)
 
 
 def _check_project(settings: Any) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.contract import project
+from mlops.forge.git import IDENTITY, git
 from mlops.gitops import check
 
 
@@ -45,6 +46,8 @@ def complaint():
         ({"gate.limits": {"rmse": 3.0}},
          "params.yaml: gate.limits: found 'rmse', which is no metric of this task; a multiclass "
          "has roc_auc, log_loss, brier, calibration_error, accuracy, precision, recall, f1"),
+        ({"gate.limits": {"roc_auc": 70.0}},
+         "params.yaml: gate.limits.roc_auc: found 70, expected 0 to 1"),
         ({"gate.limits": {"cellar.profit": 3.0}},
          "params.yaml: gate.limits: found 'cellar.profit', no such module; expected one under "
          "src/ or installed"),
@@ -83,3 +86,34 @@ def test_a_fault_in_any_file_is_found_before_the_first_stage(wines):
     )
     edit(wines, "features.py", "SLICES", "1 / 0; SLICES")
     assert complaint().startswith(f"{wines.root}/src/cellar/features.py:11: ZeroDivisionError: ")
+
+
+RETRAIN, AZURE = ".github/workflows/retrain.yml", "azure-pipelines.yml"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "place"),
+    [
+        (RETRAIN, "on: {pull_request: {branches: [main]}}", "on.pull_request.branches"),
+        (RETRAIN, "on: {pull_request: , push: {branches: main}}", "on.push.branches"),
+        (AZURE, "trigger: {branches: {include: [main]}}", "trigger.branches.include"),
+        (AZURE, "schedules: [{cron: 1 * * * *, branches: {include: [main]}}]",
+         "schedules.0.branches.include"),
+        (AZURE, "variables: [{name: mainBranch, value: main}]", "variables.0.value"),
+    ],
+)  # fmt: skip
+def test_a_ci_that_has_another_main_branch_than_the_remote_is_refused(wines, file, text, place):
+    git(wines.root, "init", "--bare", "--initial-branch=trunk", "remote")
+    git(wines.root, "init", "--initial-branch=trunk")
+    git(wines.root, "remote", "add", "origin", str(wines.root / "remote"))
+    git(wines.root, "commit", "--allow-empty", "--message=First", env=IDENTITY)
+    git(wines.root, "push", "origin", "trunk")
+    (wines.root / file).parent.mkdir(parents=True, exist_ok=True)
+    (wines.root / file).write_text(text)
+    with pytest.raises(UserError) as error:
+        next(check.run(Path()))
+    assert str(error.value) == (
+        f"{file}: {place}: found main, expected trunk, the main branch of the remote"
+    )
+    (wines.root / file).write_text(text.replace("main]", "mine, trunk]").replace("main}", "trunk}"))
+    assert next(check.run(Path())) == "params.yaml: valid"
