@@ -22,6 +22,7 @@ def searched(
 
     Raises UserError for a family or hyperparameter that is not known, or a label used twice.
     """
+    declared = ", ".join(models.space) or "none"
     if not models.space:
         models = Models(
             models.task, starting.spaces(models.task, rows), starting.first(models.task, rows)
@@ -30,8 +31,8 @@ def searched(
         families.family(name)
         if name not in models.space:
             raise UserError(
-                f"params.yaml: tune.families: found {name!r}, expected one of the project's "
-                f"models.py: {', '.join(models.space)}"
+                f"models.py: SPACE: found {declared}, expected {name!r} too, which "
+                "params.yaml names (tune.families); add it to SPACE, or leave it out there"
             )
     space = {name: models.space[name] for name in wanted}
     used = {"family"}

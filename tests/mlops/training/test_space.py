@@ -34,8 +34,8 @@ def refusal(first=(), wanted=("linear",), task="binary", **families):
         ({"linear": {"C": [1, 2]}},
          "models.py: SPACE: linear.C: found [1, 2], expected a constant or one of hp.*"),
         ({"xgboost": {}},
-         "params.yaml: tune.families: found 'linear', expected one of the project's models.py: "
-         "xgboost"),
+         "models.py: SPACE: found xgboost, expected 'linear' too, which params.yaml names "
+         "(tune.families); add it to SPACE, or leave it out there"),
     ],
 )  # fmt: skip
 def test_a_hyperparameter_that_could_not_be_searched_is_named(families, line):
