@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,7 +34,7 @@ def engine_as_pyspark(engine: Engine) -> Iterator[None]:
     """Make `import pyspark.sql` resolve to the selected engine while the context is open.
 
     Import and run the project's features inside it, and nothing else: Hyperopt and MLflow need
-    the real PySpark.
+    the real PySpark. Raises UserError in place of the project's own for what only Spark has.
     """
     if engine == "spark":
         yield
@@ -41,7 +42,16 @@ def engine_as_pyspark(engine: Engine) -> Iterator[None]:
     import sqlframe
 
     with sqlframe.activate_context("duckdb"):
-        yield
+        try:
+            yield
+        except UserError as error:
+            cause = str(error.__cause__)
+            lacking = re.search(r"(attribute|import name|module named) '([\w.]+)'", cause)
+            if not lacking or not re.search("sqlframe|DuckDB|'pyspark", cause):
+                raise
+            place = str(error).partition(f": {type(error.__cause__).__name__}: ")[0]
+            cure = "use another function, or set `engine: spark` in params.yaml"
+            raise UserError(f"{place}: found {lacking[2]}, which DuckDB lacks; {cure}") from error
 
 
 def read(session: Any, folder: Path) -> Any:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.contract import dataset
+from mlops.contract import dataset, project
 from mlops.contract.project import Features
 from mlops.data import engine
 
@@ -90,3 +90,25 @@ def test_spark_leaves_no_folder_where_it_is_started(tmp_path):
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout == "[] 3\n"
     assert list(tmp_path.rglob("*")) == [here]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("from pyspark.sql import functions as F\nF.udf(str)", "udf"),
+        ("\nfrom pyspark.sql.functions import pandas_udf", "pandas_udf"),
+        ("\nimport pyspark.ml", "pyspark.ml"),
+    ],
+)
+def test_what_only_spark_has_is_named_with_its_line_and_the_cure(tmp_path, code, name):
+    file = str(tmp_path / "features.py")
+    with (
+        pytest.raises(UserError) as error,
+        engine.engine_as_pyspark("duckdb"),
+        project.own_code("churn", "features"),
+    ):
+        exec(compile(code, file, "exec"))
+    assert str(error.value) == (
+        f"{file}:2: found {name}, which DuckDB lacks; use another function, or set "
+        "`engine: spark` in params.yaml"
+    )
