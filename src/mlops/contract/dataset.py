@@ -45,7 +45,7 @@ def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
             raise UserError(f"features: {name}: declared, but {found}")
     roles = dict.fromkeys(spec.order, pa.string())
     if spec.day:
-        _require(table, spec.day, _is_day, "a date or a timestamp")
+        _require(table, spec.day, lambda k: _is(k, "date", "timestamp"), "a date or a timestamp")
         roles[spec.day] = pa.timestamp("ms")
     for name in spec.order:
         if table.column(name).null_count:
@@ -53,7 +53,8 @@ def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
             raise UserError(f"features: {name}: {missing}, expected one in every row")
     for name in spec.features:
         if spec.is_category(name):
-            _require(table, name, _has_levels, "text, a whole number or a boolean: cast it")
+            expected = "text or a whole number; a boolean is a number, 0 or 1: give it a unit"
+            _require(table, name, _is_category, expected)
             roles[name] = pa.string()
         else:
             _require(table, name, _is_number, f"a number, or '{CATEGORY}' as its unit")
@@ -76,12 +77,12 @@ def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
 def _outcome(kind: pa.DataType, values: pd.Series[Any], spec: Features) -> pd.Series[Any]:
     """The target as whole numbers, numbers or names. Raises UserError for anything else."""
     place = f"features: {spec.target}"
-    if not (_is_number(kind) or _has_levels(kind)):
+    if not (_is_number(kind) or _is_category(kind)):
         raise UserError(f"{place}: found {kind}, expected a number, text or a boolean")
     if not _is_number(kind):
         outcome = values.astype(object)
     else:
-        outcome = values.astype("Int64" if _has_levels(kind) else "float64")
+        outcome = values.astype("Int64" if _is_whole(kind) or _is(kind, "boolean") else "float64")
         if not np.isfinite(outcome.dropna().astype("float64")).all():
             raise UserError(f"{place}: found an infinite value, expected finite numbers")
     if spec.classes:
@@ -128,26 +129,24 @@ def _require(
         raise UserError(f"features: {name}: found {kind}, expected {expected}")
 
 
-def _is_day(kind: pa.DataType) -> bool:
+def _is(kind: pa.DataType, *names: str) -> bool:
     from pyarrow import types
 
-    return bool(types.is_date(kind) or types.is_timestamp(kind))
+    # A column of which nothing is known yet may be of any type.
+    return any(getattr(types, f"is_{name}")(kind) for name in (*names, "null"))
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    # A column of which nothing is known yet may be of any type.
-    return bool(numeric or types.is_boolean(kind) or types.is_null(kind))
+    return _is(kind, "integer", "floating", "decimal", "boolean")
 
 
-def _has_levels(kind: pa.DataType) -> bool:
-    from pyarrow import types
+def _is_whole(kind: pa.DataType) -> bool:
+    return _is(kind, "integer") or (_is(kind, "decimal") and getattr(kind, "scale", 0) == 0)
 
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
-    whole = types.is_integer(kind) or (types.is_decimal(kind) and kind.scale == 0)
-    return bool(text or whole or types.is_boolean(kind) or types.is_null(kind))
+
+def _is_category(kind: pa.DataType) -> bool:
+    """Whether values have one way to be written, wherever a model is asked; booleans have many."""
+    return _is(kind, "string", "large_string", "dictionary") or _is_whole(kind)
 
 
 def _require_finite(name: str, column: pa.ChunkedArray) -> None:

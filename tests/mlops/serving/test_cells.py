@@ -74,3 +74,15 @@ def test_a_rows_fate_does_not_depend_on_its_neighbours(client, cells):
     together = batch(client, cells, "numbers")
     for cell, found in zip(cells, together, strict=True):
         assert same(found, batch(client, [cell], "numbers")[0])
+
+
+def test_a_boolean_column_of_a_table_is_read_as_0_and_1(client):
+    """As `featurize` reads it; a bundle has no boolean categories."""
+    model = client.app.service.endpoint.model
+    columns = {name: pa.array([1, 0]) for name in bundles.NUMBERS}
+    columns |= {name: pa.array(["a", "b"]) for name in bundles.WORDS}
+    numbers = pa.table(columns)
+    booleans = pa.table(columns | {"numbers": pa.array([True, False])})
+    table.require(booleans.schema, model, "rows")
+    assert same(*((rows.numeric, rows.categorical.ravel())
+                  for rows in (table.read(t, model)[0] for t in (numbers, booleans))))  # fmt: skip

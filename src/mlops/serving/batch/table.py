@@ -19,8 +19,8 @@ from mlops.serving.model import Batch, Model
 
 SHOWN = 40
 KINDS = {
-    "numbers": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
-    "strings": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    "numbers": ("integer", "floating", "decimal", "boolean"),
+    "strings": ("string", "large_string", "string_view"),
 }
 
 Reasons = dict[int, str]
@@ -81,7 +81,7 @@ def score(table: pa.Table, model: Model, *, text: bool = False) -> tuple[pa.Tabl
 
 def _is(kind: pa.DataType, expected: str) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(test(kind) for test in KINDS[expected])
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in KINDS[expected])
 
 
 def _outputs(model: Model, rows: Batch) -> list[Array]:
