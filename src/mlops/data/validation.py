@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,7 +20,8 @@ Schema = type[pa.DataFrameModel]
 EXAMPLES = 3
 # Pandera's names of checks.
 UNIQUE, MISSING, UNKNOWN = "multiple_fields_uniqueness", "column_in_dataframe", "column_in_schema"
-TYPE = ("coerce_dtype", "dtype(")
+# What is no column's name.
+VALUE = re.compile(r"[+-]?\d*[.,]?\d+|\d{4}-\d\d-\d\d.*")
 
 
 class Failure(NamedTuple):
@@ -58,19 +60,17 @@ def _require_names(schemas: Mapping[str, Schema]) -> None:
     known = {name: set(schema.to_schema().columns) for name, schema in schemas.items()}
     every = {f"{name}.{column}" for name, own in known.items() for column in own}
     for name, schema in schemas.items():
-        spec, day = schema.to_schema(), day_column(schema)
-        roles = [("unique", column, known[name]) for column in spec.unique or ()]
-        roles += [("day", day, known[name])] if day else []
-        roles += [
-            ("references", field.metadata["references"], every)
-            for field in spec.columns.values()
-            if (field.metadata or {}).get("references")
-        ]
-        for role, column, expected in roles:
-            if column not in expected:
-                hint = nearest(column, expected)
+        spec = schema.to_schema()
+        references = [(one.metadata or {}).get("references") for one in spec.columns.values()]
+        for role, named, expected in (
+            ("unique", spec.unique or (), known[name]),
+            ("day", [day_column(schema)], known[name]),
+            ("references", references, every),
+        ):
+            if wrong := next((one for one in named if one and one not in expected), None):
+                hint = nearest(wrong, expected)
                 raise UserError(
-                    f"tables.py: {name}: {role}: found {column!r}, expected a column{hint}"
+                    f"tables.py: {name}: {role}: found {wrong!r}, expected a column{hint}"
                 )
 
 
@@ -85,15 +85,13 @@ def left_out(raw: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame]
 
 def ranges(names: Iterable[str]) -> list[str]:
     """Names, of which three or more with consecutive numbers are one: `x1 to x9`."""
-    runs: list[list[str]] = []
-    following = None
-    for name in map(str, names):
-        match = re.fullmatch(r"(.*?)(\d+)", name)
-        if match and (match[1], int(match[2])) == following:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-        following = (match[1], int(match[2]) + 1) if match else None
+
+    def run_of(entry: tuple[int, str]) -> tuple[str, int]:
+        match = re.fullmatch(r"(.*?)(\d+)", entry[1])
+        return (match[1], int(match[2]) - entry[0]) if match else (entry[1], -1)
+
+    grouped = groupby(enumerate(map(str, names)), run_of)
+    runs = [[name for _, name in run] for _, run in grouped]
     texts = ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run for run in runs)
     return [text for part in texts for text in part]
 
@@ -119,31 +117,31 @@ def _validated(name: str, schema: Schema, raw: pd.DataFrame) -> tuple[pd.DataFra
     spec.parsers = [*spec.parsers, pa.Parser(typed)]
     failures: list[Failure] = []
     reason = ""
+    nameless = any(VALUE.fullmatch(str(column)) for column in raw)
     try:
         rows = spec.validate(typed(raw), lazy=True)
     except SchemaErrors as error:
         rows = error.data
-        reason = one_line(error)
         failures = list(_failures(name, spec, raw, error))
+        reason = one_line(error)
     except Exception:
         # A parser of the schema's own that met a column which does not fit.
-        if not misfits:
+        if not (misfits or nameless):
             raise
         rows = raw
     known = columns.declared(spec, rows)
-    key = {*(spec.unique or ()), day_column(schema)} & {
-        n for n, own in known.items() if own.nullable
-    }
-    lost = {column: int(rows[column].isna().sum()) for column in sorted(key)}
+    if nameless and not known:
+        found = f"the first line looks like values: {_examples(list(raw))}"
+        return rows, [Failure(name, "*", "names of columns", 0, found)]
+    key = [n for n in {*(spec.unique or ()), day_column(schema)} & {*known} if known[n].nullable]
     failures += [
-        Failure(name, column, "no missing values in a key or day", count, "missing")
-        for column, count in lost.items() if count
+        Failure(name, str(column), "no missing values in a key or day", count, "missing")
+        for column, count in rows[key].isna().sum().items() if count
     ]  # fmt: skip
     # What does not fit its type is reported once, not again for its wrong type.
     failures = [failure for failure in failures if failure.column not in misfits]
     failures += [failure for found in misfits.values() for failure in found]
-    if reason and not failures:
-        failures = [Failure(name, "*", "its schema", len(raw), reason)]
+    failures = failures or ([Failure(name, "*", "its schema", len(raw), reason)] if reason else [])
     order = {"is there": 0, "is known": 1}
     failures.sort(key=lambda failure: (order.get(failure.check, 2), failure.column))
     return rows[list(known)], failures
@@ -164,9 +162,7 @@ def _misfits(
 
 def day_column(schema: Schema) -> str | None:
     """The column that holds a table's day, where it has one."""
-    metadata = schema.to_config().metadata if hasattr(schema, "to_config") else None
-    metadata = metadata or getattr(schema.Config, "metadata", None)
-    return (metadata or {}).get("day")
+    return (getattr(schema.Config, "metadata", None) or {}).get("day")
 
 
 def explain(failures: list[Failure]) -> str:
@@ -175,17 +171,16 @@ def explain(failures: list[Failure]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # Nothing follows the examples.
     widths[-1] = 0
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
+    lines = ["  ".join(map(str.ljust, row, widths)) for row in rows]
     names = ", ".join(sorted({failure.table for failure in failures}))
     checks = "1 check" if len(failures) == 1 else f"{len(failures)} checks"
     return "\n".join([f"{names}: {checks} failed; nothing was written", *lines])
 
 
 def _examples(values: Any) -> str:
-    return ", ".join(pd.Series(values).map(str).unique()[:EXAMPLES])
+    """The first values, in quotes where blanks would not be seen."""
+    texts = pd.Series(values).map(str).unique()[:EXAMPLES]
+    return ", ".join(text if text and text == text.strip() else repr(text) for text in texts)
 
 
 def _failures(
@@ -211,7 +206,7 @@ def _failures(
         if check == "not_nullable":
             yield Failure(name, str(column), "no missing values", at_fault, "missing")
         elif not (
-            str(check).startswith(TYPE[1]) and (others["column"] == column).sum() > len(group)
+            str(check).startswith("dtype(") and (others["column"] == column).sum() > len(group)
         ):
             yield Failure(name, str(column), str(check), at_fault, _examples(group["failure_case"]))
 

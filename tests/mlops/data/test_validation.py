@@ -68,6 +68,8 @@ NINE = {"day": pd.date_range("2020", periods=9), "town": "Ely"}
     [
         (trips(number=[1.0, 2.5]), "trips number is a whole number (int64) 1 2.5"),
         (trips(town=["Hythe", "Rye"]), "trips town 50% are in towns.name 2 Hythe, Rye"),
+        (trips(number=["1 ", " x"]), "trips number is a whole number (int64) 1 ' x'"),
+        (trips(town=["Ely ", ""]), "trips town 50% are in towns.name 2 'Ely ', ''"),
         (
             pd.DataFrame({**NINE, "number": list("abcdefghi")}),
             "trips number is a whole number (int64) 9 a, b, c",
@@ -202,7 +204,14 @@ def test_consecutive_numbers_are_one_range():
     ]
 
 
-def test_a_parser_that_stumbles_over_what_does_not_fit_is_not_what_is_said():
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        (pd.DataFrame({"wind": ["1.5", "1,5"]}), r"wind +is a number \(float64\)  1 +1,5"),
+        (pd.DataFrame({"7.5": ["8", "9"]}), r"\* +names of columns  0 .* like values: 7\.5"),
+    ],
+)
+def test_a_parser_that_stumbles_over_what_does_not_fit_is_not_what_is_said(table, line):
     class Rows(pa.DataFrameModel):
         wind: Series[float]
 
@@ -211,9 +220,15 @@ def test_a_parser_that_stumbles_over_what_does_not_fit_is_not_what_is_said():
         def without_storms(cls, rows: pd.DataFrame) -> pd.DataFrame:
             return rows.assign(wind=rows["wind"].mask(rows["wind"] > 250))
 
-    table = pd.DataFrame({"wind": ["1.5", "1,5"]})
-    with pytest.raises(UserError, match=r"wind +is a number \(float64\)  1 +1,5"):
+    with pytest.raises(UserError, match=line):
         validated({"rows": table}, {"rows": Rows})
+
+
+def test_a_first_line_of_values_is_said_to_be_one():
+    first, second = trips().astype(str).to_numpy()
+    [line] = failures(pd.DataFrame([second], columns=first))[2:]
+    said = "trips * names of columns 0 the first line looks like values: 2020-01-01, 1, Ely"
+    assert " ".join(line.split()) == said
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PARQUET, CSV = (".parquet", ".parquet.gzip"), (".csv", ".csv.gz", ".csv.zip")
 ENDINGS = (*PARQUET, *CSV)
+GZIP = b"\x1f\x8b"
 # What stores call the version of a file's content.
 VERSIONS = (
     *("ETag", "etag", "md5Hash", "generation", "Content-MD5", "Digest"),
@@ -201,7 +202,12 @@ def _read_csv(content: bytes) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow import csv
 
+    if content.startswith(GZIP):
+        raise ValueError("found gzip; give it a name that ends in .csv.gz")
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    nul = content.find(b"\0") if encoding == "utf-8" else content.decode(encoding).find("\0")
+    if nul >= 0:
+        raise ValueError(f"found a NUL at {nul:,}, expected text in UTF-8, or UTF-16 with its mark")
     head = (content[: 2**16].decode(encoding, "replace").splitlines() or [""])[0]
     delimiter = "," if "," in head else max(",;\t|", key=head.count)
     try:
@@ -223,7 +229,7 @@ def _read_csv(content: bytes) -> pd.DataFrame:
         raise ValueError(f"a quote is not closed before {last.splitlines()[0]!r}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"column {twice!r} is there twice")
+        raise ValueError(f"column {twice!r} is there twice in the first line")
     rows: pd.DataFrame = table.to_pandas()
     return rows
 

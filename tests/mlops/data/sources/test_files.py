@@ -113,7 +113,7 @@ def zipped(**members):
     return content.getvalue()
 
 
-PACKED = gzip.compress(TEXT.to_csv(index=False).encode())
+PACKED = gzip.compress(TEXT.to_csv(index=False).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,13 @@ PACKED = gzip.compress(TEXT.to_csv(index=False).encode())
          "ArrowInvalid: CSV parse error: Row #3: Expected 2 columns, got 1: 1"),
         ("rows.csv", b'x,n\n1,"a\n2,b\n3,c\n',
          "ValueError: a quote is not closed before 'a'"),
-        ("rows.csv", b"x,n,x\n1,2,3\n", "ValueError: column 'x' is there twice"),
+        ("rows.csv", b"x,n,x\n1,2,3\n", 
+         "ValueError: column 'x' is there twice in the first line"),
+        ("rows.csv", PACKED, "ValueError: found gzip; give it a name that ends in .csv.gz"),
+        ("rows.csv", b"x,n\na\0,2\n",
+         "ValueError: found a NUL at 5, expected text in UTF-8, or UTF-16 with its mark"),
+        ("rows.csv", "x,n\na\0,2\n".encode("utf-16"),
+         "ValueError: found a NUL at 5, expected text in UTF-8, or UTF-16 with its mark"),
         ("rows.csv", b"x,n\ncaf\xe9,2\n",
          "not utf-8 at byte 7; convert it, as by iconv -t UTF-8"),
     ],
