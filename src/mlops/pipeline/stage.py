@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -65,11 +66,19 @@ def begin() -> None:
 
 
 def end_with_parent() -> None:
-    """Stop this process when the one that started it has ended: what it makes is lost."""
-    parent = os.getppid()
+    """Stop this process when the one that started it has ended: what it makes is lost.
+
+    That may have been before this was called: DVC and the flow are Python, an init process is not.
+    """
+    import psutil
+
+    parent, program = os.getppid(), ""
+    with suppress(psutil.Error):
+        program = Path(psutil.Process(parent).exe()).name
+    is_dvc = bool(re.search("python|dvc", program, re.IGNORECASE))
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while is_dvc and os.getppid() == parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 

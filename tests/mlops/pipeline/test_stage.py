@@ -85,9 +85,21 @@ stage.guarded(lambda: (print(os.getpid(), flush=True), time.sleep(120)))
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
 
 
-def test_what_dvc_starts_ends_with_the_dvc_that_is_killed():
+# As one whose parent is killed while it imports its libraries.
+LATE = """
+import os, time
+parent = os.getppid()
+print(os.getpid(), flush=True)
+while os.getppid() == parent: time.sleep(0.01)
+from mlops.pipeline import stage
+stage.guarded(lambda: time.sleep(120))
+"""
+
+
+@pytest.mark.parametrize("child", [CHILD, LATE])
+def test_what_dvc_starts_ends_with_the_dvc_that_is_killed(child):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, CHILD], env={**os.environ, "DVC_STAGE": "fingerprint"},
+        [sys.executable, "-c", PARENT, child], env={**os.environ, "DVC_STAGE": "fingerprint"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with parent:
