@@ -76,6 +76,23 @@ def test_a_clone_pulls_the_published_bundle_from_azurite(team, tmp_path):
     assert folder_digest(clone / "models/bundle") == folder_digest(team.desk / "models/bundle")
 
 
+FETCH = """
+from pathlib import Path
+from mlops.deploy import manifest
+from mlops.registry import store
+print(store.fetch(manifest.load(Path(), "production").pin, Path()) / "models/bundle")
+"""
+
+
+def test_a_clone_fetches_the_pinned_bundle_from_azurite_alone(team, tmp_path):
+    clone = tmp_path / "clone"
+    processes.run(["git", "clone", "-q", str(team.origin), str(clone)])
+    own = {"MLFLOW_TRACKING_URI": "", "PYTHONPATH": str(clone / "src")}
+    fetched = processes.run([sys.executable, "-c", FETCH], cwd=clone, env={**team.env, **own})
+    assert fetched.strip().endswith("/models/bundle")
+    assert not (clone / "mlruns").exists()
+
+
 def test_mlflow_proxies_artifacts_to_azurite_for_a_client_without_its_key(team):
     code = (
         "import mlflow; uri = mlflow.start_run().info.artifact_uri;"

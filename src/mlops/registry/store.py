@@ -6,10 +6,10 @@ and, where it could be had, `reports`.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
@@ -17,6 +17,9 @@ from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.pipeline import remotes, tracking, tracking_server
 from mlops.registry.pin import Pin
+
+if TYPE_CHECKING:
+    from dvc_data.hashfile.db import HashFileDB
 
 STORE = Path(".run/bundles")
 
@@ -57,14 +60,15 @@ def fetch(pin: Pin, root: Path) -> Path:
 def _copy(part: Part, model: str, root: Path, target: Path) -> str:
     """Copy a part from the first store that has its very bytes; "", or why no store has them."""
     reasons = []
-    for name, source in (("DVC", _from_dvc), ("MLflow", _from_mlflow)):
+    for name, copy in STORES.items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            source(part, model, root, target)
+            copy(part, model, root, target)
             digest = folder_digest(target)
         # Whatever fails in one store, another may have it.
         except Exception as error:
-            reasons.append(f"{name}: {one_line(error)}")
+            missing = isinstance(error, FileNotFoundError)
+            reasons.append(f"{name}: {'not there' if missing else one_line(error)}")
         else:
             if digest == part.digest:
                 return ""
@@ -73,30 +77,45 @@ def _copy(part: Part, model: str, root: Path, target: Path) -> str:
     return "; ".join(reasons)
 
 
-def _from_dvc(part: Part, model: str, root: Path, target: Path) -> None:
-    """DVC's cache, here or in the default remote, by the name of the content itself."""
+def _from_cache(part: Part, model: str, root: Path, target: Path) -> None:
     from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        _copy_objects(repo.cache.local, part, target)
+
+
+def _from_remote(part: Part, model: str, root: Path, target: Path) -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        if not remotes.default(repo):
+            raise UserError("none is configured")
+        remotes.require_answer(repo)
+        _copy_objects(repo.cloud.get_remote_odb(), part, target)
+
+
+def _copy_objects(objects: HashFileDB, part: Part, target: Path) -> None:
+    """Copy a folder by the name of its content; DVC's own `pull` of a name brings no files."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    content, repo = HashInfo("md5", part.dvc), Repo(str(root))
-    cache = repo.cache.local
-    if remotes.default(repo):
-        remotes.require_answer(repo)
-        repo.cloud.pull([content])
-    if not Path(cache.oid_to_path(part.dvc)).exists():
-        raise UserError(f"{part.dvc} is neither in the cache nor in a remote")
-    for key, _, file in Tree.load(cache, content):
-        place = target.joinpath(*key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cache.oid_to_path(file.value), place)
+    files = {
+        str(target.joinpath(*key)): objects.oid_to_path(file.value)
+        for key, _, file in Tree.load(objects, HashInfo("md5", part.dvc))
+    }
+    objects.fs.get(list(files.values()), list(files))
 
 
 def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     """The artifacts of the run that made it, in the tracking server."""
+    if not tracking.has_store(root):
+        raise UserError("nothing was tracked here")
     client, experiment = tracking.connect(model, root)
     run = tracking.find(client, experiment, part.tag, part.digest)
     if run is None:
         raise UserError(f"no run of it in {tracking_server.display_uri(root)}")
     Path(client.download_artifacts(run, part.artifact, str(target.parent))).rename(target)
+
+
+# In the order in which they are tried.
+STORES = {"DVC's cache": _from_cache, "DVC's remote": _from_remote, "MLflow": _from_mlflow}

@@ -354,7 +354,7 @@ def read_what_is_gone(clone, pin, holdout=None):
     ("spoil", "rule", "reasons"),
     [
         (lambda clone, pin: clone.pin_what_no_store_has("production", pin),
-         "champion", ["DVC: 1111", "MLflow: no run of it"]),
+         "champion", ["DVC's cache: not there", "DVC's remote: none", "MLflow: no run of it"]),
         (lambda clone, pin: clone.pin("production", pin, digest="2" * 64),
          "champion", ["found digest ", ", expected 222222222222"]),
         (see_the_holdout, "champion", ["has seen this holdout"]),

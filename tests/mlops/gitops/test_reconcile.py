@@ -122,7 +122,7 @@ def test_what_was_moved_or_changed_by_hand_is_found_and_mended(pinned):
     assert (running(clone), alias(clone).digest) == (pin.digest, pin.digest)
     assert differences(clone) == []
     clone.pin_what_no_store_has("staging", pin)
-    with pytest.raises(UserError, match="bundle 111111111111: DVC: "):
+    with pytest.raises(UserError, match="bundle 111111111111: DVC's cache: "):
         run(clone)
     assert running(clone) == pin.digest
     assert list((clone.root / ".run/bundles").glob(".*.part-*")) == []
