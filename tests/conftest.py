@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -314,3 +314,24 @@ def command(
         return Done(ended.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[..., None]]:
+    """Make a folder, with what is in it, a disk of its own that is full, or read-only."""
+    mounted: list[Path] = []
+
+    def make(folder: Path, full: bool = True) -> None:
+        kept = shutil.copytree(folder, f"{folder}-kept", symlinks=True)
+        if os.geteuid() or os.system(f"mount -t tmpfs -o size=24m tmpfs {folder} 2>/dev/null"):
+            pytest.skip("only root may mount a disk")
+        mounted.append(folder)
+        shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
+        with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            while full:
+                ballast.write(b"0" * 4096)
+        os.system(f"mount -o remount,{'rw' if full else 'ro'} {folder}")
+
+    yield make
+    for folder in mounted:
+        os.system(f"umount --lazy {folder}")

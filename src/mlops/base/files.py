@@ -28,6 +28,9 @@ def whole_file(target: Path, mode: int = 0o644) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -50,6 +53,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
             # The old folder, and what killed processes left: the lock excludes other writers.
             for leftover in target.parent.glob(f"{prefix}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
+        except OSError as error:
+            error.filename = error.filename or str(target)
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -91,7 +91,8 @@ def client(root: Path) -> MlflowClient:
     # Their errors are raised too, and printed there in one line instead of pages.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    create_store(root)
+    with mlflow_errors(root):
+        create_store(root)
     mlflow.set_tracking_uri(uri(root))
     if not named:
         # MLflow names its store in the environment, where it would outlive this root.

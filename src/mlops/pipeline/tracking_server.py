@@ -32,6 +32,7 @@ CURES = {
     r"too many \d+ error responses": "it was asked several times; look into the server's log",
 }
 REASONS = {
+    r"disk is full": ": no space left on its disk; make room and run it again",
     r"certificate verify failed": ": its certificate is not trusted; "
     "MLFLOW_TRACKING_SERVER_CERT_PATH names the one that is",
     r"timed out": " is slow to answer; MLFLOW_HTTP_REQUEST_TIMEOUT says for how many seconds to "

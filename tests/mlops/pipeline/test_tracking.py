@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -98,3 +100,14 @@ def test_a_failure_to_track_is_one_line_and_said_once(wines, capsys, monkeypatch
         track({})
         track({})
     assert capsys.readouterr().err == line
+
+
+def test_a_store_in_which_no_file_may_grow_is_one_line(tmp_path):
+    program = (
+        "import resource; from pathlib import Path; from mlops.pipeline import stage, tracking\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        "stage.guarded(lambda: tracking.client(Path()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("error: MLFLOW_TRACKING_URI: sqlite:///")
