@@ -7,9 +7,10 @@ and, where it could be had, `reports`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
@@ -17,9 +18,6 @@ from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.pipeline import remotes, tracking, tracking_server
 from mlops.registry.pin import Pin
-
-if TYPE_CHECKING:
-    from dvc_data.hashfile.db import HashFileDB
 
 STORE = Path(".run/bundles")
 
@@ -58,7 +56,7 @@ def fetch(pin: Pin, root: Path) -> Path:
 
 
 def _copy(part: Part, model: str, root: Path, target: Path) -> str:
-    """Copy a part from the first store that has its very bytes; "", or why no store has them."""
+    """Copy a part from the first of STORES with its very bytes; "", or why no store has them."""
     reasons = []
     for name, copy in STORES.items():
         try:
@@ -77,33 +75,21 @@ def _copy(part: Part, model: str, root: Path, target: Path) -> str:
     return "; ".join(reasons)
 
 
-def _from_cache(part: Part, model: str, root: Path, target: Path) -> None:
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        _copy_objects(repo.cache.local, part, target)
-
-
-def _from_remote(part: Part, model: str, root: Path, target: Path) -> None:
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        if not remotes.default(repo):
-            raise UserError("none is configured")
-        remotes.require_answer(repo)
-        _copy_objects(repo.cloud.get_remote_odb(), part, target)
-
-
-def _copy_objects(objects: HashFileDB, part: Part, target: Path) -> None:
+def _from_dvc(part: Part, model: str, root: Path, target: Path, remote: bool = False) -> None:
     """Copy a folder by the name of its content; DVC's own `pull` of a name brings no files."""
+    from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-    files = {
-        str(target.joinpath(*key)): objects.oid_to_path(file.value)
-        for key, _, file in Tree.load(objects, HashInfo("md5", part.dvc))
-    }
-    objects.fs.get(list(files.values()), list(files))
+    with Repo(str(root)) as repo:
+        if remote:
+            remotes.require_answer(repo)
+        objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
+        files = {
+            str(target.joinpath(*key)): objects.oid_to_path(file.value)
+            for key, _, file in Tree.load(objects, HashInfo("md5", part.dvc))
+        }
+        objects.fs.get(list(files.values()), list(files))
 
 
 def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
@@ -117,5 +103,8 @@ def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     Path(client.download_artifacts(run, part.artifact, str(target.parent))).rename(target)
 
 
-# In the order in which they are tried.
-STORES = {"DVC's cache": _from_cache, "DVC's remote": _from_remote, "MLflow": _from_mlflow}
+STORES: dict[str, Callable[..., None]] = {
+    "DVC's cache": _from_dvc,
+    "DVC's remote": partial(_from_dvc, remote=True),
+    "MLflow": _from_mlflow,
+}
