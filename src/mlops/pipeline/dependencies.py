@@ -1,15 +1,15 @@
-"""Check that a stage ran this folder's code, and that `dvc.yaml` names all of it."""
+"""Check that a stage ran this folder's code, that `dvc.yaml` names all of it, and that it stays."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlops
 from mlops.base import documents
 from mlops.base.errors import UserError
-from mlops.contract import stages
+from mlops.contract import params, stages
 
 SOURCE = Path("src")
 # It runs stages and decides nothing of what they make: a change here makes no output stale.
@@ -55,6 +55,30 @@ def require_declared(stage: str, project: str, root: Path) -> None:
             f"{missing[0]}: {stage} loads it, but {stages.PIPELINE} does not name it{more}; "
             f"add the line '{line}' to stages.{stage}.deps"
         )
+
+
+def inputs(stage: str, root: Path) -> dict[str, object]:
+    """The state of what `dvc.yaml` names for a stage, by file and by section of `params.yaml`."""
+    file = root / params.FILE
+    content = documents.read(file, "the pipeline's parameters") if file.exists() else {}
+    listed = documents.read(root / stages.PIPELINE, "the pipeline's stages")["stages"][stage]
+    # Keys of other files are the source's state, which ingest writes as it has read it.
+    keys = [key.partition(".")[0] for key in listed.get("params", ()) if isinstance(key, str)]
+    state: dict[str, object] = {f"{params.FILE}: {key}": content.get(key) for key in keys}
+    for place in stages.dependencies(stage, str(content.get("project")), root):
+        for path in (root / place, *(root / place).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found = path.stat()
+                state[str(path.relative_to(root))] = found.st_ino, found.st_size, found.st_mtime_ns
+    return state
+
+
+def require_unmoved(stage: str, before: Mapping[str, object], root: Path) -> None:
+    """Raise UserError when an input of the stage is no longer what `inputs` found."""
+    after = inputs(stage, root)
+    moved = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+    if moved:
+        raise UserError(f"{stage}: {moved[0]} changed while the stage ran; run again")
 
 
 def _loaded(root: Path) -> Iterator[str]:

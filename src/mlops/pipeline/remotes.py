@@ -1,21 +1,25 @@
-"""Check that DVC's default remote answers, before anything waits for it.
+"""DVC's default remote: whether it answers, and which files could not be copied.
 
-The clients of object stores retry for many minutes without a message when a store is away.
+The clients of object stores retry for many minutes without a message when a store is away; DVC
+logs that a file could not be copied, and goes on.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
+from logging.handlers import BufferingHandler
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 # A first answer may need a token from a command-line tool.
 ANSWER_SECONDS = 30.0
+_log = BufferingHandler(capacity=1_000_000)
 
 
 def default(repo: Repo) -> str | None:
@@ -37,6 +41,25 @@ def require_answer(repo: Repo) -> None:
     request.join(ANSWER_SECONDS)
     if request.is_alive():
         raise UserError(f"no answer within {ANSWER_SECONDS:.0f} s")
+
+
+def begin_log() -> None:
+    """Have DVC print nothing; `not_copied` reads what it logs from now on."""
+    import dvc  # noqa: F401  # It sets its loggers up.
+
+    _log.flush()
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [_log], False
+        logger.setLevel(logging.WARNING)
+
+
+def not_copied() -> str:
+    """The first reason for which DVC could not copy a file, in one line; "" without one."""
+    for record in _log.buffer:
+        if record.levelno >= logging.ERROR or "Missing cache files" in record.getMessage():
+            return one_line(record.exc_info[1] if record.exc_info else record.getMessage())
+    return ""
 
 
 def _request(repo: Repo, name: str) -> None:

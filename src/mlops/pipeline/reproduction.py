@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,8 @@ import psutil
 
 from mlops.base import documents, processes
 from mlops.base.errors import BUG, MENDABLE, UserError, one_line
-from mlops.base.files import whole_file
 from mlops.contract.stages import FINGERPRINT, MODULES, RECORD
-from mlops.pipeline import remotes, workspace
+from mlops.pipeline import dependencies, remotes, workspace
 from mlops.pipeline.stage import exit_codes_since
 
 if TYPE_CHECKING:
@@ -64,14 +63,16 @@ def alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _record_kept(root: Path) -> Iterator[None]:
-    """Keep a copy of dvc.lock while DVC may rewrite it, which it does in place."""
+    """Keep dvc.lock, which DVC writes in place, as it is unless the block ends well."""
     record, before = root / RECORD, root / RECORD_BEFORE
     before.parent.mkdir(parents=True, exist_ok=True)
     before.write_bytes(record.read_bytes() if record.exists() else b"")
     try:
         yield
-    finally:
-        before.unlink(missing_ok=True)
+    except BaseException:
+        _restore_record(root)
+        raise
+    before.unlink()
 
 
 def _restore_record(root: Path) -> None:
@@ -82,13 +83,11 @@ def _restore_record(root: Path) -> None:
     before = root / RECORD_BEFORE
     if not before.exists():
         return
-    content = before.read_bytes()
-    if content:
-        with whole_file(root / RECORD) as partial:
-            partial.write_bytes(content)
+    if before.stat().st_size:
+        before.replace(root / RECORD)
     else:
         (root / RECORD).unlink(missing_ok=True)
-    before.unlink()
+        before.unlink()
 
 
 def require_record(root: Path) -> None:
@@ -129,8 +128,8 @@ def _is_alive(pid: int, written: float) -> bool:
 def reproduce(stage: str, root: Path) -> Reproduced:
     """Reproduce one stage: restore its output where it was made before, else run it.
 
-    With a default remote configured, its cache is used too. Raises StageFailed when the stage's
-    command fails; the stage's earlier output is put back then.
+    With a default remote configured, its cache is used too. Raises StageFailed when the stage fails
+    or DVC can't keep its output, UserError when an input moved; the earlier output is back then.
     """
     from dvc.exceptions import DvcException
 
@@ -143,19 +142,38 @@ def reproduce(stage: str, root: Path) -> Reproduced:
     # Nothing was removed yet, and a checkout would remove what DVC does not know.
     except DvcException as error:
         raise _failed(stage, start, error) from error
+    before = dependencies.inputs(stage, root)
     try:
         with _record_kept(root):
             how = _reproduce(repo, stage, start)
+            if how != "unchanged":
+                _require_true(repo, stage, before)
     except BaseException as error:
         # DVC does not stop the command that it started, which would go on writing.
         processes.stop_children(MODULES[stage])
         # DVC removed the output before; the stage's own failure is what the user needs to see.
-        with suppress(DvcException):
+        with suppress(DvcException, OSError):
             repo.checkout([stage], force=True, allow_missing=True)
         if isinstance(error, DvcException):
             raise _failed(stage, start, error) from error
         raise
     return Reproduced(stage, how, time.time() - start)
+
+
+def _require_true(repo: Repo, stage: str, before: Mapping[str, object]) -> None:
+    """Raise unless DVC has kept the stage's output, made from the inputs that it recorded."""
+    from dvc.exceptions import DvcException
+    from dvc.stage.cache import _get_stage_hash
+
+    (made,) = repo.stage.collect(stage)
+    if not made.outs_cached():
+        raise DvcException(f"DVC can't keep its output: {remotes.not_copied()}")
+    try:
+        dependencies.require_unmoved(stage, before, Path(repo.root_dir))
+    except UserError:
+        # It would be restored from there for other inputs than it was made from.
+        shutil.rmtree(repo.stage_cache._get_cache_dir(_get_stage_hash(made)))
+        raise
 
 
 def _repo(root: Path) -> Repo:
@@ -165,8 +183,7 @@ def _repo(root: Path) -> Repo:
     programs, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
     if path.split(os.pathsep)[0] != programs:
         os.environ["PATH"] = os.pathsep.join([programs, path])
-    # DVC's progress bars and notes would hide those of the stages.
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    remotes.begin_log()
     try:
         return Repo(str(root))
     except Exception as error:
@@ -199,9 +216,9 @@ def _failed(stage: str, since: float, error: Exception) -> StageFailed:
     code = exit_codes_since(since).get(stage)
     reason = _reason(error)
     status = re.search(r"exited with (-?\d+)$", reason)
-    if code is None and status and int(status[1]) == MENDABLE:
+    if not code and status and int(status[1]) == MENDABLE:
         code = MENDABLE  # The fingerprint's command has said why.
-    if code is not None:
+    if code:
         return StageFailed(stage, code, f"{stage}: see the line above")
     code = int(status[1]) if status else 0
     killer = ended_by(code)

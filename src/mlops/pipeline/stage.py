@@ -37,12 +37,15 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
     start = time.time()
 
     def command() -> None:
-        settings, root = params.load(kind), Path()
+        root, recorded = Path(), name in MADE_BY_DVC
+        before = dependencies.inputs(name, root) if recorded else {}
+        settings = params.load(kind)
         dependencies.require_own_code(root)
         with workspace.begun(root, [name]):
             result = run(settings, root)
-        if name in MADE_BY_DVC:
+        if recorded:
             dependencies.require_declared(name, settings.project, root)
+            dependencies.require_unmoved(name, before, root)
         print(screen_line(name, result.model_dump(), time.time() - start, "run"), flush=True)
 
     code = guarded(command)
@@ -117,7 +120,11 @@ def guarded(command: Callable[[], None]) -> int:
     except OSError as error:
         print(f"error: {_system_error(error)}", file=sys.stderr)
         return MENDABLE
-    except Exception:
+    except Exception as error:
+        # Libraries in C++ raise no MemoryError.
+        if isinstance(error, MemoryError) or re.search("bad_alloc|Out of Memory", str(error)):
+            print(f"error: not enough memory: {one_line(error)}", file=sys.stderr)
+            return MENDABLE
         traceback.print_exc()
         return BUG
     return 0

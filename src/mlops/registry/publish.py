@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from mlops.base.errors import UserError, one_line
@@ -17,13 +16,12 @@ NO_REMOTE = (
 def run(root: Path) -> str:
     """Push every output and the run cache; the outcome in a line.
 
-    Raises UserError when the remote can't be reached or does not let this machine write.
+    Raises UserError when the remote can't be reached or written to, or when a file of dvc.lock is
+    neither there nor here.
     """
     from dvc.repo import Repo, lock_repo
 
-    # A failure becomes one line, below.
-    for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    remotes.begin_log()
     repo = Repo(str(root))
     remote = remotes.default(repo)
     if not remote:
@@ -35,6 +33,9 @@ def run(root: Path) -> str:
             # of a killed push for a complete one: the files missing in it would never be pushed.
             repo.drop_data_index()
             pushed = repo.push(run_cache=True)
+        failure = remotes.not_copied()
     except Exception as error:
-        raise UserError(f"DVC remote {remote!r}: {one_line(error)}") from None
+        failure = remotes.not_copied() or one_line(error)
+    if failure:
+        raise UserError(f"DVC remote {remote!r}: {failure}")
     return f"{pushed} files pushed to DVC's remote {remote!r}"

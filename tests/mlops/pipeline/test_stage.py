@@ -4,12 +4,15 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract.result import Result
+from mlops.data import ingest
+from mlops.data.params import Params
 from mlops.pipeline import stage
 
 
@@ -35,6 +38,9 @@ def raising(error):
         (OSError(errno.ENOSPC, "Arrow's own\nwords"), 2,
          "error: writing: No space left on device"),
         (OSError("two\nlines"), 2, "error: writing: two lines"),
+        (MemoryError("Unable to allocate 7 GiB"), 2,
+         "error: not enough memory: Unable to allocate 7 GiB"),
+        (RuntimeError("std::bad_alloc"), 2, "error: not enough memory: std::bad_alloc"),
     ],
 )  # fmt: skip
 def test_what_the_user_can_mend_is_one_line(capsys, error, code, line):
@@ -107,3 +113,21 @@ def test_what_dvc_starts_ends_with_the_dvc_that_is_killed(child):
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=30)
     assert alive == []
+
+
+@pytest.mark.slow
+def test_an_input_that_changed_while_the_stage_ran_refuses_its_record(
+    repository, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(repository("trips", tmp_path / "trips").root)
+    params = Path("params.yaml")
+
+    def run(settings, root):
+        result = ingest.run(settings, root)
+        params.write_text(params.read_text().replace("2023-03-31", "2023-02-28"))
+        return result
+
+    with pytest.raises(SystemExit, match="2"):
+        stage.main("ingest", run, Params)
+    line = "error: ingest: params.yaml: data changed while the stage ran; run again\n"
+    assert capfd.readouterr().err == line

@@ -1,7 +1,10 @@
 """Everything that was made here is pushed to the remote, even after a killed attempt."""
 
+import shutil
+
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.registry import publish
 
 
@@ -44,3 +47,17 @@ def test_after_a_push_killed_while_listing_files_the_next_one_pushes_all(
 def test_files_in_the_remote_are_not_pushed_again(repo):
     assert publish.run(repo.root_dir) == "4 files pushed to DVC's remote 'store'"
     assert publish.run(repo.root_dir) == "0 files pushed to DVC's remote 'store'"
+
+
+def test_a_file_that_does_not_reach_the_remote_fails_with_dvcs_reason(repo, tmp_path):
+    """As on a disk that is full, or here, where one folder of the store is on one that is away."""
+    (tmp_path / "store/files/md5").mkdir(parents=True)
+    (tmp_path / "store/files/md5/8d").symlink_to("/proc/away")
+    with pytest.raises(UserError, match=r"^DVC remote 'store': \[Errno 2\] .*store/files/md5/8d"):
+        publish.run(repo.root_dir)
+
+
+def test_a_file_that_is_neither_here_nor_in_the_remote_fails(repo):
+    shutil.rmtree(f"{repo.cache.local.path}/8d")
+    with pytest.raises(UserError, match=r"^DVC remote 'store': .*Missing cache files: .*8d777f"):
+        publish.run(repo.root_dir)
