@@ -78,7 +78,8 @@ def decide(
 
 
 def _verdict(base: str, rules: tuple[Rule, ...], **known: Any) -> Verdict:
-    return Verdict(accepted=all(rule.passed for rule in rules), base=base, rules=rules, **known)
+    accepted = bool(rules) and all(rule.passed for rule in rules)
+    return Verdict(accepted=accepted, base=base, rules=rules, **known)
 
 
 def _answers(case: Case) -> list[Rule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mlops.base import documents
 from mlops.base.errors import UserError, one_line
@@ -16,7 +17,7 @@ from mlops.deploy.manifest import Manifest
 from mlops.forge import git
 from mlops.gitops import verdict
 from mlops.gitops.verdict import Rule
-from mlops.pipeline import reproduction, tracking_server
+from mlops.pipeline import reproduction, tracking, tracking_server
 from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
 
@@ -64,23 +65,59 @@ def _above_pin(root: Path, file: str, commit: str = "") -> str | None:
 
 
 def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
-    """One answer for each environment whose pin differs from the base's.
+    """One answer for each environment whose manifest differs from the base's.
 
-    A branch may pin its own candidate, or what the main line has pinned before.
+    A branch may pin its own candidate, what the main line has pinned before, or nothing, each as
+    `release`, `promote` and `rollback` write it.
     """
     environments = manifest.names(root)
     for name in environments:
-        pin = manifest.load(root, name).pin
-        if pin and pin != pin_at(root, base, name):
-            before = (old for other in environments for _, old in history(root, base, other))
-            allowed = {old.digest for old in before if old}
-            yield Rule(
-                name=f"pin of {name}",
-                found=pin.digest[:12],
-                limit="this candidate, or pinned before",
-                passed=pin.digest in allowed | {candidate},
-                why="nobody has judged these bytes; `mlops release` writes pins",
+        pin, file, wrong = manifest.load(root, name).pin, manifest.path(name), ""
+        if (root / file).read_text() == git.show(root, base, file):
+            continue
+        earlier = [old for other in environments for _, old in history(root, base, other)]
+        if pin and pin not in earlier:
+            expected = _of_candidate(root, pin) if pin.digest == candidate else {}
+            same = [old for old in earlier if old and old.digest == pin.digest]
+            expected |= same[0].model_dump() if same and not expected else {}
+            given = pin.model_dump()
+            keys = [key for key, value in expected.items() if given[key] != value]
+            found = (
+                f"{keys[0]}: found {given[keys[0]]}, expected {expected[keys[0]]}" if keys else ""
             )
+            wrong = found if expected else "nobody has judged these bytes"
+        yield Rule(
+            name=f"pin of {name}",
+            found=pin.digest[:12] if pin else "nothing",
+            limit="this candidate, or pinned before",
+            passed=not wrong,
+            why=f"{wrong}; `mlops release` writes pins" if wrong else "",
+        )
+
+
+def _of_candidate(root: Path, pin: Pin) -> dict[str, Any]:
+    """What a pin of the workspace's bundle says, but for its commit, which must be of this branch.
+
+    Version and run are known where the bundle is registered.
+    """
+    card, contents = bundle.read_card(root / BUNDLE), locked(root)
+    known = versions.by_digest(root, card.name, pin.digest) if tracking.has_store(root) else None
+    is_ours = git.exists(root, pin.commit) and git.is_ancestor(root, pin.commit, "HEAD")
+    return {
+        "model": card.name,
+        "evidence": folder_digest(root / EVIDENCE),
+        "data": card.hashes["data"],
+        "dvc": contents.model_dump() if contents else None,
+        "metrics": _metrics(root),
+        "commit": pin.commit if is_ours else "a commit of this branch",
+    } | ({"version": known.number, "run": known.run} if known else {})
+
+
+def _metrics(root: Path) -> dict[str, float]:
+    """The holdout's metrics, as pins have them."""
+    metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
+    values = {name: metric["value"] for name, metric in metrics.items()}
+    return {name: round(value, 6) for name, value in values.items() if value is not None}
 
 
 def of_workspace(root: Path) -> Pin:
@@ -98,8 +135,6 @@ def of_workspace(root: Path) -> Pin:
     contents = locked(root)
     if contents is None:
         raise UserError(f"{RECORD}: names no bundle with evidence; `make train`")
-    metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
-    values = {name: metric["value"] for name, metric in metrics.items()}
     return Pin(
         model=card.name,
         version=version.number,
@@ -109,7 +144,7 @@ def of_workspace(root: Path) -> Pin:
         commit=git.commit(root, "HEAD"),
         data=card.hashes["data"],
         dvc=contents,
-        metrics={name: round(value, 6) for name, value in values.items() if value is not None},
+        metrics=_metrics(root),
     )
 
 
