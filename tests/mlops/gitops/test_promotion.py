@@ -98,7 +98,7 @@ def lock_other_bytes(clone):
          r"verdict\.json: not found; `mlops gate` writes it"),
         (lambda clone: (clone.root / "verdict/verdict.json").write_text('{"acc'),
          r"verdict\.json: not JSON"),
-        (ask_too_much, "refused: .*accuracy"),
+        (ask_too_much, "refused: .*log_loss"),
         (lambda clone: clone.challenge(), "is on .*, found .* here; `mlops gate`"),
         (lambda clone: clone.pin("production", clone.judged_pin()), "another champion now"),
         (lambda clone: (clone.root / "params.yaml").open("a").write("# edited\n"),
