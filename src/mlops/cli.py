@@ -79,15 +79,19 @@ def up() -> Iterator[str]:
     """Start the MLflow and Prefect servers on this machine's data."""
     from mlops.pipeline import servers
 
-    return (f"{name:<8} {url}" for name, url in servers.up(ROOT).items())
+    urls = servers.up(ROOT)
+    yield from (f"{name:<8} {url}" for name, url in urls.items())
+    server = f"PREFECT_API_URL={urls['prefect']}/api"
+    yield f"to run a deployment: {server} .venv/bin/prefect deployment run FLOW/NAME"
 
 
 @verb()
-def down() -> str:
+def down() -> Iterator[str]:
     """Stop the servers that `up` started."""
     from mlops.pipeline import servers
 
-    return f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
+    yield f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
+    yield from (f"still runs: {command}" for command in servers.left(ROOT))
 
 
 @verb()

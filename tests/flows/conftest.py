@@ -212,7 +212,7 @@ def served(
     up = made.run(BIN / "mlops", "up")
     try:
         assert up.code == 0, up.err
-        urls = dict(line.split() for line in up.out.splitlines())
+        urls = dict(line.split() for line in up.out.splitlines()[:2])
         yield Served(made, up, urls, made.flow())
     finally:
         made.run(BIN / "mlops", "down")

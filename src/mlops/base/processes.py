@@ -6,16 +6,18 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import psutil
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
@@ -35,22 +37,26 @@ def run(command: Sequence[str], what: str = "", **options: Any) -> str:
     """Run a command to its end and return its standard output.
 
     `options` are those of `subprocess.run`; unless they say otherwise, the command reads nothing
-    and its output is captured. Raises CommandFailed, in one line that begins with `what` (by
-    default the command's first two words) and ends with the command's last one, and UserError when
-    the program is not on the PATH or needs longer than `timeout` seconds.
+    and its output is captured; with `capture_output=False` it is shown, errors at the end. Raises
+    CommandFailed, in one line that begins with `what` (by default the command's first two words)
+    and ends with the command's own error, and UserError when the program is not on the PATH or
+    needs longer than `timeout` seconds.
     """
     what = what or " ".join(command[:2])
     if options.get("input") is None:
         options["stdin"] = subprocess.DEVNULL
-    options = {"capture_output": True, "text": True} | options
+    shown = not options.pop("capture_output", True)
+    options = {"stdout": None if shown else PIPE, "stderr": PIPE, "text": True} | options
     try:
         done = subprocess.run(command, check=False, **options)
     except FileNotFoundError:
         raise UserError(f"{command[0]}: not found on the PATH") from None
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{what}: not finished after {error.timeout:g} s") from None
+    if shown and done.stderr:
+        sys.stderr.write(done.stderr)
     if done.returncode:
-        reason = _last_line(done.stderr) or _last_line(done.stdout) or "see the lines above"
+        reason = _error(done.stderr) or _error(done.stdout) or "see the lines above"
         raise CommandFailed(f"{what}: {reason}", done.returncode, done.stderr or "")
     return done.stdout or ""
 
@@ -111,14 +117,14 @@ def stop_children(word: str) -> None:
         child.kill()
 
 
-def is_command(pid: int, *words: str) -> bool:
-    """Whether a process of this number runs a command with these arguments.
-
-    After a restart of the machine the number of a process may be another one's.
-    """
-    with suppress(psutil.NoSuchProcess):
-        return set(words) <= set(_command(psutil.Process(pid)))
-    return False
+def working_in(folder: Path) -> list[tuple[int, int, list[str]]]:
+    """The processes that work in a folder or below it: their numbers, groups and commands."""
+    found, place = [], folder.resolve()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if Path(process.cwd()).is_relative_to(place):
+                found.append((process.pid, os.getpgid(process.pid), process.cmdline()))
+    return found
 
 
 def answers(url: str) -> bool:
@@ -132,14 +138,21 @@ def free_port(preferred: int = 0) -> int:
     """The preferred port when it is free, else any that is."""
     for port in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):
+            # As servers do: what is left of closed connections does not keep a port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return int(probe.getsockname()[1])
     raise UserError(f"{HOST}: no free port")
 
 
-def _last_line(output: str | None) -> str:
-    lines = (output or "").strip().splitlines() or [""]
-    return lines[-1].strip().removeprefix("error: ")
+def _error(output: str | None) -> str:
+    """What an output says of an error: from the last line that begins so, else its last line."""
+    stripped = filter(None, map(str.strip, (output or "").splitlines()))
+    # Make ends with a line of its own.
+    lines = [line for line in stripped if not (line.startswith("make") and "] Error " in line)]
+    begun = [number for number, line in enumerate(lines) if line.lower().startswith("error: ")]
+    text = one_line(" ".join(lines[begun[-1] if begun else -1 :]))
+    return text[len("error: ") :] if begun else text
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 from mlops.base import processes
 from mlops.base.errors import UserError
@@ -27,40 +29,50 @@ ENVIRONMENT = {
 
 
 def up(root: Path = Path()) -> dict[str, str]:
-    """Start both servers, wait until they answer, and return their addresses.
+    """Start the servers that do not answer, wait until they do, and return both addresses.
 
-    Those already running are kept. Raises UserError with the log's place when one does not start.
+    A server that died comes back at its address. Raises UserError with the log's place when one
+    does not start.
     """
-    urls = running(root)
-    if urls:
-        return urls
-    # One may have died without the other.
-    down(root)
     (root / SERVERS).parent.mkdir(exist_ok=True)
     # A port is free until its server has it: two that start at once would choose the same.
     with alone(Path(tempfile.gettempdir())):
-        urls = {n: f"http://{HOST}:{processes.free_port(port)}" for n, port in PORTS.items()}
-        pids = {name: _start(name, url, root) for name, url in urls.items()}
+        answering, (urls, pids) = running(root), _state(root)
+        lost = [name for name in PORTS if name not in answering]
+        _stop(lost, root)
+        for name in lost:
+            port = processes.free_port(urlsplit(urls.get(name, "")).port or PORTS[name])
+            urls[name] = f"http://{HOST}:{port}"
+            pids[name] = _start(name, urls[name], root)
         write_json(root / SERVERS, {"urls": urls, "pids": pids})
-        for name, url in urls.items():
-            _require_answer(name, url + HEALTH[name], pids[name], root)
+        for name in lost:
+            health, pid = urls[name] + HEALTH[name], pids[name]
+            if not processes.wait(partial(processes.answers, health), partial(processes.runs, pid)):
+                _stop(lost, root)
+                raise UserError(f"{name} server did not start; see {_log(name, root)}")
     return urls
 
 
 def down(root: Path = Path()) -> list[str]:
     """Stop the servers that `up` started, and return the names of those that still ran."""
-    # After a restart of the machine, the number of a server may be another process's.
-    pids = {name: pid for name, pid in _state(root)["pids"].items() if _runs(pid, name)}
-    processes.stop(list(pids.values()))
+    stopped = _stop(PORTS, root)
     (root / SERVERS).unlink(missing_ok=True)
-    return list(pids)
+    return stopped
+
+
+def left(root: Path = Path()) -> list[str]:
+    """What else of this project runs in the folder: a worker, its runs, deployed services."""
+    return [
+        f"{' '.join(command[2:])} (process {pid})"
+        for pid, _, command in processes.working_in(root)
+        if command[1:2] == ["-m"] and command[2].split(".")[0] in ("flows", "mlops", "prefect")
+    ]
 
 
 def running(root: Path = Path()) -> dict[str, str]:
-    """The addresses of this folder's servers, when both answer."""
-    urls: dict[str, str] = _state(root)["urls"]
-    answer = all(processes.answers(url + HEALTH[name]) for name, url in urls.items())
-    return urls if answer else {}
+    """The addresses of this folder's servers that answer."""
+    (urls, _), ours = _state(root), _pids(root)
+    return {n: url for n, url in urls.items() if n in ours and processes.answers(url + HEALTH[n])}
 
 
 def use(root: Path = Path()) -> dict[str, str]:
@@ -93,19 +105,26 @@ def _log(name: str, root: Path) -> Path:
     return root / "logs" / f"{name}-server.log"
 
 
-def _require_answer(name: str, url: str, pid: int, root: Path) -> None:
-    if not processes.wait(lambda: processes.answers(url), lambda: _runs(pid, name)):
-        down(root)
-        raise UserError(f"{name} server did not start; see {_log(name, root)}")
+def _stop(names: Iterable[str], root: Path) -> list[str]:
+    """Stop servers, and return the names of those that still ran."""
+    pids = _pids(root)
+    still = [name for name in names if name in pids]
+    processes.stop([pids[name] for name in still])
+    return still
 
 
-def _state(root: Path) -> dict[str, Any]:
+def _pids(root: Path) -> dict[str, int]:
+    """The servers whose processes work in this folder.
+
+    After a restart of the machine their numbers, and ports, may be another's.
+    """
+    groups = {group for _, group, _ in processes.working_in(root)}
+    return {name: pid for name, pid in _state(root)[1].items() if pid in groups}
+
+
+def _state(root: Path) -> tuple[dict[str, str], dict[str, int]]:
     """The servers' addresses and process numbers by their names; none when there is no file."""
     with suppress(FileNotFoundError, ValueError):
-        state: dict[str, Any] = read_json(root / SERVERS)
-        return state
-    return {"urls": {}, "pids": {}}
-
-
-def _runs(pid: int, name: str) -> bool:
-    return processes.is_command(pid, name, "server")
+        state = read_json(root / SERVERS)
+        return state["urls"], state["pids"]
+    return {}, {}

@@ -1,6 +1,7 @@
 """Commands that fail in one line; background processes that are stopped with all they started."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,10 +35,12 @@ def test_a_command_gives_what_it_printed_and_reads_nothing():
     [
         ("import sys; sys.exit('a\\nerror: b')", "work: b"),
         ("print('a'); print('b'); raise SystemExit(1)", "work: b"),
+        ("import sys; sys.exit('ERROR: a\\n  Caused by: b\\nmake: *** [Makefile:9: c] Error 2')",
+         "work: a Caused by: b"),
         ("raise SystemExit(1)", "work: see the lines above"),
     ],
-)
-def test_a_command_that_fails_is_one_line_with_its_last_words(code, message):
+)  # fmt: skip
+def test_a_command_that_fails_is_one_line_with_its_own_error(code, message):
     with pytest.raises(CommandFailed) as failure:
         processes.run(python(code), "work")
     assert (str(failure.value), failure.value.code) == (message, 1)
@@ -65,10 +68,13 @@ def family(tmp_path):
     processes.stop([pid])
 
 
-def test_a_process_is_known_by_its_command_and_stopped_with_its_group(family):
+def test_a_group_is_known_by_its_folder_and_stopped_without_its_first(family, tmp_path):
     assert all(map(processes.runs, family))
-    assert processes.is_command(family[0], "-c", FAMILY)
-    assert not processes.is_command(os.getpid(), "-c", FAMILY)
+    os.kill(family[0], signal.SIGKILL)
+    assert processes.wait(lambda: not processes.runs(family[0]))
+    ((pid, group, command),) = processes.working_in(tmp_path)
+    assert ((group, pid), command[1]) == (family, "-c")
+    assert processes.working_in(tmp_path / "logs") == []
     processes.stop(family[:1])
     assert processes.wait(lambda: not any(map(processes.runs, family)))
 
