@@ -11,6 +11,8 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,27 +47,29 @@ def main() -> None:
 
 def _flow(name: str) -> None:
     dependencies.require_own_code(ROOT)
-    if name == TRAINING:
-        _require_ready()
-        # Skip the garbage collection at exit, which costs time and can crash DuckDB.
-        atexit.register(gc.freeze)
-    servers.use()
-    temporary_server.start_where_needed(ROOT)
-    from flows import screen
+    with _ready() if name == TRAINING else nullcontext():
+        servers.use()
+        temporary_server.start_where_needed(ROOT)
+        from flows import screen
 
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)
-    parameters: dict[str, Any] = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-    if name == TRAINING:
-        parameters = {"register_model": False} if NO_REGISTER in sys.argv else {}
-    screen.run(partial(flow, **parameters), summarized=name == TRAINING)
+        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+        parameters: dict[str, Any] = dict(w.split("=", 1) for w in sys.argv[1:] if "=" in w)
+        if name == TRAINING:
+            parameters = {"register_model": False} if NO_REGISTER in sys.argv else {}
+        screen.run(partial(flow, **parameters), summarized=name == TRAINING)
 
 
-def _require_ready() -> None:
-    """Raise UserError for what would stop a training, before a server is started for it."""
+@contextmanager
+def _ready() -> Iterator[None]:
+    """Lock the workspace before a server is started; raise UserError for what would stop it."""
+    # Skip the garbage collection at exit, which costs time and can crash DuckDB.
+    atexit.register(gc.freeze)
     settings = params.load_all(ROOT)
     dependencies.require_present(settings.project, ROOT)
     with reproduction.alone(ROOT):
+        # DVC reads the file too, with less helpful errors.
         check.declarations(ROOT)
+        yield
 
 
 def _run(name: str) -> None:

@@ -84,8 +84,9 @@ def run(flow: Callable[[], Any], summarized: bool = True) -> None:
     _log_to_file()
 
     def command() -> None:
-        # Heartbeats are for a remote server; here they cost a second of waiting.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        # Heartbeats are for a server that stays; with one of its own they cost a second of waiting.
+        beats = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if temporary_server.address else {}
+        with temporary_settings(beats):
             registered = _run(flow)
         if not summarized:
             return
@@ -113,6 +114,7 @@ def _log_to_file() -> None:
     """Send Prefect's log lines to a file; the screen is for the stages."""
     LOG.parent.mkdir(exist_ok=True)
     handler = logging.FileHandler(LOG)
+    handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.getLogger().handlers = [handler]
 

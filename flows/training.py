@@ -14,7 +14,6 @@ from flows import screen
 from mlops.contract import params
 from mlops.contract.stages import MADE_BY_DVC
 from mlops.data.params import Params
-from mlops.gitops import check
 from mlops.pipeline import reproduction
 from mlops.pipeline.lines import screen_line
 from mlops.pipeline.reproduction import Reproduced
@@ -60,12 +59,10 @@ def training(register_model: bool = True) -> Registered | None:
     """Ingest, featurize, tune, train, evaluate, and register the bundle.
 
     Without `register_model` the flow ends with the evidence, as a trial on a branch does.
+    `python -m flows training` locks the workspace for it.
     """
-    # DVC reads the file too, with less helpful errors.
-    check.declarations(ROOT)
-    with reproduction.alone(ROOT):
-        for stage, run in STAGES.items():
-            run(stage)
-        registered = register() if register_model else None
-        create_markdown_artifact(screen.summary(registered), key="training")
+    for stage, run in STAGES.items():
+        run(stage)
+    registered = register() if register_model else None
+    create_markdown_artifact(screen.summary(registered), key="training")
     return registered

@@ -12,7 +12,6 @@ import yaml
 
 from flows import __main__ as command
 from mlops.base.errors import MENDABLE
-from mlops.pipeline import reproduction
 from tests.conftest import PROJECTS, REPOSITORY
 from tests.settings import change
 
@@ -55,17 +54,19 @@ def test_what_would_stop_a_training_is_said_before_a_server_is_started(tmp_path,
     (tmp_path / "src/mlops").symlink_to(REPOSITORY / "src/mlops")
     shutil.copytree(PROJECTS / "wine", tmp_path / "src/wine")
     spoil(tmp_path)
+    # Where a server would be started, the folder is locked already.
     program = (
         "import sys; sys.argv = ['flows', 'training']\n"
         "from flows import __main__ as command\n"
+        "command.temporary_server.start_where_needed = lambda root: "
+        "command.reproduction.alone(root).__enter__()\n"
         "try: command.main()\n"
         "finally: print('prefect' in sys.modules)"
     )
-    with reproduction.alone(tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"}, check=False,
-        )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path / 'src'}"}, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (MENDABLE, "False\n")
     assert done.stderr.startswith(f"error: {line}")
     assert len(done.stderr.splitlines()) == 1

@@ -61,6 +61,7 @@ def test_the_first_flow_runs_every_stage_and_prints_a_line_for_each_then_the_out
     assert [line.split()[0] for line in where.splitlines()] == ["done", "mlflow:", "prefect:"]
     assert "the report: reports/report.html\n" in out
     assert (served.checkout.root / "reports/report.html").exists()
+    assert (served.checkout.root / "logs/prefect.log").read_text() == ""
 
 
 def test_prefect_has_each_stage_as_a_task_of_that_name_and_the_outcome_as_an_artifact(served):
@@ -106,6 +107,8 @@ def test_without_a_server_the_flow_starts_one_and_says_so(trained, served):
     assert "trips-model version 1 (registered)" in ended.out
     assert "a temporary Prefect server was started for this run; `make up`" in ended.out
     assert "temporary" not in served.first.out
+    logs = [alone.root / "logs" / name for name in ("prefect.log", "prefect-server.log")]
+    assert [log.read_text() for log in logs] == ["", ""]
 
 
 @pytest.fixture(scope="module")
