@@ -10,7 +10,9 @@ from prefect.artifacts import (
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.client.schemas.objects import State
 from prefect.events import emit_event
+from prefect.states import Completed
 
 from mlops.contract import params
 from mlops.monitoring import watch
@@ -22,9 +24,12 @@ DRIFT = "mlops.drift"
 
 
 @task(retries=2, retry_delay_seconds=[5, 30])
-def assess(environment: str) -> Assessment:
-    """Compare the newest windows of requests with the pinned bundle's reference."""
-    return watch.run(params.load(Params, ROOT), ROOT, environment)
+def assess(environment: str) -> Assessment | str:
+    """Compare the newest windows of requests with the pinned bundle's reference, or say why not."""
+    try:
+        return watch.run(params.load(Params, ROOT), ROOT, environment)
+    except watch.NothingYet as reason:
+        return f"nothing is deployed yet: {reason}"
 
 
 @task
@@ -56,9 +61,12 @@ def request_retraining(assessment: Assessment) -> None:
 
 
 @flow
-def monitoring(environment: str = "production") -> str:
-    """Assess one environment; gives its state: `ok`, `watch` or `retrain`."""
+def monitoring(environment: str = "production") -> str | State[str]:
+    """Assess one environment; gives `ok`, `watch` or `retrain`, or a line before it is deployed."""
     assessment = assess(environment)
+    if isinstance(assessment, str):
+        print(assessment)
+        return Completed(message=assessment)
     print(assessment.line)
     show(assessment)
     if assessment.state == "retrain":

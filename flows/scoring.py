@@ -6,8 +6,9 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
-from mlops.base.errors import UserError
 from mlops.contract.bundle import REFERENCE
 from mlops.contract.paths import BUNDLE
 from mlops.deploy import manifest
@@ -36,14 +37,16 @@ def scoring(
     environment: str = "production",
     source: str | None = None,
     output: Path = Path(".run/scored/production"),
-) -> str:
+) -> str | State[str]:
     """Score the table `source`, by default the bundle's own reference rows, into `output`.
 
-    Raises UserError when the environment pins nothing.
+    Where the environment pins nothing yet the run completes, with a line that says so.
     """
     pin = manifest.load(ROOT, environment).pin
     if pin is None:
-        raise UserError(f"environments/{environment}.yaml: pins nothing to score with")
+        line = f"nothing is deployed yet: {manifest.path(environment)}: pins nothing to score with"
+        print(line)
+        return Completed(message=line)
     bundle = fetch(pin)
     source = source or str(bundle / REFERENCE)
     receipt = score(bundle, source, output)

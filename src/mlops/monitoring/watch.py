@@ -35,11 +35,15 @@ REPORT = "report.html"
 METRICS = "metrics.prom"
 
 
+class NothingYet(UserError):
+    """Nothing is pinned or deployed: there is nothing to watch yet."""
+
+
 def run(params: Params, root: Path, environment: str, now: datetime | None = None) -> Assessment:
     """Judge the newest windows up to `now` (with a time zone), and write the assessment's files.
 
-    Raises UserError when nothing is pinned, its bundle is unavailable, or logs or labels are
-    invalid.
+    Raises NothingYet before anything is pinned and deployed, and UserError when the bundle is
+    unavailable, or logs or labels are invalid.
     """
     from mlops.monitoring import prometheus
 
@@ -52,12 +56,14 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
 
 def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> Assessment:
     from mlops.deploy import manifest
+    from mlops.gitops import reconcile
     from mlops.monitoring import drift, labels, logs, performance
     from mlops.registry import store
 
-    pin = manifest.load(root, environment).pin
+    wanted = manifest.load(root, environment)
+    pin = wanted.pin
     if pin is None:
-        raise UserError(f"{manifest.path(environment)}: pins nothing to watch")
+        raise NothingYet(f"{manifest.path(environment)}: pins nothing to watch")
     workspace = store.fetch(pin, root)
     card = bundle.read_card(workspace / BUNDLE)
     _check_ignored(limits, card)
@@ -68,7 +74,12 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
     evidence = performance.evidence(workspace)
     labelled: list[Window] = []
     with logs.database() as database:
-        lines = logs.read(database, logs_at, root, (card, pin.digest), now)
+        try:
+            lines = logs.read(database, logs_at, root, (card, pin.digest), now)
+        except UserError as error:
+            if reconcile.running(wanted, root, environment).traffic:
+                raise
+            raise NothingYet(str(error)) from None
         reference = cache(lambda: drift.reference(workspace / BUNDLE, card))
 
         def measure(where: str, rows: int) -> dict[str, Any]:

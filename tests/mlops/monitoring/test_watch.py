@@ -12,6 +12,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digests
+from mlops.monitoring import watch
 from tests.mlops.monitoring.place import ENVIRONMENT, NOW, ROWS
 from tests.mlops.serving import bundles
 
@@ -148,6 +149,14 @@ def test_a_wrong_setting_is_refused_in_one_line(place, changes, message):
     with pytest.raises(UserError) as refused:
         place.watch(**changes or {})
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("pins", [True, False])
+def test_before_anything_is_deployed_there_is_nothing_yet_to_watch(place, pins):
+    if not pins:
+        place.repin(None)
+    with pytest.raises(watch.NothingYet):
+        place.watch(logs=".run/local/{environment}/samples")
 
 
 def test_the_command_prints_a_line_and_exits_with_its_code(place, monkeypatch):
