@@ -42,10 +42,11 @@ async def apply(client: PrefectClient) -> list[str]:
     lines = []
     for automation in [_lost(), *(_notices(block) if block else ())]:
         existing = await client.read_automations_by_name(automation.name)
-        if existing:
-            await client.update_automation(existing[0].id, automation)
-        else:
+        if not existing:
             await client.create_automation(automation)
+        # An update makes the server forget the runs that it waits for.
+        elif existing[0].model_dump(exclude={"id"}) != automation.model_dump():
+            await client.update_automation(existing[0].id, automation)
         lines.append(f"automation {automation.name}")
     if block is None:
         lines.append(f"no notices: {NOTIFY} names no address")

@@ -19,14 +19,19 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
+from uuid import UUID
 
 from mlops.base import processes
+from mlops.base.errors import UserError
 from mlops.base.files import alone, whole_folder
 from mlops.forge import git
 
 REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
 LOCKS = ("requirements.lock", "pyproject.toml")
 KEPT = (".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored", "mlruns")
+# Tables that Git does not have; linked where the repository has some.
+RAW = "raw"
 # Set in a process that runs a revision: the folder of its clone.
 ENTERED = "MLOPS_CHECKOUT"
 
@@ -45,14 +50,30 @@ def enter(repository: str, revision: str, folder: str = "") -> dict[str, str]:
     """Continue with the code of `repository` at the commit `revision`; gives its `directory`.
 
     The process is replaced by one with the revision's code and environment, where this returns.
-    Raises UserError when the revision or its environment is unavailable.
+    Without the revision or its environment the run fails with the reason.
     """
     if Path(os.environ.get(ENTERED, "")).name != revision:
-        clone = ready(repository, revision, Path.cwd(), folder)
+        try:
+            clone = ready(repository, revision, Path.cwd(), folder)
+        except UserError as error:
+            _fail(str(error))
         # Prefect reads the repository's settings from there.
         os.chdir(clone / folder)
         os.execve(*_process(clone, folder))
     return {"directory": str(Path(os.environ[ENTERED]) / folder)}
+
+
+def _fail(reason: str) -> NoReturn:
+    """End the run in the state Failed; of an error here the worker reports the exit code alone."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Failed
+
+    run = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Failed(message=reason), force=True)
+    print(f"error: {reason}", file=sys.stderr)
+    # With any other code the worker would report a crash instead.
+    sys.exit(0)
 
 
 def ready(repository: str, revision: str, workspace: Path, folder: str = "") -> Path:
@@ -81,6 +102,9 @@ def _link_kept(workspace: Path, clone: Path, folder: str) -> None:
     home = next((p for p in workspace.parents if (p / ".dvc").is_dir()), workspace)
     for name in KEPT:
         (home / name).mkdir(parents=True, exist_ok=True)
+    for name in (*KEPT, RAW):
+        if not (home / name).is_dir() or (clone / folder / name).exists():
+            continue
         link = clone / folder / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(home / name)

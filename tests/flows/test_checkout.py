@@ -101,9 +101,8 @@ def test_a_revision_or_environment_that_is_not_there_is_one_line(origin, workspa
     with pytest.raises(UserError, match=r"^git checkout: .*0{40}"):
         checkout.ready(str(origin), "0" * 40, workspace)
     assert list((workspace / checkout.REVISIONS).iterdir()) == []
-    with pytest.raises(UserError, match="^make --silent: ") as refused:
+    with pytest.raises(UserError, match="^make --silent: no network$"):
         checkout.ready(str(origin), revision, workspace)
-    assert "\n" not in str(refused.value)
 
 
 def test_the_process_goes_on_with_the_revisions_own_code(origin, workspace, monkeypatch):
