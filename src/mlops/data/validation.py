@@ -86,9 +86,9 @@ def left_out(raw: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame]
 def ranges(names: Iterable[str]) -> list[str]:
     """Names, of which three or more with consecutive numbers are one: `x1 to x9`."""
 
-    def run_of(entry: tuple[int, str]) -> tuple[str, int]:
+    def run_of(entry: tuple[int, str]) -> tuple[str, int | None]:
         match = re.fullmatch(r"(.*?)(\d+)", entry[1])
-        return (match[1], int(match[2]) - entry[0]) if match else (entry[1], -1)
+        return (match[1], int(match[2]) - entry[0]) if match else (entry[1], None)
 
     grouped = groupby(enumerate(map(str, names)), run_of)
     runs = [[name for _, name in run] for _, run in grouped]
