@@ -21,6 +21,7 @@ from mlops.base.errors import UserError, one_line
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
+CONNECT_SECONDS = 5.0
 STOP_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 
@@ -135,14 +136,20 @@ def answers(url: str) -> bool:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port when it is free, else any that is."""
+    """The preferred port when it is free, else any that is; one that can be connected to."""
+    reason = ""
     for port in (preferred, 0):
-        with socket.socket() as probe, suppress(OSError):
+        with socket.socket() as probe:
             # As servers do: what is left of closed connections does not keep a port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
-    raise UserError(f"{HOST}: no free port")
+            try:
+                probe.bind((HOST, port))
+                probe.listen()
+                socket.create_connection(probe.getsockname(), CONNECT_SECONDS).close()
+                return int(probe.getsockname()[1])
+            except OSError as error:
+                reason = one_line(error)
+    raise UserError(f"{HOST}: no port to connect to on the loopback interface: {reason}")
 
 
 def _error(output: str | None) -> str:

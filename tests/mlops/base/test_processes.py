@@ -108,3 +108,15 @@ def test_a_preferred_port_is_given_when_it_is_free():
     with socket.socket() as other:
         other.bind((processes.HOST, port))
         assert processes.free_port(port) != port
+
+
+def test_without_a_loopback_interface_nothing_waits_for_a_server():
+    apart = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a network of its own")
+    program = "from mlops.base.processes import free_port; free_port()"
+    done = subprocess.run(
+        [*apart, sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    line = "127.0.0.1: no port to connect to on the loopback interface: "
+    assert line in done.stderr.splitlines()[-1]
