@@ -151,3 +151,11 @@ def test_make_clean_leaves_raw_tables_that_ingest_did_not_write(tmp_path):
 @pytest.mark.parametrize("name", ["raw/trips.csv", "scored/part.parquet", "scored.json"])
 def test_data_that_the_docs_name_is_ignored_by_git(name):
     assert output("git", "check-ignore", name).strip() == name
+
+
+def test_every_row_of_what_happens_when_something_breaks_is_a_test():
+    page = (REPOSITORY / "docs/monitoring.md").read_text().partition("## When something breaks")[2]
+    named = re.findall(r"\| `(\w+)` \|$", page, re.MULTILINE)
+    code = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert len(named) == page.count("\n| ") - 2 > 10
+    assert [name for name in named if f"def test_{name}(" not in code] == []
