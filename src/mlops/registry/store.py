@@ -82,6 +82,8 @@ def _from_dvc(part: Part, model: str, root: Path, target: Path, remote: bool = F
     from dvc_data.hashfile.tree import Tree
 
     with Repo(str(root)) as repo:
+        if remote and not remotes.default(repo):
+            raise UserError("none is configured")
         if remote:
             remotes.require_answer(repo)
         objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
