@@ -51,9 +51,12 @@ def alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def begun(root: Path, stages: Collection[str]) -> Iterator[None]:
-    """Lock the workspace, unless what started this process has, and check the stages' outputs."""
+    """Lock the workspace, unless what started this process has, and check the stages' outputs.
+
+    Where there is no DVC there is nothing to lock.
+    """
     locked = os.environ.get(LOCKED) == str(root.resolve())
-    with nullcontext() if locked else alone(root):
+    with nullcontext() if locked or not (root / ".dvc").is_dir() else alone(root):
         require_own(root, stages)
         yield
 
