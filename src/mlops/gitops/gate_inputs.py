@@ -105,13 +105,15 @@ def champion(candidate: Candidate, root: Path, base: str) -> Champion | None:
     if not missing:
         prediction = bundle.Scorer(folder / BUNDLE).predict(_inputs(card, candidate))
         return Champion(pin.digest, card, prediction, "its bundle", breaking)
-    if card.hashes["holdout"] != candidate.card.hashes["holdout"]:
+    try:
+        path = folder / EVIDENCE / HOLDOUT
+        evidence = _evidence(path, candidate.holdout, candidate.spec, card)
+    except UserError as error:
         raise UserError(
             f"it reads {', '.join(missing)}, which this branch no longer makes, and its evidence "
-            "is of another holdout; keep the columns for one release, then remove them"
-        )
-    path = folder / EVIDENCE / HOLDOUT
-    evidence = _evidence(path, candidate.holdout, candidate.spec, card)
+            f"can't stand in: {error}; leave data.until and split as they were in the change that "
+            "removes columns"
+        ) from None
     return Champion(pin.digest, card, evidence, "its evidence", breaking)
 
 

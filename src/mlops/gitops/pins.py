@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.base import documents
-from mlops.base.errors import UserError, one_line
+from mlops.base.errors import UserError, nearest, one_line
 from mlops.base.files import folder_digest, read_json
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
@@ -30,7 +30,7 @@ def manifest_at(root: Path, commit: str, environment: str) -> tuple[Manifest, st
     place = f"{file} at {git.commit(root, commit)[:12]}"
     text = git.show(root, commit, file)
     if text is None:
-        raise UserError(f"{place}: not found")
+        raise UserError(f"{place}: not found{nearest(environment, manifest.names(root))}")
     return manifest.parse(text, place), text
 
 
@@ -77,8 +77,8 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
             continue
         earlier = [old for other in environments for _, old in history(root, base, other)]
         if pin and pin not in earlier:
-            expected = _of_candidate(root, pin) if pin.digest == candidate else {}
             same = [old for old in earlier if old and old.digest == pin.digest]
+            expected = _of_candidate(root, pin, same) if pin.digest == candidate else {}
             expected |= same[0].model_dump() if same and not expected else {}
             given = pin.model_dump()
             keys = [key for key, value in expected.items() if given[key] != value]
@@ -95,21 +95,26 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
         )
 
 
-def _of_candidate(root: Path, pin: Pin) -> dict[str, Any]:
-    """What a pin of the workspace's bundle says, but for its commit, which must be of this branch.
+def _of_candidate(root: Path, pin: Pin, earlier: list[Pin]) -> dict[str, Any]:
+    """What a pin of the workspace's bundle says.
 
+    Its commit must be of this branch, and not older than in earlier pins of the same bundle.
     Version and run are known where the bundle is registered.
     """
     card, contents = bundle.read_card(root / BUNDLE), locked(root)
     known = versions.by_digest(root, card.name, pin.digest) if tracking.has_store(root) else None
-    is_ours = git.exists(root, pin.commit) and git.is_ancestor(root, pin.commit, "HEAD")
+    is_ours = (
+        git.exists(root, pin.commit)
+        and git.is_ancestor(root, pin.commit, "HEAD")
+        and all(git.is_ancestor(root, old.commit, pin.commit) for old in earlier)
+    )
     return {
         "model": card.name,
         "evidence": folder_digest(root / EVIDENCE),
         "data": card.hashes["data"],
         "dvc": contents.model_dump() if contents else None,
         "metrics": _metrics(root),
-        "commit": pin.commit if is_ours else "a commit of this branch",
+        "commit": pin.commit if is_ours else "the commit that made it",
     } | ({"version": known.number, "run": known.run} if known else {})
 
 

@@ -50,7 +50,8 @@ def fetch(pin: Pin, root: Path) -> Path:
         for part in parts:
             reasons = _copy(part, pin.model, root, folder / part.path)
             if reasons and part.path == BUNDLE:
-                raise UserError(f"bundle {pin.digest[:12]}: {reasons}")
+                cure = "`mlops publish` in the clone that made it puts it into DVC's remote"
+                raise UserError(f"bundle {pin.digest[:12]}: {reasons}; {cure}")
     bundle.read_card(fetched / BUNDLE)
     return fetched
 

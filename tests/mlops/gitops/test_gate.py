@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from mlops.base.errors import Refused, UserError
+from mlops.base.files import folder_digest
 from mlops.contract import dataset
 from mlops.forge import git
 from mlops.gitops import gate, gate_inputs
@@ -342,26 +343,36 @@ def leave_a_conflict(clone, pin):
     lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n>>>>>>> theirs\n")
 
 
-def read_what_is_gone(clone, pin, holdout=None):
+def read_what_is_gone(clone, pin):
     """The champion reads a column that the candidate's features no longer have."""
     card = card_of(clone)
     inputs = [*card["inputs"], {"name": "gone", "type": "float", "unit": "g"}]
-    hashes = card["hashes"] | ({"holdout": holdout} if holdout else {})
-    clone.pin_with_card(pin, inputs=inputs, hashes=hashes)
+    # With a column less, the holdout is another file.
+    hashes = card["hashes"] | {"holdout": "a" * 64}
+    return clone.pin_with_card(pin, inputs=inputs, hashes=hashes)
+
+
+def read_what_is_gone_on_other_rows(clone, pin):
+    folder = read_what_is_gone(clone, pin)
+    evidence = folder / "reports/holdout.parquet"
+    pd.read_parquet(evidence)[:-1].to_parquet(evidence)
+    digest = folder_digest(folder / "reports")
+    clone.pin("production", pin, digest=folder.name, evidence=digest)
 
 
 @pytest.mark.parametrize(
     ("spoil", "rule", "reasons"),
     [
         (lambda clone, pin: clone.pin_what_no_store_has("production", pin),
-         "champion", ["DVC's cache: not there", "DVC's remote: none is configured", "MLflow: no run of it"]),
+         "champion", ["DVC's cache: not there", "DVC's remote: none is configured",
+                      "MLflow: no run of it"]),
         (lambda clone, pin: clone.pin("production", pin, digest="2" * 64),
          "champion", ["found digest ", ", expected 222222222222"]),
         (see_the_holdout, "champion", ["has seen this holdout"]),
         (lambda clone, pin: clone.pin_with_card(pin, target="early"),
          "champion", ["its task is binary of early (2), the candidate's binary of late"]),
-        (lambda clone, pin: read_what_is_gone(clone, pin, holdout="a" * 64),
-         "champion", ["it reads gone", "keep the columns for one release"]),
+        (read_what_is_gone_on_other_rows,
+         "champion", ["it reads gone", "its rows are not the holdout's; leave data.until"]),
         (break_manifest, "pins", ["endpoint: missing"]),
         (lambda clone, pin: edit(clone, f"data/features/{dataset.HOLDOUT}", lambda t: t[:-1]),
          "candidate", ["holdout.parquet: found digest"]),
@@ -438,6 +449,16 @@ def test_a_pin_of_good_bytes_that_says_other_things_of_them_is_refused(clone, fo
     verdict = clone.judge(base="HEAD~1")
     assert refused_for(verdict) == ["pin of production"]
     assert f"{next(iter(forged))}: found" in verdict.line
+
+
+def test_a_pin_that_names_a_commit_before_the_one_that_made_its_bytes_is_refused(clone):
+    first = clone.git("rev-parse", "HEAD")
+    clone.commit("Later")
+    pin = clone.judged_pin()
+    clone.pin("staging", pin)
+    clone.pin("production", pin, commit=first)
+    verdict = clone.judge(base="HEAD~1")
+    assert f"commit: found {first}, expected the commit that made it" in verdict.line
 
 
 def test_a_manifest_that_changes_above_its_pin_is_judged_as_any_other_change(released):
