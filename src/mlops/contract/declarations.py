@@ -99,8 +99,9 @@ def _require_roles(place: str, roles: Roles) -> None:
                 expected = f"one of FEATURES{nearest(column, known) or ': ' + ', '.join(known)}"
                 raise UserError(f"{place}: {constant}: found {column!r}, expected {expected}")
     for column in roles.RETIRED:
-        if column in roles.FEATURES:
-            raise UserError(f"{place}: RETIRED: found {column!r}, which is one of FEATURES still")
+        role = "one of FEATURES" if column in known else taken.get(column)
+        if role:
+            raise UserError(f"{place}: RETIRED: found {column!r}, which is {role} still")
     names = set(map(str, roles.CLASSES))
     if roles.CLASSES and (len(names) < 2 or len(names) < len(roles.CLASSES)):
         raise UserError(f"{place}: CLASSES: found {roles.CLASSES}, expected two or more, each once")
