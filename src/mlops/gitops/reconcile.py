@@ -73,9 +73,10 @@ def _deploy(
         if running not in (None, pin.digest):
             pinned = next((one for one in earlier if one.digest == running), None)
             changes = _changes(root, pinned, bundle) if pinned else ""
+            place = manifest.path(environment)
             if changes and not (again or wanted.breaking):
-                place = f"{manifest.path(environment)}: breaking"
-                reason = f"clients of bundle {str(running)[:12]}: {changes}; give {place}"
+                cure = f"declare them OPTIONAL or RETIRED, or say `breaking: REASON` in {place}"
+                reason = f"clients of bundle {str(running)[:12]}: {changes}; {cure}"
                 target.note(endpoint, f"{pin.digest[:12]} not deployed: {reason}")
                 raise Refused(reason)
             if changes:

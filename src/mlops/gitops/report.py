@@ -6,6 +6,7 @@ with characters, which both show alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -191,7 +192,9 @@ def _facts(card: Card) -> dict[str, str]:
 
 def _repeat(judged: Verdict, root: Path) -> str:
     commit = git.commit(root, "HEAD")[:12]
-    command = f"git checkout {commit} && make retrain && mlops gate --base {judged.base[:12]}"
+    # Where the gate found no commit, it is the name of one.
+    base = judged.base[:12] if re.fullmatch("[0-9a-f]{40}", judged.base) else judged.base
+    command = f"git checkout {commit} && make retrain && mlops gate --base {base}"
     return (
         f"Repeat it: `{command} && mlops report`. "
         "The whole evaluation is `report.html` in this run's artifacts."

@@ -284,7 +284,10 @@ def test_a_version_that_refuses_what_clients_send_waits_for_a_reason_in_the_mani
     change = f"staging: clients of bundle {pin.digest[:12]}: classes: early, late, was 0, 1"
     with pytest.raises(Refused) as refused:
         run(clone)
-    assert str(refused.value) == f"{change}; give environments/staging.yaml: breaking"
+    assert str(refused.value) == (
+        f"{change}; declare them OPTIONAL or RETIRED, or say `breaking: REASON` in "
+        "environments/staging.yaml"
+    )
     assert running(clone) == pin.digest
     file = clone.root / "environments/staging.yaml"
     file.write_text(file.read_text().replace("pin:", "breaking: no client reads classes\npin:"))
