@@ -72,20 +72,11 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     """
     environments = manifest.names(root)
     for name in environments:
-        pin, file, wrong = manifest.load(root, name).pin, manifest.path(name), ""
+        pin, file = manifest.load(root, name).pin, manifest.path(name)
         if (root / file).read_text() == git.show(root, base, file):
             continue
-        earlier = [old for other in environments for _, old in history(root, base, other)]
-        if pin and pin not in earlier:
-            same = [old for old in earlier if old and old.digest == pin.digest]
-            expected = _of_candidate(root, pin, same) if pin.digest == candidate else {}
-            expected |= same[0].model_dump() if same and not expected else {}
-            given = pin.model_dump()
-            keys = [key for key, value in expected.items() if given[key] != value]
-            found = (
-                f"{keys[0]}: found {given[keys[0]]}, expected {expected[keys[0]]}" if keys else ""
-            )
-            wrong = found if expected else "nobody has judged these bytes"
+        earlier = [old for other in environments for _, old in history(root, base, other) if old]
+        wrong = "" if pin is None or pin in earlier else _wrong(root, pin, earlier, candidate)
         yield Rule(
             name=f"pin of {name}",
             found=pin.digest[:12] if pin else "nothing",
@@ -93,6 +84,18 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
             passed=not wrong,
             why=f"{wrong}; `mlops release` writes pins" if wrong else "",
         )
+
+
+def _wrong(root: Path, pin: Pin, earlier: list[Pin], candidate: str) -> str:
+    """What is wrong with a pin that the main line has not had as it is; "" when nothing is."""
+    same = [old for old in earlier if old.digest == pin.digest]
+    if pin.digest != candidate and not same:
+        return "nobody has judged these bytes"
+    is_new = pin.digest == candidate
+    expected = _of_candidate(root, pin, same) if is_new else same[0].model_dump()
+    given = pin.model_dump()
+    wrong = (key for key, value in expected.items() if given[key] != value)
+    return next((f"{key}: found {given[key]}, expected {expected[key]}" for key in wrong), "")
 
 
 def _of_candidate(root: Path, pin: Pin, earlier: list[Pin]) -> dict[str, Any]:
