@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import dropwhile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlops.contract.params import Params
 from mlops.contract.paths import BUNDLE
 from mlops.deploy import inputs, manifest
 from mlops.deploy.manifest import Manifest
-from mlops.deploy.target import Endpoint, Running
+from mlops.deploy.target import Endpoint, Running, Target
 from mlops.gitops import pins
 from mlops.registry import register, store, versions
 from mlops.registry.pin import Pin
@@ -77,15 +78,14 @@ def _deploy(
             if changes and not (again or wanted.breaking):
                 cure = f"declare them OPTIONAL or RETIRED, or say `breaking: REASON` in {place}"
                 reason = f"clients of bundle {str(running)[:12]}: {changes}; {cure}"
-                target.note(endpoint, f"{pin.digest[:12]} not deployed: {reason}")
+                _note(target, endpoint, f"{pin.digest[:12]} not deployed: {reason}")
                 raise Refused(reason)
             if changes:
                 yield f"clients of bundle {str(running)[:12]}: {changes}"
         try:
             yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
         except UserError as error:
-            if before.traffic:
-                target.note(endpoint, f"{pin.digest[:12]} not deployed: {one_line(error)}")
+            _note(target, endpoint, f"{pin.digest[:12]} not deployed: {one_line(error)}")
             raise
         replaced = [digest for digest, percent in before.traffic.items() if percent == 100]
         ended = f", before it {replaced[0][:12]}" if replaced else ""
@@ -102,6 +102,17 @@ def _deploy(
     address = target.current(endpoint).address
     if address:
         yield f"answers at {address}"
+
+
+def _note(target: Target, endpoint: Endpoint, text: str) -> None:
+    """Keep why a version does not run, where the note does not say that a rollout is under way."""
+    from mlops.deploy.rollout import IN_PROGRESS
+
+    # What went wrong may be that the target is away.
+    with suppress(UserError):
+        now = target.current(endpoint)
+        if now.traffic and not IN_PROGRESS.match(now.note):
+            target.note(endpoint, text)
 
 
 def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest) -> Iterator[str]:

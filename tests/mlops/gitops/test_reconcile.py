@@ -264,6 +264,17 @@ def test_why_another_version_does_not_run_is_said_until_the_pin_is_put_back(seco
         assert local.current(ENDPOINT).note == ""
 
 
+def test_a_rollout_that_fails_half_way_keeps_the_note_of_what_ran_before(second, monkeypatch):
+    clone, first, pin = second
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "health", lambda *_: (_ for _ in ()).throw(UserError("away")))
+        with pytest.raises(UserError, match="away"):
+            run(clone)
+    with chdir(clone.root):
+        note = local.current(ENDPOINT).note
+    assert note == f"rolling out {pin.digest[:12]} beside {first.digest[:12]}"
+
+
 def test_a_version_that_is_registered_here_under_another_number_is_told(pinned):
     clone, pin = pinned
     clone.pin("staging", pin, version=41)
