@@ -42,7 +42,7 @@ def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
          "dvc.yaml: stages.ingest.deps: requirements.lock: not found"),
         (lambda root: (root / "src/wine/models.py").unlink(),
          "dvc.yaml: stages.tune.deps: src/wine/models.py: not found"),
-        (lambda root: None, ".dvc/tmp/training.lock: another training runs in this folder"),
+        (lambda root: None, ".run/training.lock: another training runs in this folder"),
     ],
 )  # fmt: skip
 def test_what_would_stop_a_training_is_said_before_a_server_is_started(tmp_path, spoil, line):

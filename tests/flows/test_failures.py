@@ -126,7 +126,7 @@ def test_of_two_flows_at_once_the_second_says_so_and_the_first_ends_well(stale, 
     with held(stale, "ingest") as first:
         second = stale.flow()
         assert (second.code, second.out, second.err) == (
-            2, "", "error: .dvc/tmp/training.lock: another training runs in this folder; wait for "
+            2, "", "error: .run/training.lock: another training runs in this folder; wait for "
             "it to end, or stop it\n",
         )  # fmt: skip
         assert first.let_go().code == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlops.base.errors import UserError
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES, RAW, SEARCH, WRITERS
 
-LOCK = Path(".dvc/tmp/training.lock")
+LOCK = Path(".run/training.lock")
 # The workspace whose lock a process holds: the stages that it starts need none of their own.
 LOCKED = "MLOPS_LOCKED_WORKSPACE"
 CURVES = "roc|precision_recall|calibration"
@@ -51,12 +51,9 @@ def alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def begun(root: Path, stages: Collection[str]) -> Iterator[None]:
-    """Lock the workspace, unless what started this process has, and check the stages' outputs.
-
-    Where there is no DVC there is nothing to lock.
-    """
+    """Lock the workspace, unless what started this process has, and check the stages' outputs."""
     locked = os.environ.get(LOCKED) == str(root.resolve())
-    with nullcontext() if locked or not (root / ".dvc").is_dir() else alone(root):
+    with nullcontext() if locked else alone(root):
         require_own(root, stages)
         yield
 

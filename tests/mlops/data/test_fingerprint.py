@@ -133,7 +133,7 @@ def test_what_the_pipeline_wrote_and_what_systems_leave_there_is_no_file_of_some
 @pytest.mark.parametrize("stage", MODULES)
 def test_a_verb_by_hand_writes_nothing_while_another_training_runs(wine, command, capfd, stage):
     line = (
-        "error: .dvc/tmp/training.lock: another training runs in this folder; wait for it to "
+        "error: .run/training.lock: another training runs in this folder; wait for it to "
         "end, or stop it\n"
     )
     with FileLock(wine.root / workspace.LOCK):
