@@ -31,12 +31,12 @@ endif
 FORCE:
 
 $(VENV)/.stamp: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-		|| { echo "error: $(PYTHON): found $$($(PYTHON) -V 2>&1), expected Python 3.11; set PYTHON=" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "error: $(PYTHON): found $$("$(PYTHON)" -V 2>&1), expected Python 3.11; set PYTHON=" >&2; exit 2; }
 	@echo "setting up $(VENV) from requirements.lock"
 	@mkdir -p $(VENV)
 	@if ! $(BIN)/uv --version >/dev/null 2>&1 || test "$$(cat $@ 2>/dev/null)" != "$$(cd $(VENV) && pwd -P)"; then \
-		rm -f $@; $(PYTHON) -m venv --clear "$$(cd $(VENV) && pwd -P)"; \
+		rm -f $@; "$(PYTHON)" -m venv --clear "$$(cd $(VENV) && pwd -P)"; \
 		PIP_USER=0 $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
 			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' requirements.lock); \
 	fi
@@ -114,7 +114,7 @@ stack-down: .run/stack.env ## stop them; their volumes stay
 
 # Compose reads the passwords; a shell reads the addresses of the servers too.
 .run/stack.env:
-	@mkdir -p $(@D) && umask 077 && $(PYTHON) infra/local/environment.py > $@.part && mv $@.part $@
+	@mkdir -p $(@D) && umask 077 && "$(PYTHON)" infra/local/environment.py > $@.part && mv $@.part $@
 
 serve: setup ## answer requests with the bundle in the workspace, on port 8080
 	@mlops serve models/bundle

@@ -332,7 +332,7 @@ def test_a_tree_that_is_broken_is_made_anew(quick):
 def test_without_a_remote_the_branch_is_made_here(quick):
     quick.clone.git("stash")
     quick.clone.git("remote", "remove", "origin")
-    assert quick.good().endswith("on branch retrain/data; no remote to push it to\n")
+    assert quick.good().endswith("to push it to; review it, then `git merge retrain/data`\n")
     assert quick.clone.git("rev-parse", f"{BRANCH}^") == quick.clone.git("rev-parse", "HEAD")
 
 
