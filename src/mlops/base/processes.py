@@ -38,16 +38,20 @@ def run(command: Sequence[str], what: str = "", **options: Any) -> str:
     """Run a command to its end and return its standard output.
 
     `options` are those of `subprocess.run`; unless they say otherwise, the command reads nothing
-    and its output is captured; with `capture_output=False` it is shown, errors at the end. Raises
-    CommandFailed, in one line that begins with `what` (by default the command's first two words)
-    and ends with the command's own error, and UserError when the program is not on the PATH or
-    needs longer than `timeout` seconds.
+    and its output is captured. With `capture_output=False` it is shown; its errors at the end, but
+    on a terminal as they come, with the progress that only a terminal shows. Raises CommandFailed,
+    in one line that begins with `what` (by default the command's first two words) and ends with the
+    command's own error, and UserError when the program is not on the PATH or needs longer than
+    `timeout` seconds.
     """
     what = what or " ".join(command[:2])
     if options.get("input") is None:
         options["stdin"] = subprocess.DEVNULL
     shown = not options.pop("capture_output", True)
-    options = {"stdout": None if shown else PIPE, "stderr": PIPE, "text": True} | options
+    streams = {"stdout": None if shown else PIPE, "stderr": PIPE}
+    if shown and sys.stderr.isatty():
+        streams["stderr"] = None
+    options = {**streams, "text": True} | options
     try:
         done = subprocess.run(command, check=False, **options)
     except FileNotFoundError:

@@ -120,3 +120,17 @@ def test_without_a_loopback_interface_nothing_waits_for_a_server():
     )
     line = "127.0.0.1: no port to connect to on the loopback interface: "
     assert line in done.stderr.splitlines()[-1]
+
+
+def test_on_a_terminal_errors_and_progress_are_shown_as_they_come():
+    """The command sees the terminal itself, as a bar of progress needs to."""
+    ours, theirs = os.openpty()
+    program = (
+        "import sys; from mlops.base import processes\n"
+        "inner = 'import sys; sys.stderr.write(str(sys.stderr.isatty()))'\n"
+        "processes.run([sys.executable, '-c', inner], capture_output=False)"
+    )
+    subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)
+    os.close(theirs)
+    assert os.read(ours, 100) == b"True"
+    os.close(ours)
