@@ -141,7 +141,8 @@ def _validated(name: str, schema: Schema, raw: pd.DataFrame) -> tuple[pd.DataFra
     # What does not fit its type is reported once, not again for its wrong type.
     failures = [failure for failure in failures if failure.column not in misfits]
     failures += [failure for found in misfits.values() for failure in found]
-    failures = failures or ([Failure(name, "*", "its schema", len(raw), reason)] if reason else [])
+    if reason and not failures:
+        failures = [Failure(name, "*", "its schema", len(raw), reason)]
     order = {"is there": 0, "is known": 1}
     failures.sort(key=lambda failure: (order.get(failure.check, 2), failure.column))
     return rows[list(known)], failures

@@ -52,15 +52,19 @@ def main_metric(task: Task) -> tuple[str, bool]:
 
 
 def require_limit(name: str, limit: float, task: Task, place: str) -> None:
-    """Raise UserError for a metric that `score` does not give for this task, or never so."""
+    """Raise UserError for a metric that the task lacks, or a limit out of the metric's range."""
     y = np.array([0.0, 1.0])
     known = score(task, y, np.eye(2) if task == "multiclass" else y, 0.5)
     if name not in known:
         hint = f"{nearest(name, known)}; a {task} has {', '.join(known)}"
         raise UserError(f"{place}: found {name!r}, which is no metric of this task{hint}")
-    least = float("-inf") if name == "r2" else 0.0
-    endless = name == "log_loss" or (task == "regression" and name != "r2")
-    most = float("inf") if endless else 1.0 + ((name, task) == ("brier", "multiclass"))
+    least, most = 0.0, 1.0
+    if name == "r2":
+        least = float("-inf")
+    elif name == "log_loss" or task == "regression":
+        most = float("inf")
+    elif name == "brier" and task == "multiclass":
+        most = 2.0
     if not least <= limit <= most:
         raise UserError(f"{place}.{name}: found {limit:g}, expected {least:g} to {most:g}")
 
