@@ -35,7 +35,7 @@ class Columns:
         # Python field can have.
         names = dict(enumerate((*self.names, *self.retired)))
         fields = [
-            (f"column_{number}", self.types.get(name, Any), *[None] * self.may_lack(name))
+            (f"column_{number}", self.types.get(name, Any), *[None] * self.may_be_left_out(name))
             for number, name in names.items()
         ]
         renamed = {f"column_{number}": name for number, name in names.items()}
@@ -75,27 +75,27 @@ class Columns:
             decode(decoder, msgspec.json.encode(values), f"{form}.{name}{part}")
 
     def require(self, names: Sequence[str], place: str) -> None:
-        """Raise Refusal unless these are the columns, each once, but for those that may lack."""
+        """Raise Refusal unless these are the columns, each once; some may be left out."""
         if len(names) == len(self.names) and self.types.keys() == set(names):
             return
         for name in names:
             if name not in self.types and name not in self.retired:
                 raise Refusal(422, f"{place}: {unknown_column(name, self.names)}")
         for name in (*self.names, *self.retired):
-            if (count := names.count(name)) != 1 and not (count == 0 and self.may_lack(name)):
-                state = "given twice" if count else "missing"
-                raise Refusal(422, f"{place}: column {name!r}: {state}")
+            count = names.count(name)
+            if count > 1:
+                raise Refusal(422, f"{place}: column {name!r}: given twice")
+            if count == 0 and not self.may_be_left_out(name):
+                raise Refusal(422, f"{place}: column {name!r}: missing")
 
-    def may_lack(self, name: str) -> bool:
+    def may_be_left_out(self, name: str) -> bool:
         """Whether a request may leave a column out."""
         return name in self.optional or name in self.retired
 
     def transposed(self, columns: dict[str, list[Any]], place: str) -> Rows:
         """Rows of whole columns; raises Refusal when one is longer than another."""
-        first, names = (
-            next((name for name in self.names if name in columns), ""),
-            (self.names[: self.count], self.names[self.count :]),
-        )
+        names = self.names[: self.count], self.names[self.count :]
+        first = next((name for name in self.names if name in columns), "")
         rows = len(columns.get(first, ()))
         for name, values in columns.items():
             if len(values) != rows:
