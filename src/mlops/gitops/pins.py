@@ -51,7 +51,7 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
     changed = set(git.changed(root, base)) - {str(RECORD)}
-    manifests = {str(manifest.path(name)): name for name in manifest.names(root)}
+    manifests = {str(manifest.path(name)) for name in manifest.names(root)}
     return bool(changed) and all(
         file in manifests and _above_pin(root, file) == _above_pin(root, file, base)
         for file in changed
@@ -64,18 +64,23 @@ def _above_pin(root: Path, file: str, commit: str = "") -> str | None:
     return None if text is None else manifest.with_pin(text, None)
 
 
+def manifest_changed(root: Path, commit: str, environment: str) -> bool:
+    """Whether an environment's manifest differs from the one at a commit."""
+    file = manifest.path(environment)
+    return git.show(root, commit, file) != (root / file).read_text()
+
+
 def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     """One answer for each environment whose manifest differs from the base's.
 
     A branch may pin its own candidate, what the main line has pinned before, or nothing, each as
     `release`, `promote` and `rollback` write it.
     """
-    environments = manifest.names(root)
-    for name in environments:
-        pin, file = manifest.load(root, name).pin, manifest.path(name)
-        if (root / file).read_text() == git.show(root, base, file):
-            continue
-        earlier = [old for other in environments for _, old in history(root, base, other) if old]
+    pinned = {name: manifest.load(root, name).pin for name in manifest.names(root)}
+    moved = [name for name in pinned if manifest_changed(root, base, name)]
+    earlier = [pin for name in pinned if moved for _, pin in history(root, base, name) if pin]
+    for name in moved:
+        pin = pinned[name]
         wrong = "" if pin is None or pin in earlier else _wrong(root, pin, earlier, candidate)
         yield Rule(
             name=f"pin of {name}",
@@ -89,10 +94,12 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
 def _wrong(root: Path, pin: Pin, earlier: list[Pin], candidate: str) -> str:
     """What is wrong with a pin that the main line has not had as it is; "" when nothing is."""
     same = [old for old in earlier if old.digest == pin.digest]
-    if pin.digest != candidate and not same:
+    if pin.digest == candidate:
+        expected = _of_candidate(root, pin, same)
+    elif same:
+        expected = same[0].model_dump()
+    else:
         return "nobody has judged these bytes"
-    is_new = pin.digest == candidate
-    expected = _of_candidate(root, pin, same) if is_new else same[0].model_dump()
     given = pin.model_dump()
     wrong = (key for key, value in expected.items() if given[key] != value)
     return next((f"{key}: found {given[key]}, expected {expected[key]}" for key in wrong), "")

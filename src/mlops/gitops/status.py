@@ -97,10 +97,7 @@ def history(root: Path, ref: str, environment: str) -> list[Row]:
 
 def changed(root: Path, since: str) -> list[str]:
     """The environments whose manifest differs from the one at `since`; all when it is unknown."""
-    files = {name: manifest.path(name) for name in manifest.names(root)}
+    environments = manifest.names(root)
     if not git.exists(root, since):
-        return list(files)
-    return [
-        name for name, file in files.items()
-        if git.show(root, since, file) != (root / file).read_text()
-    ]  # fmt: skip
+        return environments
+    return [name for name in environments if pins.manifest_changed(root, since, name)]
