@@ -70,18 +70,14 @@ def _deploy(
     if before.traffic != {pin.digest: 100}:
         earlier = _earlier_pins(root, environment)
         again = _ran_before(earlier, pin)
-        running = ran_before(before, pin.digest)
-        if running not in (None, pin.digest):
-            pinned = next((one for one in earlier if one.digest == running), None)
-            changes = _changes(root, pinned, bundle) if pinned else ""
+        changes = _changes(root, ran_before(before, pin.digest), earlier, bundle)
+        if changes and not (again or wanted.breaking):
             place = manifest.path(environment)
-            if changes and not (again or wanted.breaking):
-                cure = f"declare them OPTIONAL or RETIRED, or say `breaking: REASON` in {place}"
-                reason = f"clients of bundle {str(running)[:12]}: {changes}; {cure}"
-                _note(target, endpoint, f"{pin.digest[:12]} not deployed: {reason}")
-                raise Refused(reason)
-            if changes:
-                yield f"clients of bundle {str(running)[:12]}: {changes}"
+            cure = f"declare them OPTIONAL or RETIRED, or say `breaking: REASON` in {place}"
+            _note(target, endpoint, f"{pin.digest[:12]} not deployed: {changes}; {cure}")
+            raise Refused(f"{changes}; {cure}")
+        if changes:
+            yield changes
         try:
             yield from roll_out(target, endpoint, pin, bundle, wanted.rollout, again)
         except UserError as error:
@@ -93,11 +89,10 @@ def _deploy(
     elif before.answers != "yes":
         target.deploy(endpoint, pin, bundle)
         yield f"{wanted.target} runs it again"
-    elif before.note:
-        # Why another bundle does not run here says nothing of this one.
-        target.note(endpoint, "")
-        return
     else:
+        if before.note:
+            # Why another bundle does not run here says nothing of this one.
+            target.note(endpoint, "")
         return
     address = target.current(endpoint).address
     if address:
@@ -130,18 +125,26 @@ def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest)
 
 def check(params: Params, root: Path, environment: str) -> Iterator[str]:
     """Say that the world is as the manifest says; raises Refused with all that differs."""
-    lines = differences(params, root, environment)
+    wanted = manifest.load(root, environment)
+    now = running(wanted, root, environment)
+    lines = _differences(params, root, environment, wanted, now)
     if lines:
         raise Refused("; ".join(lines))
-    address = running(manifest.load(root, environment), root, environment).address
-    answers = f", answers at {address}" if address else ""
+    answers = f", answers at {now.address}" if now.address else ""
     yield f"{environment}: as {manifest.path(environment)} says{answers}"
 
 
 def differences(params: Params, root: Path, environment: str) -> list[str]:
     """How the world differs from the manifest, a line each; changes nothing."""
     wanted = manifest.load(root, environment)
-    now, version = running(wanted, root, environment), alias(wanted, params, root, environment)
+    now = running(wanted, root, environment)
+    return _differences(params, root, environment, wanted, now)
+
+
+def _differences(
+    params: Params, root: Path, environment: str, wanted: Manifest, now: Running
+) -> list[str]:
+    version = alias(wanted, params, root, environment)
     pinned, mirrored = (part.digest if part else None for part in (wanted.pin, version))
     lines = []
     if now.traffic != ({pinned: 100} if pinned else {}):
@@ -172,13 +175,20 @@ def shown(running: Running) -> str:
     return ", ".join(shares) or "nothing"
 
 
-def _changes(root: Path, running: Pin, bundle: Path) -> str:
-    """What clients of the bundle that runs would notice, or why that is not known."""
+def _changes(root: Path, running: str | None, earlier: list[Pin], bundle: Path) -> str:
+    """What clients of the bundle that runs would notice of another, or why that is not known.
+
+    "" where it is nothing, and for a bundle that was never pinned here.
+    """
+    pin = next((one for one in earlier if one.digest == running), None)
+    if pin is None:
+        return ""
     try:
-        card = read_card(store.fetch(running, root) / BUNDLE)
+        card = read_card(store.fetch(pin, root) / BUNDLE)
+        changes = "; ".join(inputs.breaking(card, read_card(bundle)))
     except UserError as error:
-        return f"columns not compared, {error}"
-    return "; ".join(inputs.breaking(card, read_card(bundle)))
+        changes = f"columns not compared, {error}"
+    return f"clients of bundle {pin.digest[:12]}: {changes}" if changes else ""
 
 
 def _earlier_pins(root: Path, environment: str) -> list[Pin]:
