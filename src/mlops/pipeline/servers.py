@@ -118,8 +118,10 @@ def _pids(root: Path) -> dict[str, int]:
 
     After a restart of the machine their numbers, and ports, may be another's.
     """
-    groups = {group for _, group, _ in processes.working_in(root)}
-    return {name: pid for name, pid in _state(root)[1].items() if pid in groups}
+    pids = _state(root)[1]
+    # Every process of the machine is looked at: not where none was started.
+    groups = {group for _, group, _ in processes.working_in(root)} if pids else ()
+    return {name: pid for name, pid in pids.items() if pid in groups}
 
 
 def _state(root: Path) -> tuple[dict[str, str], dict[str, int]]:
