@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mlops.base import processes
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import digest_of, sha256
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
@@ -89,7 +89,12 @@ def _check_branches(root: Path) -> None:
     """Raise UserError for a CI whose triggers, which know no variables, miss the main branch."""
     main = git.main_branch(root, "")
     for file in (file for file in CI if main and (root / file).exists()):
-        for key, names in _branches(yaml.load((root / file).read_text(), yaml.BaseLoader)):
+        try:
+            # Every value as text: for YAML 1.1 the key `on` is a boolean.
+            content = yaml.load((root / file).read_text(), yaml.BaseLoader)
+        except yaml.YAMLError as error:
+            raise UserError(f"{file}: {one_line(error)}") from None
+        for key, names in _branches(content):
             if main not in names:
                 found = f"found {', '.join(names)}, expected {main}"
                 raise UserError(f"{file}: {key}: {found}, the main branch of the remote")
