@@ -51,7 +51,7 @@ def breach(limits: Limits, running: Health, new: Health, pairs: Pairs) -> str:
 
 
 def _refused_beyond_chance(running: Health, new: Health) -> float:
-    """By how much the share of refused requests surely rose: two standard errors below it."""
+    """The rise in the share of refused requests, less two of its standard errors."""
     if not (running.requests and new.requests):
         return 0.0
     share = (running.refused + new.refused) / (running.requests + new.requests)

@@ -11,15 +11,17 @@ from mlops.gitops.verdict import Rule
 
 def judge(case: Case) -> Iterator[Rule]:
     """What the candidate refuses, or answers otherwise, of what the champion answers."""
-    champion = case.champion
-    changes = tuple(inputs.breaking(champion.card, case.candidate.card)) if champion else ()
-    reason = champion.breaking if champion else None
+    if case.champion is None:
+        yield Rule(name="inputs", found="no champion yet", limit="none", passed=True)
+        return
+    changes = "; ".join(inputs.breaking(case.champion.card, case.candidate.card))
+    reason = case.champion.breaking
+    passed = not changes or reason is not None
+    cure = "declare OPTIONAL or RETIRED columns, or say why in the manifest's `breaking`"
     yield Rule(
         name="inputs",
-        found="; ".join(changes) or ("none yet" if champion is None else "as the champion's"),
+        found=changes or "as the champion's",
         limit=f"changed: {reason}" if reason else "what clients of the champion send",
-        passed=not changes or reason is not None,
-        why="declare OPTIONAL or RETIRED columns, or say why in the manifest's `breaking`"
-        if changes and not reason
-        else "",
+        passed=passed,
+        why="" if passed else cure,
     )
