@@ -117,3 +117,6 @@ def test_a_ci_that_has_another_main_branch_than_the_remote_is_refused(wines, fil
     )
     (wines.root / file).write_text(text.replace("main]", "mine, trunk]").replace("main}", "trunk}"))
     assert next(check.run(Path())) == "params.yaml: valid"
+    (wines.root / file).write_text("on: [")
+    with pytest.raises(UserError, match=rf"^{file}: while parsing .* line 1"):
+        next(check.run(Path()))
