@@ -18,7 +18,7 @@ from mlops.contract.stages import MADE_BY_DVC
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import DryRun
-from mlops.gitops import gate, promotion, retrain
+from mlops.gitops import gate, release, retrain
 from mlops.pipeline import reproduction
 from mlops.registry import register, store
 
@@ -73,7 +73,7 @@ class Team:
             settings = params.load_all()
             register.run(settings, Path())
             gate.run(settings, Path(), git.base(Path()))
-            promotion.release(Path(), ENVIRONMENT, FORGE)
+            release.release(Path(), ENVIRONMENT, FORGE)
         self._merge(f"release/{ENVIRONMENT}")
 
     def _merge(self, branch: str) -> None:

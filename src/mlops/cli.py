@@ -147,9 +147,9 @@ def comment(
 def release(environment: str) -> str:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
     from mlops.forge.select import current_forge
-    from mlops.gitops import promotion
+    from mlops.gitops import release
 
-    return promotion.release(ROOT, environment, current_forge())
+    return release.release(ROOT, environment, current_forge())
 
 
 @verb(click.argument("source"), click.argument("target"))
@@ -269,9 +269,9 @@ def unreleased(environment: str, since: str) -> str:
 
     It is `true` as well when anything but pins has changed since the commit SINCE.
     """
-    from mlops.gitops import promotion
+    from mlops.gitops import release
 
-    return json.dumps(promotion.unreleased(ROOT, environment, since))
+    return json.dumps(release.unreleased(ROOT, environment, since))
 
 
 @verb(click.argument("since"))

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops.contract.stages import RECORD
+from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import GATE, Forge
+from mlops.gitops.pins import manifest_at
+from mlops.registry.pin import Pin
 
 ATTEMPTS = 3
 
@@ -96,3 +100,24 @@ def _is_later(root: Path, head: str, proposal: Proposal) -> bool:
     parent = git.commit(root, f"{head}^")
     later = parent != proposal.parent and git.is_ancestor(root, proposal.parent, parent)
     return later or proposal.surpassed_by(head)
+
+
+def repin(
+    root: Path, parent: str, environment: str, pin: Pin, verb: str, why: str, lock: bytes = b""
+) -> Proposal:
+    """The manifest at a commit with another pin, the lock with it where it is given."""
+    before, text = manifest_at(root, parent, environment)
+    was = f"before it {before.pin.digest[:12]}" if before.pin else "the first"
+    files = {manifest.path(environment): manifest.with_pin(text, pin).encode()}
+    what = "Release to" if verb == "release" else verb.capitalize()
+    made_by = {
+        "bundle": pin.digest, "model": f"{pin.model} version {pin.version}",
+        "commit": pin.commit, "data": pin.data, "run": pin.run,
+    }  # fmt: skip
+    return Proposal(
+        branch=f"{verb}/{environment}",
+        parent=parent,
+        files=files | ({RECORD: lock} if lock else {}),
+        title=f"{what} {environment}: {pin.short}, {was}",
+        why="\n".join([why, "", *(f"- {name}: {value}" for name, value in made_by.items())]),
+    )

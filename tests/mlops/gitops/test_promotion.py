@@ -11,6 +11,7 @@ from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import promotion, reconcile, status
+from mlops.gitops import release as releasing
 from mlops.gitops.pins import pin_at
 
 
@@ -22,7 +23,7 @@ def accepted(clone):
 
 def release(clone, forge):
     with chdir(clone.root):
-        return promotion.release(Path(), "staging", forge)
+        return releasing.release(Path(), "staging", forge)
 
 
 def promote(clone, forge):
@@ -37,7 +38,7 @@ def rollback(clone, forge, to=None):
 
 def unreleased(clone, since):
     with chdir(clone.root):
-        return promotion.unreleased(Path(), "staging", since)
+        return releasing.unreleased(Path(), "staging", since)
 
 
 def proposed(clone, branch):
