@@ -86,6 +86,12 @@ def change_pull(state: State, call: Call, number: str) -> Answer:
     return Answer(200, _pull(state, pull))
 
 
+def list_files(state: State, call: Call, number: str) -> Answer:
+    files = state.pull(int(number)).files
+    keys = ("filename", "previous_filename")
+    return _page(state, call, [dict(zip(keys, names, strict=False)) for names in files])
+
+
 def create_status(state: State, call: Call, commit: str) -> Answer:
     state.may("statuses")
     text = _limited(call.body, "description", LONGEST_STATUS)
@@ -105,6 +111,7 @@ ROUTES = [
     (f"GET {API}/pulls", list_pulls),
     (f"POST {API}/pulls", create_pull),
     (rf"PATCH {API}/pulls/(\d+)", change_pull),
+    (rf"GET {API}/pulls/(\d+)/files", list_files),
     (rf"POST {API}/statuses/(\w+)", create_status),
 ]
 

@@ -38,6 +38,8 @@ class Pull:
     body: str
     author: str
     state: str = "open"
+    # What it changes: a name, or both names of a file that was renamed.
+    files: list[tuple[str, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

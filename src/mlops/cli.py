@@ -129,18 +129,20 @@ def report() -> str:
     click.option(
         "--head", metavar="OWNER:BRANCH", help="The pull request's branch; this CI run's."
     ),
-    click.option("--commit", metavar="SHA", help="Also mark this commit as judged."),
-    click.option("--state", type=click.Choice(["success", "failure"]), default="failure"),
 )
-def comment(
-    file: Path, head: str | None, commit: str | None, state: Literal["success", "failure"]
-) -> Iterator[str]:
+def comment(file: Path, head: str | None) -> str:
     """Write a file as the pull request's one comment, or update that comment."""
-    from mlops.gitops import report
+    from mlops.gitops import comment
 
-    yield report.post(file, head)
-    if commit:
-        report.mark(commit, state)
+    return comment.post(file, head)
+
+
+@verb(click.argument("commit"), click.argument("state", type=click.Choice(["success", "failure"])))
+def mark(commit: str, state: Literal["success", "failure"]) -> None:
+    """Set the gate's status of COMMIT, for rules that require it before a merge."""
+    from mlops.gitops import comment
+
+    comment.mark(commit, state)
 
 
 @verb(environment_argument)
@@ -277,6 +279,15 @@ def unreleased(environment: str, since: str) -> str:
 @verb(click.argument("since"))
 def changed(since: str) -> str:
     """Print, as JSON, the environments whose manifest changed since the commit SINCE."""
-    from mlops.gitops import status
+    from mlops.gitops import pins
 
-    return json.dumps(status.changed(ROOT, since))
+    return json.dumps(pins.changed(ROOT, since))
+
+
+@verb(click.argument("since"))
+def pins_only(since: str) -> str:
+    """Print `true` where nothing but pins has changed since the commit SINCE: no code, no model."""
+    from mlops.forge import git
+    from mlops.gitops import pins
+
+    return json.dumps(git.exists(ROOT, since) and pins.only_pins_changed(ROOT, since))

@@ -67,6 +67,12 @@ class GitHub(RestForge):
         path = f"{self.root}/statuses/{commit}"
         self.client.send("POST", path, operation, json=content | link)
 
+    def files(self, pull_request: int) -> list[str]:
+        operation = Operation(f"list the files of {pull_request}", self.read_permission)
+        pages = self.client.pages(f"{self.root}/pulls/{pull_request}/files", operation)
+        names = [(item["filename"], item.get("previous_filename")) for item in pages]
+        return [name for both in names for name in both if name]
+
     def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
         label = head if ":" in head else f"{self.root.split('/')[2]}:{head}"
         filters = {"state": "open", "head": label, **({"base": base} if base else {})}

@@ -31,6 +31,9 @@ class Forge(Protocol):
     def number(self, head: str | None) -> int | None:
         """The open pull request of OWNER:BRANCH, the oldest of several; of this run without."""
 
+    def files(self, pull_request: int) -> list[str]:
+        """The files that a pull request changes, old names too; none where the forge can't say."""
+
 
 @dataclass(frozen=True)
 class DryRun:
@@ -52,6 +55,9 @@ class DryRun:
 
     def number(self, head: str | None) -> int | None:
         return self.current_pull_request
+
+    def files(self, pull_request: int) -> list[str]:
+        return []
 
     def _print(self, request: str, body: str = "") -> str:
         print(f"dry run; {self.reason}", f"would send: {request}", *body.splitlines(), sep="\n    ")

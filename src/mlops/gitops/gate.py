@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mlops.base.errors import Refused, UserError
 from mlops.contract import bundle, extensions
+from mlops.contract.params import load_all
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
-from mlops.gitops import comparison, gate_inputs, pins
+from mlops.gitops import base_gate, comparison, gate_inputs, pins
 from mlops.gitops.comparison import Case
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params
@@ -20,8 +23,15 @@ NO_CHAMPION = "none yet: the limits alone decide"
 
 
 def run(params: Params, root: Path, base: str) -> Verdict:
-    """Judge the workspace's bundle and write the verdict; raises Refused unless it is accepted."""
+    """Judge the workspace's bundle and write the verdict; raises Refused unless it is accepted.
+
+    A branch that changes its own judge is judged by the base's gate too, which decides nothing.
+    """
     verdict = judge(params, root, base)
+    judges = base_gate.changed(root, base) if git.exists(root, base) else []
+    if judges and verdict.candidate:
+        by_base = base_gate.verdict(root, base)
+        verdict = verdict.model_copy(update={"judges": tuple(judges), "by_base": by_base})
     verdict.save(root)
     if not verdict.accepted:
         raise Refused(verdict.line)
@@ -119,3 +129,16 @@ def _digest(root: Path) -> str:
         return bundle.digest(root / BUNDLE) if (root / BUNDLE).is_dir() else ""
     except OSError:
         return ""
+
+
+def main(commit: str) -> None:
+    """Print the verdict on the workspace's bundle as JSON, by the `gate:` of a commit."""
+    root = Path()
+    settings = load_all(root)
+    gate = type(settings.gate).model_validate(base_gate.section(root, commit), strict=False)
+    verdict = judge(settings.model_copy(update={"gate": gate}), root, commit)
+    print(json.dumps(verdict.model_dump(mode="json")))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

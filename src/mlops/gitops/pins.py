@@ -52,10 +52,21 @@ def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
     changed = set(git.changed(root, base)) - {str(RECORD)}
     manifests = {str(manifest.path(name)) for name in manifest.names(root)}
-    return bool(changed) and all(
-        file in manifests and _above_pin(root, file) == _above_pin(root, file, base)
-        for file in changed
-    )
+    return bool(changed) and changed <= manifests and not rewritten(root, base)
+
+
+def rewritten(root: Path, base: str) -> list[str]:
+    """The manifests that differ from the base above their pin."""
+    files = [str(manifest.path(name)) for name in manifest.names(root)]
+    return [file for file in files if _above_pin(root, file) != _above_pin(root, file, base)]
+
+
+def changed(root: Path, since: str) -> list[str]:
+    """The environments whose manifest differs from the one at `since`; all when it is unknown."""
+    environments = manifest.names(root)
+    if not git.exists(root, since):
+        return environments
+    return [name for name in environments if manifest_changed(root, since, name)]
 
 
 def _above_pin(root: Path, file: str, commit: str = "") -> str | None:

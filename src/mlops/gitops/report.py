@@ -18,15 +18,12 @@ from mlops.contract.params import FILE as PARAMETERS
 from mlops.contract.paths import BUNDLE
 from mlops.evaluation.metrics import main_metric
 from mlops.forge import git
-from mlops.forge.protocol import GATE, DryRun, State
-from mlops.forge.select import current_forge
 from mlops.gitops import pins, verdict
 from mlops.gitops.markdown import Row, drawing, folded, table
 from mlops.gitops.verdict import Compared, Verdict, number
 from mlops.registry import store
 
 FILE = verdict.FOLDER / "report.md"
-KEY = "verdict"
 SLICES = 6
 COMMITS = 10
 ADVICE = {
@@ -42,34 +39,10 @@ def run(root: Path) -> Path:
     return path
 
 
-def post(file: Path, head: str | None) -> str:
-    """Create or update the comment on the pull request of `head`, or of this CI run; its URL.
-
-    Raises UserError when there is no such file, or no open pull request.
-    """
-    try:
-        body = file.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise UserError(f"{file}: not found; `mlops report` writes it") from None
-    forge = current_forge()
-    number = forge.number(head)
-    if number is None and isinstance(forge, DryRun):
-        return f"no forge here; the comment is {file}"
-    if number is None:
-        raise UserError(f"pull request: none open for {head or 'this run'}")
-    return forge.comment(number, body, KEY)
-
-
-def mark(commit: str, state: State) -> None:
-    """Set the gate's status of a commit, for rules that require it before a merge."""
-    text = "accepted" if state == "success" else "refused, or not judged"
-    current_forge().status(commit, state, GATE, text)
-
-
 def render(judged: Verdict, root: Path) -> str:
     """The comment's Markdown."""
     card = _card(root / BUNDLE)
-    parts = [_head(judged), _rules(judged), _metrics(judged, card)]
+    parts = [_head(judged), _judges(judged), _rules(judged), _metrics(judged, card)]
     if card:
         parts += [_slices(judged, card), *_changes(judged, card, root)]
     parts.append(_repeat(judged, root))
@@ -95,6 +68,17 @@ def _head(judged: Verdict) -> str:
         reason = f"- **{rule.name}**: {rule.why} (found {rule.found}, limit {rule.limit})."
         lines.append(f"{reason} {ADVICE.get(rule.name, '')}".rstrip())
     return "\n".join(lines)
+
+
+def _judges(judged: Verdict) -> str:
+    """Both verdicts, where the branch changes its own judge."""
+    if not judged.judges:
+        return ""
+    files = "".join(f"\n- `{name}`" for name in judged.judges)
+    return (
+        f"### ⚠️ It changes its own judge\n\nThe gate of the base: {judged.by_base}\n\n"
+        f"The verdict above is by the code of this branch:\n{files}"
+    )
 
 
 def _rules(judged: Verdict) -> str:

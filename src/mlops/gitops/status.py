@@ -1,4 +1,4 @@
-"""What is where, and what was where when: `mlops status`, `mlops history`, `mlops changed`."""
+"""What is where, and what was where when: `mlops status` and `mlops history`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mlops.contract.paths import RAW
 from mlops.data import fingerprint
 from mlops.data.ingest import Ingested
 from mlops.deploy import manifest
-from mlops.forge import git
 from mlops.gitops import pins, reconcile
 
 Row = tuple[str, ...]
@@ -93,11 +92,3 @@ def history(root: Path, ref: str, environment: str) -> list[Row]:
             commit = change.commit[:12]
             rows.insert(0, (change.day, digest, model, commit, change.author, change.subject))
     return [("since", "pinned", "model", "commit", "by", "why"), *rows]
-
-
-def changed(root: Path, since: str) -> list[str]:
-    """The environments whose manifest differs from the one at `since`; all when it is unknown."""
-    environments = manifest.names(root)
-    if not git.exists(root, since):
-        return environments
-    return [name for name in environments if pins.manifest_changed(root, since, name)]

@@ -76,7 +76,11 @@ class Compared(Section):
 
 
 class Verdict(Section):
-    """The gate's decision on one candidate; digests in hex, `champion` None at a first release."""
+    """The gate's decision on one candidate; digests in hex, `champion` None at a first release.
+
+    `judges` are what the branch changes of its own judge; `by_base` is the line of the base's gate
+    then, "" otherwise.
+    """
 
     accepted: bool
     candidate: str = ""
@@ -87,6 +91,8 @@ class Verdict(Section):
     rules: tuple[Rule, ...]
     metrics: tuple[Compared, ...] = ()
     slices: tuple[Compared, ...] = ()
+    judges: tuple[str, ...] = ()
+    by_base: str = ""
 
     @property
     def refusals(self) -> list[Rule]:

@@ -10,7 +10,7 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.deploy import manifest
 from mlops.forge import git
-from mlops.gitops import promotion, reconcile, status
+from mlops.gitops import pins, promotion, reconcile, status
 from mlops.gitops import release as releasing
 from mlops.gitops.pins import pin_at
 
@@ -222,9 +222,9 @@ def test_history_and_changed_are_read_from_git_alone(twice):
         rows = status.history(Path(), "HEAD", "production")
         assert rows[0] == ("since", "pinned", "model", "commit", "by", "why")
         assert [row[1] for row in rows[1:]] == [*digests, "-"]
-        assert status.changed(Path(), "HEAD") == []
-        assert status.changed(Path(), first) == ["production"]
-        assert status.changed(Path(), "0" * 40) == ["staging", "production"]
+        assert pins.changed(Path(), "HEAD") == []
+        assert pins.changed(Path(), first) == ["production"]
+        assert pins.changed(Path(), "0" * 40) == ["staging", "production"]
 
 
 # What main may make that an environment does not pin.

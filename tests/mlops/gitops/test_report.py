@@ -8,19 +8,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from mlops.base.errors import UserError
 from mlops.gitops import gate, markdown, report
 from mlops.gitops.verdict import Compared
-from tests.forge_server import ForgeServer
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """A forge to speak to, which the environment names."""
-    with ForgeServer() as forge:
-        for name, value in forge.github().items():
-            monkeypatch.setenv(name, value)
-        yield forge
 
 
 def rendered(clone):
@@ -95,18 +84,3 @@ def test_right_of_the_bar_is_better_whatever_the_metric(less_is_better, low, hig
     )  # fmt: skip
     line = markdown.drawing([compared]).splitlines()[2]
     assert (line.index("●") > line.index("│")) is better
-
-
-def test_the_comment_is_posted_once_and_then_updated(tmp_path, server):
-    file = tmp_path / "report.md"
-    file.write_text("Accepted.")
-    number = server.open("feature").number
-    for _ in range(2):
-        report.post(file, "acme:feature")
-    report.mark("a" * 40, "success")
-    assert len(server.on(number)) == 1
-    assert [(s.state, s.context) for s in server.statuses] == [("success", "mlops/gate")]
-    with pytest.raises(UserError, match="pull request: none open for acme:nothing"):
-        report.post(file, "acme:nothing")
-    with pytest.raises(UserError, match="nowhere.md: not found; `mlops report` writes it"):
-        report.post(Path("nowhere.md"), None)

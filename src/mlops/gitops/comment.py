@@ -1,0 +1,56 @@
+"""The verdict on a pull request: its one comment, and the status of its commit.
+
+CI runs this with main's code, apart from the code that was judged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlops.base.errors import UserError
+from mlops.forge.protocol import GATE, DryRun, State
+from mlops.forge.select import current_forge
+from mlops.gitops.base_gate import JUDGES
+
+KEY = "verdict"
+# Files that decide what is judged, and how: `params.yaml` has the section `gate`.
+DECIDING = (*JUDGES, "environments/", "params.yaml")
+SHOWN = 20
+
+
+def post(file: Path, head: str | None) -> str:
+    """Create or update the comment on the pull request of `head`, or of this CI run; its URL.
+
+    It begins with the files that decide about the verdict, as the forge lists them, since the
+    branch's own code wrote the rest. Raises UserError when there is no such file, or no open pull
+    request.
+    """
+    try:
+        body = file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; `mlops report` writes it") from None
+    forge = current_forge()
+    number = forge.number(head)
+    if number is None and isinstance(forge, DryRun):
+        return f"no forge here; the comment is {file}"
+    if number is None:
+        raise UserError(f"pull request: none open for {head or 'this run'}")
+    deciding = [name for name in forge.files(number) if name.startswith(DECIDING)]
+    return forge.comment(number, _warning(deciding) + body, KEY)
+
+
+def mark(commit: str, state: State) -> None:
+    """Set the gate's status of a commit, for rules that require it before a merge."""
+    text = "accepted" if state == "success" else "refused, or not judged"
+    current_forge().status(commit, state, GATE, text)
+
+
+def _warning(files: list[str]) -> str:
+    if not files:
+        return ""
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    names = ", ".join(f"`{name}`" for name in files[:SHOWN])
+    return (
+        f"> ⚠️ This pull request changes {names}{more}: files that decide how it is judged. "
+        "Read them first: their code wrote what follows.\n\n"
+    )
