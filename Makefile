@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# What .venv is made from: a job that only writes to the forge needs infra/forge's.
+LOCK ?= requirements.lock
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # This folder's code runs, whatever the shell's environment has for other projects.
@@ -30,17 +32,17 @@ $(VENV)/.stamp: FORCE
 endif
 FORCE:
 
-$(VENV)/.stamp: requirements.lock pyproject.toml
+$(VENV)/.stamp: $(LOCK) pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "error: $(PYTHON): found $$("$(PYTHON)" -V 2>&1), expected Python 3.11; set PYTHON=" >&2; exit 2; }
-	@echo "setting up $(VENV) from requirements.lock"
+	@echo "setting up $(VENV) from $(LOCK)"
 	@mkdir -p $(VENV)
 	@if ! $(BIN)/uv --version >/dev/null 2>&1 || test "$$(cat $@ 2>/dev/null)" != "$$(cd $(VENV) && pwd -P)"; then \
 		rm -f $@; "$(PYTHON)" -m venv --clear "$$(cd $(VENV) && pwd -P)"; \
 		PIP_USER=0 $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
-			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' requirements.lock); \
+			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' $(LOCK)); \
 	fi
-	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@(cd $(VENV) && pwd -P) > $@
 
@@ -77,7 +79,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff format --check .
 	@mypy
 	@rooms=$$(lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
-	@shellcheck .ci/* examples/*.sh
+	@shellcheck $(wildcard .ci/* .azure/*.sh examples/*.sh)
 	@hadolint infra/*/Dockerfile
 	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \
 		&& check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml \
@@ -133,7 +135,8 @@ image: ## build the service's image, once its Dockerfile names its base
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
-	@$(COMPILE) --group serving -c requirements.lock -o infra/serving/requirements.lock
+	@for part in serving forge; do \
+		$(COMPILE) --group $$part -c requirements.lock -o infra/$$part/requirements.lock; done
 	@for part in infra/azureml/requirements infra/kubernetes/tests tests/mlops/serving/clients \
 		benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done

@@ -58,10 +58,12 @@ class Event:
         return Event(self.name, {**self.context, **context}, self.changed)
 
 
-def pull_request(number: int, branch: str, owner: str = OWNER, sha: str = NOWHERE) -> Event:
+def pull_request(
+    number: int, branch: str, owner: str = OWNER, sha: str = NOWHERE, base: str = NOWHERE
+) -> Event:
     """A pull request against main from a branch of `owner`; anybody but the owner is a fork."""
     head = {"full_name": f"{owner}/{NAME}", "fork": owner != OWNER, "owner": {"login": owner}}
-    pull = {"number": number, "head": {"ref": branch, "repo": head}}
+    pull = {"number": number, "head": {"ref": branch, "repo": head}, "base": {"sha": base}}
     context = {
         "ref": f"refs/pull/{number}/merge",
         "ref_name": f"{number}/merge",
@@ -81,18 +83,26 @@ def push(
     return Event("push", event.context, changed)
 
 
+def merge_group(sha: str = NOWHERE) -> Event:
+    """A merge queue has made the commit that main will be."""
+    queue = {"base_sha": NOWHERE, "head_sha": sha}
+    return _on_branch("merge_group", {"merge_group": queue}, sha, "gh-readonly-queue/main/pr-7")
+
+
 def schedule(sha: str = NOWHERE) -> Event:
     """The time of a schedule has come."""
     return _on_branch("schedule", {}, sha)
 
 
-def dispatch(branch: str = "main", sha: str = NOWHERE) -> Event:
+def dispatch(branch: str = "main", sha: str = NOWHERE, because: str = "") -> Event:
     """Somebody pressed the button."""
-    return _on_branch("workflow_dispatch", {"inputs": {}}, sha, branch)
+    return _on_branch("workflow_dispatch", {"inputs": {"because": because}}, sha, branch)
 
 
-def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> Event:
-    """A run of the named workflow, which `of` started, has come to its end."""
+def completed(
+    workflow: str, of: Event, conclusion: str, sha: str = NOWHERE, main: str = NOWHERE
+) -> Event:
+    """A run of the named workflow, which `of` started for the commit `sha`, has come to its end."""
     head = of.github["event"].get("pull_request", {}).get("head", {})
     run = {
         "id": 1,
@@ -103,7 +113,7 @@ def completed(workflow: str, of: Event, conclusion: str, sha: str = NOWHERE) -> 
         "head_branch": head.get("ref", "main"),
         "head_repository": head.get("repo", {"full_name": REPOSITORY, "owner": {"login": OWNER}}),
     }
-    return _on_branch("workflow_run", {"workflow_run": run}, sha)
+    return _on_branch("workflow_run", {"workflow_run": run}, main)
 
 
 def _on_branch(name: str, event: Mapping[str, Any], sha: str, branch: str = "main") -> Event:
@@ -114,7 +124,7 @@ def _on_branch(name: str, event: Mapping[str, Any], sha: str, branch: str = "mai
 
 def starts(on: Mapping[str, Any], event: Event) -> bool:
     """Whether a workflow whose triggers are `on` runs for the event."""
-    if event.name not in on or event.name == "schedule":
+    if event.name not in on or event.name in ("schedule", "workflow_dispatch"):
         return event.name in on
     asked = on[event.name] or {}
     if event.name == "workflow_run":

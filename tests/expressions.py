@@ -17,7 +17,7 @@ import jinja2.meta
 
 TEMPLATE = re.compile(r"\$\{\{((?:[^'}]|'[^']*'|\}(?!\}))*)\}\}")
 # A text, an operator, a function whose name is Jinja's operator, a member of an object.
-TOKEN = re.compile(r"'(?:[^']|'')*'|&&|\|\||!(?!=)|\b(?:and|in|not)(?=\()|\.[A-Za-z_][\w-]*")
+TOKEN = re.compile(r"'(?:[^']|'')*'|&&|\|\||!(?!=)|\b(?:and|in|not|or)(?=\()|\.[A-Za-z_][\w-]*")
 OPERATORS = {"&&": " and ", "||": " or ", "!": " not "}
 
 
@@ -53,6 +53,8 @@ FUNCTIONS = {
     "eq": _equal,
     "format": lambda text, *values: text.format(*map(as_text, values)),
     "ne": lambda left, right: not _equal(left, right),
+    "or_": lambda *values: any(values),
+    "trim": lambda text: as_text(text).strip(),
     "contains": lambda text, part: as_text(part).lower() in as_text(text).lower(),
 }
 

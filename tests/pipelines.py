@@ -4,8 +4,8 @@
     assert done["Judge"][0].result == "success"
 
 Templates, `${{ if }}`, conditions, `$(macros)` and the commands that steps print (`setvariable`,
-`prependpath`) work as on Azure's agent. Tasks, `checkout` and `publish` do nothing. Stages run one
-after the other, as they are written.
+`prependpath`) work as on Azure's agent. Tasks, `checkout` and `publish` only call their stand-ins.
+Stages run one after the other, as they are written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from tests import expressions
-from tests.steps import Command, JobDone, Machine, Outcome, StepDone, finished
+from tests.steps import Call, Command, JobDone, Machine, Outcome, StepDone, finished
 
 FILE = Path("azure-pipelines.yml")
 CASE = re.compile(r"\$\{\{ if (.*) \}\}")
@@ -48,20 +48,38 @@ def branch(reason: str, name: str = "main") -> dict[str, str]:
     return {"Build.Reason": reason, "Build.SourceBranch": f"refs/heads/{name}"}
 
 
-def load(tree: Path, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The file as Azure has it after it filled in templates and parameters."""
+def load(
+    tree: Path,
+    parameters: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The file as Azure has it after it filled in templates and parameters.
+
+    `settings` are the variables of the pipeline's settings; what the file declares hides them.
+    """
     content: dict[str, Any] = yaml.load((tree / FILE).read_text(), yaml.CSafeLoader)
-    variables = {one["name"]: one["value"] for one in content["variables"]}
+    variables = _Settings(settings or {})
+    variables.update({one["name"]: one["value"] for one in content["variables"]})
     known = {"parameters": _given(content, parameters or {}), "variables": variables}
     expanded: dict[str, Any] = _expand(content, known, tree)
     return expanded
 
 
-def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, bool]:
-    """Each parameter's value: all are boolean, and written as texts."""
+class _Settings(dict[str, str]):
+    """Variables; one that nobody has set is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+def _given(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, bool | str]:
+    """Each parameter's value; what is boolean is written as text."""
+    values = {one["name"]: given.get(one["name"], one["default"]) for one in content["parameters"]}
     return {
-        about["name"]: str(given.get(about["name"], about["default"])).lower() == "true"
-        for about in content["parameters"]
+        one["name"]: str(values[one["name"]]).lower() == "true"
+        if one["type"] == "boolean"
+        else str(values[one["name"]])
+        for one in content["parameters"]
     }
 
 
@@ -79,9 +97,12 @@ def _items(item: Any, known: Mapping[str, Any], tree: Path) -> list[Any]:
     if case := CASE.fullmatch(key):
         return list(_expand(item[key], known, tree)) if expressions.evaluate(case[1], known) else []
     if key == "template":
-        content = yaml.load((tree / item[key]).read_text(), yaml.CSafeLoader)
-        inner = {**known, "parameters": _given(content, item.get("parameters", {}))}
-        return list(_expand(content["steps"], inner, tree))
+        # A path is relative to the file that names it.
+        path = tree / item[key]
+        content = yaml.load(path.read_text(), yaml.CSafeLoader)
+        given = _expand(item.get("parameters", {}), known, tree)
+        inner = {**known, "parameters": _given(content, given)}
+        return list(_expand(content["steps"], inner, path.parent))
     return [_expand(item, known, tree)]
 
 
@@ -92,7 +113,7 @@ def run(
 
     Empty when the event starts no run.
     """
-    content = load(machine.tree, parameters)
+    content = load(machine.tree, parameters, machine.variables)
     variables = {one["name"]: one["value"] for one in content["variables"]}
     variables |= {**event, **machine.variables}
     done: dict[str, tuple[JobDone, ...]] = {}
@@ -168,6 +189,7 @@ class _Job:
         if not _holds(condition, {"variables": self.variables}, self.well):
             return StepDone(title, "skipped")
         if "script" not in step:
+            self.use(step)
             return StepDone(title, "success")
         script = self.macros(step["script"])
         env = self.environment(step)
@@ -176,6 +198,13 @@ class _Job:
             self.obey(order, variable, options, value, step.get("name", ""))
         self.well &= done.outcome == "success"
         return done
+
+    def use(self, step: Mapping[str, Any]) -> None:
+        """Let the stand-in of a task note what it is given; `checkout` and `publish` too."""
+        name = str(step.get("task", next(iter(step)))).split("@")[0]
+        inputs = step.get("inputs", step)
+        texts = {key: self.macros(str(value)) for key, value in inputs.items()}
+        self.machine.stand_ins.get(name, lambda call: None)(Call(name, texts, self.machine.folder))
 
     def obey(self, order: str, variable: str, options: str, value: str, step: str) -> None:
         """Do what a step asked for by printing it."""
@@ -195,5 +224,5 @@ class _Job:
         """The machine's environment, every variable that is no secret, and what the step names."""
         path = ":".join([*self.path, self.machine.env.get("PATH", "")])
         exported = {re.sub(r"\W", "_", key).upper(): one for key, one in self.variables.items()}
-        own = {name: self.macros(value) for name, value in step.get("env", {}).items()}
+        own = {name: self.macros(str(value)) for name, value in step.get("env", {}).items()}
         return {**self.machine.env, **exported, **own, "PATH": path}

@@ -24,13 +24,16 @@ case "$name $1" in
 	"mlops report") mkdir -p verdict && echo accepted > verdict/report.md ;;
 	"mlops changed") echo "$CHANGED" ;;
 	"mlops unreleased") echo "$UNRELEASED" ;;
+	"mlops pins-only") echo "$PINS_ONLY" ;;
 esac
 [[ "$*" != "$FAILS" ]]
 """
-# Actions that only have to be called.
+# Actions and tasks that only have to be called.
 OTHERS = (
     *("actions/cache", "actions/cache/restore", "actions/cache/save"),
     *("actions/checkout", "actions/setup-python", "azure/login"),
+    *("actions/attest-build-provenance", "AzureCLI", "checkout", "publish"),
+    "DownloadPipelineArtifact",
 )
 # In the order of Azure's stages; `comment.yml` follows `retrain.yml`.
 ORDER = ("ci.yml", "retrain.yml", "deploy.yml", "drift.yml", "nightly.yml", "promote.yml")
@@ -38,9 +41,18 @@ CONFIGURED = {
     "AZURE_CLIENT_ID": "the-client",
     "AZURE_TENANT_ID": "the-tenant",
     "AZURE_SUBSCRIPTION_ID": "the-subscription",
-    "DVC_REMOTE_URL": "az://the-remote",
+    "AZURE_STORAGE_ACCOUNT": "the-account",
+    "DVC_REMOTE_URL": "azure://the-releases",
+    "DVC_PROPOSALS_URL": "azure://the-proposals",
     "MLFLOW_TRACKING_URI": "https://the-server.invalid",
+    # Azure DevOps names the identities of its jobs by their service connections.
+    **{
+        f"azure{name}": f"as-{name}"
+        for name in ("Proposals", "Releases", "Staging", "Production", "Watch")
+    },
 }
+# The commit that was judged, and main's.
+JUDGED, MAIN_COMMIT = "a" * 40, "b" * 40
 # What main was before, in Azure's words; of one merge, GitHub's `before` is the same commit.
 BEFORE = "HEAD^1"
 
@@ -54,7 +66,9 @@ class Scenario:
     fails: str = ""
     changed: str = "[]"
     unreleased: str = "true"
+    pins_only: str = "false"
     promote: bool = False
+    because: str = " "
     variables: Mapping[str, str] = field(default_factory=lambda: CONFIGURED)
 
 
@@ -69,8 +83,11 @@ class Verb:
     @property
     def plain(self) -> tuple[str, str]:
         """Without what differs by nature: where a file lies, and a number that Azure knows."""
-        words = re.sub(r" --(head|commit|state) \S+", "", self.words)
-        return self.environment, re.sub(r"\S+/(?=[\w.]+\.md)", "", words)
+        words = re.sub(r" --head \S+|(?<=--prepared) \S+", "", self.words)
+        words = re.sub(r"(?<=pins-only) \S*", "", words)
+        # Who may only look needs no approval; Azure has no place for such an environment.
+        environment = self.environment if self.environment in ("staging", "production") else ""
+        return environment, re.sub(r"\S+/(?=[\w.]+\.md)", "", words)
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def _happened(tree: Path, scenario: Scenario, run: Callable[[Machine], list[JobD
         env = surroundings()
         env |= {"PATH": f"{commands}:{env['PATH']}", "NOTES": str(notes)}
         env |= {"FAILS": scenario.fails, "CHANGED": scenario.changed}
-        env["UNRELEASED"] = scenario.unreleased
+        env |= {"UNRELEASED": scenario.unreleased, "PINS_ONLY": scenario.pins_only}
         artifacts = workflows.Artifacts(Path(place) / "artifacts")
         stand_ins = {
             **dict.fromkeys(OTHERS, calls.append),
@@ -123,9 +140,9 @@ def on_github(tree: Path, scenario: Scenario) -> Happened:
             runs = workflows.run(machine, name, scenario.github)
             jobs += [job for done in runs.values() for job in done]
             if runs and name == "retrain.yml":
-                failed = any(job.result == "failure" for job in jobs)
+                failed = any(job.result == "failure" for done in runs.values() for job in done)
                 end = "failure" if failed else "success"
-                after = events.completed("retrain", scenario.github, end)
+                after = events.completed("retrain", scenario.github, end, JUDGED, MAIN_COMMIT)
                 jobs += workflows.run(machine, "comment.yml", after)["comment"]
         return jobs
 
@@ -136,7 +153,8 @@ def on_azure(tree: Path, scenario: Scenario) -> Happened:
     """What the pipeline does."""
 
     def run(machine: Machine) -> list[JobDone]:
-        stages = pipelines.run(machine, scenario.azure, {"promote": scenario.promote})
+        asked = {"promote": scenario.promote, "because": scenario.because}
+        stages = pipelines.run(machine, scenario.azure, asked)
         return [job for done in stages.values() for job in done]
 
     return _happened(tree, scenario, run)
@@ -170,12 +188,17 @@ SCENARIOS = {
     "a pull request that is refused": Scenario(*OWN, fails="gate"),
     "a pull request whose training fails": Scenario(*OWN, fails="retrain"),
     "a pull request where nothing is configured": Scenario(*OWN, variables={}),
+    "a pull request of a release": Scenario(*OWN, pins_only="true"),
+    "a pull request whose tests fail": Scenario(*OWN, fails="test"),
     "a fork's pull request": Scenario(*FORK),
     "a fork's pull request that is refused": Scenario(*FORK, fails="gate"),
     "a merge": Scenario(*MERGE),
     "a merge that is refused": Scenario(*MERGE, fails="gate"),
     "a merge whose models can't be pushed": Scenario(*MERGE, fails="publish"),
-    "a merge of a release": Scenario(*RELEASE, changed=STAGING, unreleased="false"),
+    "a merge whose tests fail": Scenario(*MERGE, fails="test"),
+    "a merge of a release": Scenario(
+        *RELEASE, changed=STAGING, unreleased="false", pins_only="true"
+    ),
     "a merge of a release that another has overtaken": Scenario(*RELEASE, changed=STAGING),
     "a merge of which nothing can be said": Scenario(*MERGE, fails=f"unreleased staging {BEFORE}"),
     "a merge of both manifests": Scenario(*RELEASE, changed=BOTH),
@@ -186,6 +209,12 @@ SCENARIOS = {
     "a night": Scenario(*NIGHT),
     "a night that finds a drift": Scenario(*NIGHT, fails="reconcile staging --check"),
     "a promotion": Scenario(events.dispatch(), pipelines.branch("Manual"), promote=True),
+    "a promotion of what is not ripe": Scenario(
+        events.dispatch(because="a storm; $(date)"),
+        pipelines.branch("Manual"),
+        promote=True,
+        because="a storm; $(date)",
+    ),
     "a promotion from another branch": Scenario(
         events.dispatch("mine"), pipelines.branch("Manual", "mine"), promote=True
     ),

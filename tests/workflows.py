@@ -212,6 +212,7 @@ class _Job:
         }
         # An action knows neither: the workflow has to give them.
         own = {"vars": dict(self.machine.variables), "needs": dict(self.needs)}
+        own["inputs"] = self.event.github["event"].get("inputs", {})
         return known | (own if scope.inputs is None else {"inputs": scope.inputs})
 
     def digest(self, *patterns: str) -> str:

@@ -144,7 +144,7 @@ class World:
         event = events.pull_request(number, branch, sha=commit)
         runs = self.happens(event, commit)
         runs |= self.happens(
-            events.completed("retrain", event, runs["judge"].result, commit), commit
+            events.completed("retrain", event, runs["judge"].result, commit, commit), commit
         )
         return runs
 
