@@ -4,8 +4,10 @@ Every breakage of a file below is one that a person could make by mistake, or an
 purpose, and must be found.
 """
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,54 @@ def test_every_action_of_the_repository_is_given_inputs_that_it_has():
         if str(step.get("uses", "")).startswith("$/"):
             action = workflows.read(REPOSITORY / step["uses"][2:] / "action.yml")
             assert set(step.get("with", {})) <= set(action["inputs"]), place
+
+
+def test_the_storage_account_reaches_dvc_on_both_systems(monkeypatch):
+    from dvc.fs import get_fs_cls
+
+    for done in happened(REPOSITORY, "a merge"):
+        [publish] = [verb for verb in done.verbs if verb.words == "mlops publish"]
+        monkeypatch.delenv("AZURE_STORAGE_ACCOUNT", raising=False)
+        files = get_fs_cls({"url": "azure://container/path"})
+        with pytest.raises(Exception, match="account_name or connection_string"):
+            files(url="azure://container/path").fs_args  # noqa: B018
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", publish.seen["AZURE_STORAGE_ACCOUNT"])
+        assert files(url="azure://container/path").fs_args["account_name"] == "the-account"
+
+
+AZ = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+case "$*" in
+	*"policy list"*) echo "$POLICIES" ;;
+	*"security group list"*) echo "${GROUP-a-group}" ;;
+	*"--in-file"*) cat "$(sed 's/.*--in-file \\([^ ]*\\).*/\\1/' <<< "$*")" >> "$CALLS" ;;
+	*) echo an-id ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("policies", "group", "code"), [("0", "a-group", 0), ("3", "a-group", 2), ("0", "", 2)]
+)
+def test_main_is_protected_on_azure_once_and_by_a_group_that_exists(
+    tmp_path, policies, group, code
+):
+    (tmp_path / "az").write_text(AZ)
+    (tmp_path / "az").chmod(0o755)
+    calls = tmp_path / "calls"
+    done = subprocess.run(
+        [REPOSITORY / ".azure/protect.sh", "https://dev.azure.com/acme", "P", "R", "L", "owners"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls),
+             "POLICIES": policies, "GROUP": group},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    made = re.findall(r"repos policy (\S+) create", calls.read_text())
+    kinds = {"approver-count", "comment-required", "merge-strategy", "build", "required-reviewer"}
+    assert set(made) == (kinds if code == 0 else set())
+    if code:
+        assert len(done.stderr.splitlines()) == 1
+        return
+    # The pipeline's environments are locked, and production waits for an approval.
+    checks = re.findall(r'"name": "(\w+)"', calls.read_text())
+    assert checks == ["ExclusiveLock", "ExclusiveLock", "Approval"]
