@@ -145,12 +145,28 @@ def mark(commit: str, state: Literal["success", "failure"]) -> None:
     comment.mark(commit, state)
 
 
-@verb(environment_argument)
-def release(environment: str) -> str:
+@verb(
+    environment_argument,
+    click.option(
+        "--prepare", is_flag=True, help="Only write verdict/proposal.json; propose nothing."
+    ),
+    click.option(
+        "--prepared", metavar="FOLDER", type=click.Path(path_type=Path),
+        help="Verify and propose what --prepare left in a copy of the workspace.",
+    ),
+)  # fmt: skip
+def release(environment: str, prepare: bool, prepared: Path | None) -> str:
     """Propose the accepted bundle for ENVIRONMENT, as a pull request."""
+    from mlops.base.errors import UserError
     from mlops.forge.select import current_forge
     from mlops.gitops import release
 
+    if prepare and prepared:
+        raise UserError("found --prepare and --prepared, expected one; they are two steps")
+    if prepare:
+        return release.prepare(ROOT, environment)
+    if prepared:
+        return release.propose_prepared(ROOT, environment, prepared, current_forge())
     return release.release(ROOT, environment, current_forge())
 
 

@@ -7,9 +7,10 @@ and without what a person's settings would change. Files are named as the projec
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,8 @@ SETTINGS = {
 DUBIOUS = "dubious ownership"
 # How long a remote may take to say which of its branches is the main one.
 ANSWER_SECONDS = 30.0
+# How often a push is tried while others push too.
+ATTEMPTS = 5
 
 
 class GitError(UserError):
@@ -252,12 +255,38 @@ def remote_head(root: Path, branch: str) -> str:
     return head
 
 
+def head(root: Path, branch: str) -> str:
+    """The commit of a branch of the remote's, fetched, or without one of this clone's; else ""."""
+    if remote(root):
+        return remote_head(root, branch)
+    return commit(root, name) if exists(root, name := f"refs/heads/{branch}") else ""
+
+
+def folder_at(root: Path, ref: str, folder: Path) -> dict[Path, bytes]:
+    """The files of a folder at a commit, by their path in it; none where it is not there."""
+    # Not `git archive`, which changes line ends as a person's settings and attributes say.
+    listed = git(root, "ls-tree", "-r", "-z", ref, "--", f"{folder.as_posix()}/", errors="strict")
+    files = {}
+    for line in listed.split("\0")[:-1]:
+        _, kind, blob, name = re.split("[ \t]", line, maxsplit=3)
+        path = Path(name).relative_to(folder)
+        # Git takes a tree of any names from a remote.
+        if kind != "blob" or ".." in path.parts:
+            raise UserError(f"{name} at {ref}: found no plain file")
+        content = git(root, "cat-file", "blob", blob, errors="surrogateescape")
+        files[path] = content.encode(errors="surrogateescape")
+    return files
+
+
 def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
-    """Write a commit on `parent` with these files changed, leaving workspace and index; its id."""
+    """Write a commit on `parent` with these files changed, leaving workspace and index; its id.
+
+    Without a parent it is the first of a branch.
+    """
     within = prefix(root)
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git(root, "read-tree", parent, env=index)
+        git(root, "read-tree", parent or "--empty", env=index)
         for file, content in files.items():
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
             entry = f"100644,{blob},{within}{file.as_posix()}"
@@ -265,7 +294,8 @@ def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) ->
         tree = git(root, "write-tree", env=index).strip()
     named = _succeeds(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
     env = {} if named else IDENTITY
-    return git(root, "commit-tree", tree, "-p", parent, stdin=message.encode(), env=env).strip()
+    onto = ("-p", parent) if parent else ()
+    return git(root, "commit-tree", tree, *onto, stdin=message.encode(), env=env).strip()
 
 
 def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
@@ -276,3 +306,27 @@ def push(root: Path, commit_id: str, branch: str, expected: str) -> None:
     name = f"refs/heads/{branch}"
     lease = f"--force-with-lease={name}:{expected}"
     git(root, "push", "--quiet", lease, remote(root), f"{commit_id}:{name}")
+
+
+def update(root: Path, branch: str, make: Callable[[str], str | None]) -> str | None:
+    """Push what `make` gives for the branch's head, "" where there is none; again when it moved.
+
+    Returns the commit that the branch then holds; None when `make` gave none. Without a remote the
+    branch is one of this clone. Raises GitError when the push is not allowed.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        before = head(root, branch)
+        made = make(before)
+        if made is None or made == before:
+            return made
+        try:
+            if remote(root):
+                push(root, made, branch, before)
+            else:
+                git(root, "update-ref", f"refs/heads/{branch}", made, before or "0" * len(made))
+            return made
+        except GitError:
+            # When the branch has moved meanwhile, look again; when not, the push is not allowed.
+            if not left or head(root, branch) == before:
+                raise
+    raise AssertionError("unreachable")

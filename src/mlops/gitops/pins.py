@@ -9,16 +9,13 @@ from typing import Any
 from mlops.base import documents
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.base.files import folder_digest, read_json
-from mlops.contract import bundle
-from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.contract.paths import BUNDLE, EVIDENCE, not_found
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.deploy.manifest import Manifest
 from mlops.forge import git
 from mlops.gitops import verdict
 from mlops.gitops.verdict import Rule
-from mlops.pipeline import reproduction, tracking, tracking_server
-from mlops.registry import versions
 from mlops.registry.pin import Contents, Pin
 
 PRODUCTION = "production"
@@ -122,28 +119,42 @@ def _of_candidate(root: Path, pin: Pin, earlier: list[Pin]) -> dict[str, Any]:
     Its commit must be of this branch, and not older than in earlier pins of the same bundle.
     Version and run are known where the bundle is registered.
     """
-    card, contents = bundle.read_card(root / BUNDLE), locked(root)
-    known = versions.by_digest(root, card.name, pin.digest) if tracking.has_store(root) else None
+    from mlops.pipeline import tracking
+    from mlops.registry import versions
+
+    facts = of_folder(root)
+    known = tracking.has_store(root) and versions.by_digest(root, facts["model"], pin.digest)
     is_ours = (
         git.exists(root, pin.commit)
         and git.is_ancestor(root, pin.commit, "HEAD")
         and all(git.is_ancestor(root, old.commit, pin.commit) for old in earlier)
     )
-    return {
-        "model": card.name,
-        "evidence": folder_digest(root / EVIDENCE),
-        "data": card.hashes["data"],
-        "dvc": contents.model_dump() if contents else None,
-        "metrics": _metrics(root),
-        "commit": pin.commit if is_ours else "the commit that made it",
-    } | ({"version": known.number, "run": known.run} if known else {})
+    facts["commit"] = pin.commit if is_ours else "the commit that made it"
+    return facts | ({"version": known.number, "run": known.run} if known else {})
 
 
-def _metrics(root: Path) -> dict[str, float]:
-    """The holdout's metrics, as pins have them."""
-    metrics = read_json(root / EVIDENCE / "metrics.json")["holdout"]
-    values = {name: metric["value"] for name, metric in metrics.items()}
-    return {name: round(value, 6) for name, value in values.items() if value is not None}
+def of_folder(root: Path) -> dict[str, Any]:
+    """What a pin says of the bundle and evidence of a folder that is laid out as a workspace.
+
+    Raises UserError for one that is damaged or not whole.
+    """
+    card_file, metrics_file = root / BUNDLE / "bundle.json", root / EVIDENCE / "metrics.json"
+    try:
+        card, metrics = read_json(card_file), read_json(metrics_file)["holdout"]
+        values = {name: metric["value"] for name, metric in metrics.items()}
+        contents = locked(root)
+        return {
+            "model": card["name"],
+            "digest": folder_digest(root / BUNDLE),
+            "evidence": folder_digest(root / EVIDENCE),
+            "data": card["hashes"]["data"],
+            "dvc": contents.model_dump() if contents else None,
+            "metrics": {name: round(v, 6) for name, v in values.items() if v is not None},
+        }
+    except FileNotFoundError as error:
+        raise UserError(not_found(Path(error.filename))) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{card_file}, {metrics_file}: damaged: {one_line(error)}") from None
 
 
 def of_workspace(root: Path) -> Pin:
@@ -152,39 +163,34 @@ def of_workspace(root: Path) -> Pin:
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
     or for a bundle that is not registered.
     """
-    card, (digest, evidence) = bundle.read_card(root / BUNDLE), accepted(root)
-    version = versions.by_digest(root, card.name, digest)
+    from mlops.pipeline import tracking_server
+    from mlops.registry import versions
+
+    digest, _ = accepted(root, root)
+    facts = of_folder(root)
+    version = versions.by_digest(root, facts["model"], digest)
     if version is None:
         place = tracking_server.display_uri(root)
         raise UserError(f"bundle {digest[:12]}: not registered in {place}; `mlops register`")
     require_current(root)
-    contents = locked(root)
-    if contents is None:
+    if facts["dvc"] is None:
         raise UserError(f"{RECORD}: names no bundle with evidence; `make train`")
-    return Pin(
-        model=card.name,
-        version=version.number,
-        digest=digest,
-        evidence=evidence,
-        run=version.run,
-        commit=git.commit(root, "HEAD"),
-        data=card.hashes["data"],
-        dvc=contents,
-        metrics=_metrics(root),
-    )
+    commit = git.commit(root, "HEAD")
+    return Pin(**facts, version=version.number, run=version.run, commit=commit)
 
 
-def accepted(root: Path) -> tuple[str, str]:
-    """The digests of the workspace's bundle and evidence, which the gate has accepted.
+def accepted(root: Path, folder: Path) -> tuple[str, str]:
+    """The digests of a folder's bundle and evidence, which the gate has accepted.
 
-    Raises UserError without an accepted verdict on these very bytes, or with uncommitted changes.
+    Raises UserError without an accepted verdict on these very bytes, against another champion than
+    main's, or with uncommitted changes.
     """
     # The commit must be what made the bundle; dvc.lock goes with the release.
     changed = [name for name in git.changed(root) if name != str(RECORD)]
     if changed:
         raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
-    digest, evidence = bundle.digest(root / BUNDLE), folder_digest(root / EVIDENCE)
-    judged, pinned = verdict.load(root), manifest.load(root, PRODUCTION).pin
+    digest, evidence = folder_digest(folder / BUNDLE), folder_digest(folder / EVIDENCE)
+    judged, pinned = verdict.load(folder), manifest_at(root, git.tip(root), PRODUCTION)[0].pin
     if judged.candidate == digest and not judged.accepted:
         reason = judged.line
     elif (judged.candidate, judged.evidence) != (digest, evidence):
@@ -201,6 +207,8 @@ def require_current(root: Path) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    from mlops.pipeline import reproduction
+
     reproduction.require_record(root)
     try:
         stale = Repo(str(root)).status(["tune", "train", "evaluate"])
@@ -213,8 +221,17 @@ def require_current(root: Path) -> None:
 def locked(root: Path) -> Contents | None:
     """The names by which DVC keeps the bundle and the evidence of dvc.lock, if it has them."""
     try:
-        stages = documents.read(root / RECORD, "DVC's lock")["stages"]
-        names = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-        return Contents(bundle=names[str(BUNDLE)], evidence=names[str(EVIDENCE)])
-    except (UserError, KeyError, TypeError):
+        return names(documents.read(root / RECORD, "DVC's lock"))
+    except UserError:
+        return None
+
+
+def names(lock: dict[str, Any]) -> Contents | None:
+    """The names of bundle and evidence in the content of a dvc.lock, if it has them."""
+    try:
+        outs = {
+            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]
+        }
+        return Contents(bundle=outs[str(BUNDLE)], evidence=outs[str(EVIDENCE)])
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None

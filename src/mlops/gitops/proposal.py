@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlops.contract.stages import RECORD
@@ -12,8 +13,6 @@ from mlops.forge import git
 from mlops.forge.protocol import GATE, Forge
 from mlops.gitops.pins import manifest_at
 from mlops.registry.pin import Pin
-
-ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
         git.git(root, "branch", "--force", branch, made)
         by_hand = f"review it, then `git merge {branch}`"
         return f"{title}: on branch {branch}; no remote to push it to; {by_hand}"
-    pushed = _push(root, proposal, made)
+    pushed = git.update(root, branch, partial(_onto, root, proposal, made))
     if pushed is None:
         return f"{title}: not proposed, {branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
@@ -70,22 +69,11 @@ def withdraw(root: Path, branch: str, forge: Forge) -> None:
         forge.status(head, "failure", GATE, "overtaken: main makes what is pinned already")
 
 
-def _push(root: Path, proposal: Proposal, made: str) -> str | None:
-    """The commit that the branch holds in the end; None when that is a later proposal."""
-    for left in reversed(range(ATTEMPTS)):
-        head = git.remote_head(root, proposal.branch)
-        if head and _is_later(root, head, proposal):
-            return None
-        if head and _is_same(root, head, proposal):
-            return head
-        try:
-            git.push(root, made, proposal.branch, head)
-            return made
-        except git.GitError:
-            # When the branch has moved meanwhile, look again; when not, the push is not allowed.
-            if not left or git.remote_head(root, proposal.branch) == head:
-                raise
-    raise AssertionError("unreachable")
+def _onto(root: Path, proposal: Proposal, made: str, head: str) -> str | None:
+    """What the branch shall hold instead of `head`; None when that is a later proposal."""
+    if head and _is_later(root, head, proposal):
+        return None
+    return head if head and _is_same(root, head, proposal) else made
 
 
 def _is_same(root: Path, head: str, proposal: Proposal) -> bool:

@@ -1,15 +1,21 @@
-"""Release: propose the accepted bundle of the workspace for an environment, as a pull request."""
+"""Release: propose the accepted bundle of the workspace for an environment, as a pull request.
+
+In two steps, so that no job holds a token while it trains: `prepare` writes what is to be proposed,
+`propose_prepared` checks and proposes it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from mlops.base.errors import one_line
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
-from mlops.gitops import verdict
-from mlops.gitops.pins import accepted, locked, of_workspace, only_pins_changed
+from mlops.gitops import pins, prepared, verdict
+from mlops.gitops.prepared import Prepared
 from mlops.gitops.proposal import propose, repin, withdraw
 
 
@@ -19,13 +25,50 @@ def release(root: Path, environment: str, forge: Forge) -> str:
     Raises UserError without an accepted verdict on these very bytes, with uncommitted changes,
     or for a bundle that is not registered.
     """
-    before = manifest.load(root, environment).pin
-    if before and (before.digest, before.evidence) == accepted(root):
+    prepare(root, environment)
+    return _propose(root, environment, root, forge)
+
+
+def prepare(root: Path, environment: str) -> str:
+    """Write what is to be proposed for an environment, and propose nothing; the outcome in a line.
+
+    Raises UserError as `release` does.
+    """
+    from dvc.repo import Repo
+
+    from mlops.pipeline import remotes
+
+    manifest.load(root, environment)
+    pin, differs = pins.of_workspace(root), prepared.differences(root, root)
+    with Repo(str(root)) as repo:
+        where: Literal["dvc", "git"] = "dvc" if remotes.default(repo) else "git"
+    made = Prepared(environment=environment, pin=pin, bundles=where, differs=differs)
+    made.save(root)
+    return f"{prepared.FILE}: {pin.short} for {environment}; {made.line}"
+
+
+def propose_prepared(root: Path, environment: str, folder: Path, forge: Forge) -> str:
+    """Propose what another job prepared, laid out as a workspace in `folder`; the outcome.
+
+    Raises UserError for anything in it that is not as it must be; nothing is proposed then.
+    """
+    prepared.require_plain(folder)
+    return _propose(root, environment, folder, forge)
+
+
+def _propose(root: Path, environment: str, folder: Path, forge: Forge) -> str:
+    made = prepared.verified(root, environment, folder)
+    pin, before = made.pin, pins.pin_at(root, "HEAD", environment)
+    if before and (before.digest, before.evidence) == (pin.digest, pin.evidence):
         withdraw(root, f"release/{environment}", forge)
         return f"{environment} pins {before.short} already; nothing to release"
-    pin = of_workspace(root)
-    why, lock = f"{verdict.load(root).line.capitalize()}.", (root / RECORD).read_bytes()
-    return propose(root, repin(root, pin.commit, environment, pin, "release", why, lock), forge)
+    # Before it is proposed: what is pinned must be there.
+    if made.bundles == "git":
+        prepared.keep(root, folder, pin)
+    why = f"{one_line(verdict.load(folder).line).capitalize()}.\n\n{made.line.capitalize()}."
+    lock = (folder / RECORD).read_bytes()
+    proposal = repin(root, pin.commit, environment, pin, "release", why, lock)
+    return f"{made.line}; {propose(root, proposal, forge)}"
 
 
 def unreleased(root: Path, environment: str, since: str) -> bool:
@@ -37,6 +80,6 @@ def unreleased(root: Path, environment: str, since: str) -> bool:
     pin = manifest.load(root, environment).pin
     if pin is None or not all(git.exists(root, commit) for commit in (since, pin.commit)):
         return True
-    if not (only_pins_changed(root, since) and only_pins_changed(root, pin.commit)):
+    if not (pins.only_pins_changed(root, since) and pins.only_pins_changed(root, pin.commit)):
         return True
-    return locked(root) != pin.dvc
+    return pins.locked(root) != pin.dvc

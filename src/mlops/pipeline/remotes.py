@@ -1,4 +1,8 @@
-"""DVC's default remote: whether it answers, and which files could not be copied.
+"""DVC's remotes: what each is for, whether it answers, and which files could not be copied.
+
+`publish` pushes to the default one. `releases` is what main's protected jobs write, `proposals`
+what pull requests write; stages are restored from `proposals` only where it is the default, or
+`release.trust` says so. What is fetched by digest, and verified, may come from any.
 
 The clients of object stores retry for many minutes without a message when a store is away; DVC
 logs that a file could not be copied, and goes on.
@@ -9,16 +13,20 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from logging.handlers import BufferingHandler
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, one_line
+from mlops.contract import params
+from mlops.pipeline.params import Params
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 # A first answer may need a token from a command-line tool.
 ANSWER_SECONDS = 30.0
+RELEASES, PROPOSALS = "releases", "proposals"
 _log = BufferingHandler(capacity=1_000_000)
 
 
@@ -28,14 +36,38 @@ def default(repo: Repo) -> str | None:
     return name
 
 
-def require_answer(repo: Repo) -> None:
-    """Raise UserError when the default remote does not answer within `ANSWER_SECONDS`.
+def every(repo: Repo) -> list[str]:
+    """The names of all remotes, the default one first."""
+    return sorted(repo.config["remote"], key=lambda name: name != default(repo))
+
+
+def others(repo: Repo) -> list[str]:
+    """The remotes beside the default one from which stages may be restored."""
+    named = {RELEASES, PROPOSALS} & set(repo.config["remote"]) - {default(repo)}
+    if PROPOSALS in named:
+        trust = params.load(Params, Path(repo.root_dir)).release.trust
+        named -= {PROPOSALS} if trust == "main" else set()
+    return sorted(named)
+
+
+def restore(repo: Repo, stage: str, name: str) -> None:
+    """Bring a stage's output, for its inputs as they are, from a remote that has it."""
+    from dvc.repo import Repo, lock_repo
+    from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported
+
+    # Another object: the stages of `repo` must not take what is here for what was recorded.
+    missing = suppress(RunCacheNotFoundError, RunCacheNotSupported)
+    with Repo(repo.root_dir, config={"core": {"remote": name}}) as other, lock_repo(other), missing:
+        other.stage_cache.pull(None)
+        (made,) = other.stage.collect(stage)
+        other.stage_cache.restore(made, pull=True)
+
+
+def require_answer(repo: Repo, name: str) -> None:
+    """Raise UserError when a remote does not answer within `ANSWER_SECONDS`.
 
     An error is an answer too: the operation that follows reports it better.
     """
-    name = default(repo)
-    if name is None:
-        return
     request = Thread(target=_request, args=(repo, name), daemon=True)
     request.start()
     request.join(ANSWER_SECONDS)

@@ -10,9 +10,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -128,7 +129,7 @@ def _is_alive(pid: int, written: float) -> bool:
 def reproduce(stage: str, root: Path) -> Reproduced:
     """Reproduce one stage: restore its output where it was made before, else run it.
 
-    With a default remote configured, its cache is used too. Raises StageFailed when the stage fails
+    The remotes that `remotes` allows are used too. Raises StageFailed when the stage fails
     or DVC can't keep its output, UserError when an input moved; the earlier output is back then.
     """
     from dvc.exceptions import DvcException
@@ -192,24 +193,32 @@ def _repo(root: Path) -> Repo:
 
 def _reproduce(repo: Repo, stage: str, since: float) -> How:
     """Have DVC reproduce the stage; a remote that does not answer is left out."""
-    from dvc.stage.exceptions import StageCmdFailedError
-
     if not repo.status([stage]):
         return "unchanged"
-    remote = remotes.default(repo)
+    for name in remotes.others(repo):
+        _uses(repo, name, partial(remotes.restore, repo, stage, name))
+    default, make = remotes.default(repo), partial(repo.reproduce, stage, single_item=True)
+    if not (default and _uses(repo, default, partial(make, pull=True))):
+        make()
+    return "run" if stage in exit_codes_since(since) else "restored"
+
+
+def _uses(repo: Repo, remote: str, action: Callable[[], object]) -> bool:
+    """Do what needs a remote, and tell whether the remote answered and it was done."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
     if remote in _unreachable_remotes:
-        remote = None
+        return False
     try:
-        if remote:
-            remotes.require_answer(repo)
-        repo.reproduce(stage, single_item=True, pull=remote is not None)
+        remotes.require_answer(repo, remote)
+        action()
     except Exception as error:
-        if remote is None or isinstance(error.__cause__, StageCmdFailedError):
+        if isinstance(error.__cause__, StageCmdFailedError):
             raise
         _unreachable_remotes.add(remote)
         print(f"DVC's remote {remote!r} is not used: {_reason(error)}", file=sys.stderr)
-        repo.reproduce(stage, single_item=True)
-    return "run" if stage in exit_codes_since(since) else "restored"
+        return False
+    return True
 
 
 def _failed(stage: str, since: float, error: Exception) -> StageFailed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Git's branch that keeps what is released where no DVC remote does.
+BRANCH = "bundles"
 DIGEST = r"^[0-9a-f]{64}$"
 
 

@@ -8,7 +8,8 @@ from mlops.base.errors import UserError, one_line
 from mlops.pipeline import remotes
 
 NO_REMOTE = (
-    "no DVC remote is configured: what was trained stays in this machine's cache; "
+    "no DVC remote is configured: what was trained stays in this machine's cache, and a release "
+    "keeps its bundle on the Git branch `bundles`; "
     "`dvc remote add --default NAME URL` lets colleagues and CI restore it instead of training"
 )
 
@@ -27,7 +28,7 @@ def run(root: Path) -> str:
     if not remote:
         return NO_REMOTE
     try:
-        remotes.require_answer(repo)
+        remotes.require_answer(repo, remote)
         with lock_repo(repo):
             # DVC saves its list of files to push while it makes it, and takes an unfinished list
             # of a killed push for a complete one: the files missing in it would never be pushed.

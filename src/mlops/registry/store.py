@@ -1,13 +1,14 @@
 """Bundles by digest: fetched from the first store that has them, and verified to the byte.
 
 A fetched bundle lies in `.run/bundles/<digest>/`, laid out as a workspace is: `models/bundle`
-and, where it could be had, `reports`.
+and, where it could be had, `reports`. Without a DVC remote, what is released is kept on the Git
+branch `bundles`, each part in the folder of its own digest.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.forge import git
 from mlops.pipeline import remotes, tracking, tracking_server
-from mlops.registry.pin import Pin
+from mlops.registry.pin import BRANCH, Pin
 
 STORE = Path(".run/bundles")
 
@@ -57,12 +59,12 @@ def fetch(pin: Pin, root: Path) -> Path:
 
 
 def _copy(part: Part, model: str, root: Path, target: Path) -> str:
-    """Copy a part from the first of STORES with its very bytes; "", or why no store has them."""
+    """Copy a part from the first store with its very bytes; "", or why no store has them."""
     reasons = []
-    for name, copy in STORES.items():
+    for name, copy in _stores(part, model, root, target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy(part, model, root, target)
+            copy()
             digest = folder_digest(target)
         # Whatever fails in one store, another may have it.
         except Exception as error:
@@ -76,23 +78,54 @@ def _copy(part: Part, model: str, root: Path, target: Path) -> str:
     return "; ".join(reasons)
 
 
-def _from_dvc(part: Part, model: str, root: Path, target: Path, remote: bool = False) -> None:
+def _stores(
+    part: Part, model: str, root: Path, target: Path
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The stores in the order in which they are asked. What they give is verified."""
+    from dvc.repo import Repo
+
+    yield "DVC's cache", partial(_from_dvc, part, root, target)
+    with Repo(str(root)) as repo:
+        names = remotes.every(repo)
+    for name in names:
+        yield f"DVC's remote {name!r}", partial(_from_dvc, part, root, target, name)
+    yield "Git", partial(_from_git, part, root, target)
+    yield "MLflow", partial(_from_mlflow, part, model, root, target)
+
+
+def _from_dvc(part: Part, root: Path, target: Path, remote: str = "") -> None:
     """Copy a folder by the name of its content; DVC's own `pull` of a name brings no files."""
     from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
     with Repo(str(root)) as repo:
-        if remote and not remotes.default(repo):
-            raise UserError("none is configured")
         if remote:
-            remotes.require_answer(repo)
-        objects = repo.cloud.get_remote_odb() if remote else repo.cache.local
+            remotes.require_answer(repo, remote)
+        objects = repo.cloud.get_remote_odb(remote) if remote else repo.cache.local
         files = {
             str(target.joinpath(*key)): objects.oid_to_path(file.value)
             for key, _, file in Tree.load(objects, HashInfo("md5", part.dvc))
         }
         objects.fs.get(list(files.values()), list(files))
+
+
+def _from_git(part: Part, root: Path, target: Path) -> None:
+    """A folder of the branch at Git's remote, or as it was last fetched where that has none."""
+    place, copy = Path(part.digest) / part.path, f"refs/remotes/{git.remote(root)}/{BRANCH}"
+    is_here = git.exists(root, copy)
+    try:
+        ref = git.head(root, BRANCH) or copy * is_here
+    except git.GitError:
+        if not is_here:
+            raise
+        ref = copy
+    files = git.folder_at(root, ref, place) if ref else {}
+    if not files:
+        raise FileNotFoundError
+    for path, content in files.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(content)
 
 
 def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
@@ -104,10 +137,3 @@ def _from_mlflow(part: Part, model: str, root: Path, target: Path) -> None:
     if run is None:
         raise UserError(f"no run of it in {tracking_server.display_uri(root)}")
     Path(client.download_artifacts(run, part.artifact, str(target.parent))).rename(target)
-
-
-STORES: dict[str, Callable[..., None]] = {
-    "DVC's cache": _from_dvc,
-    "DVC's remote": partial(_from_dvc, remote=True),
-    "MLflow": _from_mlflow,
-}

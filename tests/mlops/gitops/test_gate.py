@@ -364,7 +364,7 @@ def read_what_is_gone_on_other_rows(clone, pin):
     ("spoil", "rule", "reasons"),
     [
         (lambda clone, pin: clone.pin_what_no_store_has("production", pin),
-         "champion", ["DVC's cache: not there", "DVC's remote: none is configured",
+         "champion", ["DVC's cache: not there", "Git: not there",
                       "MLflow: no run of it"]),
         (lambda clone, pin: clone.pin("production", pin, digest="2" * 64),
          "champion", ["found digest ", ", expected 222222222222"]),

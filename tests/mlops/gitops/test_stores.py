@@ -75,8 +75,8 @@ def test_what_no_store_has_whole_is_a_line_with_each_ones_reason(fresh, tmp_path
     shutil.copytree(clone.workspace.store, clone.root / "mlruns")
     damage(tmp_path / "remote/files/md5")
     line = (
-        rf"bundle (\w+): DVC's cache: not there; DVC's remote: found digest \w+, expected \1; "
-        rf"MLflow: no run of it in sqlite:///{clone.root.resolve()}/mlruns/mlflow.db; `mlops pub"
+        rf"bundle (\w+): DVC's cache: not there; DVC's remote 'store': found digest \w+, "
+        rf"expected \1; Git: not there; MLflow: no run of it in sqlite:///{clone.root.resolve()}/mlruns/mlflow.db; `mlops pub"
     )
     with pytest.raises(UserError, match=rf"^{line}"):
         store.fetch(pin, clone.root)

@@ -39,14 +39,4 @@ def test_a_stage_is_made_without_one_that_says_nothing(dvc_repository, silent, m
 
 def test_one_that_refuses_or_has_no_folder_yet_has_answered(dvc_repository, refusing, tmp_path):
     for url in (refusing, str(tmp_path / "later")):
-        remotes.require_answer(dvc_repository(url))
-
-
-def test_without_a_remote_nothing_is_asked(tmp_path, monkeypatch):
-    from dvc.repo import Repo
-
-    asked = []
-    monkeypatch.setattr(remotes, "_request", lambda *question: asked.append(question))
-    with Repo.init(str(tmp_path), no_scm=True) as made:
-        remotes.require_answer(made)
-    assert asked == []
+        remotes.require_answer(dvc_repository(url), "store")
