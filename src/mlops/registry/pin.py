@@ -29,7 +29,7 @@ class Pin(Section):
     version: int = Field(ge=1, description="its version in the registry that released it")
     digest: str = Field(pattern=DIGEST, description="SHA-256 of the bundle")
     evidence: str = Field(pattern=DIGEST, description="SHA-256 of its evidence")
-    run: str = Field(min_length=1, description="the MLflow run that made it")
+    run: str = Field(pattern=r"^[\w-]+$", description="the MLflow run that made it")
     commit: str = Field(pattern=r"^[0-9a-f]{40}$", description="the Git commit that made it")
     data: str = Field(pattern=DIGEST, description="SHA-256 of the rows it was trained on")
     dvc: Contents
