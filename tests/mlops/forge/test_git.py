@@ -255,3 +255,58 @@ def test_a_relative_remote_is_named_from_everywhere(root, tmp_path):
     assert git.address(root) == str(tmp_path / "remote.git")
     git.git(root, "remote", "remove", "origin")
     assert git.address(root) == str(root)
+
+
+# Branches that several write.
+
+
+def test_a_folder_comes_back_byte_for_byte_whatever_settings_say_of_line_ends(root):
+    files = {Path("folder/a.bin"): bytes(range(256)), Path("folder/deep/b.txt"): b"1\r\n2\n"}
+    git.git(root, "config", "core.autocrlf", "true")
+    made = git.write(
+        root, "", {**files, Path("folder2/c"): b"", Path(".gitattributes"): b"* text"}, "x"
+    )
+    assert git.git(root, "rev-list", "--count", made).strip() == "1"
+    found = git.folder_at(root, made, Path("folder"))
+    assert {Path("folder") / name: content for name, content in found.items()} == files
+    assert git.folder_at(root, made, Path("nowhere")) == {}
+
+
+def test_a_folder_with_names_that_lead_out_of_it_is_refused(root):
+    blob = git.git(root, "hash-object", "-w", "--stdin", stdin=b"evil").strip()
+
+    def tree(name, kind, object_id):
+        entry = f"{kind} {name}\0".encode() + bytes.fromhex(object_id)
+        return git.git(
+            root, "hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=entry
+        ).strip()
+
+    out = tree("folder", "40000", tree("..", "40000", tree("file", "100644", blob)))
+    made = git.git(root, "commit-tree", out, stdin=b"x").strip()
+    with pytest.raises(UserError, match="found no plain file"):
+        git.folder_at(root, made, Path("folder"))
+
+
+def test_what_another_pushes_meanwhile_is_kept_and_built_upon(root):
+    heads = []
+
+    def make(head):
+        heads.append(head)
+        if len(heads) == 1:
+            git.push(root, git.write(root, "", {FILE: b"theirs"}, "theirs"), "kept", head)
+        return git.write(root, head, {Path("ours"): b"ours"}, "ours")
+
+    made = git.update(root, "kept", make)
+    assert heads[0] == ""
+    assert git.git(root, "rev-parse", f"{made}^").strip() == heads[1] != ""
+    assert git.remote_head(root, "kept") == made
+    assert git.show(root, made, FILE) == "theirs"
+
+
+def test_without_a_remote_the_branch_is_updated_here(root):
+    git.git(root, "remote", "remove", "origin")
+    for number in range(2):
+        file = {Path(str(number)): b""}
+        made = git.update(root, "kept", lambda head, file=file: git.write(root, head, file, "more"))
+        assert git.head(root, "kept") == made
+    assert git.show(root, made, Path("0")) == ""

@@ -80,9 +80,7 @@ def attack(team, tmp_path):
     return branch.workspace.digest(BUNDLE)
 
 
-def test_a_poisoned_cache_of_a_pull_request_is_neither_restored_nor_proposed(
-    team, forge, tmp_path
-):
+def test_a_poisoned_cache_of_a_pull_request_is_neither_restored_nor_proposed(team, forge, tmp_path):
     poisoned = attack(team, tmp_path)
 
     trusting = job(team, tmp_path / "trusting", "releases")

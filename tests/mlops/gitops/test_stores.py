@@ -76,7 +76,8 @@ def test_what_no_store_has_whole_is_a_line_with_each_ones_reason(fresh, tmp_path
     damage(tmp_path / "remote/files/md5")
     line = (
         rf"bundle (\w+): DVC's cache: not there; DVC's remote 'store': found digest \w+, "
-        rf"expected \1; Git: not there; MLflow: no run of it in sqlite:///{clone.root.resolve()}/mlruns/mlflow.db; `mlops pub"
+        r"expected \1; Git: not there; "
+        rf"MLflow: no run of it in sqlite:///{clone.root.resolve()}/mlruns/mlflow.db; `mlops pub"
     )
     with pytest.raises(UserError, match=rf"^{line}"):
         store.fetch(pin, clone.root)
