@@ -244,22 +244,15 @@ def _fetched(root: Path, branch: str) -> str:
     return commit(root, copy)
 
 
-def remote_head(root: Path, branch: str) -> str:
-    """The commit of the remote's branch, fetched; "" without such a branch, or a remote."""
-    name = remote(root)
-    if not name:
-        return ""
-    head, *_ = git(root, "ls-remote", name, f"refs/heads/{branch}").split() or [""]
-    if head:
-        git(root, "fetch", "--quiet", "--no-tags", name, head)
-    return head
-
-
 def head(root: Path, branch: str) -> str:
-    """The commit of a branch of the remote's, fetched, or without one of this clone's; else ""."""
-    if remote(root):
-        return remote_head(root, branch)
-    return commit(root, name) if exists(root, name := f"refs/heads/{branch}") else ""
+    """The commit of the remote's branch, fetched, or without a remote of this clone's; else ""."""
+    name, ref = remote(root), f"refs/heads/{branch}"
+    if not name:
+        return commit(root, ref) if exists(root, ref) else ""
+    found, *_ = git(root, "ls-remote", name, ref).split() or [""]
+    if found:
+        git(root, "fetch", "--quiet", "--no-tags", name, found)
+    return found
 
 
 def folder_at(root: Path, ref: str, folder: Path) -> dict[Path, bytes]:

@@ -12,11 +12,9 @@ import stat
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from mlops.base import documents
 from mlops.base.errors import UserError, one_line
-from mlops.base.files import folder_digests, read_json, write_json
+from mlops.base.files import folder_digests
 from mlops.contract import params
 from mlops.contract.paths import BUNDLE, EVIDENCE, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, RECORD
@@ -27,13 +25,14 @@ from mlops.pipeline.workspace import WRITTEN
 from mlops.registry.pin import BRANCH, Pin, Section
 
 FILE = verdict.FOLDER / "proposal.json"
-PARTS = (BUNDLE, EVIDENCE)
+PARTS = {"bundle": BUNDLE, "evidence": EVIDENCE}
 FILES = re.compile(
     rf"dvc\.lock|{verdict.FOLDER}/(verdict\.json|report\.md|proposal\.json)|"
-    + "|".join(f"{part}/({WRITTEN[part]})" for part in PARTS)
+    + "|".join(f"{part}/({WRITTEN[part]})" for part in PARTS.values())
 )
 # Git's branch gets a folder of at most so many times `gate.size_mb`, which limits the model.
 SIZE = 2
+ROLES = {"requirements.lock": "lock", str(params.FILE): "parameters"}
 Cause = Literal["data", "code", "parameters", "lock", "machine", "record"]
 CAUSES: dict[Cause, str] = {
     "data": "other data",
@@ -60,15 +59,9 @@ class Prepared(Section):
     @property
     def line(self) -> str:
         """Whether main has made the bytes that were judged."""
-        if not self.differs:
-            return "reproduced: the digest that was judged"
-        stages = (f"{stage}: {', '.join(map(CAUSES.__getitem__, causes))}"
-                  for stage, causes in self.differs.items())  # fmt: skip
-        return f"not reproduced: {'; '.join(stages)}"
-
-    def save(self, root: Path) -> None:
-        """Write it beside the verdict."""
-        write_json(root / FILE, self.model_dump(mode="json"))
+        words = {stage: [CAUSES[cause] for cause in self.differs[stage]] for stage in self.differs}
+        stages = "; ".join(f"{stage}: {', '.join(causes)}" for stage, causes in words.items())
+        return f"not reproduced: {stages}" if stages else "reproduced: the digest that was judged"
 
 
 def verified(root: Path, environment: str, folder: Path) -> Prepared:
@@ -77,53 +70,37 @@ def verified(root: Path, environment: str, folder: Path) -> Prepared:
     Raises UserError unless all of it is true of its bundle, evidence and lock, of a commit of the
     main line, which is checked out here, and of a verdict against the champion of now.
     """
-    prepared, commit = _load(folder), git.commit(root, "HEAD")
+    cure = "`mlops release ENV --prepare` writes it"
+    prepared, commit = verdict.read(folder / FILE, Prepared, cure), git.commit(root, "HEAD")
     pins.accepted(root, folder)
-    facts, settings = pins.of_folder(folder), params.load(Params, root)
     if commit not in git.git(root, "rev-list", "--first-parent", git.tip(root)).split():
         raise UserError(f"{commit[:12]}: not a commit of the main line; push or merge it first")
-    if facts["model"] != settings.model:
-        raise _wrong(BUNDLE, "name", facts["model"], settings.model)
-    given = prepared.pin.model_dump()
-    for key, expected in {**facts, "commit": commit}.items():
-        if given[key] != expected:
-            raise _wrong(FILE, f"pin.{key}", given[key], expected)
-    named = {str(part): _dvc_name(folder / part) for part in PARTS}
-    if named != dict(zip(named, given["dvc"].values(), strict=True)):
-        raise _wrong(RECORD, "outs", given["dvc"], named)
-    expected = environment, differences(root, folder)
-    for key, value in zip(("environment", "differs"), expected, strict=True):
-        if getattr(prepared, key) != value:
-            raise _wrong(FILE, key, getattr(prepared, key), value)
+    facts, given = pins.of_folder(folder), prepared.model_dump()
+    named = {part: _dvc_name(folder / path) for part, path in PARTS.items()}
+    differs = differences(root, folder)
+    pin = {**facts, "commit": commit}
+    for place, key, found, expected in (
+        (BUNDLE, "name", facts["model"], params.load(Params, root).model),
+        (RECORD, "outs", facts["dvc"], named),
+        *((FILE, f"pin.{key}", given["pin"][key], pin[key]) for key in pin),
+        (FILE, "environment", prepared.environment, environment),
+        (FILE, "differs", prepared.differs, differs),
+    ):
+        if found != expected:
+            said = f"found {documents.shown(found)}, expected {documents.shown(expected)}"
+            raise UserError(f"{place}: {key}: {said}; prepare it again")
     return prepared
-
-
-def _wrong(place: Path, key: str, found: object, expected: object) -> UserError:
-    said = f"found {documents.shown(found)}, expected {documents.shown(expected)}"
-    return UserError(f"{place}: {key}: {said}; run main's build again")
-
-
-def _load(folder: Path) -> Prepared:
-    path = folder / FILE
-    try:
-        return Prepared.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; `mlops release ENV --prepare` writes it") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {documents.explain(error, Prepared)}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
 
 
 def require_plain(folder: Path) -> None:
     """Raise UserError where a folder has anything but the plain files of a prepared release."""
     for path in sorted(folder.rglob("*")):
         name, state = path.relative_to(folder).as_posix(), path.lstat()
-        is_part = any(Path(name).is_relative_to(part) for part in PARTS)
         if stat.S_ISDIR(state.st_mode):
             continue
         if not (stat.S_ISREG(state.st_mode) and FILES.fullmatch(name)):
             raise UserError(f"{path}: found what is no file of a release")
+        is_part = any(Path(name).is_relative_to(part) for part in PARTS.values())
         if state.st_size > documents.LONGEST_TEXT and not is_part:
             limit = f"expected at most {documents.LONGEST_TEXT:,}"
             raise UserError(f"{path}: found {state.st_size:,} bytes, {limit}")
@@ -150,54 +127,46 @@ def differences(root: Path, folder: Path) -> dict[str, tuple[Cause, ...]]:
                 found[stage] = causes
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{RECORD}: damaged: {one_line(error)}; `make retrain`") from None
-    return found
+    return found or {MADE_BY_DVC[-1]: ("record",)}
 
 
 def _causes(was: dict[str, Any], now: dict[str, Any]) -> tuple[Cause, ...]:
     before, after = _inputs(was), _inputs(now)
-    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if not changed:
-        return () if was["outs"] == now["outs"] else ("machine",)
-    causes = {_cause(name) for name in changed}
-    return tuple(cause for cause in CAUSES if cause in causes)
+    changed = {kind for kind in {**before, **after} if before.get(kind) != after.get(kind)}
+    if not changed and was["outs"] != now["outs"]:
+        return ("machine",)
+    return tuple(cause for cause in CAUSES if cause in changed)
 
 
 def _inputs(stage: dict[str, Any]) -> dict[str, object]:
-    """What a stage was made from, by file, and by `:`, file and key where it is parameters."""
-    files = {dep["path"]: dep["md5"] for dep in stage["deps"]}
-    keys = {f":{file}": values for file, values in stage.get("params", {}).items()}
-    return {**files, **keys, "src/": stage["cmd"]}
-
-
-def _cause(name: str) -> Cause | None:
-    """The kind of an input; None for another stage's output."""
-    if any(Path(name).is_relative_to(output) for output in WRITERS):
-        return None
-    if name == f":{params.FILE}":
-        return "parameters"
-    if name.startswith("src/"):
-        return "code"
-    return "lock" if name == "requirements.lock" else "data"
+    """What a stage was made from, by kind; `made` is what earlier stages wrote."""
+    values = {dep["path"]: dep["md5"] for dep in stage["deps"]} | stage.get("params", {})
+    kinds: dict[str, Any] = {"data": {}, "code": {"cmd": stage["cmd"]}, "made": {}}
+    for name, value in values.items():
+        is_made = any(Path(name).is_relative_to(output) for output in WRITERS)
+        other = "made" if is_made else "code" if name.startswith("src/") else "data"
+        kinds.setdefault(ROLES.get(name, other), {})[name] = value
+    return kinds
 
 
 def _dvc_name(folder: Path) -> str:
     """DVC's name of a folder: the MD5 of the list of its files."""
-
-    def md5(content: bytes) -> str:
-        return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-    files = [{"md5": md5((folder / name).read_bytes()), "relpath": name}
-             for name in sorted(folder_digests(folder))]  # fmt: skip
-    return f"{md5(json.dumps(files, sort_keys=True).encode())}.dir"
+    contents = {name: (folder / name).read_bytes() for name in sorted(folder_digests(folder))}
+    files = [{"md5": _md5(content), "relpath": name} for name, content in contents.items()]
+    return f"{_md5(json.dumps(files, sort_keys=True).encode())}.dir"
 
 
-def keep(root: Path, folder: Path, pin: Pin) -> str:
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def keep(root: Path, folder: Path, pin: Pin) -> None:
     """Push bundle and evidence to Git's branch for them, each in the folder of its digest.
 
     Raises UserError for one that is too large for Git, and GitError when the push is not allowed.
     """
     limit, files = SIZE * params.load(Params, root).gate.size_mb, dict[Path, bytes]()
-    for part, digest in zip(PARTS, (pin.digest, pin.evidence), strict=True):
+    for part, digest in zip(PARTS.values(), (pin.digest, pin.evidence), strict=True):
         paths = [path for path in (folder / part).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in paths) / 1e6
         if size > limit:
@@ -209,8 +178,7 @@ def keep(root: Path, folder: Path, pin: Pin) -> str:
 
     def made(head: str) -> str:
         commit = git.write(root, head, files, f"Keep {pin.short}")
-        same = head and git.git(root, "diff", "--name-only", head, commit) == ""
+        same = head and not git.git(root, "diff", "--name-only", head, commit)
         return head if same else commit
 
     git.update(root, BRANCH, made)
-    return f"kept on Git's branch {BRANCH}"

@@ -34,7 +34,7 @@ class Proposal:
 
 def commit(root: Path, proposal: Proposal) -> str:
     """The proposal's commit: the one that its branch holds already, else a new one."""
-    head = git.remote_head(root, proposal.branch)
+    head = git.head(root, proposal.branch)
     if head and _is_same(root, head, proposal):
         return head
     message = f"{proposal.title}\n\n{proposal.why}\n"
@@ -64,7 +64,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
 
 def withdraw(root: Path, branch: str, forge: Forge) -> None:
     """Mark what a branch still proposes as overtaken, where it does: it must not be merged."""
-    head = git.remote_head(root, branch)
+    head = git.head(root, branch)
     if head:
         forge.status(head, "failure", GATE, "overtaken: main makes what is pinned already")
 

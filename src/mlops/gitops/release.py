@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops.base.errors import one_line
+from mlops.base.files import write_json
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import git
@@ -43,7 +44,7 @@ def prepare(root: Path, environment: str) -> str:
     with Repo(str(root)) as repo:
         where: Literal["dvc", "git"] = "dvc" if remotes.default(repo) else "git"
     made = Prepared(environment=environment, pin=pin, bundles=where, differs=differs)
-    made.save(root)
+    write_json(root / prepared.FILE, made.model_dump(mode="json"))
     return f"{prepared.FILE}: {pin.short} for {environment}; {made.line}"
 
 

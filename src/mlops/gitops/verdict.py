@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from mlops.registry.pin import Section
 
 FOLDER = Path("verdict")
 FILE = FOLDER / "verdict.json"
+S = TypeVar("S", bound=Section)
 
 
 class Rule(Section):
@@ -117,13 +119,17 @@ class Verdict(Section):
 
 def load(root: Path) -> Verdict:
     """The last verdict. Raises UserError when the gate has not run, or its file is damaged."""
-    path = root / FILE
+    return read(root / FILE, Verdict, "`mlops gate` writes it")
+
+
+def read(path: Path, kind: type[S], cure: str) -> S:
+    """A file of this folder, checked. Raises UserError with `cure` where it is not there."""
     try:
-        return Verdict.model_validate(read_json(path))
+        return kind.model_validate(read_json(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; `mlops gate` writes it") from None
+        raise UserError(f"{path}: not found; {cure}") from None
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Verdict)}") from None
+        raise UserError(f"{path}: {explain(error, kind)}") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
 

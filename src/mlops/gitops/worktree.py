@@ -18,7 +18,7 @@ from mlops.data.params import Params
 from mlops.forge import git
 from mlops.pipeline import tracking_server
 
-MLOPS = ("-c", "from mlops.cli import main; main()")
+MLOPS = ("-m", "mlops")
 
 
 @dataclass(frozen=True)

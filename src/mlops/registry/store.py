@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,11 +83,13 @@ def _stores(
     part: Part, model: str, root: Path, target: Path
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """The stores in the order in which they are asked. What they give is verified."""
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    yield "DVC's cache", partial(_from_dvc, part, root, target)
-    with Repo(str(root)) as repo:
+    names: list[str] = []
+    with suppress(NotDvcRepoError), Repo(str(root)) as repo:
         names = remotes.every(repo)
+    yield "DVC's cache", partial(_from_dvc, part, root, target)
     for name in names:
         yield f"DVC's remote {name!r}", partial(_from_dvc, part, root, target, name)
     yield "Git", partial(_from_git, part, root, target)
@@ -111,16 +114,9 @@ def _from_dvc(part: Part, root: Path, target: Path, remote: str = "") -> None:
 
 
 def _from_git(part: Part, root: Path, target: Path) -> None:
-    """A folder of the branch at Git's remote, or as it was last fetched where that has none."""
-    place, copy = Path(part.digest) / part.path, f"refs/remotes/{git.remote(root)}/{BRANCH}"
-    is_here = git.exists(root, copy)
-    try:
-        ref = git.head(root, BRANCH) or copy * is_here
-    except git.GitError:
-        if not is_here:
-            raise
-        ref = copy
-    files = git.folder_at(root, ref, place) if ref else {}
+    """A folder of the branch that releases push."""
+    head = git.head(root, BRANCH)
+    files = git.folder_at(root, head, Path(part.digest) / part.path) if head else {}
     if not files:
         raise FileNotFoundError
     for path, content in files.items():

@@ -59,9 +59,9 @@ def test_a_push_onto_what_was_expected_succeeds_and_onto_anything_else_fails(roo
     git.push(root, first, "release/x", expected="")
     with pytest.raises(git.GitError):
         git.push(root, second, "release/x", expected="")
-    assert git.remote_head(root, "release/x") == first
+    assert git.head(root, "release/x") == first
     git.push(root, second, "release/x", expected=first)
-    assert git.remote_head(root, "release/x") == second
+    assert git.head(root, "release/x") == second
 
 
 def test_the_changes_of_a_file_come_newest_first_and_uncommitted_ones_are_named(root):
@@ -121,7 +121,7 @@ def test_a_persons_hooks_signatures_and_colours_stay_out(root, who, tmp_path):
     made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
     git.push(root, made, "release/x", expected="")
     git.git(root, "checkout", "--quiet", "--detach", made)
-    assert git.remote_head(root, "release/x") == made
+    assert git.head(root, "release/x") == made
     assert [change.commit for change in git.changes(root, made, FILE)] == [made]
 
 
@@ -156,7 +156,7 @@ def test_a_remote_of_any_name_is_found_and_two_without_an_origin_are_refused(roo
     git.git(root, "remote", "rename", "origin", "upstream")
     made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
     git.push(root, made, "release/x", expected="")
-    assert git.remote_head(root, "release/x") == made
+    assert git.head(root, "release/x") == made
     assert git.base(root) == "refs/remotes/upstream/main"
     git.git(root, "remote", "add", "fork", "nowhere")
     with pytest.raises(UserError, match="git remote: found fork, upstream; expected one of them"):
@@ -164,7 +164,7 @@ def test_a_remote_of_any_name_is_found_and_two_without_an_origin_are_refused(roo
     for name in ("fork", "upstream"):
         git.git(root, "remote", "remove", name)
     who('remote "origin": fetch = +refs/pull/*/head:refs/remotes/origin/pr/*')
-    assert git.remote(root) == git.remote_head(root, "release/x") == ""
+    assert git.remote(root) == git.head(root, "release/x") == ""
     assert git.base(root) == "HEAD"
 
 
@@ -299,7 +299,7 @@ def test_what_another_pushes_meanwhile_is_kept_and_built_upon(root):
     made = git.update(root, "kept", make)
     assert heads[0] == ""
     assert git.git(root, "rev-parse", f"{made}^").strip() == heads[1] != ""
-    assert git.remote_head(root, "kept") == made
+    assert git.head(root, "kept") == made
     assert git.show(root, made, FILE) == "theirs"
 
 

@@ -154,7 +154,7 @@ def judge_other_rules(folder):
          "differs: found {'train': ('machine',)}, expected {}"),
         (edit(lambda all: all.update(differs={"train": ["moon"]})),
          "differs.train.0: found 'moon'"),
-        (lambda folder: (folder / LOCK).write_text("stages: [1]\n"), "pin.dvc: found"),
+        (lambda folder: (folder / LOCK).write_text("stages: [1]\n"), "outs: found nothing"),
         (lambda folder: (folder / "models/bundle/bundle.json").write_text("{}"), "found "),
         (swap_evidence, "verdict.json: is on "),
         (judge_other_rules, "verdict.json: refused: "),
