@@ -166,7 +166,7 @@ def of_workspace(root: Path) -> Pin:
     from mlops.pipeline import tracking_server
     from mlops.registry import versions
 
-    digest, _ = accepted(root, root)
+    digest, _ = accepted(root, root, git.base(root))
     facts = of_folder(root)
     version = versions.by_digest(root, facts["model"], digest)
     if version is None:
@@ -179,18 +179,18 @@ def of_workspace(root: Path) -> Pin:
     return Pin(**facts, version=version.number, run=version.run, commit=commit)
 
 
-def accepted(root: Path, folder: Path) -> tuple[str, str]:
+def accepted(root: Path, folder: Path, main: str) -> tuple[str, str]:
     """The digests of a folder's bundle and evidence, which the gate has accepted.
 
-    Raises UserError without an accepted verdict on these very bytes, against another champion than
-    main's, or with uncommitted changes.
+    Raises UserError without an accepted verdict on these very bytes, against the champion that
+    `main` pins, or with uncommitted changes.
     """
     # The commit must be what made the bundle; dvc.lock goes with the release.
     changed = [name for name in git.changed(root) if name != str(RECORD)]
     if changed:
         raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
     digest, evidence = folder_digest(folder / BUNDLE), folder_digest(folder / EVIDENCE)
-    judged, pinned = verdict.load(folder), manifest_at(root, git.tip(root), PRODUCTION)[0].pin
+    judged, pinned = verdict.load(folder), manifest_at(root, main, PRODUCTION)[0].pin
     if judged.candidate == digest and not judged.accepted:
         reason = judged.line
     elif (judged.candidate, judged.evidence) != (digest, evidence):

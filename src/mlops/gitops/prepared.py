@@ -72,8 +72,9 @@ def verified(root: Path, environment: str, folder: Path) -> Prepared:
     """
     cure = "`mlops release ENV --prepare` writes it"
     prepared, commit = verdict.read(folder / FILE, Prepared, cure), git.commit(root, "HEAD")
-    pins.accepted(root, folder)
-    if commit not in git.git(root, "rev-list", "--first-parent", git.tip(root)).split():
+    main = git.tip(root)
+    pins.accepted(root, folder, main)
+    if commit not in git.git(root, "rev-list", "--first-parent", main).split():
         raise UserError(f"{commit[:12]}: not a commit of the main line; push or merge it first")
     facts, given = pins.of_folder(folder), prepared.model_dump()
     named = {part: _dvc_name(folder / path) for part, path in PARTS.items()}

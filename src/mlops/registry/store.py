@@ -114,8 +114,15 @@ def _from_dvc(part: Part, root: Path, target: Path, remote: str = "") -> None:
 
 
 def _from_git(part: Part, root: Path, target: Path) -> None:
-    """A folder of the branch that releases push."""
-    head = git.head(root, BRANCH)
+    """A folder of the branch that releases push, as the remote has it, or this clone fetched it."""
+    fetched = f"refs/remotes/{git.remote(root)}/{BRANCH}"
+    try:
+        head = git.head(root, BRANCH)
+    except git.GitError:
+        # A job that runs a training may not ask a private remote.
+        if not git.exists(root, fetched):
+            raise
+        head = fetched
     files = git.folder_at(root, head, Path(part.digest) / part.path) if head else {}
     if not files:
         raise FileNotFoundError

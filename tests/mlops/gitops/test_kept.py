@@ -64,6 +64,12 @@ def test_a_clone_with_nothing_but_gits_remote_has_bundle_and_evidence_byte_for_b
     assert (bare.git("status", "--porcelain"), bare.git("rev-parse", "HEAD")) == before
     assert bare.git("rev-parse", "--is-shallow-repository") == "false"
 
+    # What a job has checked out, it has without the credentials to ask for it.
+    shutil.rmtree(fetched)
+    bare.git("fetch", "--quiet", "origin")
+    clone.remote.rename(tmp_path / "away")
+    assert folder_digest(store.fetch(pin, bare.root) / BUNDLE) == pin.digest
+
 
 def test_what_is_kept_already_is_not_pushed_again_and_what_was_altered_is_mended(clone, forge):
     pin = released(clone, forge)
@@ -106,6 +112,7 @@ def test_a_branch_that_does_not_have_the_bytes_is_a_line_with_each_stores_reason
 ):
     pin = released(clone, forge)
     bare = fresh(clone, tmp_path / "fresh")
+    bare.git("update-ref", "-d", f"refs/remotes/origin/{BRANCH}")
     happens(clone, pin)
     line = rf"bundle \w+: DVC's cache: not there; {reason}; MLflow: nothing was tracked here; .*"
     with pytest.raises(UserError, match=f"^{line}$"):

@@ -78,7 +78,8 @@ def test_the_verbs_of_jobs_that_may_write_load_nothing_heavy(handed, proposing):
         server.open("feature", owner="acme")
         for words in (
             ("release", "staging", "--prepared", str(handed)),
-            ("comment", str(handed / PROPOSAL), "--head", "acme:feature", "--commit", "a" * 40),
+            ("comment", str(handed / PROPOSAL), "--head", "acme:feature"),
+            ("mark", "a" * 40, "success"),
         ):
             done = subprocess.run(
                 [sys.executable, "-c", LOADED, *words], cwd=proposing.root, text=True,
@@ -154,7 +155,7 @@ def judge_other_rules(folder):
          "differs: found {'train': ('machine',)}, expected {}"),
         (edit(lambda all: all.update(differs={"train": ["moon"]})),
          "differs.train.0: found 'moon'"),
-        (lambda folder: (folder / LOCK).write_text("stages: [1]\n"), "outs: found nothing"),
+        (lambda folder: (folder / LOCK).write_text("stages: [1]\n"), "dvc.lock: damaged: "),
         (lambda folder: (folder / "models/bundle/bundle.json").write_text("{}"), "found "),
         (swap_evidence, "verdict.json: is on "),
         (judge_other_rules, "verdict.json: refused: "),
@@ -175,6 +176,12 @@ def test_an_artifact_with_anything_wrong_in_it_is_refused_in_one_line(
     assert "\n" not in str(error.value)
     assert forge.opened == []
     assert proposing.git("ls-remote", "origin") == before
+
+
+def test_a_build_is_prepared_without_credentials_for_gits_remote(clone, tmp_path):
+    clone.git("fetch", "--quiet", "origin")
+    clone.remote.rename(tmp_path / "away")
+    assert (artifact(clone, tmp_path / "artifact") / PROPOSAL).exists()
 
 
 def move_on(clone):
