@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pathspec
 import pytest
+from model_signing.signing import Config
 
+from mlops.base.files import folder_digest
 from mlops.base.processes import free_port
 from tests import apart
 from tests.conftest import REPOSITORY
 from tests.served import Served
+from tests.signers import Sigstore, key_pair
 
 FOLDER = REPOSITORY / "infra" / "serving"
 NOT_INCLUDED = ["mlflow", "pandas", "pyarrow", "sklearn", "prefect", "pyspark", "dvc", "pip"]
@@ -186,3 +189,17 @@ def test_the_image_has_the_libraries_of_its_lock_and_no_other(image):
     lock = (FOLDER / "requirements.lock").read_text()
     pinned = re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE)
     assert {name.lower().replace("_", "-") for name in names} == {*pinned, "mlops"}
+
+
+@pytest.mark.nightly
+def test_the_image_verifies_signatures_with_what_it_has(image, tmp_path):
+    digest, file = folder_digest(image / "bundle"), tmp_path / "signature.json"
+    private, public = key_pair(tmp_path, "ours")
+    Config().use_elliptic_key_signer(private_key=private).sign(image / "bundle", file)
+    verify = "from mlops.serving.signature import verify; from pathlib import Path"
+    signer = (str(public), None, None, None)
+    run(image, "python", "-c", f"{verify}; verify('{digest}', Path('{file}'), *{signer})")
+    sigstore, who = Sigstore(), ("a@b.cd", "https://issuer.test")
+    file.write_text(sigstore.sign(image / "bundle", *who))
+    signer = (None, *who, str(sigstore.trust(tmp_path / "trust.json")))
+    run(image, "python", "-c", f"{verify}; verify('{digest}', Path('{file}'), *{signer})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -21,6 +22,11 @@ STAGES = {
     "train": "Refit the winner, export it to ONNX, write the bundle.",
     "evaluate": "Score the bundle on the holdout, write the evidence.",
     "register": "Make the bundle a model version in MLflow.",
+}
+ACTIONS = {
+    "mlops.registry.publish": "Push what was trained to DVC's default remote.",
+    "mlops.gitops.sbom": "Write the bills of materials of bundle and image, in CycloneDX.",
+    "mlops.gitops.check": "Check this project's files and declarations, and train on a few rows.",
 }
 Lines = Iterable[str] | str | None
 
@@ -70,8 +76,16 @@ def run_stage(name: str) -> None:
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": "src"})
 
 
+def run_action(module: str) -> Lines:
+    """Run what needs nothing but the folder."""
+    lines: Lines = importlib.import_module(module).run(ROOT)
+    return lines
+
+
 for _name, _text in STAGES.items():
     verb(name=_name, help=_text)(partial(run_stage, _name))
+for _module, _text in ACTIONS.items():
+    verb(name=_module.rpartition(".")[2], help=_text)(partial(run_action, _module))
 
 
 @verb()
@@ -92,14 +106,6 @@ def down() -> Iterator[str]:
 
     yield f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
     yield from (f"still runs: {command}" for command in servers.left(ROOT))
-
-
-@verb()
-def publish() -> str:
-    """Push what was trained to DVC's default remote."""
-    from mlops.registry import publish
-
-    return publish.run(ROOT)
 
 
 @verb(
@@ -143,6 +149,15 @@ def mark(commit: str, state: Literal["success", "failure"]) -> None:
     from mlops.gitops import comment
 
     comment.mark(commit, state)
+
+
+@verb(click.option("--bundle", type=click.Path(path_type=Path), default="models/bundle"))
+def sign(bundle: Path) -> str:
+    """Sign a bundle as `release.sign` says; its signature is proposed with the release."""
+    from mlops.contract import params
+    from mlops.gitops import signing
+
+    return signing.sign(params.load_all(ROOT), ROOT, bundle)
 
 
 @verb(
@@ -271,14 +286,6 @@ def history(environment: str) -> str:
     from mlops.gitops import status
 
     return status.table(status.history(ROOT, "HEAD", environment))
-
-
-@verb()
-def check() -> Iterator[str]:
-    """Check that this project is whole: its files, declarations, tests, and a small training."""
-    from mlops.gitops import check
-
-    return check.run(ROOT)
 
 
 @verb(environment_argument, click.argument("since"))

@@ -58,6 +58,25 @@ class Rollout(Section):
         return self
 
 
+class Signer(Section):
+    """Who must have signed what is deployed: a key's owner, or an identity that Sigstore knows."""
+
+    key: str | None = Field(default=None, description="the public key's file in the repository")
+    identity: str | None = Field(default=None, description="as a workflow's address, or an e-mail")
+    issuer: str | None = Field(default=None, description="the address of who vouches for it")
+    trust: str | None = Field(
+        default=None,
+        description="file of a Sigstore trust configuration; by default the public one",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Signer:
+        given = [name for name in ("key", "identity", "issuer") if getattr(self, name)]
+        if given not in (["key"], ["identity", "issuer"]):
+            raise ValueError("a key, or an identity and its issuer")
+        return self
+
+
 class Manifest(Section):
     """What an environment runs."""
 
@@ -73,6 +92,7 @@ class Manifest(Section):
         min_length=1,
         description="why a new version may refuse what clients of the running one send",
     )
+    signer: Signer | None = Field(default=None, description="who must have signed what runs")
     pin: Pin | None = Field(description="written by release, promote and rollback alone")
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mlops.base import documents
-from mlops.base.errors import UserError, nearest, one_line
+from mlops.base.errors import Refused, UserError, nearest, one_line
 from mlops.base.files import folder_digest, read_json
 from mlops.contract.paths import BUNDLE, EVIDENCE, not_found
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
-from mlops.deploy.manifest import Manifest
+from mlops.deploy.manifest import Manifest, Signer
 from mlops.forge import git
-from mlops.gitops import verdict
+from mlops.gitops import signing, verdict
 from mlops.gitops.verdict import Rule
 from mlops.registry.pin import Contents, Pin
 
@@ -47,7 +47,7 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
 
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
-    changed = set(git.changed(root, base)) - {str(RECORD)}
+    changed = set(_but_record(git.changed(root, base)))
     manifests = {str(manifest.path(name)) for name in manifest.names(root)}
     return bool(changed) and changed <= manifests and not rewritten(root, base)
 
@@ -64,6 +64,12 @@ def changed(root: Path, since: str) -> list[str]:
     if not git.exists(root, since):
         return environments
     return [name for name in environments if manifest_changed(root, since, name)]
+
+
+def _but_record(files: list[str]) -> list[str]:
+    """Changed files but those that a release brings with a pin: the lock, and signatures."""
+    beside = f"{signing.SIGNATURES}/"
+    return [name for name in files if name != str(RECORD) and not name.startswith(beside)]
 
 
 def _above_pin(root: Path, file: str, commit: str = "") -> str | None:
@@ -84,7 +90,8 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     A branch may pin its own candidate, what the main line has pinned before, or nothing, each as
     `release`, `promote` and `rollback` write it.
     """
-    pinned = {name: manifest.load(root, name).pin for name in manifest.names(root)}
+    manifests = {name: manifest.load(root, name) for name in manifest.names(root)}
+    pinned = {name: here.pin for name, here in manifests.items()}
     moved = [name for name in pinned if manifest_changed(root, base, name)]
     earlier = [pin for name in pinned if moved for _, pin in history(root, base, name) if pin]
     for name in moved:
@@ -97,6 +104,24 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
             passed=not wrong,
             why=f"{wrong}; `mlops release` writes pins" if wrong else "",
         )
+        if pin and (signer := manifests[name].signer):
+            yield _signed(root, name, pin, signer)
+
+
+def _signed(root: Path, environment: str, pin: Pin, signer: Signer) -> Rule:
+    """Whether the signer of an environment's manifest has signed what it pins."""
+    why = ""
+    try:
+        signing.require(root, pin.digest, signer)
+    except Refused as refused:
+        why = str(refused)
+    return Rule(
+        name=f"signature of {environment}",
+        found="none of its signer" if why else "valid",
+        limit=f"by {signer.key or signer.identity}",
+        passed=not why,
+        why=why,
+    )
 
 
 def _wrong(root: Path, pin: Pin, earlier: list[Pin], candidate: str) -> str:
@@ -186,7 +211,7 @@ def accepted(root: Path, folder: Path, main: str) -> tuple[str, str]:
     `main` pins, or with uncommitted changes.
     """
     # The commit must be what made the bundle; dvc.lock goes with the release.
-    changed = [name for name in git.changed(root) if name != str(RECORD)]
+    changed = _but_record(git.changed(root))
     if changed:
         raise UserError(f"{changed[0]}: differs from the commit; commit or undo it, then release")
     digest, evidence = folder_digest(folder / BUNDLE), folder_digest(folder / EVIDENCE)

@@ -11,6 +11,7 @@ from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import GATE, Forge
+from mlops.gitops import signing
 from mlops.gitops.pins import manifest_at
 from mlops.registry.pin import Pin
 
@@ -93,10 +94,17 @@ def _is_later(root: Path, head: str, proposal: Proposal) -> bool:
 def repin(
     root: Path, parent: str, environment: str, pin: Pin, verb: str, why: str, lock: bytes = b""
 ) -> Proposal:
-    """The manifest at a commit with another pin, the lock with it where it is given."""
+    """The manifest at a commit with another pin; with it the lock, if given, and a signature.
+
+    Raises Refused where the manifest's signer has not signed the pinned bundle.
+    """
     before, text = manifest_at(root, parent, environment)
+    signing.require(root, pin.digest, before.signer)
     was = f"before it {before.pin.digest[:12]}" if before.pin else "the first"
     files = {manifest.path(environment): manifest.with_pin(text, pin).encode()}
+    signature = signing.file(pin.digest)
+    if (root / signature).exists():
+        files[signature] = (root / signature).read_bytes()
     what = "Release to" if verb == "release" else verb.capitalize()
     made_by = {
         "bundle": pin.digest, "model": f"{pin.model} version {pin.version}",

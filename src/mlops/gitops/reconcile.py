@@ -16,7 +16,7 @@ from mlops.contract.paths import BUNDLE
 from mlops.deploy import inputs, manifest
 from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running, Target
-from mlops.gitops import pins
+from mlops.gitops import pins, signing
 from mlops.registry import register, store, versions
 from mlops.registry.pin import Pin
 from mlops.registry.versions import Version
@@ -48,6 +48,7 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         return
     fetched = store.fetch(pin, root)
     yield f"bundle {pin.digest[:12]} fetched and verified"
+    _require_signature(root, environment, wanted, pin)
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)
     before = alias(wanted, params, root, environment)
     if before is None or before.digest != pin.digest:
@@ -58,6 +59,16 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         other = f" (registered here; the pin says version {pin.version})"
         yield f"registry alias points to version {number}{other * (number != pin.version)}{was}"
     yield f"as {manifest.path(environment)} says"
+
+
+def _require_signature(root: Path, environment: str, wanted: Manifest, pin: Pin) -> None:
+    """Raise Refused, and let the target note why, unless the manifest's signer has signed it."""
+    try:
+        signing.require(root, pin.digest, wanted.signer)
+    except Refused as refused:
+        endpoint = Endpoint(environment, wanted.endpoint, root)
+        _note(deploy.named(wanted.target), endpoint, f"{pin.digest[:12]} not deployed: {refused}")
+        raise
 
 
 def _deploy(

@@ -1,4 +1,4 @@
-"""The parameters of what runs the stages: `release:`."""
+"""The parameters of what is released: `release:`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from mlops.contract.params import Section
 
 
 class Release(Section):
-    """Whose training main restores: its own jobs' alone, or that of pull requests too."""
+    """How main releases.
+
+    `trust` says whose training it restores: its own jobs' alone, or that of pull requests too;
+    `sign` with what `mlops sign` signs the bundle.
+    """
 
     trust: Literal["main", "pull-requests"] = "main"
+    sign: Literal["none", "key", "keyless"] = "none"
 
 
 class Params(params.Params):
-    """What tells which remotes stages are restored from."""
+    """What restoring stages and signing bundles reads."""
 
     release: Release = Release()

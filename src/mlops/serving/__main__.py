@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from mlops.base.errors import MENDABLE, UserError
+from mlops.base.errors import Refused, UserError
 from mlops.serving import server
 
 if __name__ == "__main__":
     try:
         server.main(sys.argv[1:])
-    except UserError as error:
+    except (UserError, Refused) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(MENDABLE)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -141,7 +141,13 @@ class Service:
         return outputs
 
     def _load(self) -> None:
-        loaded = load(find(self._path), threads=self.settings.threads)
+        folder, it = find(self._path), self.settings
+        if it.signature:
+            # Its libraries are loaded where they are asked for.
+            from mlops.serving.signature import verify
+
+            verify(bundle.digest(folder), it.signature, it.key, it.identity, it.issuer, it.trust)
+        loaded = load(folder, threads=it.threads)
         # The version that was given is that of the first bundle.
         self._first = self._first or loaded.digest
         if loaded.digest == self._first:

@@ -63,6 +63,12 @@ class Settings:
     # The file that is being written, and the one before.
     sample_files: int = _limit(8, "files of samples", 2)
     samples: Path | None = None
+    verify: bool = False
+    signature: Path | None = None
+    key: str | None = None
+    identity: str | None = None
+    issuer: str | None = None
+    trust: str | None = None
     token: str = ""
 
 
@@ -78,6 +84,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--host", default=Settings.host, help="the address to listen on")
     result.add_argument("--port", type=int, default=Settings.port)
     result.add_argument("--samples", type=Path, help="a folder for requests and their answers")
+    result.add_argument("--verify", action="store_true", help="serve only what was signed")
+    result.add_argument("--signature", type=Path, help="the bundle's signature")
+    result.add_argument("--key", help="the public key of who must have signed; or else:")
+    result.add_argument("--identity", help="who must have signed, as Sigstore certified it")
+    result.add_argument("--issuer", help="who vouched for the identity")
+    result.add_argument("--trust", help="a Sigstore trust configuration; by default the public one")
     for limit in fields(Settings):
         if limit.metadata:
             name = f"--{limit.name.replace('_', '-')}"
@@ -89,9 +101,14 @@ def parse(arguments: Sequence[str], token: str | None) -> Settings:
     """Read the command line; None stands for a token that is not set.
 
     Raises UserError for a token that no header can carry. A line break at its end, as files have
-    it, is not part of it.
+    it, is not part of it. So it does for a signer without `--verify`, and the other way round.
     """
     token = token if token is None else token.rstrip("\r\n")
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise UserError(f"{TOKEN}: expected printable ASCII characters without blanks")
-    return Settings(**vars(parser().parse_args(arguments)), token=token or "")
+    settings = Settings(**vars(parser().parse_args(arguments)), token=token or "")
+    signer = [bool(part) for part in (settings.key, settings.identity, settings.issuer)]
+    named = signer in ([True, False, False], [False, True, True]) and settings.signature
+    if not (named if settings.verify else not any((*signer, settings.signature, settings.trust))):
+        raise UserError("--verify: expected --signature, and --key or --identity with --issuer")
+    return settings

@@ -70,6 +70,27 @@ def test_the_remote_alone_is_enough_for_every_verb_that_needs_the_bundle(fresh):
     assert (judged.champion, judged.champion_by) == (pin.digest, "its bundle")
 
 
+def test_a_bundle_that_was_tampered_with_is_refused_from_every_store(clone, tmp_path, monkeypatch):
+    pin = clone.judged_pin()
+    (clone.root / ".dvc/config").write_text(
+        f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'remote'}\n"
+    )
+    publish.run(clone.root)
+    for name, copy in dict(store.STORES).items():
+
+        def tampered(part, model, root, target, copy=copy):
+            copy(part, model, root, target)
+            file = next(target.rglob("*.onnx"), None) or next(target.rglob("*.parquet"))
+            file.chmod(0o644)
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+        monkeypatch.setattr(store, "STORES", {name: tampered})
+        line = rf"^bundle \w+: {name}: found digest \w+, expected {pin.digest[:12]}; "
+        with pytest.raises(UserError, match=line):
+            store.fetch(pin, clone.root)
+        assert not (clone.root / store.STORE / pin.digest).exists()
+
+
 def test_what_no_store_has_whole_is_a_line_with_each_ones_reason(fresh, tmp_path):
     clone, pin = fresh
     shutil.copytree(clone.workspace.store, clone.root / "mlruns")
