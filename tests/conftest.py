@@ -177,7 +177,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def no_server() -> None:
     """Tests track in their own folder, whatever server this machine names."""
-    for name in ("MLFLOW_TRACKING_URI", "SPARK_REMOTE"):
+    # What a forge's own machine says of itself, too: what runs there ends with the job.
+    for name in ("MLFLOW_TRACKING_URI", "SPARK_REMOTE", "RUNNER_ENVIRONMENT", "AGENT_ISSELFHOSTED"):
         os.environ.pop(name, None)
 
 

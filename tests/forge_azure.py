@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.forge_state import NAME, OWNER, PROJECT, Answer, Call, Comment, Pull, State, Status
+from tests.forge_state import (
+    MERGED,
+    NAME,
+    OPENED,
+    OWNER,
+    PROJECT,
+    Answer,
+    Call,
+    Comment,
+    Pull,
+    State,
+    Status,
+)
 
 API = f"/{OWNER}/{PROJECT}/_apis/git/repositories/{NAME}"
 LONGEST, LONGEST_TEXT, LISTED_TEXT = 150_000, 4_000, 400
@@ -13,6 +25,7 @@ RIGHTS = {
     "pull-requests": "PullRequestContribute", "statuses": "GenericContribute",
     "comment-author": "CommentAuthor",
 }  # fmt: skip
+VOTES = {"APPROVED": 10, "SUGGESTIONS": 5, "COMMENTED": 0, "CHANGES_REQUESTED": -10}
 REF = "refs/heads/"
 EXISTS = "TF401179: An active pull request for the source and target branch already exists."
 
@@ -96,6 +109,14 @@ def change_pull(state: State, call: Call, number: str) -> Answer:
     return Answer(200, _pull(pull))
 
 
+def query_pulls(state: State, call: Call) -> Answer:
+    [query] = call.body["queries"]
+    assert query["type"] == "lastMergeCommit"
+    found = {commit: [_pull(pull) for pull in state.pulls if pull.commit == commit]
+             for commit in query["items"]}  # fmt: skip
+    return Answer(200, {"results": [{commit: pulls for commit, pulls in found.items() if pulls}]})
+
+
 def create_status(state: State, call: Call, commit: str) -> Answer:
     state.may("statuses")
     if call.body["state"] not in STATES:
@@ -116,6 +137,7 @@ ROUTES = [
     (f"GET {API}/pullrequests", list_pulls),
     (f"POST {API}/pullrequests", create_pull),
     (rf"PATCH {API}/pullrequests/(\d+)", change_pull),
+    (f"POST {API}/pullrequestquery", query_pulls),
     (rf"POST {API}/commits/(\w+)/statuses", create_status),
 ]
 
@@ -140,6 +162,13 @@ def _pull(pull: Pull, longest: int | None = None) -> Any:
         "pullRequestId": pull.number,
         "title": pull.title,
         "description": pull.body[:longest],
+        "status": {"open": "active", "merged": "completed", "closed": "abandoned"}[pull.state],
+        "creationDate": f"{OPENED}.1234567Z",
+        **({} if pull.state == "open" else {"closedDate": f"{MERGED}.1234567Z"}),
+        "reviewers": [
+            {"displayName": "[flights]\\Reviewers", "vote": 10, "isContainer": True},
+            *({"displayName": name, "vote": VOTES[verdict]} for name, verdict in pull.reviews),
+        ],
         **fork,
     }
 

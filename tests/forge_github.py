@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.forge_state import NAME, OWNER, ROBOT, Answer, Call, Comment, Pull, State, Status
+from tests.forge_state import (
+    MERGED,
+    NAME,
+    OPENED,
+    OWNER,
+    ROBOT,
+    Answer,
+    Call,
+    Comment,
+    Pull,
+    State,
+    Status,
+)
 
 API = f"/api/v3/repos/{OWNER}/{NAME}"
 LONGEST, LONGEST_STATUS = 65_536, 140
@@ -92,6 +104,18 @@ def list_files(state: State, call: Call, number: str) -> Answer:
     return _page(state, call, [dict(zip(keys, names, strict=False)) for names in files])
 
 
+def list_pulls_of(state: State, call: Call, commit: str) -> Answer:
+    # Those that only contain it are listed too.
+    pulls = sorted(state.pulls, key=lambda pull: pull.commit == commit)
+    return _page(state, call, [_pull(state, pull) for pull in pulls])
+
+
+def list_reviews(state: State, call: Call, number: str) -> Answer:
+    reviews = state.pull(int(number)).reviews
+    content = [{"user": _user(name), "state": verdict} for name, verdict in reviews]
+    return _page(state, call, content)
+
+
 def create_status(state: State, call: Call, commit: str) -> Answer:
     state.may("statuses")
     text = _limited(call.body, "description", LONGEST_STATUS)
@@ -112,6 +136,8 @@ ROUTES = [
     (f"POST {API}/pulls", create_pull),
     (rf"PATCH {API}/pulls/(\d+)", change_pull),
     (rf"GET {API}/pulls/(\d+)/files", list_files),
+    (rf"GET {API}/commits/(\w+)/pulls", list_pulls_of),
+    (rf"GET {API}/pulls/(\d+)/reviews", list_reviews),
     (rf"POST {API}/statuses/(\w+)", create_status),
 ]
 
@@ -135,6 +161,10 @@ def _pull(state: State, pull: Pull) -> Any:
         "body": pull.body or None,
         "head": {"label": f"{pull.owner}:{pull.branch}"},
         "html_url": f"{state.url}/{OWNER}/{NAME}/pull/{pull.number}",
+        "created_at": f"{OPENED}Z",
+        "merged_at": f"{MERGED}Z" if pull.state == "merged" else None,
+        # Of an open one it is that of a merge that was tried.
+        "merge_commit_sha": pull.commit or "0" * 40,
     }
 
 

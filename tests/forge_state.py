@@ -14,6 +14,7 @@ __all__ = ["Answer"]
 T = TypeVar("T")
 OWNER, NAME, PROJECT = "acme", "flights", "Machine Learning"
 ROBOT, PERSON = "github-actions[bot]", "maria"
+OPENED, MERGED = "2026-03-01T10:00:00", "2026-03-02T11:30:00"
 PERMISSIONS = ("pull-requests", "statuses")
 
 
@@ -40,6 +41,10 @@ class Pull:
     state: str = "open"
     # What it changes: a name, or both names of a file that was renamed.
     files: list[tuple[str, ...]] = field(default_factory=list)
+
+    # The commit that its merge made, and who reviewed it how: APPROVED, COMMENTED, …
+    commit: str = ""
+    reviews: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,10 @@ class State:
         self.pulls.append(pull)
         return pull
 
-    def close(self, number: int, state: str = "merged") -> Pull:
+    def close(self, number: int, state: str = "merged", commit: str = "") -> Pull:
         """Merge or close a pull request; the branch is left to the caller."""
         pull = self.pull(number)
-        pull.state = state
+        pull.state, pull.commit = state, commit
         return pull
 
     def write(self, pull: int, body: str, author: str = PERSON) -> Comment:

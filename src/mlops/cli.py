@@ -185,13 +185,29 @@ def release(environment: str, prepare: bool, prepared: Path | None) -> str:
     return release.release(ROOT, environment, current_forge())
 
 
-@verb(click.argument("source"), click.argument("target"))
-def promote(source: str, target: str) -> str:
-    """Propose for TARGET what SOURCE runs, as a pull request."""
+@verb(
+    click.argument("source"),
+    click.argument("target"),
+    click.option("--ripe", is_flag=True, help="Only when it is ripe; exit 0 when it is not."),
+    click.option("--now", is_flag=True, help="Although it is not ripe; needs --because."),
+    click.option("--because", metavar="TEXT", default="", help="The reason, for the reviewer."),
+)
+def promote(source: str, target: str, ripe: bool, now: bool, because: str) -> str:
+    """Propose for TARGET what SOURCE runs, as a pull request; exit 1 when it is not ripe."""
+    from mlops.base.errors import UserError
+    from mlops.contract import params
     from mlops.forge.select import current_forge
     from mlops.gitops import promotion
+    from mlops.monitoring import watch
+    from mlops.monitoring.params import Params
 
-    return promotion.promote(ROOT, source, target, current_forge())
+    if now != bool(because.strip()) or (now and ripe):
+        raise UserError("--now and --because TEXT: expected both or none, and not with --ripe")
+
+    def monitored(environment: str) -> tuple[str, str]:
+        return watch.outcome(params.load(Params, ROOT), ROOT, environment)
+
+    return promotion.promote(ROOT, source, target, current_forge(), monitored, because, ripe)
 
 
 @verb(
@@ -282,10 +298,11 @@ def status() -> Iterator[str]:
 
 @verb(environment_argument)
 def history(environment: str) -> str:
-    """Show what ENVIRONMENT has pinned since when, from Git alone."""
+    """Show what ENVIRONMENT has pinned since when, who approved it, and what was verified."""
+    from mlops.forge.select import current_forge
     from mlops.gitops import status
 
-    return status.table(status.history(ROOT, "HEAD", environment))
+    return status.table(status.history(ROOT, "HEAD", environment, current_forge()))
 
 
 @verb(environment_argument, click.argument("since"))

@@ -168,4 +168,4 @@ def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[st
         annotation: Any = model.model_fields[str(part)].annotation
         # The model itself, or the first part of an annotation such as `Pin | None`.
         model = next(iter(get_args(annotation)), annotation)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -15,6 +15,12 @@ def given(environment: Mapping[str, str], variable: str) -> str:
     return "" if value.startswith("$(") else value
 
 
+def on_hosted_runner(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is a machine of the forge's own, which is gone when the job ends."""
+    is_github = given(environment, "RUNNER_ENVIRONMENT") == "github-hosted"
+    return is_github or given(environment, "AGENT_ISSELFHOSTED") == "0"
+
+
 def reach_loopback() -> None:
     """Let this process, and those that it starts, reach this machine's servers without a proxy."""
     # Programs differ in which of the two they read.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -77,6 +77,24 @@ class Signer(Section):
         return self
 
 
+class Promotion(Section):
+    """When a version may come here from the environment that runs it."""
+
+    source: str | None = Field(
+        default=None, alias="from", min_length=1, description="the environment it comes from"
+    )
+    hours: float = Field(
+        default=0, ge=0, description="that the source has pinned these very bytes, and runs them"
+    )
+    requests: int = Field(default=0, ge=0, description="that they have answered there")
+    monitoring: Literal["ok", "any"] = Field(
+        default="any", description="what monitoring says of them there"
+    )
+    verify: str | None = Field(
+        default=None, min_length=1, description="a command that must end with 0, by a shell"
+    )
+
+
 class Manifest(Section):
     """What an environment runs."""
 
@@ -87,6 +105,7 @@ class Manifest(Section):
     )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
     rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
+    promotion: Promotion = Field(default=Promotion(), description="when a version may come here")
     breaking: str | None = Field(
         default=None,
         min_length=1,

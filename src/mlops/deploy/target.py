@@ -1,6 +1,7 @@
 """The interface of every kind of target: a module of `mlops.deploy` with these functions.
 
-A target names bundles by their digest, and divides an endpoint's requests between them.
+A target names bundles by their digest, and divides an endpoint's requests between them. Its module
+may list environment variables: `NEEDS`, without which it can do nothing, and `READS`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Running:
     `traffic` is the percentage of the requests that each deployed bundle answers, by its digest in
     64 hex digits, 0 included; `note` is what a rollout left there: that it is in progress, or why
     it was undone. `answers` is "no" when something deployed does not answer, and "elsewhere" when
-    another machine runs it. `address` is where clients send requests, "" where that is not known.
+    that is not seen from here, as another machine runs it. `address` is where clients send
+    requests, "" where that is not known.
     """
 
     traffic: Mapping[str, int]

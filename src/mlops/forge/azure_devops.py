@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from mlops.base.environment import given
 from mlops.base.http import Client, Operation, Token
-from mlops.forge.protocol import State
+from mlops.forge.protocol import Merge, State
 from mlops.forge.rest import OTHER, REDIRECT, Comment, RestForge, explanation
 
 # With the second it answers a bad token with 401, and not with a page to sign in.
@@ -16,6 +17,8 @@ HEADERS = {"Accept": "application/json", "X-TFS-FedAuthRedirect": "Suppress"}
 VERSION = {"api-version": "7.1"}
 PREVIEW = {"api-version": "7.1-preview"}
 STATES: dict[State, str] = {"pending": "pending", "success": "succeeded", "failure": "failed"}
+# The vote "approved with suggestions"; 10 is without.
+APPROVED = 5
 BAD_TOKEN = (
     "SYSTEM_ACCESSTOKEN: Azure DevOps does not accept it; in the step, `env: "
     "SYSTEM_ACCESSTOKEN: $(System.AccessToken)` (the build of a fork has none)"
@@ -72,6 +75,20 @@ class AzureDevOps(RestForge):
         # May be repeated: the latest status of a context counts.
         path = f"{self.root}/commits/{commit}/statuses"
         self.client.send("POST", path, operation, json=content | link)
+
+    def merged(self, commit: str) -> Merge | None:
+        operation = Operation(f"look for the merge of {commit[:12]}", self.read_permission)
+        query = {"queries": [{"type": "lastMergeCommit", "items": [commit]}]}
+        path = f"{self.root}/pullrequestquery"
+        [found] = self.client.send("POST", path, operation, json=query)["results"]
+        pull = next((one for one in found.get(commit, []) if one["status"] == "completed"), None)
+        if pull is None:
+            return None
+        # A group votes with its members.
+        approved = tuple(one["displayName"] for one in pull.get("reviewers", [])
+                         if one["vote"] >= APPROVED and not one.get("isContainer"))  # fmt: skip
+        opened, merged = (datetime.fromisoformat(pull[k]) for k in ("creationDate", "closedDate"))
+        return Merge(opened, merged, approved)
 
     def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
         """Only those of branches of this repository; an OWNER before the branch is ignored."""

@@ -50,10 +50,11 @@ class GitError(UserError):
 
 
 class Change(NamedTuple):
-    """One commit that changed a file."""
+    """One commit that changed a file; its day, and its `time` in seconds, are the committer's."""
 
     commit: str
     day: str
+    time: int
     author: str
     subject: str
 
@@ -142,13 +143,25 @@ def changes(root: Path, ref: str, file: Path) -> list[Change]:
 
     Raises GitError where the clone lacks some of them.
     """
-    form = "%H%x09%cs%x09%an%x09%s"
+    form = "%H%x09%cs%x09%ct%x09%an%x09%s"
     log = git(root, "log", "--first-parent", f"--format={form}", ref, "--", file.as_posix())
-    found = [Change(*line.split("\t", 3)) for line in log.splitlines()]
+    lines = (line.split("\t", 4) for line in log.splitlines())
+    found = [Change(name, day, int(time), *rest) for name, day, time, *rest in lines]
     # Git takes the oldest commit of a shallow clone for the one that made all files.
     if {change.commit for change in found} & _boundary(root):
         raise GitError(f"{file}: {_lacks(root)}")
     return found
+
+
+def brought(root: Path, commit_id: str) -> list[tuple[int, str]]:
+    """The author's time and the message of each commit that a commit of the main line brought.
+
+    A merge brings those of its branch; itself is among them.
+    """
+    span = [f"{commit_id}^1..{commit_id}"] if exists(root, f"{commit_id}^1") else ["-1", commit_id]
+    log = git(root, "log", "-z", "--format=%at%n%B", *span)
+    parts = (part.partition("\n") for part in log.split("\0") if part)
+    return [(int(time), message) for time, _, message in parts]
 
 
 def _boundary(root: Path) -> set[str]:

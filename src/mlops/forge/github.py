@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from mlops.base.environment import given
 from mlops.base.errors import UserError
 from mlops.base.http import Client, Operation, RequestRefused, Token
-from mlops.forge.protocol import State
+from mlops.forge.protocol import Merge, State
 from mlops.forge.rest import OTHER, REDIRECT, Comment, RestForge, explanation
 
 HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 LONGEST_STATUS = 140
+DECISIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
 FORBIDDEN = "not permitted to create or approve pull requests"
 NOT_ALLOWED = (
     "GitHub: a workflow may not open pull requests here; tick 'Allow GitHub Actions "
@@ -72,6 +74,21 @@ class GitHub(RestForge):
         pages = self.client.pages(f"{self.root}/pulls/{pull_request}/files", operation)
         names = [(item["filename"], item.get("previous_filename")) for item in pages]
         return [name for both in names for name in both if name]
+
+    def merged(self, commit: str) -> Merge | None:
+        operation = Operation(f"look for the merge of {commit[:12]}", self.read_permission)
+        pulls = self.client.pages(f"{self.root}/commits/{commit}/pulls", operation)
+        # A commit is listed too with pull requests that only contain it.
+        pull = next((one for one in pulls if one["merge_commit_sha"] == commit), None)
+        if pull is None or not pull["merged_at"]:
+            return None
+        reviews = self.client.pages(f"{self.root}/pulls/{pull['number']}/reviews", operation)
+        # A comment after a review does not change it.
+        latest = {(review["user"] or {}).get("login", "ghost"): review["state"]
+                  for review in reviews if review["state"] in DECISIONS}  # fmt: skip
+        approved = tuple(name for name, state in latest.items() if state == "APPROVED")
+        opened, merged = (datetime.fromisoformat(pull[key]) for key in ("created_at", "merged_at"))
+        return Merge(opened, merged, approved)
 
     def _open_pulls(self, head: str, operation: Operation, base: str | None = None) -> list[Any]:
         label = head if ":" in head else f"{self.root.split('/')[2]}:{head}"

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 # The status that a branch rule may require on a commit before it is merged.
 GATE = "mlops/gate"
 State = Literal["pending", "success", "failure"]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merged pull request: when it was opened and merged, and who approved it."""
+
+    opened: datetime
+    merged: datetime
+    approved_by: tuple[str, ...]
 
 
 class Forge(Protocol):
@@ -34,6 +44,9 @@ class Forge(Protocol):
     def files(self, pull_request: int) -> list[str]:
         """The files that a pull request changes, old names too; none where the forge can't say."""
 
+    def merged(self, commit: str) -> Merge | None:
+        """The pull request whose merge made a commit of the main branch."""
+
 
 @dataclass(frozen=True)
 class DryRun:
@@ -58,6 +71,9 @@ class DryRun:
 
     def files(self, pull_request: int) -> list[str]:
         return []
+
+    def merged(self, commit: str) -> Merge | None:
+        return None
 
     def _print(self, request: str, body: str = "") -> str:
         print(f"dry run; {self.reason}", f"would send: {request}", *body.splitlines(), sep="\n    ")

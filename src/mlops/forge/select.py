@@ -25,6 +25,8 @@ REQUIRED = {
         "BUILD_REPOSITORY_NAME": "",
     },
 }
+# The variables with the right to write.
+TOKENS = ("GITHUB_TOKEN", "SYSTEM_ACCESSTOKEN")
 
 
 def current_forge(environment: Mapping[str, str] = os.environ) -> Forge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def history(root: Path, ref: str, environment: str) -> Iterator[tuple[git.Change
     """What the main line up to `ref` has pinned, newest first; None for what can't be read."""
     for change in git.changes(root, ref, manifest.path(environment)):
         yield change, pin_at(root, change.commit, environment)
+
+
+def pinned_since(root: Path, ref: str, environment: str, digest: str) -> int | None:
+    """When the main line up to `ref` began to pin these bytes without a break, in seconds."""
+    same = takewhile(lambda move: move[1] and move[1].digest == digest,
+                     history(root, ref, environment))  # fmt: skip
+    return min((change.time for change, _ in same), default=None)
 
 
 def only_pins_changed(root: Path, base: str) -> bool:

@@ -7,34 +7,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base.errors import Refused, UserError, one_line
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
-from mlops.gitops import pins, reconcile
+from mlops.gitops import pins
 from mlops.gitops.pins import manifest_at
 from mlops.gitops.proposal import propose, repin
+from mlops.gitops.ripeness import Condition, Monitor, conditions
 
 
-def promote(root: Path, source: str, target: str, forge: Forge) -> str:
+def promote(
+    root: Path, source: str, target: str, forge: Forge, monitored: Monitor,
+    because: str = "", ripe: bool = False,
+) -> str:  # fmt: skip
     """Propose for `target` what `source` pins and runs; the outcome in a line.
 
-    Raises UserError when `source` pins nothing, or runs other bytes than it pins.
+    `because` is the reason to do it although it is not ripe; with `ripe` that is an outcome too.
+    Raises Refused with all that the conditions of `target` miss, and UserError when `source` is
+    not where its versions come from, or pins nothing.
     """
     main = git.tip(root)
-    wanted, _ = manifest_at(root, main, source)
-    if wanted.pin is None:
-        raise UserError(f"{manifest.path(source)}: pins nothing; there is nothing to promote")
-    running = reconcile.running(wanted, root, source)
-    if running.traffic != {wanted.pin.digest: 100}:
-        raise UserError(
-            f"{source}: runs {reconcile.shown(running)}, pinned is {wanted.pin.digest[:12]}; "
-            f"`mlops reconcile {source}` first"
-        )
-    if manifest_at(root, main, target)[0].pin == wanted.pin:
-        return f"{target} pins {wanted.pin.short} already; nothing to promote"
-    why = f"It runs in {source} now."
-    return propose(root, repin(root, main, target, wanted.pin, "promote", why), forge)
+    (wanted, _), (into, _) = (manifest_at(root, main, name) for name in (source, target))
+    asked, pin, because = into.promotion, wanted.pin, one_line(because)
+    if asked.source not in (None, source):
+        place = f"{manifest.path(target)}: promotion.from"
+        raise UserError(f"{place}: found {asked.source!r}, and SOURCE is {source!r}")
+    if pin is None:
+        line = f"{manifest.path(source)}: pins nothing; there is nothing to promote"
+        if ripe:
+            return line
+        raise UserError(line)
+    if into.pin == pin:
+        return f"{target} pins {pin.short} already; nothing to promote"
+    try:
+        found = conditions(root, main, source, wanted, asked, monitored)
+    except UserError as error:
+        if not because:
+            raise
+        found = [Condition(False, f"not judged: {error}")]
+    missing = "; ".join(condition.text for condition in found if not condition.met)
+    if missing and not because:
+        line = f"{target}: {pin.digest[:12]} is not ripe: {missing}"
+        if ripe:
+            return line
+        raise Refused(line)
+    trailers = [f"Verified: {condition.text}" for condition in found if condition.met]
+    if because:
+        trailers.append(f"Overridden: {because}" + (f" (not met: {missing})" if missing else ""))
+    why = f"As {source} pins it." if missing else f"It runs in {source} now."
+    proposal = repin(root, main, target, pin, "promote", why, trailers=trailers)
+    return propose(root, proposal, forge)
 
 
 def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:

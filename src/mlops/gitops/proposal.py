@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,9 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
     if pushed is None:
         return f"{title}: not proposed, {branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
-    body = f"{proposal.why}\n\n{proposal.report}".rstrip() + "\n"
+    # The branch may hold an earlier commit with these files: the text is of what will be merged.
+    why = git.git(root, "log", "-1", "--format=%b", pushed).strip()
+    body = f"{why}\n\n{proposal.report}".rstrip() + "\n"
     url = forge.pull_request(branch, git.main_branch(root), title, body)
     return f"{title}: branch {branch} pushed; pull request: {url}"
 
@@ -92,11 +94,13 @@ def _is_later(root: Path, head: str, proposal: Proposal) -> bool:
 
 
 def repin(
-    root: Path, parent: str, environment: str, pin: Pin, verb: str, why: str, lock: bytes = b""
-) -> Proposal:
+    root: Path, parent: str, environment: str, pin: Pin, verb: str, why: str, lock: bytes = b"",
+    trailers: Sequence[str] = (),
+) -> Proposal:  # fmt: skip
     """The manifest at a commit with another pin; with it the lock, if given, and a signature.
 
-    Raises Refused where the manifest's signer has not signed the pinned bundle.
+    `trailers` end the commit's message. Raises Refused where the manifest's signer has not signed
+    the pinned bundle.
     """
     before, text = manifest_at(root, parent, environment)
     signing.require(root, pin.digest, before.signer)
@@ -115,5 +119,7 @@ def repin(
         parent=parent,
         files=files | ({RECORD: lock} if lock else {}),
         title=f"{what} {environment}: {pin.short}, {was}",
-        why="\n".join([why, "", *(f"- {name}: {value}" for name, value in made_by.items())]),
+        why="\n".join(
+            [why, "", *(f"- {name}: {value}" for name, value in made_by.items()), "", *trailers]
+        ).rstrip(),
     )

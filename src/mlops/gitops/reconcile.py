@@ -8,6 +8,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from mlops import deploy
+from mlops.base.environment import on_hosted_runner
 from mlops.base.errors import Refused, UserError, one_line
 from mlops.base.files import alone
 from mlops.contract.bundle import read_card
@@ -17,12 +18,15 @@ from mlops.deploy import inputs, manifest
 from mlops.deploy.manifest import Manifest
 from mlops.deploy.target import Endpoint, Running, Target
 from mlops.gitops import pins, signing
+from mlops.pipeline import tracking_server
 from mlops.registry import register, store, versions
 from mlops.registry.pin import Pin
 from mlops.registry.versions import Version
 
 # Two processes that reconcile the same environment here wait for each other.
 LOCKS = Path(".run/reconcile")
+# What is wrong with what runs, by `Running.answers`.
+SILENT = {"no": "does not answer", "elsewhere": "is not seen to answer from here"}
 
 
 def run(params: Params, root: Path, environment: str) -> Iterator[str]:
@@ -32,6 +36,7 @@ def run(params: Params, root: Path, environment: str) -> Iterator[str]:
     it breaches a limit of its rollout; what ran runs on.
     """
     wanted = manifest.load(root, environment)
+    deploy.require_settings(wanted.target, f"{manifest.path(environment)}: target")
     (root / LOCKS / environment).mkdir(parents=True, exist_ok=True)
     with alone(root / LOCKS / environment):
         try:
@@ -49,9 +54,14 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
     fetched = store.fetch(pin, root)
     yield f"bundle {pin.digest[:12]} fetched and verified"
     _require_signature(root, environment, wanted, pin)
+    if deploy.ends_with_job(wanted.target):
+        yield from _rehearse(root, environment, wanted, pin, fetched / BUNDLE)
+        return
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)
     before = alias(wanted, params, root, environment)
-    if before is None or before.digest != pin.digest:
+    if not keeps_alias(wanted):
+        yield f"no registry alias: without {tracking_server.VARIABLE} it ends with this job"
+    elif before is None or before.digest != pin.digest:
         known = versions.by_digest(root, pin.model, pin.digest)
         number = known.number if known else register.adopt(root, fetched, pin.commit)
         versions.set_alias(root, pin.model, environment, number)
@@ -69,6 +79,36 @@ def _require_signature(root: Path, environment: str, wanted: Manifest, pin: Pin)
         endpoint = Endpoint(environment, wanted.endpoint, root)
         _note(deploy.named(wanted.target), endpoint, f"{pin.digest[:12]} not deployed: {refused}")
         raise
+
+
+def _rehearse(
+    root: Path, environment: str, wanted: Manifest, pin: Pin, bundle: Path
+) -> Iterator[str]:
+    """Deploy as anywhere, beside what was pinned before, then end all of it."""
+    target, endpoint = deploy.named(wanted.target), Endpoint(environment, wanted.endpoint, root)
+    _remove_all(target, endpoint)
+    try:
+        others = (one for one in _earlier_pins(root, environment) if one.digest != pin.digest)
+        if before := next(others, None):
+            line = f"{before.digest[:12]}, pinned before, runs first"
+            try:
+                target.deploy(endpoint, before, store.fetch(before, root) / BUNDLE)
+            except UserError as error:
+                line = f"not compared with {before.digest[:12]}, pinned before: {error}"
+            yield f"rehearsal: {line}"
+        for line in _deploy(root, environment, wanted, pin, bundle):
+            yield f"rehearsal: {line}"
+    finally:
+        _remove_all(target, endpoint)
+    yield "rehearsed on this runner, and ended: nothing runs after this job, no alias was moved"
+
+
+def _remove_all(target: Target, endpoint: Endpoint) -> Running:
+    """Run nothing at the endpoint; what ran before."""
+    before = target.current(endpoint)
+    for digest in before.traffic:
+        target.remove(endpoint, digest)
+    return before
 
 
 def _deploy(
@@ -123,9 +163,7 @@ def _note(target: Target, endpoint: Endpoint, text: str) -> None:
 
 def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest) -> Iterator[str]:
     target, endpoint = deploy.named(wanted.target), Endpoint(environment, wanted.endpoint, root)
-    before = target.current(endpoint)
-    for digest in before.traffic:
-        target.remove(endpoint, digest)
+    before = _remove_all(target, endpoint)
     if before.traffic:
         yield f"{wanted.target} runs nothing now, before it {shown(before)}"
     if alias(wanted, params, root, environment):
@@ -142,7 +180,8 @@ def check(params: Params, root: Path, environment: str) -> Iterator[str]:
     if lines:
         raise Refused("; ".join(lines))
     answers = f", answers at {now.address}" if now.address else ""
-    yield f"{environment}: as {manifest.path(environment)} says{answers}"
+    unmirrored = "" if keeps_alias(wanted) else "; no registry outlives this job"
+    yield f"{environment}: as {manifest.path(environment)} says{answers}{unmirrored}"
 
 
 def differences(params: Params, root: Path, environment: str) -> list[str]:
@@ -155,22 +194,32 @@ def differences(params: Params, root: Path, environment: str) -> list[str]:
 def _differences(
     params: Params, root: Path, environment: str, wanted: Manifest, now: Running
 ) -> list[str]:
-    version = alias(wanted, params, root, environment)
-    pinned, mirrored = (part.digest if part else None for part in (wanted.pin, version))
-    lines = []
+    pinned, lines = wanted.pin.digest if wanted.pin else None, []
     if now.traffic != ({pinned: 100} if pinned else {}):
         note = f" ({now.note})" if now.note else ""
         lines.append(f"{wanted.target} runs {shown(now)}, pinned is {_short(pinned)}{note}")
-    if mirrored != pinned:
-        lines.append(f"registry alias {_short(mirrored)}, pinned is {_short(pinned)}")
-    if now.answers == "no":
-        lines.append(f"{wanted.target} runs {shown(now)}, and does not answer")
+    if keeps_alias(wanted):
+        version = alias(wanted, params, root, environment)
+        mirrored = version.digest if version else None
+        if mirrored != pinned:
+            lines.append(f"registry alias {_short(mirrored)}, pinned is {_short(pinned)}")
+    if now.answers != "yes":
+        lines.append(f"{wanted.target} runs {shown(now)}, and {SILENT[now.answers]}")
     return [f"{environment}: {line}" for line in lines]
 
 
 def running(wanted: Manifest, root: Path, environment: str) -> Running:
     """What runs at the endpoint that a manifest names."""
+    if deploy.ends_with_job(wanted.target):
+        place = manifest.path(environment)
+        return Running({}, f"a hosted runner keeps no process; name another `target:` in {place}")
     return deploy.named(wanted.target).current(Endpoint(environment, wanted.endpoint, root))
+
+
+def keeps_alias(wanted: Manifest) -> bool:
+    """Whether a registry outlives this process, and something that its alias can name."""
+    is_lost = on_hosted_runner() and not tracking_server.is_named()
+    return not (is_lost or deploy.ends_with_job(wanted.target))
 
 
 def alias(wanted: Manifest, params: Params, root: Path, environment: str) -> Version | None:

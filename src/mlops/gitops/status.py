@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,19 @@ from mlops.contract.paths import RAW
 from mlops.data import fingerprint
 from mlops.data.ingest import Ingested
 from mlops.deploy import manifest
+from mlops.deploy.target import Running
+from mlops.forge import git
+from mlops.forge.protocol import Forge
 from mlops.gitops import pins, reconcile
+from mlops.registry.pin import Pin
 
 Row = tuple[str, ...]
 HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "address", "")
-NOTHING = "-"
+HISTORY: Row = (
+    "since", "pinned", "model", "commit", "by", "why", "approved by", "took", "verified",
+)  # fmt: skip
+TRAILER = re.compile(r"^(Verified|Overridden|Reviewed-by): *(.*\S)", re.MULTILINE)
+NOTHING, NO_ANSWER = "-", "no answer"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -49,24 +58,32 @@ def data(params: Any, root: Path) -> str:
 def _row(params: Params, root: Path, environment: str) -> Row:
     wanted = manifest.load(root, environment)
     pinned = wanted.pin.digest if wanted.pin else None
-    running = reconcile.running(wanted, root, environment)
+    remarks: dict[str, bool] = {}
     try:
-        alias = reconcile.alias(wanted, params, root, environment)
-        mirrored = alias.digest if alias else None
-        version = f"version {alias.number}" if alias else NOTHING
-    except UserError:
-        mirrored, version = None, "no answer"
+        running = reconcile.running(wanted, root, environment)
+        shown = reconcile.shown(running) if running.traffic else NOTHING
+    except UserError as error:
+        running, shown, remarks[str(error)] = Running({}), NO_ANSWER, True
+    mirrored, version = pinned, NOTHING
+    try:
+        if reconcile.keeps_alias(wanted):
+            alias = reconcile.alias(wanted, params, root, environment)
+            mirrored = alias.digest if alias else None
+            version = f"version {alias.number}" if alias else NOTHING
+    except UserError as error:
+        mirrored, version, remarks[str(error)] = None, NO_ANSWER, True
     differs = running.traffic != ({pinned: 100} if pinned else {}) or mirrored != pinned
-    remarks = {
+    silent = reconcile.SILENT.get(running.answers, "")
+    remarks |= {
         f"differs: mlops reconcile {environment}": differs,
-        f"does not answer: mlops reconcile {environment}": running.answers == "no",
+        f"{silent}: mlops reconcile {environment}": bool(silent),
         # A note of another bundle says nothing of an environment that is as pinned.
         running.note: bool(running.note) and differs,
     }
     return (
         environment,
         pinned[:12] if pinned else NOTHING,
-        reconcile.shown(running) if running.traffic else NOTHING,
+        shown,
         version,
         _age(root, environment) if pinned else NOTHING,
         running.address or NOTHING,
@@ -82,13 +99,46 @@ def _age(root: Path, environment: str) -> str:
     return f"{since} ({(dt.datetime.now(tz=dt.UTC).date() - since).days} days)"
 
 
-def history(root: Path, ref: str, environment: str) -> list[Row]:
-    """What was pinned from when on, newest first, from Git alone; the first row is the heads."""
-    rows: list[Row] = []
+def history(root: Path, ref: str, environment: str, forge: Forge | None = None) -> list[Row]:
+    """What was pinned from when on, newest first; the first row is the heads.
+
+    From Git alone, but for the approvals and times that only the forge knows.
+    """
+    moves: list[tuple[git.Change, Pin | None]] = []
     for change, pin in reversed(list(pins.history(root, ref, environment))):
-        digest = pin.digest[:12] if pin else NOTHING
+        if not moves or _digest(moves[0][1]) != _digest(pin):
+            moves.insert(0, (change, pin))
+    rows = [HISTORY]
+    for change, pin in moves:
         model = f"{pin.model} version {pin.version}" if pin else NOTHING
-        if not rows or rows[0][1] != digest:
-            commit = change.commit[:12]
-            rows.insert(0, (change.day, digest, model, commit, change.author, change.subject))
-    return [("since", "pinned", "model", "commit", "by", "why"), *rows]
+        *known, error = _proposed(root, change, forge)
+        # A forge that does not answer once is not asked again.
+        forge = None if error else forge
+        commit = change.commit[:12]
+        rows.append(
+            (change.day, _digest(pin), model, commit, change.author, change.subject, *known)
+        )
+    return rows
+
+
+def _digest(pin: Pin | None) -> str:
+    return pin.digest[:12] if pin else NOTHING
+
+
+def _proposed(root: Path, change: git.Change, forge: Forge | None) -> tuple[str, str, str, bool]:
+    """Who approved a change, how long it was open, what was verified; whether the forge failed."""
+    brought = git.brought(root, change.commit)
+    noted = [match.groups() for _, text in brought for match in TRAILER.finditer(text)]
+    approved = [text for name, text in noted if name == "Reviewed-by"]
+    verified = [f"{name.lower()}: {text}" if name == "Overridden" else text
+                for name, text in noted if name != "Reviewed-by"]  # fmt: skip
+    # The author's time of a squashed commit is that of the merge.
+    opened, merged, failed = min(time for time, _ in brought), change.time, False
+    try:
+        if forge and (merge := forge.merged(change.commit)):
+            approved = list(merge.approved_by)
+            opened, merged = int(merge.opened.timestamp()), int(merge.merged.timestamp())
+    except UserError as error:
+        approved, failed = [f"not known: {error}"], True
+    took = str(dt.timedelta(seconds=merged - opened)) if opened < merged else NOTHING
+    return ", ".join(approved) or NOTHING, took, "; ".join(verified) or NOTHING, failed

@@ -54,6 +54,19 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
     return assessment
 
 
+def outcome(
+    params: Params, root: Path, environment: str, now: datetime | None = None
+) -> tuple[str, str]:
+    """The digest that was assessed now, and `ok`, or why it is not; "" before there is any."""
+    try:
+        assessment = run(params, root, environment, now)
+    except NothingYet as reason:
+        return "", str(reason)
+    # Of too few rows nothing is known.
+    is_ok = assessment.state == "ok" and assessment.windows[0].features
+    return assessment.digest, "ok" if is_ok else assessment.line
+
+
 def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> Assessment:
     from mlops.deploy import manifest
     from mlops.gitops import reconcile

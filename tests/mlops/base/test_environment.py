@@ -38,3 +38,17 @@ def test_no_proxy_stands_before_this_machines_own_servers(monkeypatch, variable,
 )
 def test_credentials_are_taken_out_of_urls_alone(text, hidden):
     assert environment.without_credentials(text) == hidden
+
+
+@pytest.mark.parametrize(
+    ("variables", "hosted"),
+    [
+        ({}, False),
+        ({"RUNNER_ENVIRONMENT": "github-hosted"}, True),
+        ({"RUNNER_ENVIRONMENT": "self-hosted"}, False),
+        ({"AGENT_ISSELFHOSTED": "0"}, True),
+        ({"AGENT_ISSELFHOSTED": "1"}, False),
+    ],
+)
+def test_a_forges_own_machine_is_told_from_others(variables, hosted):
+    assert environment.on_hosted_runner(variables) is hosted

@@ -333,3 +333,25 @@ def test_a_dry_run_prints_all_that_it_would_send(capsys):
 def test_a_malformed_repository_is_named(repository):
     with pytest.raises(UserError, match="GITHUB_REPOSITORY: found .*, expected OWNER/NAME"):
         current_forge({"GITHUB_TOKEN": "some", "GITHUB_REPOSITORY": repository})
+
+
+# Who approved what was merged.
+
+
+def test_a_merge_is_known_by_its_commit_with_its_times_and_those_who_approve_it_still(side):
+    pull = side.server.close(1, commit="a" * 40)
+    side.server.close(side.server.open("other").number, commit="b" * 40)
+    pull.reviews += [("maria", "CHANGES_REQUESTED"), ("jo", "APPROVED"), ("li", "COMMENTED")]
+    if side.name == "github":
+        # There each review counts until the same person's next one; Azure DevOps has one vote each.
+        pull.reviews += [("maria", "APPROVED"), ("maria", "COMMENTED"), ("jo", "DISMISSED")]
+    else:
+        pull.reviews.append(("kim", "SUGGESTIONS"))
+    merge = side.run().merged("a" * 40)
+    assert merge.approved_by == (("maria",) if side.name == "github" else ("jo", "kim"))
+    assert str(merge.merged - merge.opened) == "1 day, 1:30:00"
+    assert side.run().merged("c" * 40) is None
+
+
+def test_without_a_forge_no_merge_is_known():
+    assert DryRun("no token").merged("a" * 40) is None

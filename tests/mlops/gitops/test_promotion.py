@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops.base.errors import UserError
+from mlops.base.errors import Refused, UserError
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import pins, promotion, reconcile, status
@@ -28,7 +28,7 @@ def release(clone, forge):
 
 def promote(clone, forge):
     with chdir(clone.root):
-        return promotion.promote(Path(), "staging", "production", forge)
+        return promotion.promote(Path(), "staging", "production", forge, lambda _: ("", "?"))
 
 
 def rollback(clone, forge, to=None):
@@ -160,7 +160,7 @@ def released(accepted, forge):
 
 def test_a_promotion_copies_the_pin_of_what_runs_and_once_merged_does_nothing(released, forge):
     clone, _ = released
-    with pytest.raises(UserError, match="staging: runs nothing, pinned is .* `mlops reconcile"):
+    with pytest.raises(Refused, match="staging runs nothing, pinned is .* `mlops reconcile"):
         promote(clone, forge)
     with chdir(clone.root):
         list(reconcile.run(clone.params(), Path(), "staging"))
@@ -191,7 +191,7 @@ def test_a_rollback_proposes_the_pin_before_or_that_of_a_commit(twice, forge):
     assert proposed(clone, "rollback/production") == pin_at(clone.root, first, "production")
     assert forge.opened[-1][2].startswith("Rollback production: trips-model ")
     rollback(clone, forge, to=first)
-    assert f"As it was at {first}" in forge.opened[-1][3]
+    assert f"As it was at {first[:12]}" in forge.opened[-1][3]
     with chdir(clone.root):
         assert status.history(Path(), "HEAD", "production")[2][1] == "-"
 
@@ -220,7 +220,7 @@ def test_history_and_changed_are_read_from_git_alone(twice):
     digests = [pin_at(clone.root, commit, "production").digest[:12] for commit in ("HEAD", first)]
     with chdir(clone.root):
         rows = status.history(Path(), "HEAD", "production")
-        assert rows[0] == ("since", "pinned", "model", "commit", "by", "why")
+        assert rows[0][:6] == ("since", "pinned", "model", "commit", "by", "why")
         assert [row[1] for row in rows[1:]] == [*digests, "-"]
         assert pins.changed(Path(), "HEAD") == []
         assert pins.changed(Path(), first) == ["production"]

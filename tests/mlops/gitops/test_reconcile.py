@@ -15,11 +15,12 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from mlops import deploy
 from mlops.base.errors import Refused, UserError
 from mlops.deploy import local
 from mlops.deploy.local.home import HOME, Home
 from mlops.deploy.target import Endpoint
-from mlops.gitops import reconcile, status
+from mlops.gitops import promotion, reconcile, status
 from mlops.registry import versions
 from tests.mlops.deploy.processes import ended, stop
 
@@ -178,9 +179,11 @@ def test_processes_that_died_are_found_and_started_again(pinned):
     assert rows(clone)[1][-1] == "does not answer: mlops reconcile staging"
     assert "staging: local runs it again" in run(clone)
     assert differences(clone) == []
-    # A machine that started nothing misses no process.
+    # What another machine runs is not known to answer.
     stop(clone.root)
-    assert differences(clone) == []
+    unseen = "is not seen to answer from here"
+    assert differences(clone) == [f"staging: local runs {pin.digest[:12]}, and {unseen}"]
+    assert rows(clone)[1][-1] == f"{unseen}: mlops reconcile staging"
     assert "staging: local runs it again" in run(clone)
     assert Home(clone.root, "staging").supervised()
 
@@ -304,6 +307,123 @@ def test_a_version_that_refuses_what_clients_send_waits_for_a_reason_in_the_mani
     file.write_text(file.read_text().replace("pin:", "breaking: no client reads classes\npin:"))
     assert change in run(clone)
     assert running(clone) == second
+
+
+# On a machine that is gone when the job ends, and with what is not set or does not answer.
+
+
+@pytest.fixture
+def hosted(monkeypatch):
+    monkeypatch.setenv("RUNNER_ENVIRONMENT", "github-hosted")
+
+
+def test_on_a_hosted_runner_a_rollout_is_rehearsed_and_nothing_is_said_to_run(
+    pinned, hosted, forge
+):
+    clone, first = pinned
+    rollout(clone, limits=EASY)
+    second = clone.challenge().judged_pin()
+    clone.pin("staging", second)
+    one, other = first.digest[:12], second.digest[:12]
+    before = alias(clone)
+    lines = [line.removeprefix("staging: ") for line in run(clone)]
+    assert f"rehearsal: {one}, pinned before, runs first" in lines
+    assert f"rehearsal: {other} answers 50 % beside {one}" in lines
+    assert any(line.startswith(f"rehearsal: {other} passed: ") for line in lines)
+    assert lines[-1] == (
+        "rehearsed on this runner, and ended: nothing runs after this job, no alias was moved"
+    )
+    assert alias(clone) == before
+    assert not Home(clone.root, "staging").supervised()
+    assert not (clone.root / HOME / "staging").exists()
+
+    cure = "a hosted runner keeps no process; name another `target:` in environments/staging.yaml"
+    with chdir(clone.root):
+        with pytest.raises(Refused) as refused:
+            list(reconcile.check(clone.params(), Path(), "staging"))
+        assert str(refused.value) == f"staging: local runs nothing, pinned is {other} ({cure})"
+        row = rows(clone)[1]
+        assert (row[2:4], row[6]) == (("-", "-"), f"differs: mlops reconcile staging; {cure}")
+        with pytest.raises(Refused, match="staging runs nothing, pinned is .* keeps no process"):
+            promotion.promote(Path(), "staging", "production", forge, lambda _: ("", ""))
+        promotion.promote(Path(), "staging", "production", forge, lambda _: ("", ""), "we know")
+    assert "Overridden: we know (not met: staging runs nothing" in forge.opened[-1][3]
+
+    rollout(clone, limits=STRICT, requests=200)
+    with pytest.raises(Refused, match="undone at 50 %"):
+        run(clone)
+    assert not (clone.root / HOME / "staging").exists()
+    clone.pin("staging", None)
+    assert run(clone) == ["staging: pins nothing, and nothing runs"]
+    assert differences(clone) == []
+
+
+def test_a_rehearsal_says_when_what_was_pinned_before_is_lost_and_ends_when_it_fails(
+    pinned, hosted, monkeypatch
+):
+    clone, pin = pinned
+    clone.pin_what_no_store_has("staging", pin)
+    clone.pin("staging", pin)
+    lines = run(clone)
+    assert lines[1].startswith("staging: rehearsal: not compared with 111111111111, pinned before:")
+    assert "staging: rehearsal: local runs it" in lines
+    monkeypatch.setattr(reconcile, "_deploy", lambda *_: iter([1 / 0]))
+    with pytest.raises(ZeroDivisionError):
+        run(clone)
+    assert not (clone.root / HOME / "staging").exists()
+
+
+def test_a_registry_that_ends_with_the_job_is_neither_written_nor_compared(
+    pinned, hosted, monkeypatch
+):
+    clone, pin = pinned
+    # As for a target elsewhere.
+    monkeypatch.setattr(deploy, "ends_with_job", lambda _: False)
+    line = "staging: no registry alias: without MLFLOW_TRACKING_URI it ends with this job"
+    assert line in run(clone)
+    assert alias(clone) is None
+    assert running(clone) == pin.digest
+    with chdir(clone.root):
+        (line,) = reconcile.check(clone.params(), Path(), "staging")
+    assert line.endswith("; no registry outlives this job")
+    assert rows(clone)[1][6] == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone.root / 'mlruns/mlflow.db'}")
+    assert differences(clone) == [f"staging: registry alias nothing, pinned is {pin.digest[:12]}"]
+
+
+def test_what_a_target_or_a_registry_does_not_say_is_not_as_pinned(pinned, monkeypatch):
+    clone, _ = pinned
+    run(clone)
+
+    def away(*_):
+        raise UserError("does not answer here")
+
+    for module, name in ((versions, "by_alias"), (local, "current")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, away)
+            with chdir(clone.root), pytest.raises(UserError, match="does not answer here"):
+                list(reconcile.check(clone.params(), Path(), "staging"))
+            staging, production = rows(clone)[1:]
+            for row in (staging, production):
+                assert "no answer" in row
+                assert row[6].startswith("does not answer here")
+            assert "differs: mlops reconcile staging" in staging[6]
+    assert rows(clone)[1][6] == ""
+
+
+def test_variables_that_a_target_needs_are_asked_for_before_anything_runs(pinned, monkeypatch):
+    clone, _ = pinned
+    monkeypatch.setenv("MLOPS_BUNDLE_STORE", " ")
+    monkeypatch.delenv("MLOPS_SERVING_IMAGE", raising=False)
+    file = clone.root / "environments/staging.yaml"
+    file.write_text(file.read_text().replace("target: local", "target: kubernetes"))
+    with pytest.raises(UserError) as error:
+        run(clone)
+    assert str(error.value) == (
+        "environments/staging.yaml: target: kubernetes needs MLOPS_BUNDLE_STORE, "
+        "MLOPS_SERVING_IMAGE, found nothing; see 'What a deployment needs' in docs/gitops.md"
+    )
+    assert not (clone.root / ".run/bundles").exists()
 
 
 @pytest.mark.nightly

@@ -13,7 +13,8 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digests
 from mlops.monitoring import watch
-from tests.mlops.monitoring.place import ENVIRONMENT, NOW, ROWS
+from mlops.monitoring.params import Params
+from tests.mlops.monitoring.place import ENVIRONMENT, LIMITS, NOW, PARAMS, ROWS
 from tests.mlops.serving import bundles
 
 FILES = {"decision.json", "report.html", "summary.md", "metrics.prom"}
@@ -39,6 +40,24 @@ def test_rows_like_the_reference_are_ok(place):
     assert (assessment.state, assessment.reasons, assessment.notes) == ("ok", (), ())
     assert assessment.line == f"production {place.pin.digest[:12]}: ok: 600 rows judged"
     assert [window.rows for window in assessment.windows] == [600, 600]
+
+
+def test_only_an_assessment_of_enough_rows_is_ok_for_a_promotion(place):
+    def outcome():
+        limits = Params(**PARAMS, monitoring=LIMITS)
+        return watch.outcome(limits, place.root, ENVIRONMENT, NOW)
+
+    few = place.answer(requests(0)[:20])
+    digest, state = outcome()
+    assert (digest, state.endswith(f"{len(few)} of 500 rows: too few to judge drift")) == (
+        place.pin.digest, True,
+    )  # fmt: skip
+    place.answer(requests(0))
+    assert outcome() == (place.pin.digest, "ok")
+    place.answer(broken_sensor(requests(1)))
+    assert ": watch: values are missing: z " in outcome()[1]
+    place.repin(None)
+    assert outcome() == ("", "environments/production.yaml: pins nothing to watch")
 
 
 @pytest.mark.parametrize(

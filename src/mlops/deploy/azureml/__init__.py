@@ -38,6 +38,11 @@ DIGEST, NOTE = "mlops.bundle", "mlops.note"
 LONGEST_NOTE, MOST_MIRRORED = 256, 50
 # Seconds to connect, and between two bytes of an answer.
 TIMEOUT = (10.0, 30.0)
+NEEDS = (*sdk.VARIABLES, specification.IMAGE)
+READS = (
+    "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE",
+    "AZUREML_CURRENT_CLOUD", "AZURE_AUTHORITY_HOST", "AZURE_SDK_CLOUD_CONF", sdk.PYTHON,
+)  # fmt: skip
 # Each kind of resource, as the SDK calls it, with the file that specifies it.
 FILES = {
     "environments": "environment.yaml",

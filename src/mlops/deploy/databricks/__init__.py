@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from databricks.sdk.service.serving import ServedEntityInput, ServedEntityOutput
 
 SPECIFICATION = Path("infra/databricks/served-entity.yaml")
+NEEDS = ("DATABRICKS_HOST or DATABRICKS_CONFIG_PROFILE",)
+READS = (
+    "DATABRICKS_TOKEN", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_AUTH_TYPE",
+)  # fmt: skip
 # The environment variable in which an entity keeps its bundle's digest.
 DIGEST = "MLOPS_BUNDLE"
 NOTE, LONGEST_NOTE = "mlops_note", 255

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.deploy import prometheus, smoke_test
+from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.kubernetes import objects
 from mlops.deploy.kubernetes.kubectl import Cluster
 from mlops.deploy.kubernetes.objects import INSTANCE, OF_BUNDLE, OF_ENDPOINT, PART, PORT
@@ -25,6 +25,7 @@ from mlops.registry.pin import Pin
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
+NEEDS, READS = (objects.STORE, specification.IMAGE), ("KUBECONFIG",)
 NOTE = "mlops/note"
 WAIT = "330s"
 # Routes that score; the others are for whoever runs the service.
