@@ -83,7 +83,7 @@ class Verb:
     @property
     def plain(self) -> tuple[str, str]:
         """Without what differs by nature: where a file lies, and a number that Azure knows."""
-        words = re.sub(r" --head \S+|(?<=--prepared) \S+", "", self.words)
+        words = re.sub(r" --head \S+|(?<=--prepared) \S+|(?<=--bundle) \S+", "", self.words)
         words = re.sub(r"(?<=pins-only) \S*", "", words)
         # Who may only look needs no approval; Azure has no place for such an environment.
         environment = self.environment if self.environment in ("staging", "production") else ""

@@ -169,7 +169,7 @@ def stale_stages(root):
     ("name", "new", "stages"),
     [
         ("README.md", None, []),
-        ("src/mlops/cli.py", None, []),
+        ("src/mlops/cli/command.py", None, []),
         ("src/mlops/registry/register.py", None, []),
         ("src/mlops/monitoring/params.py", None, []),
         ("src/trips/tables.py", None, ["ingest"]),

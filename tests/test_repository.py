@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mlops.contract.stages import MODULES
-from mlops.forge import git
+from mlops.forge import branches, git
 from tests.conftest import PROJECTS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_a_clone_with_windows_line_ends_has_the_same_bytes(tmp_path):
         shutil.copy(REPOSITORY / name, origin / name)
     git.git(origin, "init", "--quiet")
     git.git(origin, "add", ".")
-    git.git(origin, "commit", "--quiet", "--message", "all", env=git.IDENTITY)
+    git.git(origin, "commit", "--quiet", "--message", "all", env=branches.IDENTITY)
     git.git(tmp_path, "-c", "core.autocrlf=true", "clone", "--quiet", str(origin), str(clone))
     for name in ("Makefile", ".ci/run"):
         assert (clone / name).read_bytes() == (REPOSITORY / name).read_bytes()

@@ -18,7 +18,7 @@ from mlops.base.files import folder_digests
 from mlops.contract import params
 from mlops.contract.paths import BUNDLE, EVIDENCE, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, RECORD
-from mlops.forge import git
+from mlops.forge import branches, git
 from mlops.gitops import pins, verdict
 from mlops.gitops.params import Params
 from mlops.pipeline.workspace import WRITTEN
@@ -27,7 +27,7 @@ from mlops.registry.pin import BRANCH, Pin, Section
 FILE = verdict.FOLDER / "proposal.json"
 PARTS = {"bundle": BUNDLE, "evidence": EVIDENCE}
 FILES = re.compile(
-    rf"dvc\.lock|{verdict.FOLDER}/(verdict\.json|report\.md|proposal\.json)|"
+    rf"dvc\.lock|{verdict.FOLDER}/(verdict\.json|report\.md|proposal\.json|\w+\.cdx\.json)|"
     + "|".join(f"{part}/({WRITTEN[part]})" for part in PARTS.values())
 )
 # Git's branch gets a folder of at most so many times `gate.size_mb`, which limits the model.
@@ -178,8 +178,8 @@ def keep(root: Path, folder: Path, pin: Pin) -> None:
         files |= {Path(digest) / path.relative_to(folder): path.read_bytes() for path in paths}
 
     def made(head: str) -> str:
-        commit = git.write(root, head, files, f"Keep {pin.short}")
+        commit = branches.write(root, head, files, f"Keep {pin.short}")
         same = head and not git.git(root, "diff", "--name-only", head, commit)
         return head if same else commit
 
-    git.update(root, BRANCH, made)
+    branches.update(root, BRANCH, made)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
-from mlops.forge import git
+from mlops.forge import branches, git
 from mlops.forge.protocol import GATE, Forge
 from mlops.gitops import signing
 from mlops.gitops.pins import manifest_at
@@ -35,11 +35,11 @@ class Proposal:
 
 def commit(root: Path, proposal: Proposal) -> str:
     """The proposal's commit: the one that its branch holds already, else a new one."""
-    head = git.head(root, proposal.branch)
+    head = branches.head(root, proposal.branch)
     if head and _is_same(root, head, proposal):
         return head
     message = f"{proposal.title}\n\n{proposal.why}\n"
-    return git.write(root, proposal.parent, proposal.files, message)
+    return branches.write(root, proposal.parent, proposal.files, message)
 
 
 def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str:
@@ -54,7 +54,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
         git.git(root, "branch", "--force", branch, made)
         by_hand = f"review it, then `git merge {branch}`"
         return f"{title}: on branch {branch}; no remote to push it to; {by_hand}"
-    pushed = git.update(root, branch, partial(_onto, root, proposal, made))
+    pushed = branches.update(root, branch, partial(_onto, root, proposal, made))
     if pushed is None:
         return f"{title}: not proposed, {branch} holds a later one"
     forge.status(pushed, "success", GATE, "judged before it was proposed")
@@ -67,7 +67,7 @@ def propose(root: Path, proposal: Proposal, forge: Forge, made: str = "") -> str
 
 def withdraw(root: Path, branch: str, forge: Forge) -> None:
     """Mark what a branch still proposes as overtaken, where it does: it must not be merged."""
-    head = git.head(root, branch)
+    head = branches.head(root, branch)
     if head:
         forge.status(head, "failure", GATE, "overtaken: main makes what is pinned already")
 

@@ -18,7 +18,7 @@ from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.forge import git
+from mlops.forge import branches, git
 from mlops.pipeline import remotes, tracking, tracking_server
 from mlops.registry.pin import BRANCH, Pin
 
@@ -117,13 +117,13 @@ def _from_git(part: Part, root: Path, target: Path) -> None:
     """A folder of the branch that releases push, as the remote has it, or this clone fetched it."""
     fetched = f"refs/remotes/{git.remote(root)}/{BRANCH}"
     try:
-        head = git.head(root, BRANCH)
+        head = branches.head(root, BRANCH)
     except git.GitError:
         # A job that runs a training may not ask a private remote.
         if not git.exists(root, fetched):
             raise
         head = fetched
-    files = git.folder_at(root, head, Path(part.digest) / part.path) if head else {}
+    files = branches.folder_at(root, head, Path(part.digest) / part.path) if head else {}
     if not files:
         raise FileNotFoundError
     for path, content in files.items():

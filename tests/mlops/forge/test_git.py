@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.forge import git
+from mlops.forge import branches, git
 
 FILE = Path("folder/file.txt")
 WORD = "s3cret"
@@ -31,7 +31,7 @@ def root(tmp_path):
 def test_a_commit_is_written_without_touching_workspace_or_index(root):
     (root / "kept.txt").write_text("being edited\n")
     before = git.git(root, "status", "--porcelain"), git.commit(root, "HEAD")
-    made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change\n\nwhy\n")
+    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change\n\nwhy\n")
     assert (git.git(root, "status", "--porcelain"), git.commit(root, "HEAD")) == before
     assert git.show(root, made, FILE) == "new\n"
     assert git.show(root, made, Path("kept.txt")) == "kept\n"
@@ -42,8 +42,8 @@ def test_a_machine_without_a_name_commits_as_the_bot(root, monkeypatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     git.git(root, "config", "--unset", "user.email")
-    made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
-    assert git.git(root, "log", "-1", "--format=%an", made).strip() == git.BOT
+    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change")
+    assert git.git(root, "log", "-1", "--format=%an", made).strip() == branches.BOT
 
 
 def test_a_file_that_is_not_at_a_commit_is_none_and_no_commit_an_error_in_one_line(root):
@@ -54,14 +54,14 @@ def test_a_file_that_is_not_at_a_commit_is_none_and_no_commit_an_error_in_one_li
 
 
 def test_a_push_onto_what_was_expected_succeeds_and_onto_anything_else_fails(root):
-    first = git.write(root, "HEAD", {FILE: b"1\n"}, "first")
-    second = git.write(root, "HEAD", {FILE: b"2\n"}, "second")
-    git.push(root, first, "release/x", expected="")
+    first = branches.write(root, "HEAD", {FILE: b"1\n"}, "first")
+    second = branches.write(root, "HEAD", {FILE: b"2\n"}, "second")
+    branches.push(root, first, "release/x", expected="")
     with pytest.raises(git.GitError):
-        git.push(root, second, "release/x", expected="")
-    assert git.head(root, "release/x") == first
-    git.push(root, second, "release/x", expected=first)
-    assert git.head(root, "release/x") == second
+        branches.push(root, second, "release/x", expected="")
+    assert branches.head(root, "release/x") == first
+    branches.push(root, second, "release/x", expected=first)
+    assert branches.head(root, "release/x") == second
 
 
 def test_the_changes_of_a_file_come_newest_first_and_uncommitted_ones_are_named(root):
@@ -96,7 +96,7 @@ def other(tmp_path):
     commands = (["add", "."], ["commit", "-qm", "other"])
     (folder / "theirs.txt").write_text("theirs\n")
     for words in commands:
-        git.git(folder, *words, env=git.IDENTITY)
+        git.git(folder, *words, env=branches.IDENTITY)
     return folder
 
 
@@ -118,10 +118,10 @@ def test_a_persons_hooks_signatures_and_colours_stay_out(root, who, tmp_path):
     who(f"core: hooksPath = {hooks}", "commit: gpgSign = true", "push: gpgSign = true",
         "user: signingKey = DEADBEEF", "log: showSignature = true", "color: ui = always",
         "push: followTags = true")  # fmt: skip
-    made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
-    git.push(root, made, "release/x", expected="")
+    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change")
+    branches.push(root, made, "release/x", expected="")
     git.git(root, "checkout", "--quiet", "--detach", made)
-    assert git.head(root, "release/x") == made
+    assert branches.head(root, "release/x") == made
     assert [change.commit for change in git.changes(root, made, FILE)] == [made]
 
 
@@ -130,8 +130,8 @@ def test_a_person_without_a_whole_identity_commits_as_the_bot(root, who, setting
     who(*settings)
     for name in ("user.name", "user.email"):
         git.git(root, "config", "--unset", name)
-    made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
-    assert git.git(root, "log", "-1", "--format=%an", made).strip() == git.BOT
+    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change")
+    assert git.git(root, "log", "-1", "--format=%an", made).strip() == branches.BOT
 
 
 def test_the_remote_says_which_branch_is_the_main_one(tmp_path, root):
@@ -154,9 +154,9 @@ def test_a_remote_that_is_away_leaves_what_the_clone_was_told(tmp_path, root):
 
 def test_a_remote_of_any_name_is_found_and_two_without_an_origin_are_refused(root, who):
     git.git(root, "remote", "rename", "origin", "upstream")
-    made = git.write(root, "HEAD", {FILE: b"new\n"}, "A change")
-    git.push(root, made, "release/x", expected="")
-    assert git.head(root, "release/x") == made
+    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change")
+    branches.push(root, made, "release/x", expected="")
+    assert branches.head(root, "release/x") == made
     assert git.base(root) == "refs/remotes/upstream/main"
     git.git(root, "remote", "add", "fork", "nowhere")
     with pytest.raises(UserError, match="git remote: found fork, upstream; expected one of them"):
@@ -164,7 +164,7 @@ def test_a_remote_of_any_name_is_found_and_two_without_an_origin_are_refused(roo
     for name in ("fork", "upstream"):
         git.git(root, "remote", "remove", name)
     who('remote "origin": fetch = +refs/pull/*/head:refs/remotes/origin/pr/*')
-    assert git.remote(root) == git.head(root, "release/x") == ""
+    assert git.remote(root) == branches.head(root, "release/x") == ""
     assert git.base(root) == "HEAD"
 
 
@@ -174,7 +174,9 @@ def test_a_project_in_a_folder_of_its_repository_is_read_and_written_there(root)
     (project / "kept.txt").write_text("the project's\n")
     git.git(root, "add", ".")
     git.git(root, "commit", "--quiet", "--message", "a project")
-    made = git.write(project, "HEAD", {Path("kept.txt"): b"changed\n", FILE: b"new\n"}, "A change")
+    made = branches.write(
+        project, "HEAD", {Path("kept.txt"): b"changed\n", FILE: b"new\n"}, "A change"
+    )
     assert git.git(root, "diff", "--name-only", "-z", "HEAD", made).split("\0")[:-1] == [
         "models/déjà vu [1]/folder/file.txt", "models/déjà vu [1]/kept.txt",
     ]  # fmt: skip
@@ -227,10 +229,10 @@ def test_a_clone_of_another_user_is_refused_with_the_cure(root):
 
 
 def test_a_text_that_is_not_utf_8_is_one_line(root):
-    made = git.write(root, "HEAD", {FILE: "é".encode("latin-1")}, "A change")
+    made = branches.write(root, "HEAD", {FILE: "é".encode("latin-1")}, "A change")
     with pytest.raises(UserError, match="file.txt at .*: not UTF-8; save the file as UTF-8"):
         git.show(root, made, FILE)
-    windows = git.write(root, "HEAD", {FILE: b"a\r\nb\r\n"}, "A change")
+    windows = branches.write(root, "HEAD", {FILE: b"a\r\nb\r\n"}, "A change")
     assert git.show(root, windows, FILE) == "a\r\nb\r\n"
 
 
@@ -263,13 +265,13 @@ def test_a_relative_remote_is_named_from_everywhere(root, tmp_path):
 def test_a_folder_comes_back_byte_for_byte_whatever_settings_say_of_line_ends(root):
     files = {Path("folder/a.bin"): bytes(range(256)), Path("folder/deep/b.txt"): b"1\r\n2\n"}
     git.git(root, "config", "core.autocrlf", "true")
-    made = git.write(
+    made = branches.write(
         root, "", {**files, Path("folder2/c"): b"", Path(".gitattributes"): b"* text"}, "x"
     )
     assert git.git(root, "rev-list", "--count", made).strip() == "1"
-    found = git.folder_at(root, made, Path("folder"))
+    found = branches.folder_at(root, made, Path("folder"))
     assert {Path("folder") / name: content for name, content in found.items()} == files
-    assert git.folder_at(root, made, Path("nowhere")) == {}
+    assert branches.folder_at(root, made, Path("nowhere")) == {}
 
 
 def test_a_folder_with_names_that_lead_out_of_it_is_refused(root):
@@ -284,7 +286,7 @@ def test_a_folder_with_names_that_lead_out_of_it_is_refused(root):
     out = tree("folder", "40000", tree("..", "40000", tree("file", "100644", blob)))
     made = git.git(root, "commit-tree", out, stdin=b"x").strip()
     with pytest.raises(UserError, match="found no plain file"):
-        git.folder_at(root, made, Path("folder"))
+        branches.folder_at(root, made, Path("folder"))
 
 
 def test_what_another_pushes_meanwhile_is_kept_and_built_upon(root):
@@ -293,13 +295,13 @@ def test_what_another_pushes_meanwhile_is_kept_and_built_upon(root):
     def make(head):
         heads.append(head)
         if len(heads) == 1:
-            git.push(root, git.write(root, "", {FILE: b"theirs"}, "theirs"), "kept", head)
-        return git.write(root, head, {Path("ours"): b"ours"}, "ours")
+            branches.push(root, branches.write(root, "", {FILE: b"theirs"}, "theirs"), "kept", head)
+        return branches.write(root, head, {Path("ours"): b"ours"}, "ours")
 
-    made = git.update(root, "kept", make)
+    made = branches.update(root, "kept", make)
     assert heads[0] == ""
     assert git.git(root, "rev-parse", f"{made}^").strip() == heads[1] != ""
-    assert git.head(root, "kept") == made
+    assert branches.head(root, "kept") == made
     assert git.show(root, made, FILE) == "theirs"
 
 
@@ -307,6 +309,8 @@ def test_without_a_remote_the_branch_is_updated_here(root):
     git.git(root, "remote", "remove", "origin")
     for number in range(2):
         file = {Path(str(number)): b""}
-        made = git.update(root, "kept", lambda head, file=file: git.write(root, head, file, "more"))
-        assert git.head(root, "kept") == made
+        made = branches.update(
+            root, "kept", lambda head, file=file: branches.write(root, head, file, "more")
+        )
+        assert branches.head(root, "kept") == made
     assert git.show(root, made, Path("0")) == ""

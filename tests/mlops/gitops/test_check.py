@@ -6,7 +6,8 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.contract import project
-from mlops.forge.git import IDENTITY, git
+from mlops.forge.branches import IDENTITY
+from mlops.forge.git import git
 from mlops.gitops import check
 
 

@@ -84,11 +84,11 @@ def test_what_is_kept_already_is_not_pushed_again_and_what_was_altered_is_mended
 
 
 def alter(clone, pin):
-    from mlops.forge import git
+    from mlops.forge import branches
 
-    head = git.head(clone.root, BRANCH)
+    head = branches.head(clone.root, BRANCH)
     file = Path(pin.digest) / BUNDLE / "model.onnx"
-    git.push(clone.root, git.write(clone.root, head, {file: b"?"}, "?"), BRANCH, head)
+    branches.push(clone.root, branches.write(clone.root, head, {file: b"?"}, "?"), BRANCH, head)
 
 
 def delete(clone, pin):

@@ -9,7 +9,7 @@ import pytest
 
 from mlops.base.errors import Refused, UserError
 from mlops.deploy import manifest
-from mlops.forge import git
+from mlops.forge import branches
 from mlops.gitops import pins, promotion, reconcile, status
 from mlops.gitops import release as releasing
 from mlops.gitops.pins import pin_at
@@ -261,7 +261,9 @@ def test_a_change_of_anything_else_is_unreleased_until_it_is_released_or_undone(
 
 def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(released, forge):
     clone, _ = released
-    old = git.write(clone.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old")
-    git.push(clone.root, old, "release/staging", expected="")
+    old = branches.write(
+        clone.root, "HEAD", {manifest.path("staging"): b"an older proposal\n"}, "Old"
+    )
+    branches.push(clone.root, old, "release/staging", expected="")
     assert "nothing to release" in release(clone, forge)
     assert forge.states[-1][:2] == (old, "failure")

@@ -1,8 +1,10 @@
 """DVC's remote alone gives the pinned bundle, on a machine where no other store has it."""
 
+import re
 import shutil
 from contextlib import chdir
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from dvc.repo import Repo
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.gitops import verdict
+from mlops.gitops import prepared, verdict
 from mlops.registry import publish, store
 from tests.mlops.deploy.processes import stop
 
@@ -76,19 +78,30 @@ def test_a_bundle_that_was_tampered_with_is_refused_from_every_store(clone, tmp_
         f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'remote'}\n"
     )
     publish.run(clone.root)
-    for name, copy in dict(store.STORES).items():
+    with chdir(clone.root):
+        prepared.keep(Path(), Path(), pin)
+    every, names = store._stores, []
 
-        def tampered(part, model, root, target, copy=copy):
-            copy(part, model, root, target)
-            file = next(target.rglob("*.onnx"), None) or next(target.rglob("*.parquet"))
-            file.chmod(0o644)
-            file.write_bytes(file.read_bytes()[:-1] + b"?")
+    def tampered(copy, target):
+        copy()
+        file = next(target.rglob("*.onnx"), None) or next(target.rglob("*.parquet"))
+        file.chmod(0o644)
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
 
-        monkeypatch.setattr(store, "STORES", {name: tampered})
-        line = rf"^bundle \w+: {name}: found digest \w+, expected {pin.digest[:12]}; "
-        with pytest.raises(UserError, match=line):
-            store.fetch(pin, clone.root)
-        assert not (clone.root / store.STORE / pin.digest).exists()
+    def stores(part, model, root, target):
+        for name, copy in every(part, model, root, target):
+            names.append(name)
+            yield name, partial(tampered, copy, target)
+
+    monkeypatch.setattr(store, "_stores", stores)
+    with pytest.raises(UserError) as refused:
+        store.fetch(pin, clone.root)
+    assert names == ["DVC's cache", "DVC's remote 'store'", "Git", "MLflow"]
+    for name in names:
+        assert re.search(
+            rf"{name}: found digest \w+, expected {pin.digest[:12]}", str(refused.value)
+        )
+    assert not (clone.root / store.STORE / pin.digest).exists()
 
 
 def test_what_no_store_has_whole_is_a_line_with_each_ones_reason(fresh, tmp_path):

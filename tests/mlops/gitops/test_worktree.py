@@ -8,7 +8,7 @@ import pytest
 from dvc.repo import Repo
 
 from mlops.base import processes
-from mlops.forge import git
+from mlops.forge import branches, git
 from mlops.gitops.worktree import worktree
 from tests.conftest import PROJECTS
 
@@ -23,7 +23,7 @@ def project(tmp_path):
     shutil.copy(PROJECTS / "params.yaml", folder)
     (folder / ".gitignore").write_text("/.run/\n/mlruns/\n")
     git.git(folder, "add", ".")
-    git.git(folder, "commit", "--quiet", "--message", "start", env=git.IDENTITY)
+    git.git(folder, "commit", "--quiet", "--message", "start", env=branches.IDENTITY)
     return folder
 
 

@@ -1,111 +1,16 @@
-"""`mlops`: one verb per command, no logic."""
+"""The verbs of the GitOps loop."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-ROOT = Path()
-STAGES = {
-    "ingest": "Read the raw tables, check them, keep them as Parquet.",
-    "featurize": "Make the feature table and set the holdout apart.",
-    "tune": "Search model families and hyperparameters.",
-    "train": "Refit the winner, export it to ONNX, write the bundle.",
-    "evaluate": "Score the bundle on the holdout, write the evidence.",
-    "register": "Make the bundle a model version in MLflow.",
-}
-ACTIONS = {
-    "mlops.registry.publish": "Push what was trained to DVC's default remote.",
-    "mlops.gitops.sbom": "Write the bills of materials of bundle and image, in CycloneDX.",
-    "mlops.gitops.check": "Check this project's files and declarations, and train on a few rows.",
-}
-Lines = Iterable[str] | str | None
-
-environment_argument = click.argument("environment")
-arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-# The service and the scoring read their own options.
-own_options = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True}}
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mlops", message="%(package)s %(version)s")
-def main() -> None:
-    """From tables to a registered model, one verb at a time; `make train` runs them all."""
-
-
-def verb(*parameters: Any, **settings: Any) -> Callable[[Callable[..., Lines]], Any]:
-    """Make a function a command that prints the lines it returns, and ends with its exit code."""
-
-    def decorate(function: Callable[..., Lines]) -> Any:
-        @wraps(function)
-        def command(**arguments: Any) -> None:
-            from mlops.pipeline import dependencies, stage
-
-            def act() -> None:
-                dependencies.require_own_code(ROOT)
-                lines = function(**arguments)
-                for line in [lines] if isinstance(lines, str) else lines or ():
-                    click.echo(line)
-
-            sys.exit(stage.guarded(act))
-
-        for parameter in reversed(parameters):
-            parameter(command)
-        return main.command(**settings)(command)
-
-    return decorate
-
-
-def run_stage(name: str) -> None:
-    """Replace this process by the stage, which reads its own sections of the parameters alone."""
-    from mlops.contract import params
-    from mlops.contract.stages import MODULES
-
-    # Here the whole file is checked.
-    params.load_all(ROOT)
-    command = [sys.executable, "-m", MODULES[name]]
-    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": "src"})
-
-
-def run_action(module: str) -> Lines:
-    """Run what needs nothing but the folder."""
-    lines: Lines = importlib.import_module(module).run(ROOT)
-    return lines
-
-
-for _name, _text in STAGES.items():
-    verb(name=_name, help=_text)(partial(run_stage, _name))
-for _module, _text in ACTIONS.items():
-    verb(name=_module.rpartition(".")[2], help=_text)(partial(run_action, _module))
-
-
-@verb()
-def up() -> Iterator[str]:
-    """Start the MLflow and Prefect servers on this machine's data."""
-    from mlops.pipeline import servers
-
-    urls = servers.up(ROOT)
-    yield from (f"{name:<8} {url}" for name, url in urls.items())
-    server = f"PREFECT_API_URL={urls['prefect']}/api"
-    yield f"to run a deployment: {server} .venv/bin/prefect deployment run FLOW/NAME"
-
-
-@verb()
-def down() -> Iterator[str]:
-    """Stop the servers that `up` started."""
-    from mlops.pipeline import servers
-
-    yield f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
-    yield from (f"still runs: {command}" for command in servers.left(ROOT))
+from mlops.cli.command import ROOT, environment_argument, verb
 
 
 @verb(
@@ -262,27 +167,6 @@ def reconcile(environment: str, check: bool) -> Iterator[str]:
     from mlops.gitops import reconcile
 
     return (reconcile.check if check else reconcile.run)(params.load_all(ROOT), ROOT, environment)
-
-
-@verb(arguments_argument, **own_options)
-def serve(arguments: tuple[str, ...]) -> None:
-    """Serve a bundle's folder, or a registered model's, over HTTP."""
-    from mlops.serving import server
-
-    def fetched(uri: str) -> tuple[Path, str]:
-        from mlops.registry import versions
-
-        return versions.fetch(uri, ROOT)
-
-    server.main(arguments, fetched)
-
-
-@verb(arguments_argument, **own_options)
-def score(arguments: tuple[str, ...]) -> None:
-    """Score a whole table with a bundle."""
-    from mlops.serving import batch
-
-    batch.main(arguments)
 
 
 @verb()
