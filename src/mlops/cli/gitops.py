@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -109,9 +110,7 @@ def promote(source: str, target: str, ripe: bool, now: bool, because: str) -> st
     if now != bool(because.strip()) or (now and ripe):
         raise UserError("--now and --because TEXT: expected both or none, and not with --ripe")
 
-    def monitored(environment: str) -> tuple[str, str]:
-        return watch.outcome(params.load(Params, ROOT), ROOT, environment)
-
+    monitored = partial(watch.outcome, params.load(Params, ROOT), ROOT)
     return promotion.promote(ROOT, source, target, current_forge(), monitored, because, ripe)
 
 
