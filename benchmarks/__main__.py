@@ -15,8 +15,7 @@ import traceback
 from benchmarks.figure import Failed, progress
 
 NAMES = (
-    "flow", "unchanged", "engines", "scale", "search", "gate", "batch", "monitoring", "coverage",
-    "size",
+    "flow", "unchanged", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size",
 )  # fmt: skip
 
 
