@@ -24,7 +24,7 @@ from benchmarks.figure import Failed, Figure, at_least, at_most, progress
 from benchmarks.serving import requests
 from benchmarks.serving.load import drive
 from benchmarks.serving.requests import MLFLOW, PLAIN, RECORD, Requests, inference
-from benchmarks.serving.servers import CLIENT, SERVER, Commands, Server, running
+from benchmarks.serving.servers import CORES, Commands, Server, running
 from benchmarks.workspace import REPOSITORY
 from mlops.base.errors import UserError
 from mlops.contract import bundle
@@ -64,9 +64,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     good = True
     try:
-        if SERVER == CLIENT:
+        if len(CORES) == 1:
             raise Failed("found one core, expected two: one for the server, one for the client")
-        os.sched_setaffinity(0, CLIENT)
+        os.sched_setaffinity(0, CORES[-1:])
         for figure in _measure(given.bundle.absolute()):
             print(figure.line, flush=True)
             good &= figure.reached is not False

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import psutil
+import requests
 
 from benchmarks import process
 from benchmarks.figure import Failed, progress
@@ -30,7 +27,6 @@ MLSERVER_LOCK = Path(__file__).with_name("rivals") / "mlserver.lock"
 MLSERVER = REPOSITORY / ".cache/rivals/mlserver"
 START_SECONDS = 180.0
 CORES = sorted(os.sched_getaffinity(0))
-SERVER, CLIENT = {CORES[0]}, {CORES[-1]}
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class Server:
     @property
     def cpu(self) -> float:
         """Seconds of CPU time of the process and its children."""
-        times = [member.cpu_times() for member in _tree(self.pid)]
+        parent = psutil.Process(self.pid)
+        times = [member.cpu_times() for member in (parent, *parent.children(recursive=True))]
         return sum(spent.user + spent.system for spent in times)
 
 
@@ -124,41 +121,25 @@ class Commands:
 @contextmanager
 def running(command: Command, requests: Requests) -> Iterator[Server]:
     """Start a server and wait for its first answer; raises Failed with its last line otherwise."""
-    with tempfile.TemporaryFile() as log:
-        started = subprocess.Popen(
-            command.words, cwd=command.folder, env={**os.environ, **command.variables},
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, SERVER),
-        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        log, words = Path(folder, "log"), ["taskset", "--cpu-list", str(CORES[0]), *command.words]
+        pid = processes.start(words, log, command.folder, {**os.environ, **command.variables})
         try:
-            _wait(started, command.port, requests, log)
-            yield Server(command.port, started.pid)
+            _wait(Server(command.port, pid), requests, log)
+            yield Server(command.port, pid)
         finally:
-            for member in _tree(started.pid):
-                with suppress(psutil.NoSuchProcess):
-                    member.send_signal(signal.SIGKILL)
-            started.wait()
+            processes.stop([pid])
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _wait(started: subprocess.Popen[bytes], port: int, requests: Requests, log: IO[bytes]) -> None:
-    url, (_, rest) = f"http://127.0.0.1:{port}{requests.form.path}", requests.rendered[0]
-    body = rest.partition(b"\r\n\r\n")[2]
-    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+def _wait(server: Server, asked: Requests, log: Path) -> None:
+    url, (_, rest) = f"http://{processes.HOST}:{server.port}{asked.form.path}", asked.rendered[0]
+    body, headers = rest.partition(b"\r\n\r\n")[2], {"content-type": "application/json"}
 
     def answers() -> bool:
-        with suppress(OSError), urllib.request.urlopen(request, timeout=START_SECONDS):
-            return True
+        with suppress(requests.RequestException):
+            return requests.post(url, body, headers=headers, timeout=START_SECONDS).ok
         return False
 
-    if not processes.wait(answers, lambda: started.poll() is None, START_SECONDS):
-        log.seek(0)
-        last = (log.read().decode(errors="replace").strip() or "no output").splitlines()[-1]
-        raise Failed(f"{' '.join(started.args)}: does not answer: {last}")  # type: ignore[arg-type]
+    if not processes.wait(answers, lambda: processes.runs(server.pid), START_SECONDS):
+        last = (log.read_text(errors="replace").strip() or "no output").splitlines()[-1]
+        raise Failed(f"{url}: does not answer: {last}")
