@@ -72,18 +72,6 @@ def test_a_parameter_is_refused(wines, refused, stage, changes, line):
                      ["wines  alcohol  greater_than_or_equal_to(5)  178  -1.0",
                       "wines  hue     is a number (float64)  178   red"],
                      id="two failures at once"),
-        pytest.param(lambda t: t.head(0),
-                     ["wines  *       at least one row  0     empty"], id="empty table"),
-        pytest.param(lambda t: pd.concat([t, t.head(2)]),
-                     ["wines  wine    unique key  4     wine-000, wine-001"], id="duplicate key"),
-        pytest.param(lambda t: t.assign(shade=t["shade"].replace("deep", "dark")),
-                     ["wines  shade   100% are in shades.shade  48    dark"], id="no such shade"),
-        pytest.param(lambda t: t.assign(day=t["day"].where(t.index > 1, "soon")),
-                     ["wines  day     is a day or instant such as 2021-04-30, or of its metadata "
-                      '"format"  2  soon'],
-                     id="no day"),
-        pytest.param(lambda t: t.assign(hue=t["hue"].where(t.index > 2)),
-                     ["wines  hue     no missing values  3     missing"], id="missing values"),
     ],
 )  # fmt: skip
 def test_a_table_is_refused_with_column_check_rows_and_examples(wines, refused, edit, said):
@@ -91,40 +79,6 @@ def test_a_table_is_refused_with_column_check_rows_and_examples(wines, refused, 
     many = "checks" if len(said) > 1 else "check"
     assert lines[0] == f"error: wines: {len(said)} {many} failed; nothing was written"
     assert [line.split() for line in lines[2:]] == [line.split() for line in said]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        (
-            "wines.csv",
-            b"wines,day\n1,2\n1,2,3,4\n",
-            "can't be read: ArrowInvalid: CSV parse error: Row #3: Expected 2 columns, got 4: ",
-        ),
-        ("wines.csv", b"", "can't be read: ArrowInvalid: Empty CSV file"),
-        (
-            "wines.csv",
-            "wine,day\ncaf\xe9,1\n".encode("latin-1"),
-            "can't be read: not utf-8 at byte 12; convert it, as by iconv -t UTF-8",
-        ),
-        ("wines.parquet", b"wine,day\n", "can't be read: "),
-    ],
-)
-def test_a_file_that_is_not_what_its_ending_says_is_named(wines, refused, name, content, reason):
-    (wines.tables() / "wines.csv").unlink()
-    (wines.tables() / name).write_bytes(content)
-    said = refused(wines, "ingest")
-    assert said.startswith(f"error: {wines.tables()}/{name}: {reason}")
-    assert len(said.splitlines()) == 1
-
-
-def test_a_table_that_is_not_there_is_named_with_the_nearest(wines, refused):
-    (wines.tables() / "wines.csv").rename(wines.tables() / "wine.csv")
-    assert refused(wines, "ingest") == (
-        "error: csv: no table 'wines'; did you mean 'wine'?; "
-        "expected wines{.parquet,.parquet.gzip,.csv,.csv.gz,.csv.zip} or a folder wines/ of such "
-        "files\n"
-    )
 
 
 def test_one_class_only_is_refused(wines, refused):

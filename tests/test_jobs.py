@@ -7,47 +7,7 @@ import pytest
 
 from tests import pipelines, workflows
 from tests.events import dispatch
-from tests.expressions import evaluate, fill
 from tests.steps import Machine
-
-KNOWN = {
-    "github": {"event_name": "push", "event": {"pull_request": None, "list": [1, "a", True]}},
-    "steps": {"gate": {"outcome": "failure", "outputs": {"the-version": "1"}}},
-    "vars": {},
-    "cancelled": lambda: False,
-}
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("github['event_name'] == 'push'", True),
-        ("github.event.list[1]", "a"),
-        ("github.event.pull_request.head.repo.full_name == 'acme/flights'", False),
-        ("vars.X != ''", False),
-        ("vars.X && 'yes' || ''", ""),
-        ("!cancelled() && steps.gate.outcome != 'skipped'", True),
-        ("steps.gate.outputs.the-version", "1"),
-        ("'it''s'", "it's"),
-        ("fromJSON(toJSON(steps)).gate.outcome", "failure"),
-        ("and(not(cancelled()), in(github.event_name, 'pull_request', 'PUSH'))", True),
-        ("contains('[\"staging\"]', '\"Staging\"')", True),
-        ("ne(vars.X, '')", False),
-    ],
-)
-def test_an_expression_has_the_value_that_the_ci_system_gives_it(text, value):
-    assert evaluate(text, KNOWN) == value
-
-
-def test_a_text_is_filled_in_and_a_whole_expression_keeps_its_type():
-    assert fill("on ${{ github.event_name }} of ${{ '}' }}", KNOWN) == "on push of }"
-    assert fill("${{ github.event.list }}", KNOWN) == [1, "a", True]
-
-
-@pytest.mark.parametrize("text", ["a", "github.", "github.ref)", "('a'", "'a", "foo()", "1 2"])
-def test_what_is_no_expression_or_names_the_unknown_is_an_error(text):
-    with pytest.raises(Exception, match="unknown|expected"):
-        evaluate(text, KNOWN)
 
 
 @pytest.fixture
