@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODEL = "model.onnx"
 CARD = "bundle.json"
 REFERENCE = "reference.parquet"
+# The tensor by which the exported graph makes each of its inputs a matrix of one column.
+COLUMN_AXIS = ".column_axis"
 # A folder that does not exist.
 NOWHERE = "/dev/null/nowhere"
 

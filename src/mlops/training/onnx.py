@@ -192,7 +192,7 @@ def _take_columns(graph: Any, columns: list[str]) -> None:
             values[:] = [f".{name}" if name else "" for name in values]
     for value in (*body.initializer, *body.output):
         value.name = f".{value.name}"
-    axis = helper.make_tensor(".column_axis", TensorProto.INT64, [1], [1])
+    axis = helper.make_tensor(bundle.COLUMN_AXIS, TensorProto.INT64, [1], [1])
     body.initializer.append(axis)
     for position, (name, column) in enumerate(zip(columns, body.input, strict=True)):
         matrix = helper.make_node("Unsqueeze", [name, axis.name], [f".{column.name}"])
