@@ -79,14 +79,8 @@ def write_card(folder: Path, card: dict[str, Any]) -> Card:
     """Write `bundle.json` beside the files that it lists, with their digests."""
     files = {name: sha256(folder / name) for name in (MODEL, REFERENCE)}
     checked = msgspec.convert({**card, "files": files}, Card)
-    write_json(folder / CARD, as_json(checked))
+    write_json(folder / CARD, msgspec.to_builtins(checked))
     return checked
-
-
-def as_json(card: Card) -> dict[str, Any]:
-    """Convert a card to the content of `bundle.json`."""
-    content: dict[str, Any] = msgspec.to_builtins(card)
-    return content
 
 
 def read_card(folder: Path) -> Card:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, listed, nearest
 from mlops.contract.project import CATEGORY, Features, Task
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ TRAINING = "training.parquet"
 HOLDOUT = "holdout.parquet"
 # Up to here float32 holds every whole number.
 LARGEST_WHOLE = 2**24
-# Values that a refusal lists.
-SHOWN = 5
 # Rows that a sample keeps of each class.
 LEAST = 5
 
@@ -187,9 +185,8 @@ def classes(table: pd.DataFrame, spec: Features, task: Task) -> tuple[str, ...]:
         expected = "classes"
     else:
         return found
-    shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" * (len(found) > SHOWN))
     raise UserError(
-        f"features: {spec.target}: found {shown or 'no value'}; expected {expected} "
+        f"features: {spec.target}: found {listed(found) or 'no value'}; expected {expected} "
         f"(models.py: TASK: {task})"
     )
 

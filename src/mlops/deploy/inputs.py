@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mlops.base.errors import listed
 from mlops.contract.bundle import Card
-
-# Categories that a line names.
-SHOWN = 5
 
 
 def breaking(before: Card, now: Card) -> Iterator[str]:
@@ -20,8 +18,7 @@ def breaking(before: Card, now: Card) -> Iterator[str]:
         elif new[name].type != column.type:
             yield f"{name}: {new[name].type}, was {column.type}"
         elif gone := [one for one in column.categories if one not in new[name].categories]:
-            more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-            yield f"{name}: no category {', '.join(gone[:SHOWN])}{more}"
+            yield f"{name}: no category {listed(gone)}"
     for name in before.retired:
         if name not in (*new, *now.retired):
             yield f"{name}: refused, was ignored"

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from mlops.base.errors import listed
 from mlops.monitoring.assessment import Column, State, Window
 from mlops.monitoring.params import Monitoring
 
 Kind = Literal["share", "scores", "performance", "calibration", "drift", "missing", "unseen"]
 RETRAINABLE: frozenset[Kind] = frozenset({"share", "scores", "performance", "calibration"})
-# Columns that a reason names; of more it gives the number.
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,17 @@ def _columns(window: Window, limits: Monitoring) -> Iterator[Breach]:
         counts = f"{len(drifted)} of {judged} features drift ({share:.0%})"
         yield Breach("share", f"{counts}, limit {limits.share:.0%}")
     if scores := _over(window.scores, lambda s: s.drift or 0.0, limits.scores):
-        listed = _listed(scores, lambda s: f"{s.drift:.2f}")
-        yield Breach("scores", f"predictions drift: {listed}, limit {limits.scores:g}")
+        names = _listed(scores, lambda s: f"{s.drift:.2f}")
+        yield Breach("scores", f"predictions drift: {names}, limit {limits.scores:g}")
     if drifted:
-        listed = _listed(drifted, lambda f: f"{f.drift:.2f}")
-        yield Breach("drift", f"features drift: {listed}, limit {limits.drift:g}")
+        names = _listed(drifted, lambda f: f"{f.drift:.2f}")
+        yield Breach("drift", f"features drift: {names}, limit {limits.drift:g}")
     if missing := _over(features, lambda f: f.missing_rise, limits.missing):
-        listed = _listed(missing, lambda f: f"{f.missing:.0%}, was {f.missing_before:.0%}")
-        yield Breach("missing", f"values are missing: {listed}, limit +{limits.missing:.0%}")
+        names = _listed(missing, lambda f: f"{f.missing:.0%}, was {f.missing_before:.0%}")
+        yield Breach("missing", f"values are missing: {names}, limit +{limits.missing:.0%}")
     if unseen := _over(features, lambda f: f.unseen, limits.unseen):
-        listed = _listed(unseen, lambda f: f"{f.unseen:.1%}")
-        yield Breach("unseen", f"categories never seen: {listed}, limit {limits.unseen:.1%}")
+        names = _listed(unseen, lambda f: f"{f.unseen:.1%}")
+        yield Breach("unseen", f"categories never seen: {names}, limit {limits.unseen:.1%}")
 
 
 def _qualities(window: Window, limits: Monitoring) -> Iterator[Breach]:
@@ -124,6 +123,4 @@ def _over(
 
 
 def _listed(columns: Sequence[Column], value: Callable[[Column], str]) -> str:
-    listed = ", ".join(f"{column.name} {value(column)}" for column in columns[:NAMED])
-    more = len(columns) - NAMED
-    return f"{listed} and {more} more" if more > 0 else listed
+    return listed([f"{column.name} {value(column)}" for column in columns])

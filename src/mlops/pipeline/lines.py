@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlops.base.errors import listed
+
 
 def screen_line(stage: str, result: Mapping[str, Any], seconds: float, how: str) -> str:
     """Describe a stage's run; `result` are the fields of its Result, `how` it got its output."""
@@ -16,8 +18,7 @@ def screen_line(stage: str, result: Mapping[str, Any], seconds: float, how: str)
 
 def _listed(what: str, names: Sequence[str]) -> str:
     """What some names are, and the first of them; nothing when there are none."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{what}{', '.join(names[:5])}{more}" if names else ""
+    return f"{what}{listed(names)}" if names else ""
 
 
 def _outcome(stage: str, result: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from mlops.base.errors import listed
 from mlops.contract.bundle import Card, Input
 from mlops.serving.inference import BYTES
 from mlops.serving.invocations import CSV, FORMS
@@ -133,8 +134,7 @@ def record(card: Card) -> Json:
 def _column(column: Input) -> Json:
     if column.type == "float":
         return NUMBER | {"description": column.unit}
-    more = f" and {len(column.categories) - SHOWN} more" if len(column.categories) > SHOWN else ""
-    seen = ", ".join(column.categories[:SHOWN]) + more
+    seen = listed(column.categories, SHOWN)
     return STRING | {"description": f"{column.unit}; training saw {seen}"}
 
 

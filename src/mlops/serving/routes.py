@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops.contract import bundle
 from mlops.serving import metrics, openapi, page
 from mlops.serving.errors import Refusal
 from mlops.serving.invocations import CSV
@@ -107,7 +106,7 @@ def _ping(service: Service, request: Request) -> Response:
 def _about(service: Service, request: Request) -> Response:
     model = request.endpoint.model
     about = {"digest": model.digest, "version": model.version}
-    return _json(about | bundle.as_json(model.card))
+    return _json(about | msgspec.to_builtins(model.card))
 
 
 def _metadata(service: Service, request: Request) -> Response:

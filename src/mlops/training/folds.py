@@ -49,14 +49,11 @@ class Fold:
 
         family = families.family(name)
         train, validation = self.encoded(family.ENCODING)
-        train_pair, validation_pair = (
-            (train, self.train_target),
-            (validation, self.validation_target),
-        )
         try:
             estimator = family.build(task, hyperparameters, seed, threads)
             with threadpool_limits(threads):
-                rounds = family.fit(estimator, train_pair, validation_pair)
+                pairs = (train, self.train_target), (validation, self.validation_target)
+                rounds = family.fit(estimator, *pairs)
                 prediction = families.predict(estimator, task, validation)
         except Exception as error:
             # The libraries check a value only here.

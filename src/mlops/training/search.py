@@ -94,9 +94,10 @@ def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
     trials = Trials()
     done = []
     for number, (candidate, outcome) in enumerate(known):
-        name = candidate["family"]
+        name, own = candidate["family"], space[candidate["family"]]
         searched = {
-            labels[name][key]: _index(value, choices(space[name][key]))
+            # Of a choice Hyperopt keeps the number.
+            labels[name][key]: options.index(value) if (options := choices(own[key])) else value
             for key, value in candidate.items()
             if key in labels[name]
         }
@@ -116,8 +117,3 @@ def _known_trials(known: list[tuple[Candidate, Outcome]], space: Space) -> Any:
 def _plain(candidate: Candidate) -> Candidate:
     """The candidate with Python's own number types, which JSON can write."""
     return {k: v.item() if hasattr(v, "item") else v for k, v in candidate.items()}
-
-
-def _index(value: Any, options: list[Any]) -> Any:
-    """What Hyperopt keeps of a value: of a choice its number."""
-    return options.index(value) if options else value

@@ -1,5 +1,6 @@
 """Columns that clients may leave out, or still send, in every form of every protocol."""
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ OPTIONAL, RETIRED = ("numbers", "city"), ("former",)
 
 
 def declare(folder, **changes):
-    card = bundle.as_json(bundle.read_card(folder)) | changes
+    card = msgspec.to_builtins(bundle.read_card(folder)) | changes
     del card["files"]
     bundle.write_card(folder, card)
     return folder

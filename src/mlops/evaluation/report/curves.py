@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlops.contract.project import Task
+from mlops.evaluation.bounds import wilson
 from mlops.evaluation.weighted import CALIBRATION_BINS, Array, equal_weight_bins
 
 POINTS = 200
@@ -65,16 +66,14 @@ def precision_recall_curve(y: Array, probability: Array) -> pd.DataFrame:
 def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
     """Columns predicted (mean), observed (rate), low, high (95 %), rows; bins of equal weight.
 
-    The bounds are Wilson's score interval (1927), which stays within 0..1 for rare outcomes.
+    The bounds are Wilson's score interval, which stays within 0..1 for rare outcomes.
     """
     bins = _bins(probability, CALIBRATION_BINS)
     groups = pd.DataFrame({"predicted": probability, "observed": outcome}).astype(float)
     table, rows = groups.groupby(bins).mean(), groups.groupby(bins).size()
-    rate, z = table["observed"], 1.959964
-    centre = (rate + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z * np.sqrt(rate * (1 - rate) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
-    low, high = (centre - half).clip(0), (centre + half).clip(upper=1)
-    return table.assign(low=low, high=high, rows=rows).reset_index(drop=True)
+    ends = [wilson(rate, 0, 1.959964, n) for rate, n in zip(table["observed"], rows, strict=True)]
+    table[["low", "high"]] = ends
+    return table.assign(rows=rows).reset_index(drop=True)
 
 
 def score_histogram(y: Array, probability: Array) -> pd.DataFrame:

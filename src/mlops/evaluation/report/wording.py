@@ -6,15 +6,10 @@ import math
 
 METRIC_NAMES = {
     "roc_auc": "ROC AUC",
-    "average_precision": "Average precision",
-    "log_loss": "Log loss",
     "brier": "Brier score",
-    "calibration_error": "Calibration error",
-    "f1": "F1",
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R²",
-    "median_absolute_error": "Median absolute error",
 }
 
 
