@@ -36,9 +36,6 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def one_line(text: object) -> str:
-    """What another program says, for use within one line: no line breaks, and cut.
-
-    An error that says nothing is named by its class.
-    """
+    """What another program says, in one line and cut; an error that says nothing by its class."""
     line = " ".join(str(text).split())[:LONGEST_REASON]
     return line or (type(text).__name__ if isinstance(text, Exception) else "")

@@ -69,10 +69,7 @@ def run(command: Sequence[str], what: str = "", **options: Any) -> str:
 def start(
     command: Sequence[str], log: Path, folder: Path, env: Mapping[str, str] | None = None
 ) -> int:
-    """Start a process that outlives this one, in a group of its own; return its number.
-
-    Its output is appended to `log`.
-    """
+    """Start a process that outlives this one, its output appended to `log`; gives its number."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(

@@ -11,10 +11,7 @@ from mlops.base.processes import CommandFailed
 
 
 def environment(folder: Path, lock: Path) -> Path:
-    """Make a folder an environment of what a lock names, or bring it up to date; its programs.
-
-    Raises CommandFailed, in one line that names the lock.
-    """
+    """Make a folder the environment of a lock, or bring it up to date; gives its programs."""
     for words in (
         ["venv", "--allow-existing", "--python", sys.executable, str(folder)],
         ["pip", "sync", "--require-hashes", "--python", str(folder), str(lock)],

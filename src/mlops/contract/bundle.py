@@ -84,10 +84,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> Card:
 
 
 def read_card(folder: Path) -> Card:
-    """Read `bundle.json` and check every file's digest against it.
-
-    Raises UserError when a file is missing, or is not the one that the bundle was made with.
-    """
+    """Read `bundle.json` and check every file's digest against it; UserError where one differs."""
     path = folder / CARD
     try:
         card = msgspec.convert(read_json(path), Card)

@@ -171,10 +171,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def classes(table: pd.DataFrame, spec: Features, task: Task) -> tuple[str, ...]:
-    """The names of the target's classes: declared, or sorted; none in a regression.
-
-    Raises UserError for values that are no classes, or of another number than the task's.
-    """
+    """The names of the target's classes, declared or sorted; none in a regression."""
     if task == "regression":
         return ()
     outcome = table[spec.target].dropna().drop_duplicates().sort_values()
@@ -192,10 +189,7 @@ def classes(table: pd.DataFrame, spec: Features, task: Task) -> tuple[str, ...]:
 
 
 def target(table: pd.DataFrame, spec: Features, classes: tuple[str, ...]) -> Array:
-    """The target's values: float64, or the numbers of the classes as int64.
-
-    Raises UserError for a value that is no number, or none of the classes.
-    """
+    """The target's values: float64, or the classes' numbers as int64; UserError for others."""
     outcome = table[spec.target]
     if not classes:
         if outcome.dtype == object:

@@ -62,10 +62,7 @@ P = TypeVar("P", bound=Params)
 
 
 def load(kind: type[P], root: Path = Path()) -> P:
-    """Read the sections of `kind` from `params.yaml` under `root`.
-
-    Raises UserError with one line for the first key that is missing, unknown or ill-typed.
-    """
+    """Read the sections of `kind` from `params.yaml`; UserError names the first wrong key."""
     path = root / FILE
     content = documents.read(path, "the pipeline's parameters")
     try:

@@ -64,10 +64,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Models:
-    """What the project's `models.py` declares: the task, the search space, the first trials.
-
-    Without a space, `mlops.training.starting` has one.
-    """
+    """What the project's `models.py` declares; without a space `training.starting` has one."""
 
     task: Task
     space: dict[str, dict[str, Any]]

@@ -25,10 +25,7 @@ MADE_BY_DVC = tuple(stage for stage in MODULES if stage != "register")
 
 
 def dependencies(stage: str, project: str, root: Path) -> list[str]:
-    """The files and folders that `dvc.yaml` names as a stage's dependencies.
-
-    Raises UserError when the file does not name the stage.
-    """
+    """The files and folders that `dvc.yaml` names as a stage's dependencies."""
     stages = documents.read(root / PIPELINE, "the pipeline's stages").get("stages", {})
     if stage not in stages:
         raise UserError(f"{root / PIPELINE}: stages: {stage}: missing")

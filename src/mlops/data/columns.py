@@ -23,10 +23,7 @@ TRUTH: dict[Any, bool] = {
 
 
 class Kind(NamedTuple):
-    """How one kind of column is read: what is expected, and the value of a source's value.
-
-    `parse` raises an error where it does not fit.
-    """
+    """What a kind of column expects, and how a value is read; `parse` raises for others."""
 
     expected: str
     dtype: Any

@@ -22,10 +22,7 @@ Engine = Literal["duckdb", "spark"]
 
 
 def start(engine: Engine) -> Any:
-    """A Spark session, or DuckDB behind the same interface.
-
-    Raises UserError when Spark is asked for and there is no Java to run it.
-    """
+    """A Spark session, or DuckDB behind the same interface; UserError for Spark without Java."""
     return _spark() if engine == "spark" else _duckdb()
 
 

@@ -46,10 +46,7 @@ class Featurized(Result):
 
 
 def run(params: Params, root: Path) -> Featurized:
-    """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key.
-
-    Raises UserError when the features are not what the project declares.
-    """
+    """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key."""
     spec, rows, unused = _built(params, root)
     table = typed(rows, spec)
     known = table[table[spec.target].notna()]
@@ -104,10 +101,7 @@ class _Tables(UserDict[str, Any]):
 
 
 def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table, list[str]]:
-    """The project's features as the engine makes them of the raw tables, in no order.
-
-    Also the names of the tables that they do not use.
-    """
+    """The project's features as the engine makes them, in no order, and the tables not used."""
     session = engine.start(params.engine)
     # The folders that ingest wrote, one for each table.
     folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())

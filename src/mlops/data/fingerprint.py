@@ -54,10 +54,7 @@ def recorded(root: Path) -> dict[str, str] | None:
 
 
 def main() -> int:
-    """Write the fingerprint of this folder's source; the exit code.
-
-    Where the source is not there, as on a machine of a CI, the state that `dvc.lock` has is taken.
-    """
+    """Write the source's fingerprint, `dvc.lock`'s where that is away; gives the exit code."""
 
     def command() -> None:
         settings = params.load(Params)

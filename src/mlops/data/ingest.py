@@ -39,10 +39,7 @@ class Ingested(Result):
 
 
 def run(params: Params, root: Path) -> Ingested:
-    """Write one folder of Parquet files per table, one file a month where the table has days.
-
-    Raises UserError when the source or a table is not as it should be; nothing is written then.
-    """
+    """Write a folder of Parquet files per table, a file a month where the table has days."""
     from mlops.data.validation import day_column, left_out, validated
 
     # Before the rows: what changes in between is read again the next time.

@@ -12,10 +12,7 @@ from mlops.pipeline import stage
 
 
 def newest(params: Params, today: dt.date | None = None) -> dt.date:
-    """The last day that every dated table has rows of; yesterday at the latest: today is not over.
-
-    Raises UserError when a table is not as its schema says, or none has days.
-    """
+    """The last day that every dated table has rows of; yesterday at the latest."""
     from mlops.data.validation import day_column, validated
 
     schemas = project.tables(params.project)

@@ -37,10 +37,7 @@ class Failure(NamedTuple):
 def validated(
     raw: Mapping[str, pd.DataFrame], schemas: Mapping[str, Schema]
 ) -> dict[str, pd.DataFrame]:
-    """The tables, parsed and typed as their schemas say.
-
-    Raises UserError with one table of all failures: columns, checks, rows and examples.
-    """
+    """The tables, parsed and typed as their schemas say; UserError lists all failures."""
     _require_names(schemas)
     tables: dict[str, pd.DataFrame] = {}
     failures: list[Failure] = []

@@ -35,10 +35,7 @@ ERRORS = ("log_loss", "brier", "calibration_error", "mae", "rmse", "median_absol
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric on the rows given, with the bounds of its 95 % confidence interval.
-
-    The bounds are NaN where the rows are too few for one, or leave the metric undefined.
-    """
+    """A metric with its 95 % interval; the bounds are NaN for too few rows, or where undefined."""
 
     value: float
     low: float

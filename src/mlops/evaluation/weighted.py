@@ -19,10 +19,7 @@ CALIBRATION_BINS = 10
 def scorer(
     task: Task, y: Array, prediction: Array, threshold: float | None
 ) -> Callable[[Array], Metrics]:
-    """Prepare the metrics of a task, named as in `metrics.score`, as a function of row weights.
-
-    Raises ValueError as `checked` does, and for a binary task without a threshold.
-    """
+    """The metrics of a task, named as in `metrics.score`, as a function of row weights."""
     y, prediction = checked(task, y, prediction)
     if task == "regression":
         return _regression(y, prediction)
@@ -34,10 +31,7 @@ def scorer(
 
 
 def checked(task: Task, y: Array, prediction: Array) -> tuple[Array, Array]:
-    """Convert both to double precision.
-
-    Raises ValueError for shapes that disagree, values that are not finite, labels out of range.
-    """
+    """Both in double precision; ValueError for shapes, values or labels that are wrong."""
     y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     dimensions = 2 if task == "multiclass" else 1
     if y.ndim != 1 or prediction.ndim != dimensions or len(y) != len(prediction) or not len(y):

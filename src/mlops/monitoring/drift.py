@@ -24,11 +24,7 @@ VALUES, REFERENCE_VALUES = 200, 50
 
 @dataclass(frozen=True)
 class Reference:
-    """The bundle's sample of its training rows.
-
-    The columns i0, i1, … (inputs) and o0, o1, … (outputs) have their bins, and the counts of the
-    values in them.
-    """
+    """The bundle's sample of training rows: bins and counts of its columns i0, … and o0, …."""
 
     card: Card
     rows: int

@@ -104,10 +104,7 @@ def left_out(counts: Mapping[str, int]) -> list[str]:
 def files(
     database: duckdb.DuckDBPyConnection, key: str, place: str, root: Path, patterns: Sequence[str]
 ) -> list[str]:
-    """List the files in a folder or below an fsspec URL that match one of the patterns.
-
-    Raises UserError, naming the key of params.yaml, when there is no such place.
-    """
+    """The files in a folder or below an fsspec URL that match; UserError names the key."""
     import fsspec
 
     remote = "://" in place

@@ -114,10 +114,7 @@ def _stop(names: Iterable[str], root: Path) -> list[str]:
 
 
 def _pids(root: Path) -> dict[str, int]:
-    """The servers whose processes work in this folder.
-
-    After a restart of the machine their numbers, and ports, may be another's.
-    """
+    """The servers that run in this folder: after a restart, numbers may be another's."""
     pids = _state(root)[1]
     # Every process of the machine is looked at: not where none was started.
     groups = {group for _, group, _ in processes.working_in(root)} if pids else ()

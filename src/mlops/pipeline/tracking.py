@@ -67,10 +67,7 @@ def create_store(root: Path) -> None:
 
 
 def connect(model: str, root: Path) -> tuple[MlflowClient, str]:
-    """A client, and the id of the experiment of the model's name.
-
-    Raises UserError when a tracking server is named and does not answer, or is none.
-    """
+    """A client, and the id of the experiment of the model's name; UserError without a server."""
     connected = client(root)
     with mlflow_errors(root):
         return connected, _experiment(connected, model, root)
@@ -156,10 +153,7 @@ def search(model: str, root: Path) -> str:
 
 
 def bundle(model: str, root: Path, settings: bool = True) -> str:
-    """The id of the run of the bundle in `models/bundle`, written now when it is missing.
-
-    Without `settings` the pipeline's own parameters are left out of it.
-    """
+    """The id of the bundle's run, written now when missing; `settings` are the pipeline's own."""
     client, experiment = connect(model, root)
     folder = root / BUNDLE
     digest = bundles.digest(folder)

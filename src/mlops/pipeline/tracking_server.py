@@ -45,10 +45,7 @@ CLIENTS = ("mlflow", "requests", "sqlalchemy", "boto3", "botocore", "azure", "go
 
 
 def uri(root: Path) -> str:
-    """The tracking URI: `MLFLOW_TRACKING_URI`, or else a SQLite file below `root`.
-
-    A path in the variable is relative to `root`.
-    """
+    """`MLFLOW_TRACKING_URI`, a path in it relative to `root`, or a SQLite file below `root`."""
     named = given(os.environ, VARIABLE)
     if not named:
         return f"sqlite:///{(root / EMBEDDED).resolve() / STORE}"

@@ -13,10 +13,7 @@ _NUMBER = re.compile(NUMBER)
 
 
 def number(cell: str) -> float | None:
-    """A cell's number, None where it is missing; raises ValueError where it is none.
-
-    Blanks around it are not part of it.
-    """
+    """A cell's number without blanks around it, None where missing; ValueError for what is none."""
     cell = cell.strip(" ")
     if cell in MISSING:
         return None

@@ -71,10 +71,7 @@ class Inference:
         self.decoder = msgspec.json.Decoder(InferRequest)
 
     def decode(self, body: bytes, length: int | None) -> tuple[InferRequest, Rows]:
-        """A request and its rows; its JSON part is of `length` bytes where binary tensors follow.
-
-        Raises Refusal.
-        """
+        """A request and its rows; its JSON is of `length` bytes where binary tensors follow."""
         end = len(body) if length is None else length
         if end > len(body):
             raise Refusal(

@@ -19,10 +19,7 @@ BOOLEAN = {bool, type(None)}
 
 
 class Columns:
-    """Decoders for one record, rows in any order of columns, or one column.
-
-    `limit` is the most rows that a request may have.
-    """
+    """Decoders for one record, rows in any order of columns, or a column; `limit`: most rows."""
 
     def __init__(self, model: Model, limit: int) -> None:
         self.limit = limit
@@ -109,10 +106,7 @@ class Columns:
         )
 
     def _in_order(self, names: tuple[str, ...]) -> tuple[Any, list[int], list[int]]:
-        """A decoder of rows, and where they have the numeric and the categorical columns.
-
-        -1 stands for a column that was left out.
-        """
+        """A decoder of rows, and where they have each kind of column; -1 for one left out."""
         self.require(names, TABLE)
         row = tuple.__class_getitem__(tuple(self.types.get(name, Any) for name in names))
         positions = [names.index(name) if name in names else -1 for name in self.names]

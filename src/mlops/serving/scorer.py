@@ -46,11 +46,7 @@ class Scorer:
         self._threads = ThreadPoolExecutor(settings.threads, "scorer")
 
     async def score(self, model: Model, rows: Rows, alone: bool = False) -> list[Array]:
-        """The model's outputs for these rows, at once where the request is `alone`.
-
-        Raises Refusal when there are no rows or too many, when too many wait for a thread, or for a
-        number that no float32 can hold.
-        """
+        """The model's outputs for these rows, at once where it is `alone`; raises Refusal."""
         if not len(rows):
             raise Refusal(422, "body: found no rows")
         if len(rows) > self.settings.rows:

@@ -39,10 +39,7 @@ log = logging.getLogger("mlops.serving")
 def main(
     arguments: Sequence[str], fetched: Callable[[str], tuple[Path, str]] | None = None
 ) -> None:
-    """Serve until told to stop; `fetched` gives the folder and the version of a model's URI.
-
-    Raises UserError when there is no such bundle, or it does not run here.
-    """
+    """Serve until told to stop; `fetched` gives the folder and the version of a model's URI."""
     settings = parse(arguments, os.environ.get(TOKEN))
     if ":/" in settings.bundle:
         if fetched is None:

@@ -36,10 +36,7 @@ log = logging.getLogger("mlops.serving")
 
 
 def find(path: Path) -> Path:
-    """The bundle's folder: `path`, or the folder beside it that the file `path` names now.
-
-    Raises UserError when there is none.
-    """
+    """The bundle's folder: `path`, or the one beside it that the file `path` names now."""
     try:
         folder = path.parent / _name(path) if path.is_file() else path
         if (folder / bundle.CARD).is_file():
@@ -131,10 +128,7 @@ class Service:
         return await asyncio.to_thread(function, *arguments)
 
     async def score(self, endpoint: Endpoint, rows: Rows, identity: str, size: int) -> list[Array]:
-        """The outputs for these rows, each (rows,), which came in a body of `size` bytes.
-
-        `identity` is the request's id in samples.
-        """
+        """The outputs for rows of a body of `size` bytes; `identity` is the id in samples."""
         outputs = await self.scorer.score(endpoint.model, rows, alone=self.requests == 1)
         if self.samples:
             self.samples.offer(Sample(time.time(), identity, endpoint.model, rows, outputs, size))

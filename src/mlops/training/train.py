@@ -47,10 +47,7 @@ class Trained(Result):
 
 
 def run(params: Params, root: Path) -> Trained:
-    """Write the bundle; equal code, data, parameters and seed give equal bytes.
-
-    Raises UserError when the ONNX graph does not say what the native model says.
-    """
+    """Write the bundle; equal code, data, parameters and seed give equal bytes."""
     from mlops.pipeline import tracking
     from mlops.training import onnx
 

@@ -66,10 +66,7 @@ def _require_same_columns(files: list[File], parts: list[pd.DataFrame]) -> None:
 
 
 def fingerprint(location: str, names: Iterable[str]) -> dict[str, str]:
-    """The state of each file that `read` would read, by its name below the location.
-
-    Raises UserError as `read` does.
-    """
+    """The state of each file that `read` would read, by its name below the location."""
     system, tables = _find(location, names)
     return {file.name: state(file.path, system) for files in tables.values() for file in files}
 
@@ -89,10 +86,7 @@ def state(path: str, system: Any = None) -> str:
 
 
 def read_file(path: str, system: Any = None) -> pd.DataFrame:
-    """One CSV or Parquet file; `NA` and empty fields of a CSV are missing, all else is text.
-
-    Raises UserError when the file is not what its ending says.
-    """
+    """One CSV or Parquet file; `NA` and empty fields of a CSV are missing, all else is text."""
     system = system or fsspec.filesystem("file")
     try:
         with system.open(path, "rb") as file:

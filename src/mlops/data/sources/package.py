@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Read `<name>.csv` or `<name>.csv.zip` for each name, without importing the package.
-
-    Raises UserError when the package or one of the files is not there.
-    """
+    """Read `<name>.csv` or `<name>.csv.zip` for each name, without importing the package."""
     return {name: read_file(str(path)) for name, path in _find(location, names).items()}
 
 

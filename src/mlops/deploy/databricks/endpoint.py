@@ -39,10 +39,7 @@ class Served:
 
 @cache
 def client() -> WorkspaceClient:
-    """The workspace and whoever runs this, as all of Databricks' tools find them.
-
-    Raises UserError where there is no host, or no way to authenticate.
-    """
+    """The workspace and whoever runs this, as all of Databricks' tools find them."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.core import Config
 

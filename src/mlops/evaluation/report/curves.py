@@ -64,10 +64,7 @@ def precision_recall_curve(y: Array, probability: Array) -> pd.DataFrame:
 
 
 def calibration_curve(outcome: Array, probability: Array) -> pd.DataFrame:
-    """Columns predicted (mean), observed (rate), low, high (95 %), rows; bins of equal weight.
-
-    The bounds are Wilson's score interval, which stays within 0..1 for rare outcomes.
-    """
+    """Columns predicted, observed, low, high (Wilson's), rows; bins of equal weight."""
     bins = _bins(probability, CALIBRATION_BINS)
     groups = pd.DataFrame({"predicted": probability, "observed": outcome}).astype(float)
     table, rows = groups.groupby(bins).mean(), groups.groupby(bins).size()

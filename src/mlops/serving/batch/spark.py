@@ -33,10 +33,7 @@ def _loaded(bundle: Path) -> Model:
 
 
 def find(name: str, work: Path, loaded: Model) -> Source:
-    """The files that a user names, or a table of Spark as Parquet files below `work`.
-
-    Raises UserError for what can't be read or scored.
-    """
+    """The files that a user names, or a table of Spark as Parquet files below `work`."""
     from pyspark.errors import AnalysisException
     from pyspark.sql.pandas.types import to_arrow_schema
 
