@@ -20,23 +20,22 @@ def refusal(text: str) -> str:
     ("text", "line"),
     [
         ("a: 1\na: 2\n", "x.yaml: line 2: 'a' is there twice"),
-        ("a:\n  b: 1\n  b: 2\n", "x.yaml: line 3: 'b' is there twice"),
         (BOMB, "x.yaml: line 1: found the anchor or alias 'a', expected the value itself"),
         ("a: {<<: {b: 1}, b: *c}", "x.yaml: line 1: found the anchor or alias 'c', "
          "expected the value itself"),
         ("a: !!python/object:os.system x", "x.yaml: line 1: found the tag "
          "'tag:yaml.org,2002:python/object:os.system', expected none"),
-        ("a: !env HOME", "x.yaml: line 1: found the tag '!env', expected none"),
         ("a: " + "[" * 5000, "x.yaml: line 1: nested deeper than 30 levels"),
         ("a: [" + "1, " * 100_000 + "1]",
          "x.yaml: found 300,006 characters, expected at most 250,000"),
         ("project: {{name}}", "x.yaml: line 1: found braces as a key, expected text; "
          "put it in quotes"),
         ("on: 1", "x.yaml: line 1: found 'on' as a key, expected text; put it in quotes"),
-        ("a:\n\tb: 1", "x.yaml: line 2: found character '\\t' that cannot start any token"),
         ("a: 1\n---\nb: 2\n", "x.yaml: line 2: but found another document"),
         ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> theirs\n",
          "x.yaml: line 2: a merge conflict; resolve it first"),
+        ("until: 2013-12-31",
+         'x.yaml: line 1: found the day 2013-12-31, expected it in quotes: "2013-12-31"'),
         ("a: 0b_", "x.yaml: not YAML: invalid literal for int() with base 2: ''"),
         ("a: " + "9" * 5000, f"x.yaml: line 1: found '{'9' * 59}..., expected less"),
         ("- " + "y" * 5000, f"x.yaml: found ['{'y' * 58}..., expected keys and values"),

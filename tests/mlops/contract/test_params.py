@@ -50,12 +50,6 @@ def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
          "params.yaml: split.folds: missing; expected a value"),
         (r"^  folds: .*", "  folds: three",
          "params.yaml: split.folds: found 'three', expected a whole number"),
-        (r"^  folds: .*", "  folds: 0",
-         "params.yaml: split.folds: found 0, expected greater than or equal to 1"),
-        (r"^  folds: .*", "  folds:",
-         "params.yaml: split.folds: found nothing, expected a whole number"),
-        (r"^  until: .*", "  until: 2013-12-31",
-         'params.yaml: line 12: found the day 2013-12-31, expected it in quotes: "2013-12-31"'),
         (r"^  until: .*", '  until: "2013-02-30"',
          "params.yaml: data.until: found '2013-02-30', expected a day such as 2013-12-31"),
         (r"^engine: .*", "engine: dukdb",
@@ -65,12 +59,8 @@ def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
          "params.yaml: tune.families: found 'lightgbm', expected a list"),
         (r"^  families: .*", "  families: []",
          "params.yaml: tune.families: found [], expected at least one item"),
-        (r"^seed: .*", "seed: true",
-         "params.yaml: seed: found True, expected a whole number"),
         (r"^  logs: .*", "  logs: ''",
          "params.yaml: monitoring.logs: found '', expected text"),
-        (r"^  labels: .*", "  labels: [a]",
-         "params.yaml: monitoring.labels: found ['a'], expected text"),
         (r"^  share: .*", "  share: 1.5",
          "params.yaml: monitoring.share: found 1.5, expected less than or equal to 1"),
         (r"^project: .*", "project: json",
@@ -81,8 +71,6 @@ def test_parameters_read_back_as_they_are_written_and_cannot_be_changed():
          "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         (r"^  margin: .*", "  margin: .inf",
          "params.yaml: gate.margin: found inf, expected a finite number"),
-        (r"^  limits: .*", "  limits: {rmse: .nan}",
-         "params.yaml: gate.limits.rmse: found nan, expected a finite number"),
         (r"^project: .*", "project: ../flights",
          "params.yaml: project: found '../flights', expected a package's name"),
     ],
@@ -95,18 +83,10 @@ def test_one_line_names_the_key_what_was_found_and_what_was_expected(
     assert complaint(tmp_path, text) == line
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (f"{TEXT}\nzzz: 1\n", "params.yaml: zzz: unknown key; known: data, engine, "),
-        ("", "params.yaml: found nothing, expected keys and values"),
-        ("- a\n", "params.yaml: found ['a'], expected keys and values"),
-        ("seed: 1\nseed: 2\n", "params.yaml: line 2: 'seed' is there twice"),
-        ("seed: [1\nproject: x\n", "params.yaml: line 2: "),
-    ],
-)
-def test_a_file_that_is_no_set_of_known_keys_is_refused(tmp_path, text, line):
-    assert complaint(tmp_path, text).startswith(line)
+def test_a_file_that_is_no_set_of_known_keys_is_refused(tmp_path):
+    unknown = "params.yaml: zzz: unknown key; known: data, engine, "
+    assert complaint(tmp_path, f"{TEXT}\nzzz: 1\n").startswith(unknown)
+    assert complaint(tmp_path, "") == "params.yaml: found nothing, expected keys and values"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -53,7 +53,6 @@ def test_what_people_wrote_above_the_pin_is_kept_to_the_byte(words):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"target: local\n{TEXT}", "line 3: 'target' is there twice"),
         (TEXT.replace("endpoint: trips\n", "") + "endpoint: trips\n",
          "pin: found above 'endpoint', expected last"),
         ("{target: local, endpoint: trips, pin: null}",
@@ -72,12 +71,10 @@ def test_a_manifest_that_hides_a_key_or_its_pin_is_refused(text, reason):
     ("change", "reason"),
     [
         ({"traget": "local"}, "traget: unknown key; did you mean 'target'?"),
-        ({"target": ""}, "target: found '', expected text"),
         ({"rollout": {"limits": {"drfit": 1}}},
          "rollout.limits.drfit: unknown key; did you mean 'drift'?"),
         ({"rollout": {"steps": [50, 10]}}, "rollout: found {'steps': [50, 10]}, expected steps "),
         ({"rollout": {"steps": [100]}}, "rollout.steps.0: found 100, expected less than"),
-        ({"rollout": {"bake_seconds": -1}}, "rollout.bake_seconds: found -1, expected greater"),
         ({"endpoint": "Bad Name"}, "endpoint: found 'Bad Name', expected text that matches "
                                    "^[a-z][a-z0-9-]{1,30}[a-z0-9]$"),
         ({"pin": {"model": "m"}}, "pin.version: missing"),
@@ -91,19 +88,6 @@ def test_a_wrong_key_is_named_with_what_was_found(change, reason):
     with pytest.raises(UserError) as error:
         manifest.parse(text, "environments/x.yaml")
     assert str(error.value).startswith(f"environments/x.yaml: {reason}")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "here: found nothing, expected keys and values"),
-        ("a: [", "here: line 1: expected the node content"),
-        ("pin: null\ntarget: local\nendpoint: trips\n", "pin: found above 'endpoint'"),
-    ],
-)
-def test_what_is_no_manifest_is_said_to_be_none(text, reason):
-    with pytest.raises(UserError, match=reason):
-        manifest.parse(text, "here")
 
 
 def test_an_environment_or_a_target_that_is_not_there_gets_the_nearest_name(root):

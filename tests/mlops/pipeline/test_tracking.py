@@ -7,18 +7,12 @@ import sys
 
 import pytest
 
-from mlops.pipeline import tracking, tracking_server
+from mlops.pipeline import tracking
 
 
 @pytest.fixture
 def wines(finished, tmp_path):
     return finished("wine").copy(tmp_path / "wine")
-
-
-def test_the_variable_names_the_place_or_it_is_a_file_below_the_root(tmp_path, monkeypatch):
-    assert tracking_server.uri(tmp_path) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert tracking_server.uri(tmp_path) == "http://elsewhere"
 
 
 @pytest.mark.slow

@@ -90,12 +90,9 @@ ALL = "rows{.parquet,.parquet.gzip,.csv,.csv.gz,.csv.zip} or a folder rows/ of s
         (["row.csv"], f"in: no table 'rows'; did you mean 'row'?; expected {ALL}"),
         (["rows.csv", "rows.parquet"],
          "in: rows: found rows.csv and rows.parquet, expected one"),
-        (["rows.csv", "rows/a.csv"], "in: rows: found rows and rows.csv, expected one"),
         (["rows/a.csv", "rows/b.xlsx"],
          "in/rows/b.xlsx: expected a file that ends in .parquet, .parquet.gzip, .csv, .csv.gz, "
          ".csv.zip"),
-        (["rows/_SUCCESS"],
-         "in/rows: no file that ends in .parquet, .parquet.gzip, .csv, .csv.gz, .csv.zip"),
     ],
 )  # fmt: skip
 def test_what_is_not_one_table_is_refused_with_what_is_there(tmp_path, names, line):
@@ -121,8 +118,6 @@ PACKED = gzip.compress(TEXT.to_csv(index=False).encode(), mtime=0)
     [
         ("rows.csv.gz", PACKED[:-9],
          "EOFError: Compressed file ended before the end-of-stream marker was reached"),
-        ("rows.csv.gz", b"x,n\n1,2\n", "BadGzipFile: Not a gzipped file (b'x,')"),
-        ("rows.csv.zip", b"x,n\n1,2\n", "BadZipFile: File is not a zip file"),
         ("rows.csv.zip", zipped(a="x\n1\n", b="x\n2\n"),
          "ValueError: found 2 files in it, expected one"),
         ("rows.csv", b"x,n\n1,2\n1\n",
