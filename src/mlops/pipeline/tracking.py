@@ -1,7 +1,7 @@
 """MLflow runs, found again by what they made rather than by an id.
 
 A search, a bundle and its evidence are each tracked under the digest of their files. So a stage
-tracks as it runs, and `register` can write whatever is missing in *this* tracking server: the
+tracks as it ends, and `register` can write whatever is missing in *this* tracking server: the
 same functions do both, and doing it twice changes nothing.
 """
 
@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,39 +101,8 @@ def tolerant(track: Callable[[str, Path], Any], model: str, root: Path) -> None:
     try:
         track(model, root)
     except Exception as error:
-        _report(error)
-
-
-def _report(error: Exception) -> None:
-    reason = without_credentials(one_line(error))
-    print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
-
-
-@contextmanager
-def live_search(model: str, root: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Track a search as it runs; the function that it gives is called with each trial's outcome.
-
-    The search's files are written when the block ends. The first failure is reported like that of
-    `tolerant`, and nothing more is tracked.
-    """
-    failed = False
-
-    def attempt(write: Callable[..., Any], *arguments: Any) -> Any:
-        nonlocal failed
-        try:
-            return None if failed else write(*arguments)
-        except Exception as error:
-            failed = True
-            _report(error)
-
-    run = attempt(_begin_search, model, root) or ()
-    numbers = count()
-    try:
-        yield lambda outcome: attempt(_log_trial, *run, next(numbers), outcome)
-    except BaseException:
-        attempt(lambda client, _, run: client.set_terminated(run, "KILLED"), *run)
-        raise
-    attempt(_finish_search, *run, root)
+        reason = without_credentials(one_line(error))
+        print(f"not tracked, `mlops register` will: {reason}", file=sys.stderr)
 
 
 def search(model: str, root: Path) -> str:
@@ -148,7 +115,10 @@ def search(model: str, root: Path) -> str:
     run = _start_run(client, experiment, "search")
     for number, outcome in enumerate(read_json(root / SEARCH / TRIALS)):
         _log_trial(client, experiment, run, number, outcome)
-    _finish_search(client, experiment, run, root)
+    tuned = Tuned.load(root / SEARCH)
+    client.log_artifacts(run, str(root / SEARCH), "search")
+    made_with = {"family": tuned.family, **tuned.hyperparameters}
+    _log(client, run, made_with, {"loss": tuned.loss}, {SEARCH_TAG: digest})
     return run
 
 
@@ -216,11 +186,6 @@ def _experiment(client: MlflowClient, name: str, root: Path) -> str:
     return str(known.experiment_id)
 
 
-def _begin_search(model: str, root: Path) -> tuple[MlflowClient, str, str]:
-    client, experiment = connect(model, root)
-    return client, experiment, _start_run(client, experiment, "search")
-
-
 def _start_run(client: MlflowClient, experiment: str, name: str, parent: str | None = None) -> str:
     tags = {"mlflow.parentRunId": parent} if parent else {}
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
@@ -237,14 +202,6 @@ def _log_trial(
         metrics |= {"loss": outcome["loss"], **folds}
     made_with = {"family": outcome["family"], **outcome["hyperparameters"]}
     _log(client, run, made_with, metrics, {"given_up": str(outcome["given_up"])})
-
-
-def _finish_search(client: MlflowClient, experiment: str, run: str, root: Path) -> None:
-    """Close a search's run under the digest of its files."""
-    tuned = Tuned.load(root / SEARCH)
-    client.log_artifacts(run, str(root / SEARCH), "search")
-    made_with = {"family": tuned.family, **tuned.hyperparameters}
-    _log(client, run, made_with, {"loss": tuned.loss}, {SEARCH_TAG: folder_digest(root / SEARCH)})
 
 
 def _log(

@@ -55,8 +55,8 @@ class Trial:
 
 def run(params: Params, root: Path) -> Tuned:
     """Write the trials and the winner; `tune.max_evals` and the seed decide the result."""
+    from mlops.pipeline import tracking
     from mlops.pipeline.progress import bar
-    from mlops.pipeline.tracking import live_search
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
@@ -69,12 +69,7 @@ def run(params: Params, root: Path) -> Tuned:
         families.require_memory(name, folds[-1].train)
     glimpse = folds[-1].thinned(params.tune.first_look, classes, params.seed)
     trial = _trial(Trial(folds, glimpse, models.task, params.seed, params.threads), first, params)
-    with live_search(params.model, root) as track, bar("tune", params.tune.max_evals) as advance:
-
-        def report(outcome: dict[str, Any]) -> None:
-            track(outcome)
-            advance(outcome)
-
+    with bar("tune", params.tune.max_evals) as advance:
         outcomes = search.minimize(
             trial,
             space,
@@ -83,12 +78,13 @@ def run(params: Params, root: Path) -> Tuned:
             params.seed,
             spark=engine.start("spark") if params.engine == "spark" else None,
             parallelism=params.tune.parallelism,
-            on_outcome=report,
+            on_outcome=advance,
         )
-        result = _winner(outcomes, trial, params)
-        with whole_folder(root / SEARCH) as folder:
-            write_json(folder / TRIALS, outcomes)
-            result.save(folder)
+    result = _winner(outcomes, trial, params)
+    with whole_folder(root / SEARCH) as folder:
+        write_json(folder / TRIALS, outcomes)
+        result.save(folder)
+    tracking.tolerant(tracking.search, params.model, root)
     return result
 
 
