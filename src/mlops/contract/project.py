@@ -89,15 +89,10 @@ def features(project: str) -> Features:
     from mlops.contract.declarations import Roles, read
 
     part = _part(project, "features")
-    roles, build = read(part, Roles), _constant(part, "features")
-    return Features(
-        *(build, roles.KEY, roles.DAY, roles.TARGET, roles.FEATURES, roles.SLICES, roles.BASELINE),
-        group=roles.GROUP,
-        # A boolean target is kept as 0 and 1.
-        classes=tuple(str(int(c) if isinstance(c, bool) else c) for c in roles.CLASSES),
-        optional=roles.OPTIONAL,
-        retired=roles.RETIRED,
-    )
+    roles = {name.lower(): value for name, value in read(part, Roles)}
+    # A boolean target is kept as 0 and 1.
+    roles["classes"] = tuple(str(int(c) if isinstance(c, bool) else c) for c in roles["classes"])
+    return Features(_constant(part, "features"), **roles)
 
 
 def forget(project: str) -> None:
