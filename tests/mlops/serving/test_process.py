@@ -15,10 +15,12 @@ import threading
 import time
 from contextlib import closing, suppress
 
+import pandas as pd
 import psutil
 import pytest
 
 from mlops.contract import bundle
+from tests.mlops.deploy.load import Load
 from tests.mlops.serving import forms
 from tests.served import served
 
@@ -63,45 +65,15 @@ def until(condition, seconds=20):
         time.sleep(0.05)
 
 
-class Load:
-    """Requests one after the other, from several threads, and everything that went wrong."""
-
-    def __init__(self, service, row, threads=4):
-        self.service, self.row = service, row
-        self.answered, self.wrong, self.digests = 0, [], set()
-        self.over = threading.Event()
-        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *problem):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-    def run(self):
-        while not self.over.is_set():
-            try:
-                reply = self.service.post("/predict", self.row)
-            except Exception as error:
-                self.wrong.append(repr(error))
-                continue
-            self.answered += 1
-            if reply.status != 200:
-                self.wrong.append(reply.body)
-            self.digests.add(reply.headers.get("x-model-digest"))
-
-
 def test_another_bundle_takes_over_a_broken_one_does_not_and_no_request_fails(named, tmp_path):
-    wanted = {bundle.digest(named / which) for which in ("champion", "challenger")}
+    row, folders = example(named / "champion"), [named / "champion", named / "challenger"]
+    frame = pd.DataFrame([row])
+    scores = {bundle.digest(one): list(bundle.Scorer(one).predict(frame)) for one in folders}
     with (
         served(named / "current", tmp_path) as service,
-        Load(service, example(named / "champion")) as load,
+        Load(service.url, [row], scores, clients=4) as load,
     ):
-        until(lambda: load.answered > 50)
+        load.wait(50)
         for which in ("challenger", "champion", "challenger"):
             name(named, which)
             digest = bundle.digest(named / which)
@@ -114,9 +86,9 @@ def test_another_bundle_takes_over_a_broken_one_does_not_and_no_request_fails(na
             swaps = {"name": "mlops_swaps_total", "outcome": "refused"}
             until(lambda refused=refused, swaps=swaps: service.count(**swaps) == refused)
             assert service.get("/model").json["digest"] == bundle.digest(named / "challenger")
-        until(lambda: load.answered > 200)
-    assert load.wrong == []
-    assert load.digests == wanted
+        load.wait(50)
+    assert load.failed == []
+    assert load.answered.keys() == scores.keys()
 
 
 def connect(service):
