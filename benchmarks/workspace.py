@@ -7,8 +7,6 @@ copy's own, and are gone when the measurement is over.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +19,7 @@ from typing import Any
 from benchmarks import process
 from benchmarks.process import Ended
 from tests import settings
+from tests.repository_copy import copied
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -76,7 +75,7 @@ def workspace(changes: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Wor
     """A fresh copy with empty caches, its parameters changed; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
         made = Workspace(Path(folder) / "repository")
-        _copy(made.root)
+        copied(made.root)
         # A remote of yours would hand out what is to be made here.
         (made.root / ".dvc/config").write_text(DVC_CONFIG)
         made.change(changes)
@@ -93,13 +92,3 @@ def serving(place: Workspace) -> Iterator[None]:
         yield
     finally:
         place.mlops("down")
-
-
-def _copy(root: Path) -> None:
-    """Copy what Git tracks or would track, as it is on disk now."""
-    command = ["git", "ls-files", "-coz", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    for name in listed.stdout.split("\0"):
-        if name and (REPOSITORY / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, root / name)

@@ -7,15 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import REPOSITORY
+REPOSITORY = Path(__file__).parents[1]
 
 
-def copied(root: Path) -> None:
+def listed(*patterns: str) -> list[str]:
     """This repository's files as they are here, those not yet committed too."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns]
     out = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    for name in out.split("\0"):
-        if (REPOSITORY / name).is_file():
+    return [name for name in out.split("\0") if (REPOSITORY / name).is_file()]
+
+
+def copied(root: Path, without: re.Pattern[str] | None = None) -> None:
+    """Copy them, but for those that a pattern matches."""
+    for name in listed():
+        if not (without and without.match(name)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, root / name)
 

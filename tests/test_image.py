@@ -20,6 +20,7 @@ from mlops.base.files import folder_digest
 from mlops.base.processes import free_port
 from tests import apart
 from tests.conftest import REPOSITORY
+from tests.repository_copy import listed
 from tests.served import Served
 from tests.signers import Sigstore, key_pair
 
@@ -53,9 +54,7 @@ def context() -> set[str]:
     """The repository's files that .dockerignore lets into a build."""
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     ignored = pathspec.PathSpec.from_lines("gitwildmatch", lines)
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    names = [*listed.stdout.splitlines(), "models/bundle/model.onnx", ".env", ".git/config"]
+    names = [*listed(), "models/bundle/model.onnx", ".env", ".git/config"]
     return {name for name in names if not ignored.match_file(name)}
 
 

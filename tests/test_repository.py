@@ -12,6 +12,7 @@ import yaml
 from mlops.contract.stages import MODULES
 from mlops.forge import branches, git
 from tests.conftest import PROJECTS
+from tests.repository_copy import listed
 
 REPOSITORY = Path(__file__).parents[1]
 # Two screens of code, and the words that explain it.
@@ -34,8 +35,7 @@ def output(*command):
 
 
 def tracked(*patterns):
-    listed = output("git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns)
-    return [path for name in listed.splitlines() if (path := REPOSITORY / name).exists()]
+    return [REPOSITORY / name for name in listed(*patterns)]
 
 
 def loaded_by(code):

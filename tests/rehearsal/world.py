@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,10 +27,12 @@ from tests.conftest import PROJECTS
 from tests.events import Event
 from tests.forge_server import ForgeServer
 from tests.mlops.deploy.processes import stop
+from tests.repository_copy import REPOSITORY, copied
 from tests.settings import change
 from tests.steps import Call, JobDone, Machine, surroundings
 
-REPOSITORY = Path(__file__).parents[2]
+# What of the template is a project's own, or the tests'.
+OF_A_PROJECT = re.compile(r"src/(?!mlops/)|tests/|dvc\.")
 WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.yml")
 # Enough to find a model; the loop has to be quick here, not good.
 FEW: dict[str, Any] = {
@@ -86,7 +89,7 @@ class World:
     def create(self, tables: Path, model: str) -> World:
         """This repository with the tests' project and configuration, pushed for the first time."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
-        _copy_of_this(self.desk)
+        copied(self.desk, OF_A_PROJECT)
         shutil.copytree(PROJECTS / "trips", self.desk / "src/trips")
         for name in ("dvc.yaml", "params.yaml"):
             shutil.copy(PROJECTS / name, self.desk)
@@ -298,17 +301,3 @@ class Runs(dict[str, JobDone]):
     @property
     def out(self) -> str:
         return "".join(run.out for run in self.values())
-
-
-def _copy_of_this(target: Path) -> None:
-    """The machinery's files as they are here, those not yet committed too; nothing of a project."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        place = REPOSITORY / name
-        others = name.startswith("src/") and not name.startswith("src/mlops/")
-        if place.is_file() and not others and not name.startswith(("tests/", "dvc.")):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(place, target / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,13 +18,14 @@ from typing import Any
 import pytest
 
 from mlops.base import processes
-from tests.conftest import PROJECTS, REPOSITORY
+from tests.conftest import PROJECTS
+from tests.repository_copy import copied
 from tests.settings import change
 from tests.stack.servers import NAMES, Server, Servers
 
 OWN = Path(__file__).parent / "repository"
 PROJECT = "diabetes"
-NOT_COPIED = ("tests/", "docs/", "environments/", "src/flights/", "dvc.lock")
+NOT_COPIED = re.compile("(tests|docs|environments|src/flights)/|dvc.lock")
 MANIFEST = """\
 target: local
 endpoint: diabetes
@@ -159,12 +161,7 @@ def stopped(team: Team) -> Iterator[Callable[..., None]]:
 def _create_repository(team: Team, workspace: Any) -> None:
     """The template with the small project in place of the example, pushed to its origin."""
     project = workspace(PROJECT, team.base / "project").root
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = processes.run(listing, cwd=REPOSITORY)
-    for name in filter(None, listed.split("\0")):
-        if (REPOSITORY / name).is_file() and not name.startswith(NOT_COPIED):
-            (team.desk / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, team.desk / name)
+    copied(team.desk, NOT_COPIED)
     shutil.copytree(PROJECTS / PROJECT, team.desk / "src" / PROJECT)
     shutil.copytree(OWN, team.desk, dirs_exist_ok=True)
     shutil.copy(project / "params.yaml", team.desk)
