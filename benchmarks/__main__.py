@@ -14,9 +14,7 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-NAMES = (
-    "flow", "unchanged", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size",
-)  # fmt: skip
+NAMES = ("flow", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size")
 
 
 def main() -> int:

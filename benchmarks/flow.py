@@ -1,4 +1,5 @@
-"""The whole flow from empty caches, against the same stage functions in one bare process.
+"""The whole flow from empty caches, against the same stage functions in one bare process; and again
+when nothing has changed, against `dvc status`.
 
 Each run has a fresh copy of the repository, and MLflow and Prefect servers of its own, started
 before the clock as `make up` starts them. Both sides are whole processes, from the interpreter's
@@ -13,16 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.figure import Figure, at_least, at_most, progress, ratio
+from benchmarks.figure import Failed, Figure, at_least, at_most, progress, ratio
 from benchmarks.process import Ended
-from benchmarks.workspace import serving, workspace
+from benchmarks.workspace import Workspace, serving, workspace
 from mlops.base.files import read_json
 from mlops.contract import bundle, params
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 
 COMMANDS = {"flow": ("flows", "training"), "bare": ("benchmarks.flow",)}
-PAIRS = 2
+# Pairs of whole runs, and of runs when nothing has changed.
+PAIRS, AGAIN = 2, 5
 
 
 class Ran(NamedTuple):
@@ -32,6 +34,7 @@ class Ran(NamedTuple):
     ended: Ended
     digest: str
     auc: dict[str, float]
+    unchanged: list[tuple[float, float]]
 
 
 def measure() -> Iterator[Figure]:
@@ -52,6 +55,9 @@ def measure() -> Iterator[Figure]:
     digests = {ran.digest[:12] for ran in runs}
     detail = f"{len(runs)} runs: {', '.join(sorted(digests))}"
     yield Figure("bundle digest, each from empty caches", detail, "equal", len(digests) == 1)
+    times, detail = ratio(*zip(*flows[-1].unchanged, strict=True))
+    # The flow imports Prefect and MLflow's client, each slower to import than DVC's status.
+    yield at_most("flow / dvc status, nothing changed", times, 8, detail)
 
 
 def _run(side: str) -> Ran:
@@ -60,8 +66,21 @@ def _run(side: str) -> Ran:
         with serving(place):
             progress(f"{side}: whole run from empty caches")
             ended = place.module(*COMMANDS[side], watched=True)
+            unchanged = list(_unchanged(place)) if side == "flow" else []
         auc = read_json(place.root / EVIDENCE / "metrics.json")["holdout"]["roc_auc"]
-        return Ran(side, ended, bundle.digest(place.root / BUNDLE), auc)
+        return Ran(side, ended, bundle.digest(place.root / BUNDLE), auc, unchanged)
+
+
+def _unchanged(place: Workspace) -> Iterator[tuple[float, float]]:
+    """Seconds of a flow, all of whose stages turn out to be up to date, and of `dvc status`."""
+    progress("unchanged: flow and dvc status in turn")
+    for number in range(AGAIN + 1):
+        flow, status = place.module("flows", "training"), place.module("dvc", "status")
+        if flow.out.count(" unchanged ") != len(MODULES) or "up to date" not in status.out:
+            raise Failed("flow: ran a stage although nothing had changed")
+        # The first ones compile what they import.
+        if number:
+            yield flow.seconds, status.seconds
 
 
 if __name__ == "__main__":
