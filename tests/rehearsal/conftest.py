@@ -51,6 +51,12 @@ def model() -> str:
     return "trips-model"
 
 
+@pytest.fixture(scope="module")
+def target() -> str:
+    """Where a module's environments run."""
+    return "trips.server"
+
+
 def _start(folder: Path) -> None:
     for command in (standing.PREFECT, standing.MLFLOW):
         say(f"starting a server: {command[0]}")
@@ -69,7 +75,7 @@ def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def world(
-    tables: Path, prefect: str, mlflow: Path, model: str, shared: Shared,
+    tables: Path, prefect: str, mlflow: Path, model: str, target: str, shared: Shared,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:  # fmt: skip
     """A repository pushed for the first time; no workflow has run yet.
@@ -80,10 +86,11 @@ def world(
     with ForgeServer() as forge:
         variables = {
             "DVC_REMOTE_URL": str(base / "remote"),
+            "DVC_PROPOSALS_URL": str(base / "proposals"),
             "MLFLOW_TRACKING_URI": standing.url(mlflow),
         }
         made = World(base, forge, prefect, variables)
-        yield made.create(tables, model)
+        yield made.create(tables, model, target)
         made.end()
         made.leave(shared.base / "trained")
 

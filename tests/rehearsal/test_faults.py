@@ -20,17 +20,24 @@ from tests import events
 from tests.rehearsal.verbs import Bench, killed_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
-RELEASE = ("retrain.yml", "release", "mlops release staging")
-PUBLISH = ("retrain.yml", "release", "mlops publish")
-GATE = ("retrain.yml", "release", "mlops gate")
-REPORT = ("retrain.yml", "release", "mlops report")
-TRAIN = ("retrain.yml", "release", "make train")
+PREPARE = ("retrain.yml", "build", "mlops release staging --prepare")
+RELEASE = ("retrain.yml", "propose", "mlops release staging --prepared")
+PUBLISH = ("retrain.yml", "build", "mlops publish")
+GATE = ("retrain.yml", "build", "mlops gate")
+REPORT = ("retrain.yml", "build", "mlops report")
+TRAIN = ("retrain.yml", "build", "make train")
 PROMOTE = ("promote.yml", "promote", "mlops promote staging production")
 RECONCILE = ("deploy.yml", "reconcile", "mlops reconcile")
 COMMENT = ("comment.yml", "comment", "mlops comment")
 STAGING = {"ENVIRONMENT": "staging"}
 # When the power goes, as a share of the time that the verb takes undisturbed.
 MOMENTS = (0.55, 0.4, 0.2)
+
+
+@pytest.fixture(scope="module")
+def target():
+    """What runs is in the runner's folder, which these tests keep."""
+    return "local"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +63,20 @@ def trained(world, durations):
     commit = world.git("rev-parse", "HEAD")
     event = world.at_the_forge(events.push(events.NOWHERE, commit), commit)
     runs = world.happens(event, commit)
-    assert runs.results == {"release": "success"}, runs.out
-    durations.update({step.name: step.seconds for step in runs["release"].steps})
-    return Bench.keep(world, event, "trained")
+    assert runs.results == {"build": "success", "propose": "success"}, runs.out
+    durations.update({step.name: step.seconds for run in runs.values() for step in run.steps})
+    return Bench.keep(world, event, "trained", world.previous)
+
+
+@pytest.fixture
+def handed_over(trained):
+    """What the job that writes is given of the job that trained."""
+    place = trained.world.base / "handed"
+    if not place.exists():
+        for name in ("verdict", "reports", "models/bundle"):
+            shutil.copytree(trained.kept / name, place / "release" / name)
+        shutil.copy(trained.kept / "dvc.lock", place / "release")
+    return {"RUNNER_TEMP": str(place)}
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +215,15 @@ def test_power_lost_while_judging_or_reporting(world, trained, kill_and_repeat, 
     assert_tidy(world)
 
 
-def test_power_lost_while_releasing_leaves_one_proposal(world, trained, kill_and_repeat):
-    kill_and_repeat(trained, RELEASE, lambda: forget(world, "release/staging"))
+def test_power_lost_while_preparing_a_release(world, trained, kill_and_repeat):
+    kill_and_repeat(trained, PREPARE)
+    assert_tidy(world)
+
+
+def test_power_lost_while_releasing_leaves_one_proposal(
+    world, trained, kill_and_repeat, handed_over
+):
+    kill_and_repeat(trained, RELEASE, lambda: forget(world, "release/staging"), **handed_over)
     assert_one_proposal(world, "release/staging")
 
 
@@ -228,26 +253,27 @@ def test_power_lost_while_commenting_leaves_one_comment(world, trained, kill_and
     ("verb", "place", "line"),
     [
         (RELEASE, "origin.git", "error: git "),
-        (PUBLISH, "remote", "error: DVC remote 'remote'"),
-        (RELEASE, None, "error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer"),
+        (PUBLISH, "remote", "error: DVC remote 'releases'"),
+        (PREPARE, None, "error: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer"),
     ],
 )
 def test_what_is_away_stops_a_verb_with_a_line_and_the_next_run_completes(
-    world, trained, verb, place, line
+    world, trained, handed_over, verb, place, line
 ):
     forget(world, "release/staging")
     trained.fresh()
     if place:
         (world.base / place).rename(world.base / "away")
         (world.base / place).write_text("no folder")
-    ended = trained.verb(*verb, **({} if place else {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}))
+    away = {} if place else {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    ended = trained.verb(*verb, **handed_over, **away)
     if place:
         (world.base / place).unlink()
         (world.base / "away").rename(world.base / place)
     assert ended.code == 2
     assert ended.last.startswith(line)
     assert open_on(world, "release/staging") == []
-    assert trained.verb(*verb).code == 0
+    assert trained.verb(*verb, **handed_over).code == 0
 
 
 @contextmanager
@@ -310,9 +336,9 @@ def assert_both_succeed(bench, verb, **env):
     assert [one.code for one in ended] == [0, 0], [one.out for one in ended]
 
 
-def test_two_releases_at_once_end_in_one_proposal(world, trained):
+def test_two_releases_at_once_end_in_one_proposal(world, trained, handed_over):
     forget(world, "release/staging")
-    assert_both_succeed(trained, RELEASE)
+    assert_both_succeed(trained, RELEASE, **handed_over)
     assert_one_proposal(world, "release/staging")
 
 

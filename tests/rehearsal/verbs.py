@@ -42,10 +42,10 @@ class Bench:
     kept: Path
 
     @classmethod
-    def keep(cls, world: World, event: Event, name: str) -> Bench:
-        """The runner's folder as it is now."""
+    def keep(cls, world: World, event: Event, name: str, folder: Path | None = None) -> Bench:
+        """The runner's folder as it is now, or another."""
         kept = world.base / name
-        shutil.copytree(world.runner, kept, symlinks=True)
+        shutil.copytree(folder or world.runner, kept, symlinks=True)
         return cls(world, event, kept)
 
     def fresh(self) -> Bench:

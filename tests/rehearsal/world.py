@@ -26,6 +26,7 @@ from tests import events, workflows
 from tests.conftest import PROJECTS
 from tests.events import Event
 from tests.forge_server import ForgeServer
+from tests.forge_state import OWNER
 from tests.mlops.deploy.processes import stop
 from tests.repository_copy import REPOSITORY, copied
 from tests.settings import change
@@ -34,6 +35,7 @@ from tests.steps import Call, JobDone, Machine, surroundings
 # What of the template is a project's own, or the tests'.
 OF_A_PROJECT = re.compile(r"src/(?!mlops/)|tests/|dvc\.")
 WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.yml")
+LOG = "logs/stages.jsonl"
 # Enough to find a model; the loop has to be quick here, not good.
 FEW: dict[str, Any] = {
     "data.until": "2023-02-28",
@@ -46,7 +48,7 @@ FEW: dict[str, Any] = {
 # A canary takes over as everywhere, only sooner; what people release here differs on purpose.
 MANIFEST = """\
 # Written by people.
-target: local
+target: TARGET
 endpoint: trips
 rollout:
   steps: [50]
@@ -54,6 +56,30 @@ rollout:
   requests: 20
   limits: {errors: 0.0, latency: 100.0, drift: 100.0}
 pin: null
+"""
+
+
+# The local target on a machine that is not thrown away with the job, as a team's own server.
+SERVER = """\
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from mlops.deploy import local
+
+SETTINGS = ()
+
+
+def _there(name):
+    def call(endpoint, *arguments):
+        place = replace(endpoint, root=Path(os.environ["SERVER"]))
+        return getattr(local, name)(place, *arguments)
+    return call
+
+
+deploy, traffic, health, ask, current, remove, note = map(
+    _there, ("deploy", "traffic", "health", "ask", "current", "remove", "note")
+)
 """
 
 
@@ -71,6 +97,8 @@ class World:
     prefect: str
     variables: dict[str, str] = field(default_factory=dict)
     scopes: dict[str, list[str]] = field(default_factory=lambda: {"main": [], "pull": []})
+    stages: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
 
     @property
     def origin(self) -> Path:
@@ -82,11 +110,21 @@ class World:
         return self.base / "desk"
 
     @property
+    def server(self) -> Path:
+        """The machine that serves, which outlives every runner."""
+        return self.base / "server"
+
+    @property
+    def previous(self) -> Path:
+        """What the runner's folder was in the job before."""
+        return self.base / "previous"
+
+    @property
     def runner(self) -> Path:
         """The folder in which every job begins anew; a forge's runners have one path too."""
         return self.base / "runner"
 
-    def create(self, tables: Path, model: str) -> World:
+    def create(self, tables: Path, model: str, target: str = "trips.server") -> World:
         """This repository with the tests' project and configuration, pushed for the first time."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         copied(self.desk, OF_A_PROJECT)
@@ -95,7 +133,10 @@ class World:
             shutil.copy(PROJECTS / name, self.desk)
         change(self.desk, {**FEW, "model": model, "data.location": str(tables)})
         for name in ("staging", "production"):
-            (self.desk / f"environments/{name}.yaml").write_text(MANIFEST)
+            text = MANIFEST.replace("TARGET", target)
+            (self.desk / f"environments/{name}.yaml").write_text(text)
+        (self.desk / "src/trips/server.py").write_text(SERVER)
+        self.server.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
         for name, value in {"user.name": "Maria", "user.email": "maria@team.invalid"}.items():
             self.git("config", name, value)
@@ -107,6 +148,7 @@ class World:
     def end(self) -> None:
         """Nothing serves any more."""
         stop(self.runner)
+        stop(self.server)
 
     def leave(self, place: Path) -> None:
         """Leave DVC's cache of main's newest job to other worlds, unless one has done so."""
@@ -138,13 +180,20 @@ class World:
         self.git("switch", "--quiet", "--create", branch, "origin/main")
         change(self.desk, changes)
         commit = self.commit(title)
-        self.git("push", "--quiet", "origin", branch)
-        number = self.forge.open(branch, title=title).number
-        return number, self.judge(number, branch, commit)
+        return self.open(branch, commit)
 
-    def judge(self, number: int, branch: str, commit: str) -> Runs:
+    def open(self, branch: str, commit: str, owner: str = OWNER) -> tuple[int, Runs]:
+        """Push a branch and open its pull request; what the forge does then."""
+        self.git("push", "--quiet", "origin", branch)
+        pull = self.forge.open(branch, owner=owner)
+        pull.files = [(name,) for name in self.git("diff", "--name-only", "origin/main").split()]
+        number = pull.number
+        return number, self.judge(number, branch, commit, owner)
+
+    def judge(self, number: int, branch: str, commit: str, owner: str = OWNER) -> Runs:
         """What the forge does about a pull request: judge it, then comment."""
-        event = events.pull_request(number, branch, sha=commit)
+        base = self.git("rev-parse", "origin/main")
+        event = events.pull_request(number, branch, owner, sha=commit, base=base)
         runs = self.happens(event, commit)
         runs |= self.happens(
             events.completed("retrain", event, runs["judge"].result, commit, commit), commit
@@ -190,6 +239,8 @@ class World:
     def happens(self, event: Event, commit: str) -> Runs:
         """Run every workflow that the event starts."""
         event = self.at_the_forge(event, commit)
+        self.stages = []
+        (self.runner / LOG).unlink(missing_ok=True)
         done = Runs()
         for name in WORKFLOWS:
             scope = "pull" if event.name == "pull_request" else "main"
@@ -220,13 +271,18 @@ class World:
                 "PYTHONPATH": str(self.runner / "src"),
                 "PREFECT_API_URL": self.prefect,
                 "DVC_SITE_CACHE_DIR": str(self.base / "dvc"),
+                "SERVER": str(self.server),
+                **self.env,
             },
             say=say,
         )
 
     def executed(self) -> list[str]:
-        """The stages that really ran on the runner's last job."""
-        path = self.runner / "logs" / "stages.jsonl"
+        """The stages that really ran since the last event."""
+        return [*self.stages, *self._logged()]
+
+    def _logged(self) -> list[str]:
+        path = self.runner / LOG
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line)["stage"] for line in lines]
 
@@ -239,22 +295,28 @@ class World:
 
     def running(self, environment: str) -> str | None:
         """The digest of the bytes that run in an environment."""
-        keys = [key for key in self.scopes["main"] if key.startswith("world-")]
-        # The newest copy that main's jobs kept.
-        home = self.base / "cache" / keys[-1] / ".run/local" / environment
+        home = self.server / ".run/local" / environment
         if not (home / "state.json").exists():
             return None
         bundles = json.loads((home / "state.json").read_text())["bundles"]
         return folder_digest(home / max(bundles, key=lambda name: bundles[name]["percent"]))
 
+    def evict(self) -> None:
+        """The forge forgets every cache; so do the registry and the runners, who have none."""
+        shutil.rmtree(self.base / "cache", ignore_errors=True)
+        self.scopes = {"main": [], "pull": []}
+
     def _checkout(self, call: Call, commit: str) -> None:
         wanted = call.inputs.get("ref") or commit
-        shutil.rmtree(self.runner, ignore_errors=True)
+        self.stages += self._logged()
+        shutil.rmtree(self.previous, ignore_errors=True)
+        if self.runner.exists():
+            self.runner.rename(self.previous)
         subprocess.run(["git", "clone", "-q", self.origin, self.runner], check=True)
         for command in (f"fetch -q origin {wanted}", f"checkout -q {wanted}"):
             subprocess.run(["git", *command.split()], cwd=self.runner, check=True)
         # As old as they are, so that the environment is not taken for stale.
-        for name in ("requirements.lock", "pyproject.toml"):
+        for name in ("requirements.lock", "infra/forge/requirements.lock", "pyproject.toml"):
             os.utime(self.runner / name, (0, 0))
 
     def _venv(self, call: Call) -> None:

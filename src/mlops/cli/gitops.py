@@ -49,12 +49,16 @@ def comment(file: Path, head: str | None) -> str:
     return comment.post(file, head)
 
 
-@verb(click.argument("commit"), click.argument("state", type=click.Choice(["success", "failure"])))
-def mark(commit: str, state: Literal["success", "failure"]) -> None:
+@verb(
+    click.argument("commit"),
+    click.argument("state", type=click.Choice(["success", "failure"])),
+    click.option("--fork", metavar="OWNER:BRANCH", help="The pull request's, of a fork."),
+)
+def mark(commit: str, state: Literal["success", "failure"], fork: str | None) -> None:
     """Set the gate's status of COMMIT, for rules that require it before a merge."""
     from mlops.gitops import comment
 
-    comment.mark(commit, state)
+    comment.mark(commit, state, fork)
 
 
 @verb(click.option("--bundle", type=click.Path(path_type=Path), default="models/bundle"))

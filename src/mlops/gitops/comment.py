@@ -39,10 +39,18 @@ def post(file: Path, head: str | None) -> str:
     return forge.comment(number, _warning(deciding) + body, KEY)
 
 
-def mark(commit: str, state: State) -> None:
-    """Set the gate's status of a commit, for rules that require it before a merge."""
-    text = "accepted" if state == "success" else "refused, or not judged"
-    current_forge().status(commit, state, GATE, text)
+def mark(commit: str, state: State, fork: str | None = None) -> None:
+    """Set the gate's status of a commit, for rules that require it before a merge.
+
+    A pull request of `fork`, as OWNER:BRANCH, that changes its own judge is never marked as
+    accepted: its verdict is a stranger's. A maintainer pushes it to a branch of this repository.
+    """
+    forge, text = current_forge(), "accepted" if state == "success" else "refused, or not judged"
+    number = forge.number(fork) if fork else None
+    judges = [name for name in forge.files(number) if name.startswith(JUDGES)] if number else []
+    if judges:
+        state, text = "failure", f"a fork that changes its own judge: {judges[0]}"
+    forge.status(commit, state, GATE, text)
 
 
 def _warning(files: list[str]) -> str:

@@ -59,3 +59,13 @@ def test_what_decides_about_the_verdict_is_named_whatever_the_branch_wrote(
     assert ("files that decide how it is judged" in posted.body) is bool(named)
     assert all(name in posted.body for name in named)
     assert posted.body.endswith("Accepted.")
+
+
+def test_a_fork_that_changes_its_own_judge_is_never_marked_as_accepted(server):
+    theirs, good = server.open("theirs", owner="stranger"), server.open("good", owner="stranger")
+    theirs.files, good.files = [("src/mlops/gitops/gate.py",)], [("params.yaml",)]
+    comment.mark("a" * 40, "success", "stranger:theirs")
+    comment.mark("b" * 40, "success", "stranger:good")
+    comment.mark("c" * 40, "failure", "stranger:good")
+    assert [status.state for status in server.statuses] == ["failure", "success", "failure"]
+    assert server.statuses[0].text == "a fork that changes its own judge: src/mlops/gitops/gate.py"
