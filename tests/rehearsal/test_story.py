@@ -116,7 +116,7 @@ def test_merging_it_trains_anew_and_the_reproduced_bytes_go_to_production(world,
     assert runs.results == {"build": "success", "propose": "success"}, runs.out
     # From reviewed code, in a store that no pull request has written.
     assert world.executed() == STAGES
-    assert f"bundle {seen['march']}" in world.forge.pulls[-1].title
+    assert seen["march"] in world.forge.pulls[-1].title
     assert open_pulls(world) == ["release/staging"]
     world.merge("release/staging", "Release")
     deployed = promote(world)
