@@ -14,7 +14,7 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-NAMES = ("flow", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size")
+NAMES = ("flow", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size", "cost")
 
 
 def main() -> int:
