@@ -26,7 +26,7 @@ PUBLISH = ("retrain.yml", "build", "mlops publish")
 GATE = ("retrain.yml", "build", "mlops gate")
 REPORT = ("retrain.yml", "build", "mlops report")
 TRAIN = ("retrain.yml", "build", "make train")
-PROMOTE = ("promote.yml", "promote", "mlops promote staging production")
+PROMOTE = ("promote.yml", "promote", "mlops promote staging production ${BECAUSE")
 RECONCILE = ("deploy.yml", "reconcile", "mlops reconcile")
 COMMENT = ("comment.yml", "comment", "mlops comment")
 STAGING = {"ENVIRONMENT": "staging"}
@@ -236,7 +236,8 @@ def test_power_lost_while_promoting_leaves_one_proposal(world, staged, kill_and_
     # Main pins on the forge what the runner's checkout pins.
     world.git("fetch", "--quiet", str(staged.kept), "HEAD")
     world.git("push", "--quiet", "--force", "origin", "FETCH_HEAD:main")
-    kill_and_repeat(staged, PROMOTE, lambda: forget(world, "promote/production"))
+    again = lambda: forget(world, "promote/production")  # noqa: E731
+    kill_and_repeat(staged, PROMOTE, again, BECAUSE="a rehearsal")
     assert_one_proposal(world, "promote/production")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlops.base.errors import UserError
-from mlops.forge.git import GitError, commit, exists, git, prefix, remote, succeeds
+from mlops.forge.git import ATTEMPTS, GitError, commit, exists, git, prefix, remote, succeeds
 
 BOT = "mlops"
 # The author on a machine that has none configured.
@@ -20,8 +20,6 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for key, value in (("NAME", BOT), ("EMAIL", "mlops@users.noreply.invalid"))
 }
-# How often a branch that others push to is tried again.
-ATTEMPTS = 3
 
 
 def head(root: Path, branch: str) -> str:

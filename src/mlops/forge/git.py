@@ -244,5 +244,12 @@ def tip(root: Path) -> str:
 def _fetched(root: Path, branch: str) -> str:
     name = remote(root)
     copy = f"refs/remotes/{name}/{branch}"
-    git(root, "fetch", "--quiet", "--no-tags", name, f"+refs/heads/{branch}:{copy}")
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            git(root, "fetch", "--quiet", "--no-tags", name, f"+refs/heads/{branch}:{copy}")
+            break
+        except GitError as error:
+            # Another process fetches it into this clone.
+            if not left or "cannot lock ref" not in str(error):
+                raise
     return commit(root, copy)
