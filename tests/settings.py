@@ -17,6 +17,7 @@ def change(root: Path, changes: Mapping[str, Any]) -> None:
         *sections, key = name.split(".")
         section = content
         for part in sections:
-            section = section[part]
+            # A section may be left out where all of its keys have defaults.
+            section = section.setdefault(part, {})
         section[key] = value
     path.write_text(yaml.safe_dump(content, sort_keys=False))
