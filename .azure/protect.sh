@@ -18,7 +18,7 @@ organization=$1 project=$2 repository=$3 pipeline=$4 reviewers=$5
 # requests; Bypass policies when pushing, and when completing pull requests.
 git_repositories=2e9eb7ed-3c0a-47d4-87c1-0ffdd275fd87
 allowed=$((4 + 16 + 16384)) denied=$((128 + 32768))
-decides="/.azure/*;/.github/*;/azure-pipelines.yml;/environments/*;/params.yaml;/src/mlops/*;/infra/*;/requirements.lock"
+decides="/.azure/*;/.ci/*;/.github/*;/azure-pipelines.yml;/environments/*;/params.yaml;/dvc.yaml;/Makefile;/pyproject.toml;/requirements.lock;/flows/*;/src/mlops/*;/infra/*"
 
 ask() { az "$@" --organization "$organization" --output tsv; }
 here() { ask "$@" --project "$project"; }
@@ -55,7 +55,7 @@ policy required-reviewer --required-reviewer-ids "$reviewers_id" --path-filter "
 
 # Approval and exclusive lock: one deployment of an environment at a time.
 environment() {
-	here devops invoke --area distributedtask --resource environments \
+	ask devops invoke --area distributedtask --resource environments \
 		--route-parameters project="$project" --query-parameters name="$1" \
 		--api-version 7.1 --query "value[0].id"
 }
@@ -64,7 +64,7 @@ check() {
 	body=$(mktemp)
 	printf '{"type": {"id": "%s", "name": "%s"}, "settings": %s, "resource": {"type": "environment", "id": "%s"}, "timeout": 43200}' \
 		"$2" "$3" "$4" "$1" >"$body"
-	here devops invoke --area pipelineschecks --resource configurations --http-method POST \
+	ask devops invoke --area pipelineschecks --resource configurations --http-method POST \
 		--route-parameters project="$project" --api-version 7.1-preview --in-file "$body" \
 		--query type.name
 	rm "$body"
@@ -84,7 +84,7 @@ done
 
 # It opens pull requests from branches of its own, and passes no policy by.
 if [[ -n "$builder" ]]; then
-	here devops security permission update --namespace-id "$git_repositories" --subject "$builder" \
+	ask devops security permission update --namespace-id "$git_repositories" --subject "$builder" \
 		--token "repoV2/$project_id/$repository_id" --allow-bit "$allowed" --deny-bit "$denied" \
 		--merge true --query "[0].token"
 else

@@ -165,7 +165,16 @@ def _job(
     if not holds:
         return JobDone(name, "skipped")
     with tempfile.TemporaryDirectory(prefix="agent-") as temp:
-        state = _Job(machine, name, {**variables, "Agent.TempDirectory": temp, "TF_BUILD": "True"})
+        state = _Job(
+            machine,
+            name,
+            {
+                **variables,
+                "Agent.TempDirectory": temp,
+                "TF_BUILD": "True",
+                "Pipeline.Workspace": temp,
+            },
+        )
         done = tuple(state.step(step) for step in steps(job))
     result: Outcome = "success" if state.well else "failure"
     return JobDone(name, result, job.get("environment", ""), state.outputs, done)

@@ -68,6 +68,8 @@ def other(name, value):
             "files": "package",
             "2023-03-31": "2023-04-01",
             "refuse": "accept",
+            "main": "pull-requests",
+            "none": "key",
         }.get(value, f"other-{value}")
     if value is None:
         return "other-labels" if name == "monitoring.labels" else 0.5

@@ -88,7 +88,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.tag not in (STRING, MERGE):
+            if key.tag not in ((STRING, MERGE) if self.anchors_allowed else (STRING,)):
                 found = shown(key.value) if isinstance(key, yaml.ScalarNode) else "braces"
                 raise _problem(key.start_mark, f"found {found} as a key, expected text; "
                                "put it in quotes")  # fmt: skip

@@ -192,6 +192,14 @@ def history(environment: str) -> str:
     return status.table(status.history(ROOT, "HEAD", environment, current_forge()))
 
 
+@verb()
+def clean_room() -> str:
+    """Set dvc.lock aside, so that main's job restores only what jobs of main's have made."""
+    from mlops.gitops import release
+
+    return release.clean_room(ROOT)
+
+
 @verb(environment_argument, click.argument("since"))
 def unreleased(environment: str, since: str) -> str:
     """Print `true` unless ENVIRONMENT pins the bundle of these very files.

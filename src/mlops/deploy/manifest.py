@@ -21,6 +21,7 @@ from mlops.registry.pin import Pin, Section
 
 FOLDER = Path("environments")
 SCHEMA = FOLDER / "manifest.schema.json"
+SIGNATURES = FOLDER / "signatures"
 
 
 class Limits(Section):
@@ -74,6 +75,8 @@ class Signer(Section):
         given = [name for name in ("key", "identity", "issuer") if getattr(self, name)]
         if given not in (["key"], ["identity", "issuer"]):
             raise ValueError("a key, or an identity and its issuer")
+        if any(str(SIGNATURES) in Path(file).as_posix() for file in (self.key, self.trust) if file):
+            raise ValueError(f"a file outside {SIGNATURES}, which releases write")
         return self
 
 
@@ -151,6 +154,9 @@ def parse(text: str, place: str) -> Manifest:
         raise UserError(f"{place}: pin: found above {list(content)[-1]!r}, expected last")
     if len(re.findall(r"^pin:", text, flags=re.MULTILINE)) != 1:
         raise UserError(f"{place}: pin: expected at the beginning of its line, without quotes")
+    # What stands above is people's, what stands below is the pin's: no other reader may differ.
+    if documents.parse(with_pin(text, None), place) != {**content, "pin": None}:
+        raise UserError(f"{place}: pin: found keys below it, expected it last")
     return manifest
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from mlops.base.errors import UserError
@@ -49,15 +49,29 @@ def folder_at(root: Path, ref: str, folder: Path) -> dict[Path, bytes]:
     return files
 
 
-def write(root: Path, parent: str, files: Mapping[Path, bytes], message: str) -> str:
+def write(
+    root: Path, parent: str, files: Mapping[Path, bytes], message: str,
+    replaced: Collection[Path] = (),
+) -> str:  # fmt: skip
     """Write a commit on `parent` with these files changed, leaving workspace and index; its id.
 
-    Without a parent it is the first of a branch.
+    Without a parent it is the first of a branch. Of what is `replaced` nothing else is left.
     """
     within = prefix(root)
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(root, "read-tree", parent or "--empty", env=index)
+        for place in replaced:
+            listed = git(root, "ls-files", "-z", "--", str(place), env=index)
+            git(
+                root,
+                "update-index",
+                "--force-remove",
+                "-z",
+                "--stdin",
+                stdin=listed.encode(),
+                env=index,
+            )
         for file, content in files.items():
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
             entry = f"100644,{blob},{within}{file.as_posix()}"

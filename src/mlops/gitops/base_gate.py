@@ -17,12 +17,16 @@ from typing import Any
 from mlops.base import documents, processes
 from mlops.base.errors import one_line
 from mlops.contract import params
+from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.gitops import pins
 from mlops.gitops.verdict import Verdict
 
 MACHINERY = Path("src/mlops")
-JUDGES = (".github/", ".azure/", "azure-pipelines.yml", f"{MACHINERY}/")
+JUDGES = (
+    ".github/", ".azure/", ".ci/", "azure-pipelines.yml", "Makefile", "pyproject.toml", "dvc.yaml",
+    "requirements.lock", "infra/", "flows/", f"{MACHINERY}/",
+)  # fmt: skip
 
 
 def changed(root: Path, base: str) -> list[str]:
@@ -32,6 +36,9 @@ def changed(root: Path, base: str) -> list[str]:
     judges += [name for name in pins.rewritten(root, base) if name not in judges]
     own = [f"src/{rule.replace('.', '/')}" for rule in section(root).get("rules", ())]
     judges += [name for name in names if name.removesuffix(".py") in own]
+    signers = [manifest.load(root, name).signer for name in manifest.names(root)]
+    keys = {file for signer in signers if signer for file in (signer.key, signer.trust)}
+    judges += [name for name in names if name in keys]
     if section(root) != section(root, base):
         judges.append(f"{params.FILE}: gate")
     return judges

@@ -16,6 +16,8 @@ KEY = "verdict"
 # Files that decide what is judged, and how: `params.yaml` has the section `gate`.
 DECIDING = (*JUDGES, "environments/", "params.yaml")
 SHOWN = 20
+# GitHub lists no more of a pull request.
+MOST_FILES = 3000
 
 
 def post(file: Path, head: str | None) -> str:
@@ -47,9 +49,15 @@ def mark(commit: str, state: State, fork: str | None = None) -> None:
     """
     forge, text = current_forge(), "accepted" if state == "success" else "refused, or not judged"
     number = forge.number(fork) if fork else None
-    judges = [name for name in forge.files(number) if name.startswith(JUDGES)] if number else []
+    files = forge.files(number) if number else []
+    judges = [name for name in files if name.startswith(JUDGES)]
     if judges:
         state, text = "failure", f"a fork that changes its own judge: {judges[0]}"
+    elif fork and (number is None or len(files) >= MOST_FILES):
+        state, text = (
+            "failure",
+            f"no open pull request of {fork} with fewer than {MOST_FILES} files",
+        )
     forge.status(commit, state, GATE, text)
 
 

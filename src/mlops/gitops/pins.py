@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -55,9 +56,20 @@ def pinned_since(root: Path, ref: str, environment: str, digest: str) -> int | N
 
 def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
-    changed = set(_but_record(git.changed(root, base)))
-    manifests = {str(manifest.path(name)) for name in manifest.names(root)}
-    return bool(changed) and changed <= manifests and not rewritten(root, base)
+    names = git.changed(root, base)
+    changed = set(_but_record(names))
+    manifests = {str(manifest.path(name)): name for name in manifest.names(root)}
+    if not changed or changed - set(manifests) or rewritten(root, base):
+        return False
+    pinned = [manifest.load(root, name) for name in manifests.values()]
+    # A release brings the lock of what it pins, and no other.
+    made = [one.pin.dvc for one in pinned if one.pin]
+    as_written = all(
+        (root / file).read_text() == manifest.with_pin((root / file).read_text(), one.pin)
+        for file, one in zip(manifests, pinned, strict=True)
+        if file in changed
+    )
+    return as_written and (str(RECORD) not in names or locked(root) in made)
 
 
 def rewritten(root: Path, base: str) -> list[str]:
@@ -76,8 +88,8 @@ def changed(root: Path, since: str) -> list[str]:
 
 def _but_record(files: list[str]) -> list[str]:
     """Changed files but those that a release brings with a pin: the lock, and signatures."""
-    beside = f"{signing.SIGNATURES}/"
-    return [name for name in files if name != str(RECORD) and not name.startswith(beside)]
+    beside = re.compile(rf"{re.escape(str(RECORD))}|{manifest.SIGNATURES}/[0-9a-f]{{64}}\.json")
+    return [name for name in files if not beside.fullmatch(name)]
 
 
 def _above_pin(root: Path, file: str, commit: str = "") -> str | None:
@@ -105,6 +117,8 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     for name in moved:
         pin = pinned[name]
         wrong = "" if pin is None or pin in earlier else _wrong(root, pin, earlier, candidate)
+        if not wrong and pin and (source := manifests[name].promotion.source):
+            wrong = _elsewhere(root, base, name, source, pin)
         yield Rule(
             name=f"pin of {name}",
             found=pin.digest[:12] if pin else "nothing",
@@ -114,6 +128,14 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
         )
         if pin and (signer := manifests[name].signer):
             yield _signed(root, name, pin, signer)
+
+
+def _elsewhere(root: Path, base: str, environment: str, source: str, pin: Pin) -> str:
+    """What is wrong with a pin that comes from another environment than `promotion.from`."""
+    before = (old for _, old in history(root, base, environment))
+    if pin_at(root, base, source) == pin or pin in before:
+        return ""
+    return f"promotion.from: expected what {source} pins on main, or pinned here before"
 
 
 def _signed(root: Path, environment: str, pin: Pin, signer: Signer) -> Rule:
@@ -226,6 +248,8 @@ def accepted(root: Path, folder: Path, main: str) -> tuple[str, str]:
     judged, pinned = verdict.load(folder), manifest_at(root, main, PRODUCTION)[0].pin
     if judged.candidate == digest and not judged.accepted:
         reason = judged.line
+    elif not judged.rules or judged.refusals:
+        reason = "found no rule that passed, expected every rule"
     elif (judged.candidate, judged.evidence) != (digest, evidence):
         reason = f"is on {judged.candidate[:12]}, found {digest[:12]} here; `mlops gate`"
     elif judged.champion != (pinned.digest if pinned else None):

@@ -178,7 +178,8 @@ def keep(root: Path, folder: Path, pin: Pin) -> None:
         files |= {Path(digest) / path.relative_to(folder): path.read_bytes() for path in paths}
 
     def made(head: str) -> str:
-        commit = branches.write(root, head, files, f"Keep {pin.short}")
+        folders = [Path(pin.digest), Path(pin.evidence)]
+        commit = branches.write(root, head, files, f"Keep {pin.short}", folders)
         same = head and not git.git(root, "diff", "--name-only", head, commit)
         return head if same else commit
 

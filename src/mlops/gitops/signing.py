@@ -12,11 +12,10 @@ from mlops.base.environment import given
 from mlops.base.errors import Refused, UserError, one_line
 from mlops.base.files import folder_digest, whole_file
 from mlops.contract.paths import not_found
-from mlops.deploy.manifest import FOLDER, Signer
+from mlops.deploy.manifest import SIGNATURES, Signer
 from mlops.pipeline.params import Params
 from mlops.serving.signature import verify
 
-SIGNATURES = FOLDER / "signatures"
 KEY = "MLOPS_SIGNING_KEY"
 # Of the key, where it has one.
 UNLOCKS = "MLOPS_SIGNING_PASSWORD"
@@ -56,6 +55,12 @@ def sign(params: Params, root: Path, folder: Path) -> str:
     except Exception as error:
         raise UserError(f"release.sign: {params.release.sign}: {one_line(error)}") from None
     return f"bundle {digest[:12]} signed: {file(digest)}"
+
+
+def sign_once(params: Params, root: Path, folder: Path) -> None:
+    """Sign a bundle that has no signature yet, where `release.sign` says with what."""
+    if params.release.sign != "none" and not (root / file(folder_digest(folder))).exists():
+        sign(params, root, folder)
 
 
 def require(root: Path, digest: str, signer: Signer | None) -> None:

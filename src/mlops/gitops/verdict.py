@@ -130,7 +130,7 @@ def read(path: Path, kind: type[S], cure: str) -> S:
         raise UserError(f"{path}: not found; {cure}") from None
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, kind)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
 
 

@@ -71,7 +71,8 @@ def answers(clone, base, candidate):
 
 def propose(clone, forge, verb, *arguments):
     with chdir(clone.root):
-        return verb(Path(), *arguments, forge)
+        monitored = (lambda source: ("", "ok"),) if verb is promotion.promote else ()
+        return verb(Path(), *arguments, forge, *monitored)
 
 
 def test_a_release_brings_its_signature_and_every_environment_asks_for_it(signer, keys, forge):
