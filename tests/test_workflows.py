@@ -108,7 +108,7 @@ BROKEN = [
     ("leaked", RETRAIN, "${{ env.OURS == 'true' && vars.DVC_REMOTE_URL || '' }}",
      "${{ vars.DVC_REMOTE_URL }}"),
     ("leaked", RETRAIN, "      OURS:", "      T: ${{ github.token }}\n      OURS:"),
-    ("leaked", PIPELINE, f"eq(variables['gate.begun'], 'true'), {FOREIGN}", "not(canceled())"),
+    ("leaked", PIPELINE, f"judge.gate.begun'], 'true'), {FOREIGN}", "judge.gate.begun'], 'true')"),
     ("leaked", TEMPLATE, f"and(succeeded(), {FOREIGN})", "succeeded()"),
     ("zizmor", RETRAIN, CHECKOUT, "@v7"),
     ("zizmor", RETRAIN, "  pull_request:\n", "  pull_request_target:\n"),
