@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import chdir, suppress
 from functools import partial
 
 import psutil
@@ -61,6 +61,16 @@ def test_a_killed_process_loses_no_request_and_is_started_again(place):
     assert clients.failed == []
     assert place.processes()[digest].pid != killed
     assert place.current.answers == "yes"
+
+
+def test_a_second_version_is_served_when_the_folder_of_the_first_command_is_gone(place, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with chdir(gone):
+        place.deploy(1.0)
+    gone.rmdir()
+    (second,) = place.deploy(2.0)
+    assert second in place.current.traffic
 
 
 @pytest.mark.nightly

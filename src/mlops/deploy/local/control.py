@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -99,7 +98,8 @@ def _start(home: Home) -> None:
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.unlink()
     command = [sys.executable, "-m", "mlops.deploy.local.supervisor", str(home.root.absolute())]
-    pid = processes.start([*command, home.environment], log, Path())
+    # Its folder must stay as long as it runs.
+    pid = processes.start([*command, home.environment], log, home.root)
 
     def is_up() -> bool:
         address = home.address() if home.supervised() else None
