@@ -72,17 +72,17 @@ def test_a_pin_that_hides_behind_a_second_key(team, branch):
 
 
 def test_a_change_of_what_judges_it_is_shown_with_the_base_s_verdict(team, branch):
-    rule = team.desk / "src/mlops/gitops/rules/limits.py"
+    rule = team.desk / "src/mlops/gitops/rules/size.py"
     rule.write_text(
         "from mlops.gitops.verdict import Rule\n\n\ndef judge(case):\n"
-        "    return [Rule(name='limits', found='all', limit='none', passed=True)]\n"
+        "    return [Rule(name='size', found='any', limit='none', passed=True)]\n"
     )
     params = team.desk / "params.yaml"
     params.write_text(params.read_text().replace("roc_auc: 0.55", "roc_auc: 0.05"))
     number, runs = team.open(branch, team.commit("An innocent line"))
     assert runs.results["comment"] == "success", runs.out
     body = team.forge.on(number)[0].body
-    assert "This pull request changes `params.yaml`, `src/mlops/gitops/rules/limits.py`" in body
+    assert "This pull request changes `params.yaml`, `src/mlops/gitops/rules/size.py`" in body
     assert re.search("The gate of the base: (accepted|refused): ", body)
 
 
