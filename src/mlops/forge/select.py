@@ -26,7 +26,10 @@ REQUIRED = {
     },
 }
 # The variables with the right to write.
-TOKENS = ("GITHUB_TOKEN", "SYSTEM_ACCESSTOKEN")
+TOKENS = (
+    "GITHUB_TOKEN", "SYSTEM_ACCESSTOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL",
+)  # fmt: skip
 
 
 def current_forge(environment: Mapping[str, str] = os.environ) -> Forge:

@@ -34,12 +34,13 @@ def changed(root: Path, base: str) -> list[str]:
     names = git.changed(root, base)
     judges = [name for name in names if name.startswith(JUDGES)]
     judges += [name for name in pins.rewritten(root, base) if name not in judges]
-    own = [f"src/{rule.replace('.', '/')}" for rule in section(root).get("rules", ())]
+    here = section(root)
+    own = [f"src/{rule.replace('.', '/')}" for rule in here.get("rules", ())]
     judges += [name for name in names if name.removesuffix(".py") in own]
     signers = [manifest.load(root, name).signer for name in manifest.names(root)]
     keys = {file for signer in signers if signer for file in (signer.key, signer.trust)}
     judges += [name for name in names if name in keys]
-    if section(root) != section(root, base):
+    if here != section(root, base):
         judges.append(f"{params.FILE}: gate")
     return judges
 

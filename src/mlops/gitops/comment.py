@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, listed
 from mlops.forge.protocol import GATE, DryRun, State
 from mlops.forge.select import current_forge
 from mlops.gitops.base_gate import JUDGES
@@ -51,22 +51,21 @@ def mark(commit: str, state: State, fork: str | None = None) -> None:
     number = forge.number(fork) if fork else None
     files = forge.files(number) if number else []
     judges = [name for name in files if name.startswith(JUDGES)]
+    reason = ""
     if judges:
-        state, text = "failure", f"a fork that changes its own judge: {judges[0]}"
+        reason = f"a fork that changes its own judge: {judges[0]}"
     elif fork and (number is None or len(files) >= MOST_FILES):
-        state, text = (
-            "failure",
-            f"no open pull request of {fork} with fewer than {MOST_FILES} files",
-        )
+        reason = f"no open pull request of {fork} with fewer than {MOST_FILES} files"
+    if reason:
+        state, text = "failure", reason
     forge.status(commit, state, GATE, text)
 
 
 def _warning(files: list[str]) -> str:
     if not files:
         return ""
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    names = ", ".join(f"`{name}`" for name in files[:SHOWN])
+    names = listed([f"`{name}`" for name in files], SHOWN)
     return (
-        f"> ⚠️ This pull request changes {names}{more}: files that decide how it is judged. "
+        f"> ⚠️ This pull request changes {names}: files that decide how it is judged. "
         "Read them first: their code wrote what follows.\n\n"
     )

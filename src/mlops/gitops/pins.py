@@ -58,18 +58,15 @@ def only_pins_changed(root: Path, base: str) -> bool:
     """Whether nothing but pins differs from the base: there is no candidate to judge then."""
     names = git.changed(root, base)
     changed = set(_but_record(names))
-    manifests = {str(manifest.path(name)): name for name in manifest.names(root)}
-    if not changed or changed - set(manifests) or rewritten(root, base):
+    files = {str(manifest.path(name)): name for name in manifest.names(root)}
+    if not changed or changed - set(files) or rewritten(root, base):
         return False
-    pinned = [manifest.load(root, name) for name in manifests.values()]
+    pinned = {file: manifest.load(root, name).pin for file, name in files.items()}
+    texts = {file: (root / file).read_text() for file in changed}
+    if any(text != manifest.with_pin(text, pinned[file]) for file, text in texts.items()):
+        return False
     # A release brings the lock of what it pins, and no other.
-    made = [one.pin.dvc for one in pinned if one.pin]
-    as_written = all(
-        (root / file).read_text() == manifest.with_pin((root / file).read_text(), one.pin)
-        for file, one in zip(manifests, pinned, strict=True)
-        if file in changed
-    )
-    return as_written and (str(RECORD) not in names or locked(root) in made)
+    return str(RECORD) not in names or locked(root) in [pin.dvc for pin in pinned.values() if pin]
 
 
 def rewritten(root: Path, base: str) -> list[str]:
@@ -113,12 +110,16 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
     manifests = {name: manifest.load(root, name) for name in manifest.names(root)}
     pinned = {name: here.pin for name, here in manifests.items()}
     moved = [name for name in pinned if manifest_changed(root, base, name)]
-    earlier = [pin for name in pinned if moved for _, pin in history(root, base, name) if pin]
+    before = {name: [pin for _, pin in history(root, base, name) if pin]
+              for name in pinned if moved}  # fmt: skip
+    earlier = [pin for known in before.values() for pin in known]
     for name in moved:
         pin = pinned[name]
         wrong = "" if pin is None or pin in earlier else _wrong(root, pin, earlier, candidate)
-        if not wrong and pin and (source := manifests[name].promotion.source):
-            wrong = _elsewhere(root, base, name, source, pin)
+        source = manifests[name].promotion.source
+        known = pin is None or pin in before[name]
+        if source and not (wrong or known) and pin != pin_at(root, base, source):
+            wrong = f"promotion.from: expected what {source} pins on main, or pinned here before"
         yield Rule(
             name=f"pin of {name}",
             found=pin.digest[:12] if pin else "nothing",
@@ -128,14 +129,6 @@ def rules(root: Path, base: str, candidate: str) -> Iterator[Rule]:
         )
         if pin and (signer := manifests[name].signer):
             yield _signed(root, name, pin, signer)
-
-
-def _elsewhere(root: Path, base: str, environment: str, source: str, pin: Pin) -> str:
-    """What is wrong with a pin that comes from another environment than `promotion.from`."""
-    before = (old for _, old in history(root, base, environment))
-    if pin_at(root, base, source) == pin or pin in before:
-        return ""
-    return f"promotion.from: expected what {source} pins on main, or pinned here before"
 
 
 def _signed(root: Path, environment: str, pin: Pin, signer: Signer) -> Rule:

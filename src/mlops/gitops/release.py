@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from mlops.base.errors import one_line
+from mlops.base.errors import UserError, one_line
 from mlops.base.files import write_json
 from mlops.contract.params import load
 from mlops.contract.paths import BUNDLE
@@ -80,10 +80,12 @@ def clean_room(root: Path) -> str:
     """Forget what dvc.lock says was made, before main trains; the outcome in a line.
 
     It came with a pull request: stages are restored only where a job of main's has made them of
-    the same inputs, which DVC's run cache knows.
+    the same inputs, which DVC's run cache knows. Raises UserError for one that is not committed.
     """
     if load(Params, root).release.trust != "main":
         return f"{RECORD}: trusted, as release.trust says"
+    if (root / RECORD).exists() and str(RECORD) in git.changed(root):
+        raise UserError(f"{RECORD}: differs from the commit; commit or undo it, then set it aside")
     (root / RECORD).unlink(missing_ok=True)
     return f"{RECORD}: set aside; main trains from its own store"
 

@@ -84,8 +84,7 @@ def _verified(root: Path, source: str, command: str, pin: Pin, running: Running)
         "MLOPS_BUNDLE": pin.digest,
     }
     # It has no use for the right to write.
-    rights = (*TOKENS, "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL")
-    inherited = {name: value for name, value in os.environ.items() if name not in rights}
+    inherited = {name: value for name, value in os.environ.items() if name not in TOKENS}
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
             command, shell=True, cwd=root, env=inherited | variables, start_new_session=True,

@@ -91,16 +91,20 @@ def test_main_does_not_restore_what_a_merged_lock_names(clone):
     """The record of main's inputs with another bundle's output, which the store has."""
     with chdir(clone.root):
         ours = pins.locked(Path())
-        theirs = branches_lock(clone)
+        theirs = challengers_bundle(clone)
         text = Path(RECORD).read_text()
         Path(RECORD).write_text(text.replace(ours.bundle, theirs))
+        with pytest.raises(UserError, match=r"dvc\.lock: differs from the commit"):
+            release.clean_room(Path())
+        clone.commit("A typo")
         assert release.clean_room(Path()).startswith("dvc.lock: set aside")
         assert not Path(RECORD).exists()
         reproduction.reproduce("train", Path())
         assert theirs not in Path(RECORD).read_text()
 
 
-def branches_lock(clone):
+def challengers_bundle(clone):
+    """DVC's name of the other bundle that the clone knows."""
     text = clone.git("show", "challenger:dvc.lock")
     return next(line.split()[-1] for line in text.split("models/bundle")[1].splitlines()
                 if "md5:" in line and ".dir" in line)  # fmt: skip
