@@ -5,6 +5,7 @@ CI runs this with main's code, apart from the code that was judged.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mlops.base.errors import UserError, listed
@@ -47,6 +48,8 @@ def mark(commit: str, state: State, fork: str | None = None) -> None:
     A pull request of `fork`, as OWNER:BRANCH, that changes its own judge is never marked as
     accepted: its verdict is a stranger's. A maintainer pushes it to a branch of this repository.
     """
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise UserError(f"COMMIT: found {commit!r}, expected 40 hexadecimal digits")
     forge, text = current_forge(), "accepted" if state == "success" else "refused, or not judged"
     number = forge.number(fork) if fork else None
     files = forge.files(number) if number else []

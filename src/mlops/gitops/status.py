@@ -108,6 +108,9 @@ def history(root: Path, ref: str, environment: str, forge: Forge | None = None) 
     for change, pin in reversed(list(pins.history(root, ref, environment))):
         if not moves or _digest(moves[0][1]) != _digest(pin):
             moves.insert(0, (change, pin))
+    if not moves:
+        # One that never was is not one that has pinned nothing.
+        manifest.load(root, environment)
     rows = [HISTORY]
     for change, pin in moves:
         model = f"{pin.model} version {pin.version}" if pin else NOTHING

@@ -61,6 +61,12 @@ def test_what_decides_about_the_verdict_is_named_whatever_the_branch_wrote(
     assert posted.body.endswith("Accepted.")
 
 
+def test_a_status_is_of_a_whole_commit_id(server):
+    with pytest.raises(UserError, match="COMMIT: found 'main', expected 40 hexadecimal digits"):
+        comment.mark("main", "success")
+    assert server.statuses == []
+
+
 def test_a_fork_that_changes_its_own_judge_is_never_marked_as_accepted(server):
     theirs, good = server.open("theirs", owner="stranger"), server.open("good", owner="stranger")
     theirs.files, good.files = [("src/mlops/gitops/gate.py",)], [("params.yaml",)]

@@ -267,3 +267,9 @@ def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(released, forge)
     branches.push(clone.root, old, "release/staging", expected="")
     assert "nothing to release" in release(clone, forge)
     assert forge.states[-1][:2] == (old, "failure")
+
+
+def test_an_environment_that_never_was_has_no_history(clone):
+    code, out, error = clone.command("history", "stagging")
+    assert (code, out) == (2, "")
+    assert "environments/stagging.yaml: not found; did you mean 'staging'?" in error
