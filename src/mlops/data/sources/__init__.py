@@ -8,7 +8,9 @@ text that is another one when the content is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlops.base.errors import UserError
@@ -16,6 +18,31 @@ from mlops.contract import extensions
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of one table: its name and, where a source can leave the others out, its
+    columns (None: all), and the days from `since` to `until`, both among them, of column `day`.
+
+    A source that holds versions of a table reads `version`, or the newest.
+    """
+
+    name: str
+    columns: tuple[str, ...] | None = None
+    day: str | None = None
+    since: dt.date | None = None
+    until: dt.date | None = None
+    version: int | None = None
+
+
+class Rows(NamedTuple):
+    """A table as a stream: the names of all the columns that the source has, and batches of those
+    asked for, in the source's types (text where it has none, as CSV)."""
+
+    columns: tuple[str, ...]
+    batches: Iterator[pa.RecordBatch]
 
 
 class Unreachable(UserError):
