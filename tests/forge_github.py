@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from tests.forge_state import (
@@ -99,9 +100,16 @@ def change_pull(state: State, call: Call, number: str) -> Answer:
 
 
 def list_files(state: State, call: Call, number: str) -> Answer:
-    files = state.pull(int(number)).files
     keys = ("filename", "previous_filename")
-    return _page(state, call, [dict(zip(keys, names, strict=False)) for names in files])
+    files = [dict(zip(keys, names, strict=False)) for names in state.pull(int(number)).files]
+    return _page(state, call, [{**file, "sha": file["filename"].encode().hex()} for file in files])
+
+
+def read_blob(state: State, _: Call, blob: str) -> Answer:
+    content = state.contents.get(bytes.fromhex(blob).decode())
+    if content is None:
+        return Answer(404, {"message": "Not Found"})
+    return Answer(200, {"content": base64.encodebytes(content).decode(), "encoding": "base64"})
 
 
 def list_pulls_of(state: State, call: Call, commit: str) -> Answer:
@@ -136,6 +144,7 @@ ROUTES = [
     (f"POST {API}/pulls", create_pull),
     (rf"PATCH {API}/pulls/(\d+)", change_pull),
     (rf"GET {API}/pulls/(\d+)/files", list_files),
+    (rf"GET {API}/git/blobs/(\w+)", read_blob),
     (rf"GET {API}/commits/(\w+)/pulls", list_pulls_of),
     (rf"GET {API}/pulls/(\d+)/reviews", list_reviews),
     (rf"POST {API}/statuses/(\w+)", create_status),

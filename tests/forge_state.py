@@ -71,6 +71,8 @@ class State:
     pulls: list[Pull] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
+    # What files have in the pull request that was opened last.
+    contents: dict[str, bytes] = field(default_factory=dict)
     # Of the tokens; whether workflows may open pull requests; whether it was renamed.
     permissions: set[str] = field(default_factory=lambda: set(PERMISSIONS))
     may_open: bool = True

@@ -24,7 +24,7 @@ case "$name $1" in
 	"mlops report") mkdir -p verdict && echo accepted > verdict/report.md ;;
 	"mlops changed") echo "$CHANGED" ;;
 	"mlops unreleased") echo "$UNRELEASED" ;;
-	"mlops pins-only") echo "$PINS_ONLY" ;;
+	"mlops pins-only") [[ "$*" == *--known ]] && echo "$PINS_KNOWN" || echo "$PINS_ONLY" ;;
 esac
 [[ "$*" != "$FAILS" ]]
 """
@@ -66,6 +66,7 @@ class Scenario:
     changed: str = "[]"
     unreleased: str = "true"
     pins_only: str = "false"
+    pins_known: str = "false"
     promote: bool = False
     because: str = " "
     variables: Mapping[str, str] = field(default_factory=lambda: CONFIGURED)
@@ -120,6 +121,7 @@ def _happened(tree: Path, scenario: Scenario, run: Callable[[Machine], list[JobD
         env |= {"PATH": f"{commands}:{env['PATH']}", "NOTES": str(notes)}
         env |= {"FAILS": scenario.fails, "CHANGED": scenario.changed}
         env |= {"UNRELEASED": scenario.unreleased, "PINS_ONLY": scenario.pins_only}
+        env |= {"PINS_KNOWN": scenario.pins_known}
         artifacts = workflows.Artifacts(Path(place) / "artifacts")
         stand_ins = {
             **dict.fromkeys(OTHERS, calls.append),
@@ -197,6 +199,7 @@ SCENARIOS = {
     "a pull request whose training fails": Scenario(*OWN, fails="retrain"),
     "a pull request where nothing is configured": Scenario(*OWN, variables={}),
     "a pull request of a release": Scenario(*OWN, pins_only="true"),
+    "a pull request of a promotion": Scenario(*OWN, pins_only="true", pins_known="true"),
     "a pull request whose tests fail": Scenario(*OWN, fails="test"),
     "a fork's pull request": Scenario(*FORK),
     "a fork's pull request that is refused": Scenario(*FORK, fails="gate"),

@@ -63,6 +63,17 @@ def test_the_first_push_trains_and_proposes_a_release_with_no_champion(world, se
     seen["first"] = re.search(r"accepted: ([0-9a-f]{12})", runs.out)[1]
 
 
+@nightly
+def test_the_release_s_own_pull_request_is_judged_with_what_main_has_trained(world, seen):
+    """A person has approved its workflows, as the forge asks for what a bot opens."""
+    [pull] = world.forge.pulls
+    world.git("fetch", "--quiet", "origin", pull.branch)
+    runs = world.judge(pull.number, pull.branch, world.git("rev-parse", "FETCH_HEAD"))
+    assert runs.results == {"judge": "success", "comment": "success"}, runs.out
+    assert world.executed() == []
+    assert f"- **pin of staging**: {seen['first']}" in world.forge.on(pull.number)[0].body
+
+
 @short
 def test_merging_the_release_deploys_it_to_staging_and_trains_nothing(world, seen):
     runs = world.merge("release/staging", "Release")
@@ -91,8 +102,8 @@ def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_comment
     seen["pull"] = number
     [comment] = world.forge.on(number)
     assert comment.body.startswith(MARKER)
-    # Main's code says so, whatever the branch's has written.
-    assert "This pull request changes `params.yaml`: files that decide" in comment.body
+    # Newer data is what is judged, and not how.
+    assert "which decide how it is judged" not in comment.body
     seen["march"] = re.search(r"Accepted: bundle `([0-9a-f]{12})`", comment.body)[1]
     assert seen["march"] != seen["first"]
     assert seen["first"] in comment.body

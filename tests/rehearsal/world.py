@@ -186,7 +186,9 @@ class World:
         """Push a branch and open its pull request; what the forge does then."""
         self.git("push", "--quiet", "origin", branch)
         pull = self.forge.open(branch, owner=owner)
-        pull.files = [(name,) for name in self.git("diff", "--name-only", "origin/main").split()]
+        names = self.git("diff", "--name-only", "origin/main").split()
+        pull.files = [(name,) for name in names]
+        self.forge.contents = {name: (self.desk / name).read_bytes() for name in names}
         number = pull.number
         return number, self.judge(number, branch, commit, owner)
 

@@ -46,7 +46,7 @@ def comment(file: Path, head: str | None) -> str:
     """Write a file as the pull request's one comment, or update that comment."""
     from mlops.gitops import comment
 
-    return comment.post(file, head)
+    return comment.post(ROOT, file, head)
 
 
 @verb(
@@ -58,7 +58,7 @@ def mark(commit: str, state: Literal["success", "failure"], fork: str | None) ->
     """Set the gate's status of COMMIT, for rules that require it before a merge."""
     from mlops.gitops import comment
 
-    comment.mark(commit, state, fork)
+    comment.mark(ROOT, commit, state, fork)
 
 
 @verb(click.option("--bundle", type=click.Path(path_type=Path), default="models/bundle"))
@@ -216,13 +216,17 @@ def changed(since: str) -> str:
     """Print, as JSON, the environments whose manifest changed since the commit SINCE."""
     from mlops.gitops import pins
 
-    return json.dumps(pins.changed(ROOT, since))
+    return json.dumps(pins.moved(ROOT, since))
 
 
-@verb(click.argument("since"))
-def pins_only(since: str) -> str:
+@verb(
+    click.argument("since"),
+    click.option("--known", is_flag=True, help="And only to what main has pinned before."),
+)
+def pins_only(since: str, known: bool) -> str:
     """Print `true` where nothing but pins has changed since the commit SINCE: no code, no model."""
     from mlops.forge import git
     from mlops.gitops import pins
 
-    return json.dumps(git.exists(ROOT, since) and pins.only_pins_changed(ROOT, since))
+    only = pins.only_known_pins_changed if known else pins.only_pins_changed
+    return json.dumps(git.exists(ROOT, since) and only(ROOT, since))

@@ -6,6 +6,7 @@ and without what a person's settings would change. Files are named as the projec
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from mlops.base.environment import without_credentials
+from mlops.base.environment import given, without_credentials
 from mlops.base.errors import UserError, one_line
 
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
@@ -32,6 +33,10 @@ SETTINGS = {
 DUBIOUS = "dubious ownership"
 # How long a remote may take to say which of its branches is the main one.
 ANSWER_SECONDS = 30.0
+# What speaks to a remote, and is given the forge's token for as long as it runs: in a file, as a
+# checkout would keep it, all that the job runs could read it.
+REMOTE = ("fetch", "ls-remote", "push")
+SERVERS = {"GITHUB_TOKEN": "GITHUB_SERVER_URL", "SYSTEM_ACCESSTOKEN": "SYSTEM_COLLECTIONURI"}
 # How often a push is tried while others push too.
 ATTEMPTS = 5
 
@@ -60,7 +65,10 @@ def git(
     try:
         process = subprocess.run(
             ["git", *settings, *arguments], cwd=root, input=stdin, capture_output=True,
-            check=False, env={**inherited, **QUIET, **(env or {})}, timeout=seconds,
+            check=False, timeout=seconds, env={
+                **inherited, **QUIET, **(_credential() if arguments[0] in REMOTE else {}),
+                **(env or {}),
+            },
         )  # fmt: skip
     except FileNotFoundError:
         raise UserError("git: not found on the PATH") from None
@@ -78,6 +86,21 @@ def git(
             reason = f"{reason}; if you trust its owner: `{command}`"
         raise GitError(f"git {arguments[0]}: {reason}")
     return process.stdout.decode(errors=errors)
+
+
+def _credential() -> dict[str, str]:
+    """Git's variables that send a CI job's token to its forge, and to no other server."""
+    for name, server in SERVERS.items():
+        token, url = given(os.environ, name), given(os.environ, server).rstrip("/")
+        if token and url:
+            login = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+            count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+            return {
+                "GIT_CONFIG_COUNT": str(count + 1),
+                f"GIT_CONFIG_KEY_{count}": f"http.{url}/.extraheader",
+                f"GIT_CONFIG_VALUE_{count}": f"AUTHORIZATION: basic {login}",
+            }
+    return {}
 
 
 def succeeds(root: Path, *arguments: str) -> bool:
@@ -182,6 +205,11 @@ def prefix(root: Path) -> str:
     return git(root, "rev-parse", "--show-prefix").strip()
 
 
+def top(root: Path) -> Path:
+    """The folder of the whole repository."""
+    return Path(git(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
+
+
 def remote(root: Path) -> str:
     """The remote to push to: `origin`, or the only one; "" without any. Raises UserError."""
     try:
@@ -197,12 +225,12 @@ def remote(root: Path) -> str:
 
 def address(root: Path) -> str:
     """From where this repository can be cloned: its remote, without credentials, or its folder."""
-    name, top = remote(root), git(root, "rev-parse", "--show-toplevel").strip()
-    url = git(root, "remote", "get-url", name).strip() if name else top
+    name, folder = remote(root), top(root)
+    url = git(root, "remote", "get-url", name).strip() if name else str(folder)
     if url.startswith("http"):
         return without_credentials(url)
     # A path may be relative to the repository.
-    return str((Path(top) / url).resolve()) if (Path(top) / url).exists() else url
+    return str((folder / url).resolve()) if (folder / url).exists() else url
 
 
 def main_branch(root: Path, otherwise: str = "main") -> str:

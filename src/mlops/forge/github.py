@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -69,11 +70,16 @@ class GitHub(RestForge):
         path = f"{self.root}/statuses/{commit}"
         self.client.send("POST", path, operation, json=content | link)
 
-    def files(self, pull_request: int) -> list[str]:
+    def files(self, pull_request: int) -> dict[str, str]:
         operation = Operation(f"list the files of {pull_request}", self.read_permission)
-        pages = self.client.pages(f"{self.root}/pulls/{pull_request}/files", operation)
-        names = [(item["filename"], item.get("previous_filename")) for item in pages]
-        return [name for both in names for name in both if name]
+        items = [*self.client.pages(f"{self.root}/pulls/{pull_request}/files", operation)]
+        old = {item["previous_filename"]: "" for item in items if item.get("previous_filename")}
+        return old | {item["filename"]: item["sha"] or "" for item in items}
+
+    def content(self, blob: str) -> str:
+        operation = Operation(f"read the file {blob[:12]}", "contents: read")
+        answer = self.client.send("GET", f"{self.root}/git/blobs/{blob}", operation)
+        return base64.b64decode(answer["content"]).decode(errors="replace")
 
     def merged(self, commit: str) -> Merge | None:
         operation = Operation(f"look for the merge of {commit[:12]}", self.read_permission)

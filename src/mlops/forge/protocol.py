@@ -41,8 +41,14 @@ class Forge(Protocol):
     def number(self, head: str | None) -> int | None:
         """The open pull request of OWNER:BRANCH, the oldest of several; of this run without."""
 
-    def files(self, pull_request: int) -> list[str]:
-        """The files that a pull request changes, old names too; none where the forge can't say."""
+    def files(self, pull_request: int) -> dict[str, str]:
+        """The files that a pull request changes, each with its content's id; "" for an old name.
+
+        None where the forge can't say.
+        """
+
+    def content(self, blob: str) -> str:
+        """The text of a content's id."""
 
     def merged(self, commit: str) -> Merge | None:
         """The pull request whose merge made a commit of the main branch."""
@@ -69,8 +75,11 @@ class DryRun:
     def number(self, head: str | None) -> int | None:
         return self.current_pull_request
 
-    def files(self, pull_request: int) -> list[str]:
-        return []
+    def files(self, pull_request: int) -> dict[str, str]:
+        return {}
+
+    def content(self, blob: str) -> str:
+        return ""
 
     def merged(self, commit: str) -> Merge | None:
         return None

@@ -101,8 +101,11 @@ class RestForge(ABC):
         pulls = self._open_pulls(head, operation)
         return min((int(pull[self.number_key]) for pull in pulls), default=None)
 
-    def files(self, pull_request: int) -> list[str]:
-        return []
+    def files(self, pull_request: int) -> dict[str, str]:
+        return {}
+
+    def content(self, blob: str) -> str:
+        return ""
 
     def _delete(self, comment: Comment, operation: Operation) -> None:
         try:

@@ -17,32 +17,23 @@ from typing import Any
 from mlops.base import documents, processes
 from mlops.base.errors import one_line
 from mlops.contract import params
-from mlops.deploy import manifest
 from mlops.forge import git
-from mlops.gitops import pins
+from mlops.gitops import judges, pins
 from mlops.gitops.verdict import Verdict
 
 MACHINERY = Path("src/mlops")
-JUDGES = (
-    ".github/", ".azure/", ".ci/", "azure-pipelines.yml", "Makefile", "pyproject.toml", "dvc.yaml",
-    "requirements.lock", "infra/", "flows/", f"{MACHINERY}/",
-)  # fmt: skip
 
 
 def changed(root: Path, base: str) -> list[str]:
-    """What judges a branch and differs from the base: files, manifests above their pin, `gate:`."""
-    names = git.changed(root, base)
-    judges = [name for name in names if name.startswith(JUDGES)]
-    judges += [name for name in pins.rewritten(root, base) if name not in judges]
-    here = section(root)
-    own = [f"src/{rule.replace('.', '/')}" for rule in here.get("rules", ())]
-    judges += [name for name in names if name.removesuffix(".py") in own]
-    signers = [manifest.load(root, name).signer for name in manifest.names(root)]
-    keys = {file for signer in signers if signer for file in (signer.key, signer.trust)}
-    judges += [name for name in names if name in keys]
-    if here != section(root, base):
-        judges.append(f"{params.FILE}: gate")
-    return judges
+    """What judges a branch and differs from the base: files, manifests above their pin, sections.
+
+    Files are named from the repository's top.
+    """
+    found = judges.changed(root, base)
+    above = [f"{git.prefix(root)}{name}" for name in pins.rewritten(root, base)]
+    found += [name for name in above if name not in found]
+    before, after = git.show(root, base, params.FILE), (root / params.FILE).read_text()
+    return found + judges.sections(before or "", after)
 
 
 def verdict(root: Path, base: str) -> str:
@@ -66,7 +57,7 @@ def verdict(root: Path, base: str) -> str:
             return f"could not judge: {one_line(error)}"
 
 
-def section(root: Path, commit: str = "") -> dict[str, Any]:
-    """The parameters' section `gate`, here or at a commit."""
-    text = git.show(root, commit, params.FILE) if commit else (root / params.FILE).read_text()
-    return dict(documents.parse(text or "", str(params.FILE)).get("gate") or {})
+def settings(root: Path, commit: str) -> dict[str, Any]:
+    """The parameters' section `gate` at a commit."""
+    text = git.show(root, commit, params.FILE) or ""
+    return dict(documents.parse(text, str(params.FILE)).get("gate") or {})

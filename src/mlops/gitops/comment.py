@@ -9,23 +9,24 @@ import re
 from pathlib import Path
 
 from mlops.base.errors import UserError, listed
-from mlops.forge.protocol import GATE, DryRun, State
+from mlops.contract.params import FILE as PARAMETERS
+from mlops.deploy import manifest
+from mlops.forge import git
+from mlops.forge.protocol import GATE, DryRun, Forge, State
 from mlops.forge.select import current_forge
-from mlops.gitops.base_gate import JUDGES
+from mlops.gitops import judges
 
 KEY = "verdict"
-# Files that decide what is judged, and how: `params.yaml` has the section `gate`.
-DECIDING = (*JUDGES, "environments/", "params.yaml")
 SHOWN = 20
 # GitHub lists no more of a pull request.
 MOST_FILES = 3000
 
 
-def post(file: Path, head: str | None) -> str:
+def post(root: Path, file: Path, head: str | None) -> str:
     """Create or update the comment on the pull request of `head`, or of this CI run; its URL.
 
-    It begins with the files that decide about the verdict, as the forge lists them, since the
-    branch's own code wrote the rest. Raises UserError when there is no such file, or no open pull
+    It begins with what decides about the verdict, as the forge tells it, since the branch's own
+    code wrote the rest. Raises UserError when there is no such file, or no open pull
     request.
     """
     try:
@@ -38,11 +39,11 @@ def post(file: Path, head: str | None) -> str:
         return f"no forge here; the comment is {file}"
     if number is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
-    deciding = [name for name in forge.files(number) if name.startswith(DECIDING)]
+    deciding = _deciding(root, forge, forge.files(number))
     return forge.comment(number, _warning(deciding) + body, KEY)
 
 
-def mark(commit: str, state: State, fork: str | None = None) -> None:
+def mark(root: Path, commit: str, state: State, fork: str | None = None) -> None:
     """Set the gate's status of a commit, for rules that require it before a merge.
 
     A pull request of `fork`, as OWNER:BRANCH, that changes its own judge is never marked as
@@ -52,11 +53,11 @@ def mark(commit: str, state: State, fork: str | None = None) -> None:
         raise UserError(f"COMMIT: found {commit!r}, expected 40 hexadecimal digits")
     forge, text = current_forge(), "accepted" if state == "success" else "refused, or not judged"
     number = forge.number(fork) if fork else None
-    files = forge.files(number) if number else []
-    judges = [name for name in files if name.startswith(JUDGES)]
+    files = forge.files(number) if number else {}
+    deciding = _deciding(root, forge, files)
     reason = ""
-    if judges:
-        reason = f"a fork that changes its own judge: {judges[0]}"
+    if deciding:
+        reason = f"a fork that changes its own judge: {deciding[0]}"
     elif fork and (number is None or len(files) >= MOST_FILES):
         reason = f"no open pull request of {fork} with fewer than {MOST_FILES} files"
     if reason:
@@ -64,11 +65,26 @@ def mark(commit: str, state: State, fork: str | None = None) -> None:
     forge.status(commit, state, GATE, text)
 
 
-def _warning(files: list[str]) -> str:
+def _deciding(root: Path, forge: Forge, files: dict[str, str]) -> list[str]:
+    """What a pull request changes of its judges, of manifests, and of sections that decide."""
     if not files:
+        return []
+    within = git.prefix(root)
+    folder, parameters = f"{within}{manifest.FOLDER}/", f"{within}{PARAMETERS}"
+    judging = judges.among(root, [*files])
+    found = [name for name in files if name in judging or name.startswith(folder)]
+    if parameters in files:
+        blob = files[parameters]
+        after = forge.content(blob) if blob else ""
+        found += judges.sections((root / PARAMETERS).read_text(), after)
+    return found
+
+
+def _warning(deciding: list[str]) -> str:
+    if not deciding:
         return ""
-    names = listed([f"`{name}`" for name in files], SHOWN)
+    names = listed([f"`{name}`" for name in deciding], SHOWN)
     return (
-        f"> ⚠️ This pull request changes {names}: files that decide how it is judged. "
-        "Read them first: their code wrote what follows.\n\n"
+        f"> ⚠️ This pull request changes {names}, which decide how it is judged. "
+        "Read that first: the branch's own code wrote what follows.\n\n"
     )

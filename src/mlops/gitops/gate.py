@@ -13,7 +13,14 @@ from mlops.contract import bundle, extensions
 from mlops.contract.params import load_all
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
-from mlops.gitops import base_gate, comparison, gate_inputs, pins
+from mlops.gitops import (
+    base_gate,
+    comparison,
+    gate_inputs,
+    pin_rules,
+    pins,
+    workspace_pin,
+)  # fmt: skip
 from mlops.gitops.comparison import Case
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params
@@ -42,17 +49,17 @@ def judge(params: Params, root: Path, base: str) -> Verdict:
     """Apply every rule to the workspace's bundle. Any error on the way is a refusal."""
     candidate, champion, subject = None, None, "pins"
     try:
-        pin_rules = tuple(pins.rules(root, base, _digest(root)))
-        if pins.only_pins_changed(root, base):
+        moved = tuple(pin_rules.rules(root, base, _digest(root)))
+        if pins.only_known_pins_changed(root, base):
             by = "not asked: only pins change"
-            return _verdict(git.commit(root, base), pin_rules, champion_by=by)
+            return _verdict(git.commit(root, base), moved, champion_by=by)
         subject = "candidate"
         candidate = gate_inputs.candidate(params, root)
-        pins.require_current(root)
+        workspace_pin.require_current(root)
         subject = "champion"
         champion = gate_inputs.champion(candidate, root, base)
         subject = "scores"
-        return decide(params, candidate, champion, git.commit(root, base), pin_rules)
+        return decide(params, candidate, champion, git.commit(root, base), moved)
     except Exception as error:
         return _verdict(
             base,
@@ -68,7 +75,7 @@ def decide(
     candidate: Candidate,
     champion: Champion | None,
     base: str,
-    pin_rules: tuple[Rule, ...] = (),
+    moved: tuple[Rule, ...] = (),
 ) -> Verdict:
     """The verdict on a scored candidate, and on pins that the branch moved.
 
@@ -77,7 +84,7 @@ def decide(
     case = comparison.compare(params, candidate, champion)
     return _verdict(
         base,
-        (*_answers(case), *pin_rules),
+        (*_answers(case), *moved),
         candidate=candidate.digest,
         evidence=candidate.evidence,
         champion=champion.digest if champion else None,
@@ -135,7 +142,7 @@ def main(commit: str) -> None:
     """Print the verdict on the workspace's bundle as JSON, by the `gate:` of a commit."""
     root = Path()
     settings = load_all(root)
-    gate = type(settings.gate).model_validate(base_gate.section(root, commit), strict=False)
+    gate = type(settings.gate).model_validate(base_gate.settings(root, commit), strict=False)
     verdict = judge(settings.model_copy(update={"gate": gate}), root, commit)
     print(json.dumps(verdict.model_dump(mode="json")))
 

@@ -19,7 +19,7 @@ from mlops.contract import params
 from mlops.contract.paths import BUNDLE, EVIDENCE, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, RECORD
 from mlops.forge import branches, git
-from mlops.gitops import pins, verdict
+from mlops.gitops import pins, verdict, workspace_pin
 from mlops.gitops.params import Params
 from mlops.pipeline.workspace import WRITTEN
 from mlops.registry.pin import BRANCH, Pin, Section
@@ -73,10 +73,10 @@ def verified(root: Path, environment: str, folder: Path) -> Prepared:
     cure = "`mlops release ENV --prepare` writes it"
     prepared, commit = verdict.read(folder / FILE, Prepared, cure), git.commit(root, "HEAD")
     main = git.tip(root)
-    pins.accepted(root, folder, main)
+    workspace_pin.accepted(root, folder, main)
     if commit not in git.git(root, "rev-list", "--first-parent", main).split():
         raise UserError(f"{commit[:12]}: not a commit of the main line; push or merge it first")
-    facts, given = pins.of_folder(folder), prepared.model_dump()
+    facts, given = workspace_pin.of_folder(folder), prepared.model_dump()
     named = {part: _dvc_name(folder / path) for part, path in PARTS.items()}
     differs = differences(root, folder)
     pin = {**facts, "commit": commit}

@@ -5,6 +5,7 @@ Nothing is deployed by these: `reconcile` deploys what is merged.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mlops.base.errors import Refused, UserError, one_line
@@ -57,7 +58,8 @@ def promote(
         trailers.append(f"Overridden: {because}" + (f" (not met: {missing})" if missing else ""))
     why = f"As {source} pins it." if missing else f"It runs in {source} now."
     proposal = repin(root, main, target, pin, "promote", why, trailers=trailers)
-    return propose(root, proposal, forge)
+    reason = f"Overridden: {because}" if because else ""
+    return propose(root, replace(proposal, reason=reason), forge)
 
 
 def rollback(root: Path, environment: str, to: str | None, forge: Forge) -> str:

@@ -20,7 +20,8 @@ from mlops.registry.pin import Pin
 class Proposal:
     """Files on top of a commit, with title and text.
 
-    `why` is in the commit and in the pull request, `report` in the pull request alone.
+    `why` is in the commit and in the pull request, `report` in the pull request alone. An earlier
+    commit of the same files is proposed as it is, unless it lacks the `reason`.
     `surpassed_by` says whether a commit that the branch holds already proposes more.
     """
 
@@ -30,6 +31,7 @@ class Proposal:
     title: str
     why: str
     report: str = ""
+    reason: str = ""
     surpassed_by: Callable[[str], bool] = lambda commit: False
 
 
@@ -81,6 +83,8 @@ def _onto(root: Path, proposal: Proposal, made: str, head: str) -> str | None:
 
 def _is_same(root: Path, head: str, proposal: Proposal) -> bool:
     """Whether the branch holds this very proposal, on this very commit."""
+    if proposal.reason not in git.git(root, "log", "-1", "--format=%B", head):
+        return False
     return git.commit(root, f"{head}^") == proposal.parent and all(
         (git.show(root, head, file) or "").encode() == content
         for file, content in proposal.files.items()

@@ -254,7 +254,7 @@ def _changes(root: Path, running: str | None, earlier: list[Pin], bundle: Path) 
 def _earlier_pins(root: Path, environment: str) -> list[Pin]:
     """What the main line has pinned, newest first; nothing where Git does not tell."""
     try:
-        return [pin for _, pin in pins.history(root, "HEAD", environment) if pin]
+        return pins.before(root, "HEAD", environment)
     except UserError:
         return []
 

@@ -17,7 +17,7 @@ from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import git
 from mlops.forge.protocol import Forge
-from mlops.gitops import pins, prepared, signing, verdict
+from mlops.gitops import pins, prepared, signing, verdict, workspace_pin
 from mlops.gitops.prepared import Prepared
 from mlops.gitops.proposal import propose, repin, withdraw
 from mlops.pipeline.params import Params
@@ -43,7 +43,7 @@ def prepare(root: Path, environment: str) -> str:
     from mlops.pipeline import remotes
 
     manifest.load(root, environment)
-    pin, differs = pins.of_workspace(root), prepared.differences(root, root)
+    pin, differs = workspace_pin.of_workspace(root), prepared.differences(root, root)
     with Repo(str(root)) as repo:
         where: Literal["dvc", "git"] = "dvc" if remotes.default(repo) else "git"
     made = Prepared(environment=environment, pin=pin, bundles=where, differs=differs)

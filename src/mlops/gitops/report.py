@@ -67,6 +67,8 @@ def _head(judged: Verdict) -> str:
     for rule in judged.refusals:
         reason = f"- **{rule.name}**: {rule.why} (found {rule.found}, limit {rule.limit})."
         lines.append(f"{reason} {ADVICE.get(rule.name, '')}".rstrip())
+    moved = [rule for rule in judged.rules if rule.passed and rule.name.startswith("pin of ")]
+    lines += [f"- **{rule.name}**: {rule.found}." for rule in moved]
     return "\n".join(lines)
 
 

@@ -73,7 +73,8 @@ def _observed(
         digest, state = monitored(source)
         if digest not in ("", pin.digest):
             state = f"of {digest[:12]}, which main does not pin"
-        yield Condition(state == "ok", f"monitoring of {source}: {state}, expected ok")
+        expected = "" if state == "ok" else ", expected ok"
+        yield Condition(state == "ok", f"monitoring of {source}: {state}{expected}")
 
 
 def _verified(root: Path, source: str, command: str, pin: Pin, running: Running) -> Condition:

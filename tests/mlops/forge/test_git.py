@@ -1,8 +1,12 @@
 """Commits are written without touching the workspace, and pushed only onto what was expected."""
 
+import base64
 import os
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
@@ -314,3 +318,42 @@ def test_without_a_remote_the_branch_is_updated_here(root):
         )
         assert branches.head(root, "kept") == made
     assert git.show(root, made, Path("0")) == ""
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """A server that knows no repository, and keeps how it was asked."""
+
+    asked: ClassVar = []
+
+    def do_GET(self):
+        self.asked.append(self.headers.get("Authorization"))
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("token", "server"),
+    [("GITHUB_TOKEN", "GITHUB_SERVER_URL"), ("SYSTEM_ACCESSTOKEN", "SYSTEM_COLLECTIONURI")],
+)
+def test_a_job_s_token_is_sent_to_its_own_forge_and_is_in_no_file(root, monkeypatch, token, server):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{http.server_port}"
+        Recorder.asked.clear()
+        git.git(root, "remote", "set-url", "origin", f"{url}/acme/flights.git")
+        monkeypatch.setenv(token, WORD)
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Somebody")
+        for own in (url, f"{url}/", "https://elsewhere.invalid"):
+            monkeypatch.setenv(server, own)
+            with pytest.raises(git.GitError, match="not found"):
+                git.git(root, "ls-remote", "origin")
+        http.shutdown()
+    assert [bool(header) for header in Recorder.asked] == [True, True, False]
+    login = base64.b64decode(Recorder.asked[0].removeprefix("basic ")).decode()
+    assert login == f"x-access-token:{WORD}"
+    assert WORD not in (root / ".git/config").read_text()
+    assert git.git(root, "config", "user.name").strip() == "Somebody"

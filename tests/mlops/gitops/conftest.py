@@ -93,12 +93,12 @@ class Clone:
 
     def judged_pin(self) -> Any:
         """The pin of the bundle in the workspace, after the gate."""
-        from mlops.gitops import pins
+        from mlops.gitops import workspace_pin
 
         verdict = self.judge()
         assert verdict.accepted, verdict.line
         with chdir(self.root):
-            return pins.of_workspace(Path())
+            return workspace_pin.of_workspace(Path())
 
     def pin(self, environment: str, pin: Any, **changes: Any) -> str:
         """Pin by hand what a merged pull request would have pinned."""

@@ -67,7 +67,7 @@ def test_what_judges_is_told_from_what_is_judged(clone):
     change(clone.root, {"gate.rules": ["size", "trips.rule"]})
     clone.commit("Judge otherwise")
     assert changed(clone, base) == [
-        "environments/staging.yaml", "src/trips/rule.py", "params.yaml: gate",
+        "src/trips/rule.py", "environments/staging.yaml", "params.yaml: gate",
     ]  # fmt: skip
 
 

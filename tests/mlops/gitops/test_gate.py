@@ -20,9 +20,10 @@ from mlops.base.errors import Refused, UserError
 from mlops.base.files import folder_digest
 from mlops.contract import dataset
 from mlops.forge import git
-from mlops.gitops import gate, gate_inputs
+from mlops.gitops import gate, gate_inputs, report
 from mlops.gitops.gate_inputs import Champion
 from mlops.gitops.params import RULES, Gate
+from mlops.gitops.pins import pin_at
 
 LIMITS = Gate(
     limits={"roc_auc": 0.6, "calibration_error": 0.2}, margin=0.01, slice_rows=100,
@@ -471,14 +472,30 @@ def test_a_manifest_that_changes_above_its_pin_is_judged_as_any_other_change(rel
     assert clone.judge("HEAD~").champion_by == "not asked: only pins change"
 
 
-def test_a_branch_that_pins_its_own_candidate_is_judged_as_any_other(clone):
+def test_what_main_makes_may_be_pinned_first_by_a_change_of_pins_alone_and_is_judged(clone):
     clone.pin("staging", clone.judged_pin())
+    assert not only_known(clone)
+    verdict = clone.judge(base="HEAD~1")
+    assert verdict.accepted, verdict.line
+    assert [rule.name for rule in verdict.rules].index("pin of staging") > 2
+    with chdir(clone.root):
+        line = f"- **pin of staging**: {verdict.candidate[:12]}, pinned nowhere before."
+        assert line in report.render(verdict, Path())
+    clone.pin("production", pin_at(clone.root, "HEAD", "staging"))
+    assert only_known(clone)
     (clone.root / "README.md").write_text("More than a pin.\n")
     clone.commit("And a word")
-    verdict = clone.judge(base="HEAD~2")
-    assert verdict.accepted, verdict.line
-    assert "pin of staging" in [rule.name for rule in verdict.rules]
-    assert len(verdict.rules) > 2
+    verdict = clone.judge(base="HEAD~3")
+    assert refused_for(verdict) == ["pin of staging", "pin of production"]
+    assert "this branch made these bytes, and main has not (release.trust)" in verdict.line
+    clone.workspace.change({"release": {"trust": "pull-requests"}})
+    assert clone.judge(base="HEAD~3").accepted
+
+
+def only_known(clone):
+    code, out, error = clone.command("pins-only", "HEAD~1", "--known")
+    assert code == 0, error
+    return out.strip() == "true"
 
 
 def test_without_the_remote_s_main_line_no_base_is_guessed(clone):

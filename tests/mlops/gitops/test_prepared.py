@@ -157,7 +157,7 @@ def judge_other_rules(folder):
          "differs.train.0: found 'moon'"),
         (lambda folder: (folder / LOCK).write_text("stages: [1]\n"), "dvc.lock: damaged: "),
         (lambda folder: (folder / "models/bundle/bundle.json").write_text("{}"), "found "),
-        (swap_evidence, "verdict.json: is on "),
+        (swap_evidence, "verdict.json: is on evidence "),
         (judge_other_rules, "verdict.json: refused: "),
         (link, "report.html: found what is no file of a release"),
         (lambda folder: os.mkfifo(folder / "pipe"), "pipe: found what is no file of a release"),

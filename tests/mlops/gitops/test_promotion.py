@@ -222,9 +222,9 @@ def test_history_and_changed_are_read_from_git_alone(twice):
         rows = status.history(Path(), "HEAD", "production")
         assert rows[0][:6] == ("since", "pinned", "model", "commit", "by", "why")
         assert [row[1] for row in rows[1:]] == [*digests, "-"]
-        assert pins.changed(Path(), "HEAD") == []
-        assert pins.changed(Path(), first) == ["production"]
-        assert pins.changed(Path(), "0" * 40) == ["staging", "production"]
+        assert pins.moved(Path(), "HEAD") == []
+        assert pins.moved(Path(), first) == ["production"]
+        assert pins.moved(Path(), "0" * 40) == ["staging", "production"]
 
 
 # What main may make that an environment does not pin.

@@ -105,7 +105,7 @@ def test_what_was_verified_is_in_the_commit_and_the_pull_request_and_read_back(
         "Verified: staging runs it with all of the requests, and it answers",
         "Verified: pinned by staging for 30.0 hours, expected 24",
         "Verified: 3 requests answered in staging, expected 3",
-        "Verified: monitoring of staging: ok, expected ok",
+        "Verified: monitoring of staging: ok",
         f"Verified: `{verify}`: staging {digest}",
     ]
     text = message(staged)
@@ -149,6 +149,11 @@ def test_an_override_says_why_and_what_was_missing_and_forges_no_other_line(stag
     )
     assert message(staged).splitlines()[-1] == expected
     assert forge.opened[-1][3].rstrip().endswith(expected)
+    promote(staged, forge, because="a second outage")
+    assert "Overridden: a second outage (not met: " in message(staged)
+    text = message(staged)
+    promote(staged, forge, because="a second outage")
+    assert message(staged) == text
     staged.merge("promote/production")
     # A squashed commit whose text was not kept says nothing, as does a merge of the same moment.
     assert history(staged)[6:] == ("-", "-", "-")

@@ -11,7 +11,7 @@ import pytest
 from mlops.base.errors import Refused, UserError
 from mlops.deploy import manifest
 from mlops.deploy.target import Endpoint
-from mlops.gitops import pins, promotion, reconcile, release, signing
+from mlops.gitops import pin_rules, promotion, reconcile, release, signing
 from mlops.gitops.pins import only_pins_changed
 from tests.signers import Sigstore, key_pair
 
@@ -66,7 +66,7 @@ def running(clone):
 
 def answers(clone, base, candidate):
     with chdir(clone.root):
-        return {rule.name: rule for rule in pins.rules(Path(), base, candidate)}
+        return {rule.name: rule for rule in pin_rules.rules(Path(), base, candidate)}
 
 
 def propose(clone, forge, verb, *arguments):

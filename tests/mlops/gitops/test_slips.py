@@ -9,7 +9,7 @@ from mlops.base.errors import UserError
 from mlops.contract.stages import RECORD
 from mlops.deploy import manifest
 from mlops.forge import branches
-from mlops.gitops import pins, prepared, release
+from mlops.gitops import pin_rules, pins, prepared, release
 from mlops.pipeline import reproduction
 from mlops.registry.pin import BRANCH
 
@@ -76,13 +76,13 @@ def test_production_takes_only_what_its_source_pins_on_main(pinned):
     base = clone.commit("From staging alone")
     clone.pin("production", pin)
     with chdir(clone.root):
-        (rule,) = pins.rules(Path(), base, "")
+        (rule,) = pin_rules.rules(Path(), base, "")
     assert rule.passed, rule.why
     other = clone.challenge().judged_pin()
     base = clone.git("rev-parse", "HEAD")
     clone.pin("production", other)
     with chdir(clone.root):
-        (rule,) = pins.rules(Path(), base, other.digest)
+        (rule,) = pin_rules.rules(Path(), base, other.digest)
     assert not rule.passed
     assert "promotion.from: expected what staging pins on main" in rule.why
 
