@@ -174,12 +174,11 @@ def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest)
 
 def check(params: Params, root: Path, environment: str) -> Iterator[str]:
     """Say that the world is as the manifest says; raises Refused with all that differs."""
-    wanted = manifest.load(root, environment)
-    now = running(wanted, root, environment)
-    lines = _differences(params, root, environment, wanted, now)
-    if lines:
+    if lines := differences(params, root, environment):
         raise Refused("; ".join(lines))
-    answers = f", answers at {now.address}" if now.address else ""
+    wanted = manifest.load(root, environment)
+    address = running(wanted, root, environment).address
+    answers = f", answers at {address}" if address else ""
     unmirrored = "" if keeps_alias(wanted) else "; no registry outlives this job"
     yield f"{environment}: as {manifest.path(environment)} says{answers}{unmirrored}"
 
@@ -188,12 +187,6 @@ def differences(params: Params, root: Path, environment: str) -> list[str]:
     """How the world differs from the manifest, a line each; changes nothing."""
     wanted = manifest.load(root, environment)
     now = running(wanted, root, environment)
-    return _differences(params, root, environment, wanted, now)
-
-
-def _differences(
-    params: Params, root: Path, environment: str, wanted: Manifest, now: Running
-) -> list[str]:
     pinned, lines = wanted.pin.digest if wanted.pin else None, []
     if now.traffic != ({pinned: 100} if pinned else {}):
         note = f" ({now.note})" if now.note else ""
