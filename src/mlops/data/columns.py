@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow as arrow
 from pandas.api import types
 from pandera.engines import pandas_engine
 
@@ -23,20 +24,21 @@ TRUTH: dict[Any, bool] = {
 
 
 class Kind(NamedTuple):
-    """What a kind of column expects, and how a value is read; `parse` raises for others."""
+    """What a kind of column expects, how a value is read (`parse` raises for others) and kept."""
 
     expected: str
     dtype: Any
     parse: Callable[[Any], Any]
+    kept: arrow.DataType
 
 
 def declared(schema: pa.DataFrameSchema, rows: pd.DataFrame) -> dict[str, pa.Column]:
-    """The schema's column of each of the rows' columns, where it has one."""
+    """The schema's column of each of the rows' columns, where it has one, in its own order."""
     found: dict[str, pa.Column] = {}
     for name, column in schema.columns.items():
         names = column.get_regex_columns(rows) if column.regex else {name} & set(rows)
         found |= dict.fromkeys(names, column)
-    return {name: found[name] for name in rows if name in found}
+    return found
 
 
 def kind(column: pa.Column) -> Kind | None:
@@ -46,21 +48,25 @@ def kind(column: pa.Column) -> Kind | None:
     other = 'such as 2021-04-30, or of its metadata "format"'
     expected = f"is a day or instant {form or other}"
     if types.is_bool_dtype(dtype):
-        return Kind("is true or false", dtype, _truth)
+        return Kind("is true or false", dtype, _truth, arrow.bool_())
+    plain = getattr(dtype, "numpy_dtype", dtype)
     if types.is_integer_dtype(dtype):
-        limits = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
-        return Kind(f"is a whole number ({dtype})", dtype, partial(_whole, limits))
+        whole = partial(_whole, np.iinfo(plain))
+        return Kind(f"is a whole number ({dtype})", dtype, whole, arrow.from_numpy_dtype(plain))
     if types.is_float_dtype(dtype):
-        limit = float(np.finfo(getattr(dtype, "numpy_dtype", dtype)).max)
-        return Kind(f"is a number ({dtype})", dtype, partial(_number, limit))
+        number = partial(_number, float(np.finfo(plain).max))
+        return Kind(f"is a number ({dtype})", dtype, number, arrow.from_numpy_dtype(plain))
     if types.is_datetime64_any_dtype(dtype):
         zone = getattr(dtype, "tz", None)
-        return Kind(expected, dtype, partial(_instant, form, zone))
+        # Spark reads no nanoseconds.
+        kept = arrow.timestamp("us", zone and str(zone))
+        return Kind(expected, dtype, partial(_instant, form, zone), kept)
     if isinstance(column.dtype, pandas_engine.Date):
-        return Kind(expected, object, lambda value: _instant(form, None, value).date())
+        day = lambda value: _instant(form, None, value).date()  # noqa: E731
+        return Kind(expected, object, day, arrow.date32())
     if types.is_string_dtype(dtype) and not types.is_object_dtype(dtype):
         extension = isinstance(dtype, pd.StringDtype)
-        return Kind("is text", dtype if extension else object, _text)
+        return Kind("is text", dtype if extension else object, _text, arrow.string())
     return None
 
 

@@ -14,6 +14,7 @@ from mlops.base.files import write_json
 from mlops.contract import params, project
 from mlops.contract.paths import RAW
 from mlops.contract.stages import MADE_BY_DVC, RECORD
+from mlops.data import tables
 from mlops.data.params import Params
 from mlops.data.sources import Unreachable, source
 from mlops.pipeline import stage, workspace
@@ -23,8 +24,9 @@ FILE = RAW.parent / "fingerprint.json"
 
 def of_source(params: Params) -> dict[str, str]:
     """What the source reads, and the state of each. Raises UserError when it can't be reached."""
-    tables = project.tables(params.project)
-    return source(params.data.source).fingerprint(params.data.location, tables)
+    queries = tables.queries(project.tables(params.project), params.data)
+    own = source(params.data.source)
+    return own.fingerprint(params.data.location, list(queries.values()))
 
 
 def run(params: Params, root: Path) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +13,14 @@ from mlops.base.files import whole_folder
 from mlops.contract import project
 from mlops.contract.paths import RAW
 from mlops.contract.result import Result
-from mlops.data import fingerprint, sources
+from mlops.data import fingerprint, sources, tables
 from mlops.data.params import Params
+from mlops.data.streaming import ROWS, Parquet
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-# Spark reads no nanoseconds.
-FORMAT: dict[str, Any] = {
-    "index": False,
-    "coerce_timestamps": "us",
-    "allow_truncated_timestamps": True,
-}
+    from mlops.data.staging import Staged
+    from mlops.data.validation import Validator
 
 
 class Ingested(Result):
@@ -40,72 +36,76 @@ class Ingested(Result):
 
 def run(params: Params, root: Path) -> Ingested:
     """Write a folder of Parquet files per table, a file a month where the table has days."""
-    from mlops.data.validation import day_column, left_out, validated
+    from mlops.data.staging import Staging, database
 
     # Before the rows: what changes in between is read again the next time.
     state = fingerprint.run(params, root)
     schemas = project.tables(params.project)
-    source, until = sources.source(params.data.source), params.data.until
-    raw = source.read(params.data.location, schemas)
-    with project.own_code(params.project, "tables"):
-        tables = validated(raw, schemas)
-    unknown = left_out(raw, tables)
-    days = {name: day for name, schema in schemas.items() if (day := day_column(schema))}
-    for name, day in days.items():
-        column = tables[name][day]
-        first, last = column.min().date(), column.max().date()
-        expected = f"expected a day that {name}.{day} has: {first} to {last}"
-        if until is None:
-            raise UserError(f"params.yaml: data.until: missing; {expected}")
-        tables[name] = tables[name][column.dt.date <= until]
-        if tables[name].empty:
-            raise UserError(f"params.yaml: data.until: found {until}, {expected}")
-        _require_every_month(f"{name}.{day}", tables[name][day], until)
-    since = min((tables[name][day].min().date() for name, day in days.items()), default=None)
-    rows = {name: len(table) for name, table in tables.items()}
-    result = Ingested(rows=rows, since=since, until=until, unknown=unknown, source=state)
+    source, data = sources.source(params.data.source), params.data
+    queries = tables.queries(schemas, data)
     with whole_folder(root / RAW) as folder:
-        for name, table in tables.items():
-            _write(table, days.get(name), folder / name)
+        (aside := folder / ".staged").mkdir()
+        with database(aside) as engine:
+            read = partial(source.read, data.location)
+            staged = Staging(read, params.project, engine, aside).tables(queries, schemas)
+            for name, table in staged.items():
+                _require_every_month(name, table.validator)
+            for name, table in staged.items():
+                _write(table, engine, folder / name)
+        shutil.rmtree(aside)
+        dated = [table.validator.first for table in staged.values() if table.validator.day]
+        result = Ingested(
+            rows={name: table.validator.kept for name, table in staged.items()},
+            since=min(dated, default=None),
+            until=data.until,
+            unknown=[column for table in staged.values() for column in table.left_out],
+            source=state,
+        )
         result.save(folder)
     return result
 
 
-def _require_every_month(column: str, days: pd.Series[Any], until: dt.date) -> None:
+def _require_every_month(name: str, table: Validator) -> None:
+    """Raise UserError where a table has no row up to the last day known, or a month without."""
     import pandas as pd
 
     from mlops.data.validation import ranges
 
-    found = set(days.dt.to_period("M"))
-    lost = [str(m) for m in pd.period_range(min(found), until, freq="M") if m not in found]
-    if lost:
+    if table.day is None:
+        return
+    column, months, until = f"{name}.{table.day}", table.months, table.until
+    expected = f"expected a day that {column} has: {table.first} to {table.last}"
+    if until is None:
+        raise UserError(f"params.yaml: data.until: missing; {expected}")
+    if not months:
+        raise UserError(f"params.yaml: data.until: found {until}, {expected}")
+    expected_months = map(str, pd.period_range(min(months), until, freq="M"))
+    if lost := [month for month in expected_months if month not in months]:
         raise UserError(
             f"{column}: no rows in {', '.join(ranges(lost))}; expected every month "
-            f"from {min(found)} to data.until, {until}"
+            f"from {min(months)} to data.until, {until}"
         )
 
 
-def _write(rows: pd.DataFrame, day: str | None, folder: Path) -> None:
+def _write(table: Staged, engine: Any, folder: Path) -> None:
+    """Write the rows ordered by day and key, or by all that they hold, whatever came first."""
+    from mlops.data.staging import quoted
+
     folder.mkdir()
-    schema = _schema(rows)
-    if day is None:
-        rows.to_parquet(folder / "all.parquet", schema=schema, **FORMAT)
-        return
+    validator, names = table.validator, table.schema.names
+    order = dict.fromkeys([name for name in (validator.day, *(validator.key or names)) if name])
+    columns = ", ".join(quoted(name) for name in order if name in table.present)
+    rows = engine.sql(f"SELECT {table.select} FROM {table.place} ORDER BY {columns}")
+    batches = rows.to_arrow_reader(ROWS // 2)
     # A file a month: when a month arrives, the remote receives that month alone.
-    for month, part in rows.groupby(rows[day].dt.strftime("%Y-%m"), sort=True):
-        part.to_parquet(folder / f"{month}.parquet", schema=schema, **FORMAT)
-
-
-def _schema(rows: pd.DataFrame) -> pa.Schema:
-    """The types of the whole table, which a month of missing values has too."""
-    import pyarrow as pa
-
-    fields = pa.Schema.from_pandas(rows, preserve_index=False)
-    # Only text can be missing everywhere and say nothing of its type.
-    return pa.schema(
-        [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in fields],
-        fields.metadata,
-    )
+    parts = sorted(validator.months.items()) if validator.day else [("all", validator.kept)]
+    batch = next(batches)
+    for name, left in parts:
+        with Parquet(folder / f"{name}.parquet", table.schema) as file:
+            while left:
+                batch = batch if batch.num_rows else next(batches)
+                file.write(part := batch.slice(0, left))
+                batch, left = batch.slice(part.num_rows), left - part.num_rows
 
 
 if __name__ == "__main__":

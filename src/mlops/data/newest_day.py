@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 from mlops.base.errors import UserError
 from mlops.contract import params, project
-from mlops.data import sources
+from mlops.data import sources, tables
 from mlops.data.params import Params
+from mlops.data.streaming import chunks
 from mlops.pipeline import stage
 
 
 def newest(params: Params, today: dt.date | None = None) -> dt.date:
     """The last day that every dated table has rows of; yesterday at the latest."""
-    from mlops.data.validation import day_column, validated
+    from mlops.data.validation import Validator, explain
 
     schemas = project.tables(params.project)
-    days = {name: day_column(schema) for name, schema in schemas.items()}
-    dated = {name: schemas[name] for name, day in days.items() if day}
-    if not dated:
+    source, data = sources.source(params.data.source), params.data
+    last = []
+    for query in tables.queries(schemas, data).values():
+        if query.day:
+            schema = schemas[query.name]
+            # A parser of the schema's own may make the day of other columns.
+            columns = None if schema.to_schema().parsers else (query.day,)
+            rows = source.read(data.location, replace(query, columns=columns, until=None))
+            table = Validator(query.name, schema, only=query.day)
+            for batch in chunks(rows.batches):
+                table.batch(batch)
+            if table.failures:
+                raise UserError(explain(table.failures))
+            last.append(table.last)
+    if not last:
         raise UserError(f"project {params.project}: no table has a day; say which: --until DAY")
-    source = sources.source(params.data.source)
-    # All of them: the dated ones refer to the others.
-    tables = validated(source.read(params.data.location, schemas), schemas)
-    last: dt.date = min(tables[name][days[name]].max().date() for name in dated)
-    return min(last, (today or dt.date.today()) - dt.timedelta(days=1))
+    return min(*last, (today or dt.date.today()) - dt.timedelta(days=1))
 
 
 def main() -> int:

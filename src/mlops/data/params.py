@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from mlops.contract import params
 from mlops.contract.params import Section
@@ -26,11 +26,26 @@ def _apart_from_outputs(location: str) -> str:
 
 
 class Data(Section):
-    """Where the raw tables come from, and the last day known; None where no row has a day."""
+    """Where the raw tables come from, and the last day known; None where no row has a day.
+
+    `versions` pins tables of a source that holds versions. Without `copy` the engine reads the
+    tables where they lie.
+    """
 
     source: str = Field(min_length=1)
     location: Annotated[str, Field(min_length=1), AfterValidator(_apart_from_outputs)]
     until: dt.date | None = Field(default=None, strict=False)
+    # A pydantic model has a method of that name.
+    copied: bool = Field(default=True, alias="copy")
+    versions: dict[str, int] = Field(default_factory=dict)
+
+
+def _readable_in_place(data: Data, others: ValidationInfo) -> Data:
+    """Refuse to leave tables where they lie, where the engine cannot read them."""
+    engine = others.data.get("engine", "spark")
+    if not data.copied and (data.source, engine) != ("spark", "spark"):
+        raise ValueError("copy: true, or source: spark and engine: spark")
+    return data
 
 
 class Split(Section):
@@ -48,5 +63,5 @@ class Split(Section):
 class Params(params.Params):
     """What ingest and featurize read."""
 
-    data: Data
+    data: Annotated[Data, AfterValidator(_readable_in_place)]
     split: Split

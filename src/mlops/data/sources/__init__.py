@@ -1,15 +1,16 @@
 """Where raw tables come from: one file per kind of source, each with `read` and `fingerprint`.
 
-`read(location, names)` gives the raw tables as data frames, by name; `location` is
-`data.location` of `params.yaml`, `names` are the tables of the project's `tables.py`.
-`fingerprint(location, names)` names what `read` would read, and the state that each is in: any
-text that is another one when the content is.
+`read(location, query)` gives the rows of one table as a stream; `location` is `data.location` of
+`params.yaml`. It leaves out what it can of what the query does not ask for; ingest leaves out the
+rest. `fingerprint(location, queries)` names what `read` would read of these tables, and the state
+that each is in: any text that is another one when the content is. A source that an engine reads
+where it lies has `frame(session, location, query)` too, which gives a table as a DataFrame.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,6 @@ from mlops.base.errors import UserError
 from mlops.contract import extensions
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 
@@ -26,7 +26,8 @@ class Query:
     """What is asked of one table: its name and, where a source can leave the others out, its
     columns (None: all), and the days from `since` to `until`, both among them, of column `day`.
 
-    A source that holds versions of a table reads `version`, or the newest.
+    A source may lack some of the columns. One that holds versions of a table reads `version`, or
+    the newest.
     """
 
     name: str
@@ -52,8 +53,8 @@ class Unreachable(UserError):
 class Source(NamedTuple):
     """The two functions of a source."""
 
-    read: Callable[[str, Iterable[str]], dict[str, pd.DataFrame]]
-    fingerprint: Callable[[str, Iterable[str]], dict[str, str]]
+    read: Callable[[str, Query], Rows]
+    fingerprint: Callable[[str, Sequence[Query]], dict[str, str]]
 
 
 def source(name: str) -> Source:
@@ -61,3 +62,11 @@ def source(name: str) -> Source:
     attributes = Source._fields
     module = extensions.resolve("params.yaml: data.source", name, __name__, attributes)
     return Source(*(getattr(module, attribute) for attribute in attributes))
+
+
+def no_versions(name: str, queries: Sequence[Query]) -> None:
+    """Raise UserError where a version is asked of a source that holds none."""
+    for query in queries:
+        if query.version is not None:
+            found = f"found {query.version} of {query.name}"
+            raise UserError(f"params.yaml: data.versions: {found}, but {name} holds no versions")

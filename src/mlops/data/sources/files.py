@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -13,14 +12,15 @@ from urllib.parse import unquote
 import fsspec
 
 from mlops.base.errors import UserError, nearest, one_line
-from mlops.data.sources import Unreachable
+from mlops.data import formats
+from mlops.data.formats import Opened
+from mlops.data.sources import Query, Rows, Unreachable, no_versions
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 PARQUET, CSV = (".parquet", ".parquet.gzip"), (".csv", ".csv.gz", ".csv.zip")
 ENDINGS = (*PARQUET, *CSV)
-GZIP = b"\x1f\x8b"
 # What stores call the version of a file's content.
 VERSIONS = (
     *("ETag", "etag", "md5Hash", "generation", "Content-MD5", "Digest"),
@@ -40,79 +40,134 @@ class File:
     keys: dict[str, str | None] = field(default_factory=dict)
 
 
-def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Read for each name one file (`flights.csv`) or a folder of such files (`flights/`).
+def read(location: str, query: Query) -> Rows:
+    """Read one file (`flights.csv`) or a folder of such files (`flights/`), file by file.
 
-    Columns of CSV files are text. Raises UserError when the place can't be read, or a table is
+    Columns of CSV files are text. Raises UserError when the place can't be read, or the table is
     not there or not as its name says.
     """
-    import pandas as pd
-
-    system, tables = _find(location, names)
-    read = {name: [_read_part(file, system) for file in files] for name, files in tables.items()}
-    for name, parts in read.items():
-        _require_same_columns(tables[name], parts)
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in read.items()}
+    no_versions("files", [query])
+    system, tables = _find(location, [query.name])
+    return read_files(tables[query.name], query, system)
 
 
-def _require_same_columns(files: list[File], parts: list[pd.DataFrame]) -> None:
-    """Raise UserError for a file without a column of the others: its rows would lack values."""
-    names = [set(map(str, part)) for part in parts]
-    for file, own in zip(files, names, strict=True):
-        if lost := sorted(set.union(*names) - own):
-            raise UserError(
-                f"{file.path}: found no column {lost[0]!r}, which other files of the table have"
-            )
+def read_files(files: list[File], query: Query, system: Any = None) -> Rows:
+    """The rows of a table's files, which have the same columns, in their order."""
+    system = system or fsspec.filesystem("file")
+    # The first one says which columns there are, before any row is read.
+    names, first = _open(files[0], query, system)
+    asked = [name for name in names if query.columns is None or name in query.columns]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, file in enumerate(files):
+            own, rows = _open(file, query, system) if number else (names, first)
+            if set(own) != set(names):
+                _refuse_columns(files[0], names, file, own)
+            for batch in rows:
+                # In the order of the first file, without what pandas notes of an index.
+                yield batch.select(asked).replace_schema_metadata()
+
+    return Rows(names, batches())
 
 
-def fingerprint(location: str, names: Iterable[str]) -> dict[str, str]:
+def _refuse_columns(first: File, names: Sequence[str], file: File, own: Sequence[str]) -> None:
+    """Refuse a file without a column of the others: its rows would lack values."""
+    more = sorted(set(own) - set(names))
+    place, lost = (first, more) if more else (file, sorted(set(names) - set(own)))
+    raise UserError(
+        f"{place.path}: found no column {lost[0]!r}, which other files of the table have"
+    )
+
+
+def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     """The state of each file that `read` would read, by its name below the location."""
-    system, tables = _find(location, names)
+    no_versions("files", queries)
+    system, tables = _find(location, [query.name for query in queries])
     return {file.name: state(file.path, system) for files in tables.values() for file in files}
 
 
 def state(path: str, system: Any = None) -> str:
     """The version of one file's content that its store knows; without one, the content's hash."""
     system = system or fsspec.filesystem("file")
-    try:
-        about = system.info(path)
-        version = next((about[key] for key in VERSIONS if about.get(key)), None)
-        if version:
+    with _readable(path):
+        if version := _version(about := system.info(path)):
             return f"{about['size']} bytes, version {version}"
         with system.open(path, "rb") as file:
             return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except Exception as error:
-        raise UserError(f"{path}: can't be read: {_explain(error)}") from None
 
 
-def read_file(path: str, system: Any = None) -> pd.DataFrame:
-    """One CSV or Parquet file; `NA` and empty fields of a CSV are missing, all else is text."""
-    system = system or fsspec.filesystem("file")
+def _version(about: dict[str, Any]) -> Any:
+    return next((about[key] for key in VERSIONS if about.get(key)), None)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn whatever a store, or a way of packing, raises into one line that names the file."""
     try:
-        with system.open(path, "rb") as file:
-            if path.lower().endswith(PARQUET):
-                return _read_parquet(file)
-            return _read_csv(_unpacked(file, path.lower()))
-    # Each store, and each way of packing, has errors of its own.
+        yield
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: can't be read: {_explain(error)}") from None
+
+
+def _open(file: File, query: Query, system: Any) -> Opened:
+    """The columns of a file, and its rows; refused where it changes while it is read."""
+    import pyarrow as pa
+
+    def state() -> tuple[Any, ...]:
+        about = system.info(file.path)
+        return about.get("size"), about.get("mtime"), str(_version(about))
+
+    with _readable(file.path):
+        before, content = state(), system.open(file.path, "rb")
+        is_parquet = file.path.lower().endswith(PARQUET)
+        names, rows = (formats.parquet if is_parquet else formats.csv)(
+            content, file.path.lower(), query
+        )
+    keys = {name: value for name, value in file.keys.items() if name not in names}
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _readable(file.path), content:
+            for batch in rows:
+                for name, value in keys.items():
+                    column = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+                    batch = batch.append_column(name, column)
+                yield batch
+            if state() != before:
+                raise ValueError("it changed while it was read; run again")
+
+    return (*names, *keys), batches()
 
 
 def _find(location: str, names: Iterable[str]) -> tuple[Any, dict[str, list[File]]]:
     """The file system of a location, and the files of each table."""
+    place = f"params.yaml: data.location: {location}"
     try:
         system, path = fsspec.url_to_fs(location)
+        _fail_soon(system)
         paths = [str(entry).rstrip("/") for entry in system.ls(path, detail=False)]
         entries = {entry.rsplit("/", 1)[-1]: entry for entry in paths}
         return system, {name: _files(system, entries, location, name) for name in names}
+    except UserError:
+        raise
     except FileNotFoundError:
         raise Unreachable(
             f"params.yaml: data.location: found {location!r}, no such folder"
         ) from None
-    except OSError as error:
-        raise Unreachable(f"params.yaml: data.location: {location}: {_explain(error)}") from None
     except (ValueError, ImportError) as error:
-        raise UserError(f"params.yaml: data.location: {location}: {_explain(error)}") from None
+        raise UserError(f"{place}: {_explain(error)}") from None
+    # Each store has errors of its own.
+    except Exception as error:
+        raise Unreachable(f"{place}: {_explain(error)}") from None
+
+
+def _fail_soon(system: Any) -> None:
+    """Let Azure's client repeat a request for seconds; its own choice is more than a minute."""
+    client = getattr(system, "service_client", None)
+    policy: Any = getattr(getattr(client, "_config", None), "retry_policy", None)
+    if hasattr(policy, "initial_backoff"):
+        policy.initial_backoff, policy.increment_base, policy.random_jitter_range = 1, 1, 1
 
 
 def _files(system: Any, entries: dict[str, str], location: str, name: str) -> list[File]:
@@ -168,77 +223,6 @@ def _part(path: str, name: str, location: str) -> File | None:
 def _stem(name: str) -> str:
     ending = next((end for end in sorted(ENDINGS, key=len) if name.lower().endswith(end)), "")
     return name[: len(name) - len(ending)]
-
-
-def _read_part(file: File, system: Any) -> pd.DataFrame:
-    rows = read_file(file.path, system)
-    return rows.assign(**{key: value for key, value in file.keys.items() if key not in rows})
-
-
-def _unpacked(file: Any, name: str) -> bytes:
-    """The content of a file that may be packed."""
-    if name.endswith(".gz"):
-        return gzip.open(file).read()
-    if not name.endswith(".zip"):
-        return bytes(file.read())
-    with zipfile.ZipFile(file) as archive:
-        names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-        if len(names) != 1:
-            raise ValueError(f"found {len(names)} files in it, expected one")
-        return archive.read(names[0])
-
-
-def _read_csv(content: bytes) -> pd.DataFrame:
-    """All fields as text; every row must have as many as the first one, which holds the names.
-
-    A semicolon, tab or bar separates where the first row has no comma; UTF-16 needs its mark.
-    """
-    import pyarrow as pa
-    from pyarrow import csv
-
-    if content.startswith(GZIP):
-        raise ValueError("found gzip; give it a name that ends in .csv.gz")
-    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
-    nul = content.find(b"\0") if encoding == "utf-8" else content.decode(encoding).find("\0")
-    if nul >= 0:
-        raise ValueError(f"found a NUL at {nul:,}, expected text in UTF-8, or UTF-16 with its mark")
-    head = (content[: 2**16].decode(encoding, "replace").splitlines() or [""])[0]
-    delimiter = "," if "," in head else max(",;\t|", key=head.count)
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(content),
-            # In one thread, its errors name the row.
-            read_options=csv.ReadOptions(encoding=encoding, use_threads=False),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(
-                default_column_type=pa.string(), null_values=["NA", ""], strings_can_be_null=True
-            ),
-        )
-        names = table.column_names
-    except ValueError:
-        content.decode(encoding)
-        raise
-    last = (table.column(-1)[-1].as_py() if len(table) else "") or ""
-    if content.count(b'"') % 2 and "\n" in last:
-        raise ValueError(f"a quote is not closed before {last.splitlines()[0]!r}")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"column {twice!r} is there twice in the first line")
-    rows: pd.DataFrame = table.to_pandas()
-    return rows
-
-
-def _read_parquet(file: Any) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # As floats, which pandas would make of them where values are missing, large ones collapse.
-    sizes = (8, 16, 32, 64)
-    kinds = [(f"int{n}", f"Int{n}") for n in sizes] + [(f"uint{n}", f"UInt{n}") for n in sizes]
-    whole = {pa.type_for_alias(kind): pd.api.types.pandas_dtype(own) for kind, own in kinds}
-    rows: pd.DataFrame = pq.read_table(file).to_pandas(types_mapper=whole.get)
-    return rows.reset_index(drop=rows.index.names == [None])
 
 
 def _explain(error: Exception) -> str:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, nearest
-from mlops.data.sources.files import ENDINGS, read_file, state
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mlops.data.sources import Query, Rows, no_versions
+from mlops.data.sources.files import ENDINGS, File, read_files, state
 
 
-def read(location: str, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Read `<name>.csv` or `<name>.csv.zip` for each name, without importing the package."""
-    return {name: read_file(str(path)) for name, path in _find(location, names).items()}
+def read(location: str, query: Query) -> Rows:
+    """Read `<name>.csv` or `<name>.csv.zip`, without importing the package."""
+    path = _find(location, [query.name])[query.name]
+    return read_files([File(str(path), path.name)], query)
 
 
-def fingerprint(location: str, names: Iterable[str]) -> dict[str, str]:
+def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     """The hash of each file that `read` would read. Raises UserError as `read` does."""
+    no_versions("package", queries)
+    names = [query.name for query in queries]
     return {path.name: state(str(path)) for path in _find(location, names).values()}
 
 

@@ -6,14 +6,18 @@ import zipfile
 
 import fsspec
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data.sources import files
+from mlops.data.sources import Query, files
 
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
 ROWS["n"] = ROWS["n"].astype("Int64")
 TEXT = pd.DataFrame({"x": ["1.5", None, "3.0"], "word": ["a", None, "None"], "n": list("123")})
+
+
+INTEGERS = {pa.int64(): pd.Int64Dtype()}
 
 
 def write(folder, name, rows=ROWS):
@@ -24,8 +28,10 @@ def write(folder, name, rows=ROWS):
         rows.to_csv(folder / name, index=False)
 
 
-def read(folder):
-    return files.read(str(folder), ["rows"])["rows"]
+def read(folder, **query):
+    columns, batches = files.read(str(folder), Query("rows", **query))
+    rows = pd.concat([batch.to_pandas(types_mapper=INTEGERS.get) for batch in batches])
+    return rows.reset_index(drop=True)
 
 
 def refused(folder):
@@ -150,7 +156,9 @@ def test_what_macos_adds_to_a_zip_is_no_table(tmp_path):
 def test_a_folder_may_be_named_as_a_file(tmp_path, ending):
     write(tmp_path, f"rows{ending}/part-0{ending}")
     assert len(read(tmp_path)) == 3
-    assert list(files.fingerprint(str(tmp_path), ["rows"])) == [f"rows{ending}/part-0{ending}"]
+    assert list(files.fingerprint(str(tmp_path), [Query("rows")])) == [
+        f"rows{ending}/part-0{ending}"
+    ]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
@@ -188,14 +196,14 @@ def test_a_named_index_of_parquet_is_a_column_and_another_is_none(tmp_path):
 
 def test_the_fingerprint_is_of_the_content_of_what_is_read_and_of_nothing_else(tmp_path):
     write(tmp_path, "rows/a.csv")
-    before = files.fingerprint(str(tmp_path), ["rows"])
+    before = files.fingerprint(str(tmp_path), [Query("rows")])
     assert list(before) == ["rows/a.csv"]
     write(tmp_path, "others.csv")
     write(tmp_path, "rows/_temporary/a.csv")
     write(tmp_path, "rows/a.csv")
-    assert files.fingerprint(str(tmp_path), ["rows"]) == before
+    assert files.fingerprint(str(tmp_path), [Query("rows")]) == before
     write(tmp_path, "rows/a.csv", ROWS.assign(x=2.5))
-    assert files.fingerprint(str(tmp_path), ["rows"]) != before
+    assert files.fingerprint(str(tmp_path), [Query("rows")]) != before
 
 
 def test_a_version_that_the_store_knows_stands_for_the_content(tmp_path, monkeypatch):
@@ -215,9 +223,10 @@ def test_a_version_that_the_store_knows_stands_for_the_content(tmp_path, monkeyp
     ],
 )
 def test_a_place_that_cannot_be_read_is_named(location, said):
-    for function in (files.read, files.fingerprint):
+    query = Query("rows")
+    for call in (lambda: files.read(location, query), lambda: files.fingerprint(location, [query])):
         with pytest.raises(UserError) as error:
-            function(location, ["rows"])
+            call()
         assert str(error.value).startswith(said)
         assert len(str(error.value).splitlines()) == 1
 
@@ -234,5 +243,5 @@ def test_a_file_of_a_table_without_a_column_of_the_others_is_refused(tmp_path, h
         f"{folder / lost[0]}: found no column '{lost[1]}', which other files of the table have"
     )
     with pytest.raises(UserError) as refused:
-        files.read(str(tmp_path), ["people"])
+        list(files.read(str(tmp_path), Query("people")).batches)
     assert str(refused.value) == message

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data.sources import package
+from mlops.data.sources import Query, package
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +24,9 @@ def installed(tmp_path, monkeypatch):
 
 
 def test_tables_are_read_plain_and_the_package_is_not_imported():
-    tables = package.read("harbours", ["ships", "ports"])
-    assert tables["ships"]["ship"].tolist() == ["Ada", "Ida"]
-    assert tables["ships"]["tons"].isna().tolist() == [False, True]
+    columns, batches = package.read("harbours", Query("ships"))
+    assert columns == ("ship", "tons")
+    assert next(batches).to_pydict() == {"ship": ["Ada", "Ida"], "tons": ["3", None]}
     assert "harbours" not in sys.modules
 
 
@@ -40,5 +40,5 @@ def test_tables_are_read_plain_and_the_package_is_not_imported():
 )  # fmt: skip
 def test_what_is_not_there_is_named_with_the_nearest(location, table, line):
     with pytest.raises(UserError) as error:
-        package.read(location, [table])
+        package.read(location, Query(table))
     assert str(error.value) == line

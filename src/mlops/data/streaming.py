@@ -1,0 +1,112 @@
+"""Tables as streams of Arrow batches: from an engine, and to Parquet with the same bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows of a group of a Parquet file, and of what is held at once.
+ROWS = 2**17
+LIMIT, VARIABLE = "50%", "DUCKDB_MEMORY_LIMIT"
+
+
+def limit(connection: Any, folder: Path) -> None:
+    """Let DuckDB write to the folder what does not fit in its share of the machine's memory."""
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute(f"SET memory_limit = '{os.environ.get(VARIABLE) or LIMIT}'")
+    connection.execute(f"SET temp_directory = '{os.path.relpath(folder)}'")
+
+
+def chunks(batches: Iterable[pa.RecordBatch], rows: int = ROWS) -> Iterator[pa.Table]:
+    """The same rows in tables of so many each, or fewer where the types change or they end."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if held and batch.schema != held[0].schema:
+            yield pa.Table.from_batches(held)
+            held = []
+        while batch.num_rows:
+            part = batch.slice(0, rows - sum(each.num_rows for each in held))
+            held.append(part)
+            batch = batch.slice(part.num_rows)
+            if sum(each.num_rows for each in held) == rows:
+                yield pa.Table.from_batches(held)
+                held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+class Parquet:
+    """Write a Parquet file in groups of ROWS rows: equal rows in equal order are equal bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self.schema, self._writer = schema, pq.ParquetWriter(path, schema)
+        self._held = schema.empty_table()
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Add rows, in the types of the file."""
+        import pyarrow as pa
+
+        new = pa.Table.from_batches([rows]).cast(self.schema)
+        self._held = pa.concat_tables([self._held, new])
+        while len(self._held) >= ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        # In one piece: where a piece ends, the writer may end a page.
+        self._writer.write_table(self._held.slice(0, ROWS).combine_chunks(), ROWS)
+        self._held = self._held.slice(ROWS)
+
+    def __enter__(self) -> Parquet:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None and len(self._held):
+            self._flush()
+        self._writer.close()
+
+
+def batches(
+    session: Any, frame: Any, order: list[Any]
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The rows of an engine's DataFrame in an order, a few at a time; UserError for another kind.
+
+    `order` are columns, or expressions of the engine.
+    """
+    ordered = frame.orderBy(*order)
+    if type(session).__module__.startswith("sqlframe"):
+        reader = ordered.toArrow(ROWS // 2)
+        return reader.schema, iter(reader)
+    return _from_spark(ordered)
+
+
+def _from_spark(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Each batch of rows as one row of bytes, so that the driver holds a few of them."""
+    import pyarrow as pa
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    def packed(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        for batch in rows:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as stream:
+                stream.write_batch(batch)
+            content = pa.array([sink.getvalue().to_pybytes()], pa.binary())
+            yield pa.RecordBatch.from_arrays([content], ["content"])
+
+    def unpacked() -> Iterator[pa.RecordBatch]:
+        parts = frame.mapInArrow(packed, "content binary")
+        for row in parts.toLocalIterator(prefetchPartitions=True):
+            yield from pa.ipc.open_stream(bytes(row[0]))
+
+    schema = to_arrow_schema(frame.schema, timezone="UTC")
+    return schema, unpacked()
