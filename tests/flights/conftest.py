@@ -91,6 +91,6 @@ def featurize(
 
     def features(flights: pd.DataFrame) -> pd.DataFrame:
         write("flights", flights)
-        return engine.collect(plan).to_pandas().sort_values(project.KEY, ignore_index=True)
+        return plan.toArrow().to_pandas().sort_values(project.KEY, ignore_index=True)
 
     return features

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,68 +29,107 @@ LARGEST_WHOLE = 2**24
 LEAST = 5
 
 
-def typed(table: pa.Table, spec: Features) -> pd.DataFrame:
-    """The declared columns in their order and types, rows ordered by day and key.
+def require_made(columns: Sequence[str], spec: Features) -> None:
+    """Raise UserError for a declared column that the project's code did not make once."""
+    for name in spec.columns:
+        if list(columns).count(name) != 1:
+            found = "made twice" if name in columns else f"not made{nearest(name, columns)}"
+            raise UserError(f"features: {name}: declared, but {found}")
+
+
+class Typing:
+    """The declared columns of a stream of rows, in their order and types.
 
     Features become what `FEATURES` declares: categories are strings, all others are float32, what
-    models and ONNX both compute with. Raises UserError for a declared column that the project's
-    code did not make, or whose values are not what it is declared as.
+    models and ONNX both compute with. Raises UserError for a column whose values are not what it is
+    declared as; rows at fault are counted until `require_sound`. `largest` has each feature's
+    largest number.
     """
+
+    def __init__(self, made: pa.Schema, spec: Features) -> None:
+        import pyarrow as pa
+
+        self.spec, self.largest = spec, dict.fromkeys(spec.features, 0.0)
+        self._missing, self._infinite = Counter[str](), Counter[str]()
+        kinds = {name: made.field(name).type for name in spec.columns}
+        kinds |= dict.fromkeys(spec.order, pa.string())
+        if spec.day:
+            _require(made, spec.day, lambda k: _is(k, "date", "timestamp"), "a date or a timestamp")
+            kinds[spec.day] = pa.timestamp("ms")
+        for name in spec.features:
+            if spec.is_category(name):
+                expected = "text or a whole number; a boolean is a number, 0 or 1: give it a unit"
+                _require(made, name, _is_category, expected)
+                kinds[name] = pa.string()
+            else:
+                _require(made, name, _is_number, f"a number, or '{CATEGORY}' as its unit")
+                kinds[name] = pa.float32()
+        kinds[spec.target] = _outcome(made.field(spec.target).type, spec)
+        self.schema = pa.schema(list(kinds.items()))
+
+    def batch(self, rows: pa.Table) -> pa.Table:
+        """The same rows in the types of `schema`; what is not a number is missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        columns = []
+        for name, kind in zip(self.schema.names, self.schema.types, strict=True):
+            column = rows.column(name)
+            is_number = name in self.spec.features and kind == pa.float32()
+            if name in self.spec.order:
+                self._missing[name] += column.null_count
+            if is_number and pa.types.is_boolean(column.type):
+                column = column.cast(pa.uint8())
+            if is_number:
+                largest = pc.max(pc.abs(column.cast(pa.float64(), safe=False))).as_py()
+                self.largest[name] = max(self.largest[name], largest or 0.0)
+            column = column.cast(kind, safe=name == self.spec.target)
+            if pa.types.is_floating(kind):
+                column = pc.if_else(pc.is_nan(column), None, column)
+            if is_number:
+                self._infinite[name] += pc.sum(pc.is_inf(column)).as_py() or 0
+            columns.append(column)
+        table = pa.table(columns, schema=self.schema)
+        _require_outcomes(table.column(self.spec.target), self.spec)
+        return table
+
+    def require_sound(self) -> None:
+        """Raise UserError for the first column that rows lack, or that is too large in some."""
+        for name, count in self._missing.items():
+            if count:
+                missing = f"{count:,} rows without a value, expected one in every row"
+                raise UserError(f"features: {name}: {missing}")
+        for name, count in self._infinite.items():
+            if count:
+                raise UserError(
+                    f"features: {name}: infinite or too large for float32 in {count:,} rows, "
+                    "expected numbers below 3.4e38, or NULL where there is none"
+                )
+
+
+def _outcome(kind: pa.DataType, spec: Features) -> pa.DataType:
+    """The target is whole numbers, numbers or names. Raises UserError for anything else."""
     import pyarrow as pa
 
-    for name in spec.columns:
-        if table.column_names.count(name) != 1:
-            hint = nearest(name, table.column_names)
-            found = "made twice" if name in table.column_names else f"not made{hint}"
-            raise UserError(f"features: {name}: declared, but {found}")
-    roles = dict.fromkeys(spec.order, pa.string())
-    if spec.day:
-        _require(table, spec.day, lambda k: _is(k, "date", "timestamp"), "a date or a timestamp")
-        roles[spec.day] = pa.timestamp("ms")
-    for name in spec.order:
-        if table.column(name).null_count:
-            missing = f"{table.column(name).null_count:,} rows without a value"
-            raise UserError(f"features: {name}: {missing}, expected one in every row")
-    for name in spec.features:
-        if spec.is_category(name):
-            expected = "text or a whole number; a boolean is a number, 0 or 1: give it a unit"
-            _require(table, name, _is_category, expected)
-            roles[name] = pa.string()
-        else:
-            _require(table, name, _is_number, f"a number, or '{CATEGORY}' as its unit")
-            roles[name] = pa.float32()
-    # Arrow sorts and casts several times faster than Pandas.
-    table = table.select(spec.columns)
-    for name, kind in roles.items():
-        column = table.column(name)
-        if kind == pa.float32() and pa.types.is_boolean(column.type):
-            column = column.cast(pa.uint8())
-        column = column.cast(kind, safe=False)
-        _require_finite(name, column)
-        table = table.set_column(table.column_names.index(name), name, column)
-    ordered = table.sort_by([(name, "ascending") for name in spec.order])
-    frame: pd.DataFrame = ordered.to_pandas(ignore_metadata=True)
-    frame[spec.target] = _outcome(table.schema.field(spec.target).type, frame[spec.target], spec)
-    return frame
-
-
-def _outcome(kind: pa.DataType, values: pd.Series[Any], spec: Features) -> pd.Series[Any]:
-    """The target as whole numbers, numbers or names. Raises UserError for anything else."""
-    place = f"features: {spec.target}"
     if not (_is_number(kind) or _is_category(kind)):
-        raise UserError(f"{place}: found {kind}, expected a number, text or a boolean")
+        found = f"found {kind}, expected a number, text or a boolean"
+        raise UserError(f"features: {spec.target}: {found}")
     if not _is_number(kind):
-        outcome = values.astype(object)
-    else:
-        outcome = values.astype("Int64" if _is_whole(kind) or _is(kind, "boolean") else "float64")
-        if not np.isfinite(outcome.dropna().astype("float64")).all():
-            raise UserError(f"{place}: found an infinite value, expected finite numbers")
-    if spec.classes:
-        for value in names(outcome.dropna()).unique():
-            if value not in spec.classes:
-                hint = nearest(value, spec.classes) or f": {', '.join(spec.classes)}"
-                raise UserError(f"{place}: found {value!r}, expected one of CLASSES{hint}")
-    return outcome
+        return pa.string()
+    return pa.int64() if _is_whole(kind) or _is(kind, "boolean") else pa.float64()
+
+
+def _require_outcomes(values: pa.ChunkedArray, spec: Features) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    place = f"features: {spec.target}"
+    if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py():
+        raise UserError(f"{place}: found an infinite value, expected finite numbers")
+    for value in names(values.unique().drop_null().to_pandas()) if spec.classes else ():
+        if value not in spec.classes:
+            hint = nearest(value, spec.classes) or f": {', '.join(spec.classes)}"
+            raise UserError(f"{place}: found {value!r}, expected one of CLASSES{hint}")
 
 
 def names(outcome: pd.Series[Any]) -> pd.Series[str]:
@@ -98,32 +139,10 @@ def names(outcome: pd.Series[Any]) -> pd.Series[str]:
     return outcome.astype(str)
 
 
-def rounded(table: pa.Table, spec: Features) -> dict[str, tuple[int, int]]:
-    """The features of which float32 keeps fewer different values: how many of how many."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    counts = {}
-    for name in spec.features:
-        column = table.column(name)
-        if spec.is_category(name) or pa.types.is_boolean(column.type):
-            continue
-        wide = column.cast(pa.float64(), safe=False)
-        # Smaller whole numbers are exact.
-        if (pc.max(pc.abs(wide)).as_py() or 0) > LARGEST_WHOLE:
-            before, after = (
-                pc.count_distinct(c).as_py() for c in (column, wide.cast(pa.float32()))
-            )
-            if after < before:
-                counts[name] = (after, before)
-    return counts
-
-
 def _require(
-    table: pa.Table, name: str, is_kind: Callable[[pa.DataType], bool], expected: str
+    made: pa.Schema, name: str, is_kind: Callable[[pa.DataType], bool], expected: str
 ) -> None:
-    kind = table.schema.field(name).type
-    if not is_kind(kind):
+    if not is_kind(kind := made.field(name).type):
         raise UserError(f"features: {name}: found {kind}, expected {expected}")
 
 
@@ -147,17 +166,6 @@ def _is_category(kind: pa.DataType) -> bool:
     return _is(kind, "string", "large_string", "dictionary") or _is_whole(kind)
 
 
-def _require_finite(name: str, column: pa.ChunkedArray) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_floating(column.type) and (count := pc.sum(pc.is_inf(column)).as_py()):
-        raise UserError(
-            f"features: {name}: infinite or too large for float32 in {count:,} rows, expected "
-            "numbers below 3.4e38, or NULL where there is none"
-        )
-
-
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write one part as Parquet; equal rows are equal bytes."""
     table.to_parquet(path, index=False)
@@ -168,6 +176,38 @@ def read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_parquet(path)
+
+
+def sampled(path: Path, most: int | None, spec: Features, task: Task) -> tuple[pd.DataFrame, int]:
+    """At most so many rows of a part, all for None, in their order; and how many there are.
+
+    A hash of the group or key chooses them, so that a row stays chosen as others come. A class
+    keeps its share of the rows, and LEAST more. The others are never held.
+    """
+    import duckdb
+    import pyarrow.parquet as pq
+
+    total = pq.read_metadata(path).num_rows
+    if most is None or total <= most:
+        return read(path), total
+    by, key, target = (
+        '"' + name.replace('"', '""') + '"'
+        for name in (spec.group or spec.key, spec.key, spec.target)
+    )
+    stratum = "0" if task == "regression" else target
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as database:
+        file = "read_parquet('{}')".format(os.path.relpath(path).replace("'", "''"))
+        query = f"""
+            SELECT rows.* FROM {file} AS rows SEMI JOIN (
+                SELECT file_row_number, count(*) OVER (PARTITION BY {stratum}) AS own,
+                    row_number() OVER (PARTITION BY {stratum} ORDER BY md5({by}::VARCHAR), {key})
+                    AS place
+                FROM {file}
+                QUALIFY place <= {LEAST} + floor(own * greatest(0, {most} - {LEAST} *
+                    (SELECT count(DISTINCT {stratum}) FROM {file})) / {total})
+            ) AS chosen USING (file_row_number) ORDER BY file_row_number"""
+        frame: pd.DataFrame = database.sql(query).to_arrow_table().to_pandas()
+    return frame, total
 
 
 def classes(table: pd.DataFrame, spec: Features, task: Task) -> tuple[str, ...]:

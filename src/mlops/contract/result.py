@@ -39,7 +39,8 @@ class Tuned(Result):
     """The winner of a search, by its mean `loss` over the validation periods.
 
     `constant_loss` is that of the mean, or of the class shares, for every row; `no_better` counts
-    the trials that do not reach it. `threshold` is None unless the task is binary.
+    the trials that do not reach it. `threshold` is None unless the task is binary. `sample` is on
+    how many of the training rows the search was made, where not on all.
     """
 
     task: Task
@@ -52,3 +53,4 @@ class Tuned(Result):
     threshold: float | None
     trials: int
     given_up: int
+    sample: tuple[int, int] | None = None

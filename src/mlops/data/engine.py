@@ -11,12 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mlops.base.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Engine = Literal["duckdb", "spark"]
 
@@ -57,14 +54,6 @@ def read(session: Any, folder: Path) -> Any:
     is_sqlframe = type(session).__module__.startswith("sqlframe")
     place = os.path.relpath(folder) if is_sqlframe else folder.resolve()
     return session.read.parquet(f"{place}/*.parquet")
-
-
-def collect(frame: Any) -> pa.Table:
-    """All rows of an engine's DataFrame, in no particular order; UserError for anything else."""
-    if not hasattr(frame, "toArrow"):
-        kind = f"{type(frame).__module__}.{type(frame).__name__}"
-        raise UserError(f"features: found {kind}, expected a DataFrame of the engine")
-    return frame.toArrow()
 
 
 def _duckdb() -> Any:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import UserDict
+import shutil
+from collections import Counter, UserDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import dataset, project
-from mlops.contract.dataset import HOLDOUT, TRAINING, names, rounded, typed, write
+from mlops.contract.dataset import HOLDOUT, LARGEST_WHOLE, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
-from mlops.data import engine
+from mlops.data import engine, streaming
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
+from mlops.data.streaming import Parquet, parquet, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 # A regression has more values than these that only its holdout has.
@@ -45,47 +48,172 @@ class Featurized(Result):
     unused_tables: tuple[str, ...] = ()
 
 
+class Part:
+    """One part of the feature table while it is written, and what is counted of it."""
+
+    def __init__(self, path: Path, schema: pa.Schema, spec: project.Features) -> None:
+        self.file, self.spec = Parquet(path, schema), spec
+        self.rows, self.total, self.nulls = 0, 0.0, Counter[str]()
+        # The least and the largest.
+        self.outcomes: tuple[Any, ...] = ()
+        self.days: tuple[Any, ...] = ()
+
+    def write(self, rows: pa.Table) -> None:
+        """Write rows, and count them."""
+        import pyarrow.compute as pc
+
+        if not len(rows):
+            return
+        target = rows.column(self.spec.target)
+        self.file.write(rows)
+        self.rows += len(rows)
+        self.nulls.update({name: rows.column(name).null_count for name in self.spec.features})
+        self.outcomes = _span(self.outcomes, target)
+        if self.spec.day:
+            self.days = _span(self.days, rows.column(self.spec.day))
+        if self.is_counted:
+            self.total += pc.sum(target).as_py()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the target is a number."""
+        import pyarrow as pa
+
+        return not pa.types.is_string(self.file.schema.field(self.spec.target).type)
+
+
+def _span(known: tuple[Any, ...], values: pa.ChunkedArray) -> tuple[Any, ...]:
+    """The least and the largest of the values and of those known."""
+    import pyarrow.compute as pc
+
+    every = [*known, *pc.min_max(values).as_py().values()]
+    return min(every), max(every)
+
+
 def run(params: Params, root: Path) -> Featurized:
     """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key."""
-    spec, rows, unused = _built(params, root)
-    table = typed(rows, spec)
-    known = table[table[spec.target].notna()]
-    _require_unique(table, spec.key)
-    _require_two_outcomes(known, spec)
-    held_out, place = _held_out(known, spec, params, Ingested.load(root / RAW).until)
-    parts = {"training": known[~held_out], "holdout": known[held_out]}
-    for name, part in parts.items():
-        if part.empty:
-            raise UserError(f"{place} leaves the {name} part without rows")
-        if part[spec.target].nunique() < 2:
-            raise UserError(
-                f"{place} leaves the {name} part with one outcome of {spec.target}, "
-                f"{part[spec.target].iloc[0]}, expected at least two"
-            )
-    result = _summary(parts, spec, len(table) - len(known), rounded(rows, spec), unused)
     with whole_folder(root / FEATURES) as folder:
-        write(parts["training"], folder / TRAINING)
-        write(parts["holdout"], folder / HOLDOUT)
+        (aside := folder / ".staged").mkdir()
+        session = engine.start(params.engine)
+        if params.engine == "duckdb":
+            streaming.limit(session._conn, aside)
+        raw = _tables(session, params, root)
+        project.forget(params.project)
+        with engine.engine_as_pyspark(params.engine):
+            spec = project.features(params.project)
+            with project.own_code(params.project, "features"):
+                frame = spec.build(raw)
+                streaming.require_frame(frame)
+                try:
+                    dataset.require_made(frame.columns, spec)
+                except UserError:
+                    # What the engine says of columns that it does not know comes first.
+                    frame.limit(0).toArrow()
+                    raise
+            until = Ingested.load(root / RAW).until
+            result = _write(params, spec, session, frame, until, folder)
+        shutil.rmtree(aside)
+        result = result.model_copy(update={"unused_tables": tuple(raw.unused)})
         result.save(folder)
     return result
 
 
+def _write(
+    params: Params,
+    spec: project.Features,
+    session: Any,
+    frame: Any,
+    until: dt.date | None,
+    folder: Path,
+) -> Featurized:
+    """Write both parts of the features as they come from the engine, and check them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    held_out, place = _held_out(spec, params, until)
+    with project.own_code(params.project, "features"):
+        made, rows = streaming.batches(session, frame.select(*spec.columns), _order(spec))
+    typing = dataset.Typing(made, spec)
+    paths = {"training": folder / TRAINING, "holdout": folder / HOLDOUT}
+    parts = {name: Part(path, typing.schema, spec) for name, path in paths.items()}
+    others = folder / ".staged/without-outcome.parquet"
+    unknown = 0
+    with ExitStack() as stack:
+        for part in parts.values():
+            stack.enter_context(part.file)
+        keys = stack.enter_context(Parquet(others, pa.schema([typing.schema.field(spec.key)])))
+        for table in streaming.chunks(_own(rows, params.project)):
+            typed = typing.batch(table)
+            is_known = pc.is_valid(typed.column(spec.target))
+            unknown += pc.sum(pc.invert(is_known)).as_py() or 0
+            keys.write(typed.filter(pc.invert(is_known)).select([spec.key]))
+            known = typed.filter(is_known)
+            is_held_out = held_out(known)
+            parts["training"].write(known.filter(pc.invert(is_held_out)))
+            parts["holdout"].write(known.filter(is_held_out))
+    typing.require_sound()
+    with streaming.database(folder / ".staged") as database:
+        _require_unique(database, spec.key, [*paths.values(), others])
+        _require_outcomes(parts, spec, place)
+        unseen = database.execute(
+            f"SELECT DISTINCT {quoted(spec.target)} AS outcome FROM {parquet(paths['holdout'])} "
+            f"EXCEPT SELECT {quoted(spec.target)} FROM {parquet(paths['training'])} "
+            f"ORDER BY outcome::VARCHAR LIMIT {MOST_UNSEEN}"
+        ).df()["outcome"]
+    training = parts["training"]
+    return Featurized(
+        rows={name: part.rows for name, part in parts.items()},
+        dropped={"without an outcome": unknown},
+        days={n: (p.days[0].date(), p.days[1].date()) for n, p in parts.items() if spec.day},
+        null_share={f: round(training.nulls[f] / training.rows, 6) for f in spec.features},
+        target_mean={n: round(p.total / p.rows, 6) for n, p in parts.items() if p.is_counted},
+        features=len(spec.features),
+        rounded=_rounded(frame, typing),
+        unseen=tuple(sorted(names(unseen))),
+    )
+
+
+def _own(rows: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
+    """The rows; what the engine refuses to compute is a mistake in the project's features."""
+    with project.own_code(name, "features"):
+        yield from rows
+
+
+def _order(spec: project.Features) -> list[Any]:
+    """The rows' order: by day and by the key as text."""
+    from pyspark.sql import functions as F
+
+    key = F.col(spec.key).cast("string")
+    return [F.col(spec.day), key] if spec.day else [key]
+
+
 def _held_out(
-    known: pd.DataFrame, spec: project.Features, params: Params, until: dt.date | None
-) -> tuple[dataset.Array, str]:
-    """Which rows are held out, and how a refusal of it begins."""
+    spec: project.Features, params: Params, until: dt.date | None
+) -> tuple[Callable[[pa.Table], pa.Array], str]:
+    """Which rows of a table are held out, and how a refusal of it begins."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     days, share = params.split.holdout_days, params.split.holdout_share
     if spec.day is None:
         by = spec.group or spec.key
+
+        def by_hash(rows: pa.Table) -> pa.Array:
+            import pandas as pd
+
+            values = pd.Series(list(map(str, rows.column(by).to_pylist())), dtype=object)
+            return pa.array(dataset.share(values, "holdout") < share)
+
         return (
-            known[by].map(str).pipe(dataset.share, "holdout") < share,
+            by_hash,
             f"params.yaml: split.holdout_share: found {share:g}; a holdout by a hash of {by}",
         )
     if until is None:
         raise UserError(f"params.yaml: data.until: missing; expected the last known {spec.day}")
     first = until - dt.timedelta(days=days - 1)
     place = f"params.yaml: split.holdout_days: found {days}; a holdout from {first} to {until}"
-    return (known[spec.day].dt.date >= first).to_numpy(), place
+    start = pa.scalar(first).cast(pa.timestamp("ms"))
+    return lambda rows: pc.greater_equal(rows.column(spec.day), start), place
 
 
 class _Tables(UserDict[str, Any]):
@@ -100,62 +228,56 @@ class _Tables(UserDict[str, Any]):
         return super().__getitem__(name)
 
 
-def _built(params: Params, root: Path) -> tuple[project.Features, pa.Table, list[str]]:
-    """The project's features as the engine makes them, in no order, and the tables not used."""
-    session = engine.start(params.engine)
+def _tables(session: Any, params: Params, root: Path) -> _Tables:
+    """The raw tables as the engine's DataFrames."""
     # The folders that ingest wrote, one for each table.
     folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
     if not folders:
         raise UserError(not_found(root / RAW))
-    raw = _Tables({folder.name: engine.read(session, folder) for folder in folders})
-    project.forget(params.project)
-    with engine.engine_as_pyspark(params.engine):
-        spec = project.features(params.project)
-        with project.own_code(params.project, "features"):
-            return spec, engine.collect(spec.build(raw)), raw.unused
+    return _Tables({folder.name: engine.read(session, folder) for folder in folders})
 
 
-def _require_unique(table: pd.DataFrame, key: str) -> None:
-    twice = table[key][table[key].duplicated()]
-    if len(twice):
-        raise UserError(
-            f"features: {key}: {len(twice)} rows share a key, such as {twice.iloc[0]!r}"
-        )
+def _rounded(frame: Any, typing: dataset.Typing) -> dict[str, tuple[int, int]]:
+    """The features of which float32 keeps fewer different values: how many of how many."""
+    from pyspark.sql import functions as F
+
+    # Smaller whole numbers are exact.
+    large = [name for name, most in typing.largest.items() if most > LARGEST_WHOLE]
+    if not large:
+        return {}
+    columns = [c for n in large for c in (F.col(n).cast("double").cast("float"), F.col(n))]
+    counts = [F.countDistinct(c).alias(f"c{number}") for number, c in enumerate(columns)]
+    ((*found,),) = frame.agg(*counts).collect()
+    pairs = zip(large, found[::2], found[1::2], strict=True)
+    return {name: (after, before) for name, after, before in pairs if after < before}
 
 
-def _require_two_outcomes(known: pd.DataFrame, spec: project.Features) -> None:
-    outcomes = known[spec.target].unique()
-    if len(outcomes) < 2:
-        found = f"only {outcomes[0]}" if len(outcomes) else "no outcome"
+def _require_unique(database: Any, key: str, files: list[Path]) -> None:
+    """Raise UserError for rows that share a key, those without an outcome too."""
+    rows, example = database.execute(
+        f"SELECT sum(n - 1)::BIGINT, min(key) FROM (SELECT {quoted(key)} AS key, count(*) AS n "
+        f"FROM {parquet(*files)} GROUP BY 1 HAVING n > 1)"
+    ).fetchall()[0]
+    if rows:
+        raise UserError(f"features: {key}: {rows} rows share a key, such as {example!r}")
+
+
+def _require_outcomes(parts: dict[str, Part], spec: project.Features, place: str) -> None:
+    """Raise UserError for a table, or a part of it, without two different outcomes."""
+    every = sorted({outcome for part in parts.values() for outcome in part.outcomes})
+    if len(every) < 2:
+        found = f"only {every[0]}" if every else "no outcome"
         raise UserError(
             f"features: {spec.target}: found {found}, expected at least two different outcomes"
         )
-
-
-def _summary(
-    parts: dict[str, pd.DataFrame],
-    spec: project.Features,
-    unknown: int,
-    rounded: dict[str, tuple[int, int]],
-    unused: list[str],
-) -> Featurized:
-    training, day, target = parts["training"], spec.day, spec.target
-    dated = parts.items() if day else ()
-    outcomes = {name: set(names(part[target])) for name, part in parts.items()}
-    counted = training[target].dtype != object
-    return Featurized(
-        rows={n: len(rows) for n, rows in parts.items()},
-        dropped={"without an outcome": unknown},
-        days={n: (p[day].min().date(), p[day].max().date()) for n, p in dated},
-        null_share={f: round(float(training[f].isna().mean()), 6) for f in spec.features},
-        target_mean={
-            n: round(float(part[target].mean()), 6) for n, part in parts.items() if counted
-        },
-        features=len(spec.features),
-        rounded=rounded,
-        unseen=tuple(sorted(outcomes["holdout"] - outcomes["training"])[:MOST_UNSEEN]),
-        unused_tables=tuple(unused),
-    )
+    for name, part in parts.items():
+        if not part.rows:
+            raise UserError(f"{place} leaves the {name} part without rows")
+        if part.outcomes[0] == part.outcomes[1]:
+            raise UserError(
+                f"{place} leaves the {name} part with one outcome of {spec.target}, "
+                f"{part.outcomes[0]}, expected at least two"
+            )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mlops.contract.paths import RAW
 from mlops.contract.result import Result
 from mlops.data import fingerprint, sources, tables
 from mlops.data.params import Params
-from mlops.data.streaming import ROWS, Parquet
+from mlops.data.streaming import ROWS, Parquet, database, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Ingested(Result):
 
 def run(params: Params, root: Path) -> Ingested:
     """Write a folder of Parquet files per table, a file a month where the table has days."""
-    from mlops.data.staging import Staging, database
+    from mlops.data.staging import Staging
 
     # Before the rows: what changes in between is read again the next time.
     state = fingerprint.run(params, root)
@@ -89,7 +89,7 @@ def _require_every_month(name: str, table: Validator) -> None:
 
 def _write(table: Staged, engine: Any, folder: Path) -> None:
     """Write the rows ordered by day and key, or by all that they hold, whatever came first."""
-    from mlops.data.staging import quoted
+    import pyarrow as pa
 
     folder.mkdir()
     validator, names = table.validator, table.schema.names
@@ -104,8 +104,9 @@ def _write(table: Staged, engine: Any, folder: Path) -> None:
         with Parquet(folder / f"{name}.parquet", table.schema) as file:
             while left:
                 batch = batch if batch.num_rows else next(batches)
-                file.write(part := batch.slice(0, left))
+                part = batch.slice(0, left)
                 batch, left = batch.slice(part.num_rows), left - part.num_rows
+                file.write(pa.Table.from_batches([part]))
 
 
 if __name__ == "__main__":

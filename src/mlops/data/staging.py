@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.base.errors import UserError, one_line
+from mlops.base.errors import UserError
 from mlops.contract import project
 from mlops.data.sources import Query, Rows
-from mlops.data.streaming import ROWS, chunks, limit
+from mlops.data.streaming import ROWS, chunks, parquet, quoted
 from mlops.data.tables import references
 from mlops.data.validation import EXAMPLES, Failure, Validator, examples, explain, ranges
 
@@ -23,19 +22,6 @@ if TYPE_CHECKING:
 
 # Values of a batch of rows: as Python's objects they take tens of bytes each.
 CELLS = 2**22
-
-
-@contextmanager
-def database(folder: Path) -> Iterator[Any]:
-    """DuckDB, which spills into the folder."""
-    import duckdb
-
-    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-        limit(connection, folder)
-        try:
-            yield connection
-        except duckdb.IOException as error:
-            raise UserError(f"{folder}: {one_line(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -63,11 +49,6 @@ class Staged:
         """SQL for the columns that are kept, in their order."""
         names = self.schema.names
         return ", ".join(("" if n in self.present else "NULL AS ") + quoted(n) for n in names)
-
-
-def quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -104,13 +85,12 @@ class Staging:
         present = pa.unify_schemas(types, promote_options="permissive")
         kinds = {name: kept or pa.string() for name, kept in validator.types.items()}
         kinds |= {name: present.field(name).type for name in kinds if name in present.names}
-        files = f"{os.path.relpath(place)}/*.parquet".replace("'", "''")
         made = Staged(
             validator,
             rows.columns,
             pa.schema(list(kinds.items())),
             frozenset(present.names),
-            f"read_parquet('{files}', union_by_name = true)",
+            parquet(place / "*.parquet"),
         )
         if present.names:
             for failure in self._shared_keys(schema, made):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlops.base.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,11 +19,49 @@ ROWS = 2**17
 LIMIT, VARIABLE = "50%", "DUCKDB_MEMORY_LIMIT"
 
 
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def parquet(*paths: Path) -> str:
+    """Parquet files, or patterns of such, in SQL; columns that some lack are missing there."""
+    # From this folder: a path has no bracket of the folders above it, which would be a pattern.
+    places = (os.path.relpath(path).replace("'", "''") for path in paths)
+    names = ", ".join(f"'{place}'" for place in places)
+    return f"read_parquet([{names}], union_by_name = true)"
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[Any]:
+    """DuckDB, which spills into the folder."""
+    import duckdb
+
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        limit(connection, folder)
+        with resources():
+            yield connection
+
+
 def limit(connection: Any, folder: Path) -> None:
     """Let DuckDB write to the folder what does not fit in its share of the machine's memory."""
     connection.execute("SET preserve_insertion_order = false")
     connection.execute(f"SET memory_limit = '{os.environ.get(VARIABLE) or LIMIT}'")
     connection.execute(f"SET temp_directory = '{os.path.relpath(folder)}'")
+
+
+@contextmanager
+def resources() -> Iterator[None]:
+    """Say in one line that DuckDB has no memory or disk left, whichever library raises it."""
+    try:
+        yield
+    except Exception as error:
+        if "Out of Memory" in str(error):
+            cure = f"set {VARIABLE} to more than {LIMIT} of the memory, such as 90%, or to a size"
+            raise UserError(f"not enough memory: {one_line(error)}; {cure}") from error
+        if re.search("No space left|IO Error", str(error)):
+            raise UserError(f"DuckDB: {one_line(error)}") from error
+        raise
 
 
 def chunks(batches: Iterable[pa.RecordBatch], rows: int = ROWS) -> Iterator[pa.Table]:
@@ -51,12 +93,11 @@ class Parquet:
         self.schema, self._writer = schema, pq.ParquetWriter(path, schema)
         self._held = schema.empty_table()
 
-    def write(self, rows: pa.RecordBatch) -> None:
+    def write(self, rows: pa.Table) -> None:
         """Add rows, in the types of the file."""
         import pyarrow as pa
 
-        new = pa.Table.from_batches([rows]).cast(self.schema)
-        self._held = pa.concat_tables([self._held, new])
+        self._held = pa.concat_tables([self._held, rows.cast(self.schema)])
         while len(self._held) >= ROWS:
             self._flush()
 
@@ -74,18 +115,31 @@ class Parquet:
         self._writer.close()
 
 
+def require_frame(frame: Any) -> None:
+    """Raise UserError for what is no DataFrame of an engine."""
+    if not hasattr(frame, "toArrow"):
+        kind = f"{type(frame).__module__}.{type(frame).__name__}"
+        raise UserError(f"features: found {kind}, expected a DataFrame of the engine")
+
+
 def batches(
     session: Any, frame: Any, order: list[Any]
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The rows of an engine's DataFrame in an order, a few at a time; UserError for another kind.
+    """The rows of an engine's DataFrame in an order, a few at a time.
 
     `order` are columns, or expressions of the engine.
     """
     ordered = frame.orderBy(*order)
     if type(session).__module__.startswith("sqlframe"):
-        reader = ordered.toArrow(ROWS // 2)
-        return reader.schema, iter(reader)
+        with resources():
+            reader = ordered.toArrow(ROWS // 2)
+        return reader.schema, _read(reader)
     return _from_spark(ordered)
+
+
+def _read(reader: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    with resources():
+        yield from reader
 
 
 def _from_spark(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

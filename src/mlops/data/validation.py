@@ -56,8 +56,8 @@ class Validator:
     """Check one table batch by batch, and add up what is wrong with it.
 
     Rows after `until` are left out before they are checked. `first` and `last` are of all rows,
-    `months` counts the rows `kept`. `only` is the one column to look at. `whole` has the places of the checks that give one answer for
-    all rows, which a batch cannot.
+    `months` counts the rows `kept`. `only` is the one column to look at. `whole` has the places of
+    the checks that give one answer for all rows, which a batch cannot.
     """
 
     def __init__(

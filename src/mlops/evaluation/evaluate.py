@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlops.base.files import read_json, whole_folder, write_json
 from mlops.contract import bundle, dataset, project
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES, RESULT, SEARCH
-from mlops.contract.result import TRIALS, Result
+from mlops.contract.result import TRIALS, Result, Tuned
 from mlops.evaluation.params import Params
 from mlops.pipeline import stage
 
@@ -100,6 +100,7 @@ def _evaluate(params: Params, root: Path) -> tuple[Content, pd.DataFrame]:
         days=None if days is None else (str(days.min()), str(days.max())),
         rows=len(holdout),
         label_rate=float(outcome.mean()) if task == "binary" else None,
+        sample=Tuned.load(root / SEARCH).sample,
         few=bounds.support(*scored[:2], [(scored[2], threshold)], clusters).few,
         metrics=metrics.intervals(
             *scored, threshold, clusters=clusters, draws=settings.draws, seed=params.seed, own=own

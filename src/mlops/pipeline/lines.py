@@ -53,6 +53,8 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
             )
             if result["no_better"]:
                 text += "; {no_better} no better than a constant prediction ({constant_loss:.4f})"
+            if result["sample"]:
+                text += "; searched on {sample[0]:,} of {sample[1]:,} training rows"
         case "train":
             text = (
                 "bundle {digest:.12}: {family} on {rows:,} rows, {megabytes:.1f} MB, "

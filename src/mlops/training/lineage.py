@@ -20,6 +20,8 @@ def hashes(params: Params, root: Path) -> dict[str, str]:
     The code is what `dvc.yaml` says `train` depends on, which every stage checks as it ends.
     """
     settings = params.model_dump(mode="json", include=set(PARAMETERS))
+    # Where the rows lay is not in the model; the rows are, under their own hash.
+    settings["data"] = {"until": settings["data"]["until"]}
     return {
         "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
         "data": sha256(root / FEATURES / dataset.TRAINING),

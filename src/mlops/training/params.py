@@ -16,6 +16,7 @@ class Tune(Section):
     first_look: float = Field(gt=0, le=1)
     give_up: float = Field(ge=0)
     parallelism: int = Field(ge=1)
+    rows: int | None = Field(default=None, ge=100)
 
 
 class Train(Section):

@@ -60,7 +60,8 @@ def run(params: Params, root: Path) -> Tuned:
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
-    table = dataset.read(root / FEATURES / dataset.TRAINING)
+    path = root / FEATURES / dataset.TRAINING
+    table, rows = dataset.sampled(path, params.tune.rows, spec, models.task)
     space, first = searched(models, params.tune.families, len(table))
     classes = dataset.classes(table, spec, models.task)
     _require_known(root, spec, classes)
@@ -80,7 +81,8 @@ def run(params: Params, root: Path) -> Tuned:
             parallelism=params.tune.parallelism,
             on_outcome=advance,
         )
-    result = _winner(outcomes, trial, params)
+    sample = (len(table), rows) if len(table) < rows else None
+    result = _winner(outcomes, trial, params).model_copy(update={"sample": sample})
     with whole_folder(root / SEARCH) as folder:
         write_json(folder / TRIALS, outcomes)
         result.save(folder)

@@ -1,4 +1,4 @@
-"""The feature table is typed and ordered alike whatever made it."""
+"""The feature table is typed alike whatever made it, and in whatever batches."""
 
 import dataclasses
 import datetime as dt
@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mlops.base.errors import UserError
 from mlops.contract import dataset
@@ -43,12 +41,17 @@ def made(**columns):
     return rows
 
 
-@given(st.permutations([0, 1, 2]))
-def test_rows_are_ordered_by_day_and_key_and_columns_as_declared(order):
-    typed = dataset.typed(table().take(order), SPEC)
-    assert typed["id"].tolist() == ["1", "2", "3"]
-    assert list(typed) == ["id", "day", "y", "n", "word"]
-    pd.testing.assert_frame_equal(typed, dataset.typed(table(), SPEC))
+def typed(rows, spec, batch=2):
+    """The rows typed in small batches, ordered by their key."""
+    dataset.require_made(rows.column_names, spec)
+    typing = dataset.Typing(rows.schema, spec)
+    made = [typing.batch(rows.slice(first, batch)) for first in range(0, len(rows), batch)]
+    typing.require_sound()
+    return pa.concat_tables(made).sort_by("id").to_pandas()
+
+
+def test_columns_are_as_declared():
+    assert list(typed(table(), SPEC)) == ["id", "day", "y", "n", "word"]
 
 
 def decimals(*values, digits=38, scale=0):
@@ -68,9 +71,9 @@ def decimals(*values, digits=38, scale=0):
     ],
 )
 def test_a_declared_number_becomes_float32_whatever_the_engine_made(values, expected):
-    typed = dataset.typed(made(n=values), SPEC)
-    assert typed["n"].dtype == np.float32
-    assert typed.set_index("id").loc[["3", "1", "2"], "n"].tolist() == pytest.approx(
+    frame = typed(made(n=values), SPEC)
+    assert frame["n"].dtype == np.float32
+    assert frame.set_index("id").loc[["3", "1", "2"], "n"].tolist() == pytest.approx(
         expected, rel=1e-6, nan_ok=True
     )
 
@@ -84,8 +87,8 @@ def test_a_declared_number_becomes_float32_whatever_the_engine_made(values, expe
     ],
 )
 def test_a_declared_category_becomes_text_whatever_the_engine_made(values, expected):
-    frame = dataset.inputs(dataset.typed(made(word=values), SPEC), SPEC)
-    # The rows' keys are 3, 1, 2; they are ordered by day and key.
+    frame = dataset.inputs(typed(made(word=values), SPEC), SPEC)
+    # The rows' keys are 3, 1, 2.
     assert [frame["word"].tolist()[place] for place in (2, 0, 1)] == expected
 
 
@@ -119,15 +122,14 @@ def test_a_declared_category_becomes_text_whatever_the_engine_made(values, expec
 )  # fmt: skip
 def test_values_that_are_not_what_is_declared_are_refused_by_name(column, values, line):
     with pytest.raises(UserError) as error:
-        dataset.typed(made(**{column: values}), SPEC)
+        typed(made(**{column: values}), SPEC)
     assert str(error.value) == f"features: {line}"
 
 
-def test_whole_numbers_that_float32_cannot_tell_apart_are_counted():
-    big = pa.array([2**24, 2**24 + 1, 2**24 + 2])
-    assert dataset.rounded(made(n=big), SPEC) == {"n": (2, 3)}
-    assert dataset.rounded(made(n=pa.array([1, 2, 2**24])), SPEC) == {}
-    assert dataset.rounded(made(n=pa.array([0.1, 0.2, None])), SPEC) == {}
+def test_the_largest_number_says_whether_float32_may_keep_fewer():
+    typing = dataset.Typing((rows := made(n=pa.array([2**24, -(2**25), None]))).schema, SPEC)
+    typing.batch(rows)
+    assert typing.largest["n"] == 2**25
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_classes_are_numbered_in_the_order_declared_or_sorted(
     task, values, declared, names, numbers
 ):
     spec = dataclasses.replace(SPEC, classes=declared)
-    table = dataset.typed(made(y=values), spec)
+    table = typed(made(y=values), spec)
     assert dataset.classes(table, spec, task) == names
     assert dataset.target(table, spec, names).tolist() == numbers
 
@@ -155,11 +157,11 @@ def test_classes_are_numbered_in_the_order_declared_or_sorted(
 def test_a_class_that_is_not_declared_or_not_known_is_named():
     spec = dataclasses.replace(SPEC, classes=("yes", "no"))
     with pytest.raises(UserError) as error:
-        dataset.typed(made(y=pa.array(["yes", "nope", "no"])), spec)
+        typed(made(y=pa.array(["yes", "nope", "no"])), spec)
     assert str(error.value) == (
         "features: y: found 'nope', expected one of CLASSES; did you mean 'no'?"
     )
-    table = dataset.typed(made(y=pa.array(["a", "b", "c"])), SPEC)
+    table = typed(made(y=pa.array(["a", "b", "c"])), SPEC)
     with pytest.raises(UserError) as error:
         dataset.target(table, SPEC, ("a", "b"))
     assert str(error.value) == (
@@ -189,12 +191,6 @@ def test_values_that_are_no_classes_of_the_task_are_refused(task, values, line):
     assert str(error.value) == f"features: y: {line}"
 
 
-def test_without_a_day_rows_are_ordered_by_key():
-    typed = dataset.typed(made().drop_columns("day"), dataclasses.replace(SPEC, day=None))
-    assert typed["id"].tolist() == ["1", "2", "3"]
-    assert list(typed) == ["id", "y", "n", "word"]
-
-
 def test_the_hash_of_a_value_is_the_same_everywhere_and_spreads_evenly():
     values = pd.Series([f"k{number}" for number in range(20_000)])
     places = dataset.share(values, "holdout")
@@ -215,13 +211,35 @@ def test_a_sample_keeps_each_class_its_share_and_rare_ones_more():
     assert len(dataset.sample(outcome * 1.5, 1000, (), seed=1)) == 1000
 
 
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_a_sample_of_a_file_keeps_rare_classes_and_the_order_and_stays_as_rows_come(tmp_path, task):
+    path, rows = tmp_path / "part's.parquet", 9000
+    outcome = np.where(np.arange(rows) % 4 < 3, 0, 1)
+    outcome[-3:] = 2
+    frame = pd.DataFrame({"id": [f"k{n}" for n in range(rows)], "y": outcome})
+    frame["n"] = np.arange(rows, dtype="float32")
+    frame.to_parquet(path, index=False)
+    assert len(dataset.sampled(path, None, SPEC, task)[0]) == rows
+    kept, every = dataset.sampled(path, 1000, SPEC, task)
+    assert 990 < len(kept) <= 1000 < every == rows
+    pd.testing.assert_frame_equal(kept, frame.iloc[kept["n"]].reset_index(drop=True))
+    if task == "multiclass":
+        assert kept["y"].value_counts().tolist() == pytest.approx([745, 250, 3], abs=10)
+    frame.iloc[::-1].to_parquet(path, index=False)
+    again, _ = dataset.sampled(path, 1000, SPEC, task)
+    assert set(again["id"]) == set(kept["id"])
+    frame.head(8000).to_parquet(path, index=False)
+    fewer, _ = dataset.sampled(path, 1000 * 8 // 9, SPEC, task)
+    assert len(set(fewer["id"]) - set(kept["id"])) < 50
+
+
 def test_a_declared_column_that_is_not_made_is_named_with_the_nearest():
     with pytest.raises(UserError) as error:
-        dataset.typed(table().rename_columns({"word": "words"}), SPEC)
+        typed(table().rename_columns({"word": "words"}), SPEC)
     assert str(error.value) == "features: word: declared, but not made; did you mean 'words'?"
 
 
 def test_a_models_input_has_no_missing_words_and_keeps_missing_numbers():
-    frame = dataset.inputs(dataset.typed(table(), SPEC), SPEC)
+    frame = dataset.inputs(typed(table(), SPEC), SPEC)
     assert frame["word"].tolist() == ["", "a", "b"]
     assert frame["n"].isna().tolist() == [False, True, False]

@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
 from mlops.contract import dataset, project
 from mlops.contract.project import Features
-from mlops.data import engine
+from mlops.data import engine, streaming
 
 
 def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_it():
@@ -17,7 +18,7 @@ def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_
     with engine.engine_as_pyspark("duckdb"):
         from pyspark.sql import functions
     frame = session.range(3).select((functions.col("id") * 2).alias("twice"))
-    assert sorted(engine.collect(frame)["twice"].to_pylist()) == [0, 2, 4]
+    assert sorted(frame.toArrow()["twice"].to_pylist()) == [0, 2, 4]
     with pytest.raises(ValueError, match="here"), engine.engine_as_pyspark("duckdb"):
         raise ValueError("here")
     from pyspark.sql import functions
@@ -31,7 +32,7 @@ def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_
 )
 def test_what_is_no_dataframe_of_the_engine_is_refused(made, found):
     with pytest.raises(UserError, match=f"^features: found {found}, expected a DataFrame of the"):
-        engine.collect(made)
+        streaming.require_frame(made)
 
 
 def test_the_interpreter_ends_without_a_word_about_leaks():
@@ -66,10 +67,12 @@ def test_both_engines_give_the_declared_types_and_the_same_values(kind):
     with engine.engine_as_pyspark(kind):
         from pyspark.sql import functions
 
-        made = engine.collect(frame_of_types(session, functions))
-    table = dataset.typed(made, spec)
+        frame, order = frame_of_types(session, functions), [functions.col("key")]
+        made, rows = streaming.batches(session, frame, order)
+        typing = dataset.Typing(made, spec)
+        table = pa.concat_tables(map(typing.batch, streaming.chunks(rows))).to_pandas()
     assert table.dtypes.astype(str).to_dict() == {
-        "key": "object", "y": "Int64", "season": "object",
+        "key": "object", "y": "int64", "season": "object",
         **dict.fromkeys(("total", "tenth", "late"), "float32"),
     }  # fmt: skip
     assert table["total"].tolist()[1:] == [0, 1, 3, 5, 7]

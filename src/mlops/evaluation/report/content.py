@@ -15,6 +15,7 @@ class Content:
     """The evaluation of a bundle, by its card and digest, on the `rows` of the days given, if any.
 
     label_rate: of a binary holdout, 0..1; few: what is too few for intervals, "" when nothing is;
+    sample: on how many of the training rows the search was made, None when on all;
     metrics: as `metrics.intervals`; baselines: a name to
     `metrics.score`; dropped: a reason to a number of rows. tables: as `curves.curves`, and slices,
     as `metrics.by_slice`, importance, as `metrics.permutation_importance`, and search, with the
@@ -31,3 +32,4 @@ class Content:
     tables: dict[str, pd.DataFrame]
     dropped: dict[str, int]
     few: str = ""
+    sample: tuple[int, int] | None = None

@@ -29,7 +29,7 @@ def write(folder, name, rows=ROWS):
 
 
 def read(folder, **query):
-    columns, batches = files.read(str(folder), Query("rows", **query))
+    batches = files.read(str(folder), Query("rows", **query)).batches
     rows = pd.concat([batch.to_pandas(types_mapper=INTEGERS.get) for batch in batches])
     return rows.reset_index(drop=True)
 
