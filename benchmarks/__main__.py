@@ -14,7 +14,18 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-NAMES = ("flow", "engines", "scale", "gate", "batch", "monitoring", "coverage", "size", "cost")
+NAMES = (
+    "flow",
+    "engines",
+    "scale",
+    "memory",
+    "gate",
+    "batch",
+    "monitoring",
+    "coverage",
+    "size",
+    "cost",
+)
 
 
 def main() -> int:

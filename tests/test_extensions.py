@@ -66,7 +66,7 @@ def source(tmp_path_factory):
 
 
 def resolve(name):
-    place = "params.yaml: data.source", name, "mlops.data.sources", ("read",)
+    place = "params.yaml: data.source", name, "mlops.data.sources", ("read", "fingerprint")
     return extensions.resolve(*place).__name__
 
 

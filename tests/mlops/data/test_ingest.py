@@ -4,7 +4,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mlops.data import ingest
+from mlops.base.errors import UserError
+from mlops.data import ingest, staging
 from mlops.pipeline import lines
 
 
@@ -65,6 +66,67 @@ def test_csv_and_parquet_sources_give_the_same_raw_tables(workspace):
     (workspace.tables() / "wines.csv").unlink()
     workspace.run("ingest")
     assert [workspace.digest(f"data/raw/{table}") for table in ("wines", "shades")] == from_csv
+
+
+def test_raw_tables_are_the_same_bytes_in_whatever_order_and_batches_they_come(
+    workspace, monkeypatch
+):
+    before = workspace.run("ingest") and workspace.digest("data/raw/wines")
+    rows = pd.read_csv(workspace.tables() / "wines.csv").sample(frac=1, random_state=5)
+    (workspace.tables() / "wines.csv").unlink()
+    (workspace.tables() / "wines").mkdir()
+    for number in range(3):
+        rows[number::3].to_csv(workspace.tables() / f"wines/{number}.csv", index=False)
+    monkeypatch.setattr(staging, "ROWS", 7)
+    workspace.run("ingest")
+    assert workspace.digest("data/raw/wines") == before
+
+
+def test_rows_after_the_last_day_known_are_neither_kept_nor_checked(workspace):
+    workspace.change({"data.until": "2021-04-15"}).run("ingest")
+    before = workspace.digest("data/raw/wines")
+    late = workspace.tables() / "wines.csv"
+    late.write_text(f"{late.read_text()}x,2021-05-30,none,,,violet,9\n")
+    workspace.run("ingest")
+    assert workspace.digest("data/raw/wines") == before
+
+
+@pytest.mark.parametrize("as_parquet", [True, False])
+def test_a_last_day_before_all_rows_names_the_days_that_there_are(workspace, as_parquet):
+    if as_parquet:
+        rows = pd.read_csv(workspace.tables() / "wines.csv", parse_dates=["day"])
+        (workspace.tables() / "wines.csv").unlink()
+        rows.to_parquet(workspace.tables() / "wines.parquet", index=False)
+    with pytest.raises(UserError) as error:
+        workspace.change({"data.until": "2020-12-31"}).run("ingest")
+    assert str(error.value) == (
+        "params.yaml: data.until: found 2020-12-31, expected a day that wines.day has: 2021-03-01 "
+        "to 2021-05-28"
+    )
+
+
+def test_a_full_disk_is_one_line_and_the_earlier_tables_stay(workspace, command, small_disk):
+    workspace.run("ingest")
+    before = workspace.digest("data/raw")
+    small_disk(workspace.root / "data")
+    done = command(workspace, "ingest")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "No space left on device" in done.err
+    assert workspace.digest("data/raw") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"data.copy": False}, "data: found .*, expected copy: true, or source: spark and engine:"),
+        ({"data.versions": {"wine": 1}}, "data.versions: found 'wine'; did you mean 'wines'?"),
+        ({"data.versions": {"wines": 1}},
+         "data.versions: found 1 of wines, but files holds no versions"),
+    ],
+)  # fmt: skip
+def test_what_a_source_cannot_do_is_refused_by_name(workspace, changes, line):
+    with pytest.raises(UserError, match=line):
+        workspace.change(changes).run("ingest")
 
 
 def test_a_month_of_missing_values_has_the_types_of_the_schema(workspace):

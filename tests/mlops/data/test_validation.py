@@ -286,3 +286,42 @@ def test_a_name_in_a_schema_that_no_column_has_is_refused(config, message):
     )
     with pytest.raises(UserError, match=re.escape(f"tables.py: {message}")):
         validated({"towns": TOWNS}, {"towns": towns})
+
+
+class Numbers(pa.DataFrameModel):
+    """What is about all rows at once."""
+
+    n: Series[int] = pa.Field(unique=True, nullable=True)
+    word: Series[str] = pa.Field(unique_values_eq=["a", "b", "c"])
+
+    @pa.check("n", name="a mean below 9")
+    @classmethod
+    def low(cls, values: Series[int]) -> bool:
+        return bool(values.mean() < 9)
+
+    @pa.dataframe_check
+    @classmethod
+    def five_rows(cls, rows: pd.DataFrame) -> bool:
+        return len(rows) == 5
+
+
+def test_a_check_that_gives_one_answer_is_made_on_all_rows_and_not_on_each_batch():
+    good = pd.DataFrame({"n": [10, 11, 1, 2, 3], "word": list("aabbc")})
+    assert len(validated({"rows": good}, {"rows": Numbers})["rows"]) == 5
+    bad = pd.DataFrame({"n": [1, 2, 3, 40, 1, 1], "word": list("aabbaa")})
+    with pytest.raises(UserError) as error:
+        validated({"rows": bad}, {"rows": Numbers})
+    lines = [" ".join(line.split()) for line in str(error.value).splitlines()[2:]]
+    assert lines == [
+        "rows Numbers five_rows 1 False",
+        "rows n field_uniqueness 3 1",
+        "rows word unique_values_eq(['a', 'b', 'c']) 1 False",
+    ]
+
+
+def test_failures_of_all_batches_add_up_and_keep_their_first_examples():
+    table = pd.concat([trips().astype({"number": str})] * 9, ignore_index=True)
+    table["number"] = [f"x{row % 5}" for row in table.index]
+    assert " ".join(failures(table)[2].split()) == (
+        "trips number is a whole number (int64) 18 x0, x1, x2"
+    )

@@ -1,5 +1,6 @@
 """The same rows come from CSV and Parquet, plain or packed, in a file, a folder or at a URL."""
 
+import datetime as dt
 import gzip
 import io
 import zipfile
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data.sources import Query, files
+from mlops.data import formats
+from mlops.data.sources import Query, Unreachable, files
 
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
 ROWS["n"] = ROWS["n"].astype("Int64")
@@ -245,3 +247,43 @@ def test_a_file_of_a_table_without_a_column_of_the_others_is_refused(tmp_path, h
     with pytest.raises(UserError) as refused:
         list(files.read(str(tmp_path), Query("people")).batches)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_only_the_columns_asked_for_are_given_and_all_are_named(tmp_path, ending):
+    write(tmp_path, f"rows{ending}")
+    query = Query("rows", columns=("word", "n", "other"))
+    columns, batches = files.read(str(tmp_path), query)
+    assert columns == ("x", "word", "n")
+    assert next(batches).schema.names == ["word", "n"]
+
+
+def test_groups_of_rows_of_other_days_are_not_read_unless_a_day_is_missing_there(tmp_path):
+    days = pd.Series(pd.date_range("2021-01-01", periods=8)).astype("datetime64[us]")
+    days[5] = None
+    pd.DataFrame({"day": days}).to_parquet(tmp_path / "rows.parquet", row_group_size=2)
+    some = {"day": "day", "since": dt.date(2021, 1, 3), "until": dt.date(2021, 1, 3)}
+    assert read(tmp_path, **some)["day"].dt.day.fillna(0).tolist() == [3, 4, 5, 0]
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", 64)
+    (tmp_path / "rows.csv").write_text("n\n" + "1\n" * 1000)
+    batches = files.read(str(tmp_path), Query("rows")).batches
+    next(batches)
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("2\n")
+    with pytest.raises(UserError, match=r"rows\.csv: can't be read: .*changed while it was read"):
+        list(batches)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(15)
+def test_a_store_that_does_not_answer_is_said_in_seconds(monkeypatch):
+    """Azure's client alone repeats for more than a minute."""
+    account = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=AAAA"
+    connection = f"{account};BlobEndpoint=http://127.0.0.1:9/a;"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    line = "data.location: abfs://raw/tables: ServiceRequestError: Cannot connect to host"
+    with pytest.raises(Unreachable, match=line):
+        files.read("abfs://raw/tables", Query("rows"))
