@@ -16,7 +16,7 @@ from mlops.contract import dataset, project
 from mlops.contract.dataset import HOLDOUT, LARGEST_WHOLE, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
-from mlops.data import engine, streaming
+from mlops.data import engine, sources, streaming
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.data.streaming import Parquet, parquet, quoted
@@ -92,12 +92,15 @@ def _span(known: tuple[Any, ...], values: pa.ChunkedArray) -> tuple[Any, ...]:
 
 def run(params: Params, root: Path) -> Featurized:
     """Write `training.parquet` and `holdout.parquet`, rows ordered by day and key."""
+    if not (root / RAW).is_dir():
+        raise UserError(not_found(root / RAW))
+    ingested = Ingested.load(root / RAW)
     with whole_folder(root / FEATURES) as folder:
         (aside := folder / ".staged").mkdir()
         session = engine.start(params.engine)
         if params.engine == "duckdb":
             streaming.limit(session._conn, aside)
-        raw = _tables(session, params, root)
+        raw = _tables(session, params, ingested, root)
         project.forget(params.project)
         with engine.engine_as_pyspark(params.engine):
             spec = project.features(params.project)
@@ -110,8 +113,7 @@ def run(params: Params, root: Path) -> Featurized:
                     # What the engine says of columns that it does not know comes first.
                     frame.limit(0).toArrow()
                     raise
-            until = Ingested.load(root / RAW).until
-            result = _write(params, spec, session, frame, until, folder)
+            result = _write(params, spec, session, frame, ingested.until, folder)
         shutil.rmtree(aside)
         result = result.model_copy(update={"unused_tables": tuple(raw.unused)})
         result.save(folder)
@@ -228,12 +230,16 @@ class _Tables(UserDict[str, Any]):
         return super().__getitem__(name)
 
 
-def _tables(session: Any, params: Params, root: Path) -> _Tables:
+def _tables(session: Any, params: Params, ingested: Ingested, root: Path) -> _Tables:
     """The raw tables as the engine's DataFrames."""
+    if ingested.in_place:
+        from mlops.data import in_place
+
+        frame, place = sources.frame(params.data.source), ingested.location
+        asked = {query.name: query for query in ingested.in_place}
+        return _Tables({n: in_place.rows(frame, session, place, q) for n, q in asked.items()})
     # The folders that ingest wrote, one for each table.
     folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
-    if not folders:
-        raise UserError(not_found(root / RAW))
     return _Tables({folder.name: engine.read(session, folder) for folder in folders})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,63 +14,109 @@ from mlops.base.files import whole_folder
 from mlops.contract import project
 from mlops.contract.paths import RAW
 from mlops.contract.result import Result
-from mlops.data import fingerprint, sources, tables
+from mlops.data import engine, fingerprint, sources, tables
 from mlops.data.params import Params
+from mlops.data.sources import Query
 from mlops.data.streaming import ROWS, Parquet, database, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
     from mlops.data.staging import Staged
+    from mlops.data.tables import Schema
     from mlops.data.validation import Validator
 
 
 class Ingested(Result):
     """Rows kept of each table, the first day of any and the last one known, columns left out, the
-    source's state."""
+    source's state. `in_place` is what to ask of the source at `location`, where nothing is copied.
+    """
 
     rows: dict[str, int]
     since: dt.date | None
     until: dt.date | None
     unknown: list[str]
     source: dict[str, str]
+    location: str = ""
+    in_place: tuple[Query, ...] = ()
 
 
 def run(params: Params, root: Path) -> Ingested:
-    """Write a folder of Parquet files per table, a file a month where the table has days."""
-    from mlops.data.staging import Staging
+    """Write a folder of Parquet files per table, a file a month where the table has days.
+
+    Where nothing is copied, only what is to be asked of the source is written.
+    """
+    from mlops.data.in_place import pinned
 
     # Before the rows: what changes in between is read again the next time.
     state = fingerprint.run(params, root)
     schemas = project.tables(params.project)
-    source, data = sources.source(params.data.source), params.data
-    queries = tables.queries(schemas, data)
+    queries = tables.queries(schemas, params.data)
+    if not params.data.copied:
+        queries = {name: pinned(query, state) for name, query in queries.items()}
     with whole_folder(root / RAW) as folder:
-        (aside := folder / ".staged").mkdir()
-        with database(aside) as engine:
-            read = partial(source.read, data.location)
-            staged = Staging(read, params.project, engine, aside).tables(queries, schemas)
-            for name, table in staged.items():
-                _require_every_month(name, table.validator)
-            for name, table in staged.items():
-                _write(table, engine, folder / name)
-        shutil.rmtree(aside)
-        dated = [table.validator.first for table in staged.values() if table.validator.day]
+        make = _copied if params.data.copied else _in_place
+        found, others = make(params, queries, schemas, folder)
+        dated = [table.first for table in found.values() if table.day]
         result = Ingested(
-            rows={name: table.validator.kept for name, table in staged.items()},
+            rows={name: table.kept for name, table in found.items()},
             since=min(dated, default=None),
-            until=data.until,
-            unknown=[column for table in staged.values() for column in table.left_out],
+            until=params.data.until,
+            unknown=others,
             source=state,
         )
+        if not params.data.copied:
+            asked = [replace(queries[name], columns=tuple(t.types)) for name, t in found.items()]
+            update = {"location": params.data.location, "in_place": tuple(asked)}
+            result = result.model_copy(update=update)
         result.save(folder)
     return result
+
+
+def _copied(
+    params: Params, queries: dict[str, Query], schemas: dict[str, Schema], folder: Path
+) -> tuple[dict[str, Validator], list[str]]:
+    """Write the tables; what was found of each, and the columns that are in no schema."""
+    from mlops.data.staging import Staging
+
+    read = partial(sources.source(params.data.source).read, params.data.location)
+    (aside := folder / ".staged").mkdir()
+    with database(aside) as connection:
+        staged = Staging(read, params.project, connection, aside).tables(queries, schemas)
+        for name, table in staged.items():
+            _require_every_month(name, table.validator)
+        for name, table in staged.items():
+            _write(table, connection, folder / name)
+    shutil.rmtree(aside)
+    others = [column for table in staged.values() for column in table.left_out]
+    return {name: table.validator for name, table in staged.items()}, others
+
+
+def _in_place(
+    params: Params, queries: dict[str, Query], schemas: dict[str, Schema], folder: Path
+) -> tuple[dict[str, Validator], list[str]]:
+    """Check the tables where they lie; what was found of each, and the columns in no schema."""
+    from mlops.data import in_place
+    from mlops.data.failures import ranges
+
+    session, frame = engine.start(params.engine), sources.frame(params.data.source)
+    frames = {
+        name: in_place.rows(frame, session, params.data.location, query)
+        for name, query in queries.items()
+    }
+    found = in_place.checked(frames, queries, schemas)
+    others = []
+    for name, table in found.items():
+        _require_every_month(name, table)
+        own = frames[name].columns
+        others += [f"{name}.{c}" for c in ranges(c for c in own if c not in table.types)]
+    return found, others
 
 
 def _require_every_month(name: str, table: Validator) -> None:
     """Raise UserError where a table has no row up to the last day known, or a month without."""
     import pandas as pd
 
-    from mlops.data.validation import ranges
+    from mlops.data.failures import ranges
 
     if table.day is None:
         return
@@ -87,7 +134,7 @@ def _require_every_month(name: str, table: Validator) -> None:
         )
 
 
-def _write(table: Staged, engine: Any, folder: Path) -> None:
+def _write(table: Staged, connection: Any, folder: Path) -> None:
     """Write the rows ordered by day and key, or by all that they hold, whatever came first."""
     import pyarrow as pa
 
@@ -95,7 +142,7 @@ def _write(table: Staged, engine: Any, folder: Path) -> None:
     validator, names = table.validator, table.schema.names
     order = dict.fromkeys([name for name in (validator.day, *(validator.key or names)) if name])
     columns = ", ".join(quoted(name) for name in order if name in table.present)
-    rows = engine.sql(f"SELECT {table.select} FROM {table.place} ORDER BY {columns}")
+    rows = connection.sql(f"SELECT {table.select} FROM {table.place} ORDER BY {columns}")
     batches = rows.to_arrow_reader(ROWS // 2)
     # A file a month: when a month arrives, the remote receives that month alone.
     parts = sorted(validator.months.items()) if validator.day else [("all", validator.kept)]

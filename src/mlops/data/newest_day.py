@@ -15,7 +15,8 @@ from mlops.pipeline import stage
 
 def newest(params: Params, today: dt.date | None = None) -> dt.date:
     """The last day that every dated table has rows of; yesterday at the latest."""
-    from mlops.data.validation import Validator, explain
+    from mlops.data.failures import explain
+    from mlops.data.validation import Validator
 
     schemas = project.tables(params.project)
     source, data = sources.source(params.data.source), params.data

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
 from mlops.contract import project
+from mlops.data.failures import EXAMPLES, Failure, examples, explain, ranges
 from mlops.data.sources import Query, Rows
 from mlops.data.streaming import ROWS, chunks, parquet, quoted
 from mlops.data.tables import references
-from mlops.data.validation import EXAMPLES, Failure, Validator, examples, explain, ranges
+from mlops.data.validation import Validator
 
 if TYPE_CHECKING:
     import pyarrow as pa

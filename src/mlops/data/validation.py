@@ -11,9 +11,8 @@ import copy
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +22,12 @@ from pandera.errors import SchemaErrors
 
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.data import columns
+from mlops.data.failures import EXAMPLES, Failure, examples, ranges
 from mlops.data.tables import day_column
 
 if TYPE_CHECKING:
     from mlops.data.tables import Schema
 
-EXAMPLES = 3
 # Pandera's names of checks.
 MISSING, UNKNOWN = "column_in_dataframe", "column_in_schema"
 # What is no column's name.
@@ -40,16 +39,6 @@ WHOLE = {
     arrow.type_for_alias(kind.lower()): pd.api.types.pandas_dtype(kind)
     for kind in (f"{sign}Int{size}" for sign in ("", "U") for size in (8, 16, 32, 64))
 }
-
-
-class Failure(NamedTuple):
-    """One check that a table did not pass: `rows` is the number of rows at fault."""
-
-    table: str
-    column: str
-    check: str
-    rows: int
-    examples: tuple[str, ...]
 
 
 class Validator:
@@ -107,6 +96,28 @@ class Validator:
         texts = tuple(dict.fromkeys((*known.examples, *failure.examples)))[:EXAMPLES]
         shown = known.examples if failure.check in OF_NAMES else texts
         self._failures[key] = known._replace(rows=known.rows + failure.rows, examples=shown)
+
+    def summary(self) -> dict[str, Any]:
+        """What was found, for `merge` of another process."""
+        return {
+            "counts": (self.rows, self.kept),
+            "days": (str(self.first), str(self.last)),
+            "months": self.months,
+            "whole": sorted(self.whole),
+            "failures": list(self._failures.values()),
+            "columns": list(self.types),
+        }
+
+    def merge(self, part: dict[str, Any]) -> None:
+        """Add what another process found of other rows."""
+        self.rows, self.kept = self.rows + part["counts"][0], self.kept + part["counts"][1]
+        first, last = map(dt.date.fromisoformat, part["days"])
+        self.first, self.last = min(self.first, first), max(self.last, last)
+        self.months.update(part["months"])
+        self.whole.update((place, number) for place, number in part["whole"])
+        self.types |= dict.fromkeys(part["columns"])
+        for failure in part["failures"]:
+            self.add(Failure(*failure))
 
     def check_whole(self, rows: arrow.Table) -> None:
         """Make the checks that were put off, on all rows."""
@@ -238,19 +249,6 @@ def _without_unique(schema: pa.DataFrameSchema) -> pa.DataFrameSchema:
     return spec
 
 
-def ranges(names: Iterable[str]) -> list[str]:
-    """Names, of which three or more with consecutive numbers are one: `x1 to x9`."""
-
-    def run_of(entry: tuple[int, str]) -> tuple[str, int | None]:
-        match = re.fullmatch(r"(.*?)(\d+)", entry[1])
-        return (match[1], int(match[2]) - entry[0]) if match else (entry[1], None)
-
-    grouped = groupby(enumerate(map(str, names)), run_of)
-    runs = [[name for _, name in run] for _, run in grouped]
-    texts = ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run for run in runs)
-    return [text for part in texts for text in part]
-
-
 def _misfits(
     name: str, column: str, how: columns.Kind, own: pa.Column, wrong: pd.Series[Any]
 ) -> Iterator[Failure]:
@@ -262,27 +260,6 @@ def _misfits(
         yield Failure(
             name, column, typed if own.nullable else "no missing values", missing, ("missing",)
         )
-
-
-def explain(failures: list[Failure]) -> str:
-    """All failures as text: one line that sums up, then an aligned table."""
-    rows = [
-        Failure._fields,
-        *(tuple(map(str, (*failure[:-1], ", ".join(failure.examples)))) for failure in failures),
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    # Nothing follows the examples.
-    widths[-1] = 0
-    lines = ["  ".join(map(str.ljust, row, widths)) for row in rows]
-    names = ", ".join(sorted({failure.table for failure in failures}))
-    checks = "1 check" if len(failures) == 1 else f"{len(failures)} checks"
-    return "\n".join([f"{names}: {checks} failed; nothing was written", *lines])
-
-
-def examples(values: Any) -> tuple[str, ...]:
-    """The first values, in quotes where blanks would not be seen."""
-    texts = pd.Series(values).map(str).unique()[:EXAMPLES]
-    return tuple(text if text and text == text.strip() else repr(text) for text in texts)
 
 
 def _failures(

@@ -105,16 +105,6 @@ def test_a_last_day_before_all_rows_names_the_days_that_there_are(workspace, as_
     )
 
 
-def test_a_full_disk_is_one_line_and_the_earlier_tables_stay(workspace, command, small_disk):
-    workspace.run("ingest")
-    before = workspace.digest("data/raw")
-    small_disk(workspace.root / "data")
-    done = command(workspace, "ingest")
-    assert (done.code, len(done.err.splitlines())) == (2, 1)
-    assert "No space left on device" in done.err
-    assert workspace.digest("data/raw") == before
-
-
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

@@ -12,11 +12,11 @@ import pytest
 from pandera.typing import Series
 
 from mlops.base.errors import UserError
+from mlops.data.failures import ranges
 from mlops.data.sources import Query, Rows
 from mlops.data.staging import Staging
 from mlops.data.streaming import database
 from mlops.data.tables import day_column, require_names
-from mlops.data.validation import ranges
 
 
 class Trips(pa.DataFrameModel):

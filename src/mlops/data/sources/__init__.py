@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops.base.errors import UserError
 from mlops.contract import extensions
@@ -62,6 +62,13 @@ def source(name: str) -> Source:
     attributes = Source._fields
     module = extensions.resolve("params.yaml: data.source", name, __name__, attributes)
     return Source(*(getattr(module, attribute) for attribute in attributes))
+
+
+def frame(name: str) -> Callable[[Any, str, Query], Any]:
+    """The function of a source that gives its tables as DataFrames of an engine's session."""
+    module = extensions.resolve("params.yaml: data.source", name, __name__, ("frame",))
+    function: Callable[[Any, str, Query], Any] = module.frame
+    return function
 
 
 def no_versions(name: str, queries: Sequence[Query]) -> None:
