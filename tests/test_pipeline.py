@@ -72,7 +72,9 @@ def other(name, value):
             "none": "key",
         }.get(value, f"other-{value}")
     if value is None:
-        return "other-labels" if name == "monitoring.labels" else 0.5
+        return {"monitoring.labels": "other-labels", "tune.rows": 1000}.get(name, 0.5)
+    if name == "data.copy":
+        return value  # The other one needs Spark.
     return value + 1 if isinstance(value, int) else value / 2
 
 

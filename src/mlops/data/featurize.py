@@ -18,7 +18,7 @@ from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import engine, sources, streaming
 from mlops.data.ingest import Ingested
-from mlops.data.params import Params
+from mlops.data.params import IN_PLACE, Params
 from mlops.data.streaming import Parquet, parquet, quoted
 from mlops.pipeline import stage
 
@@ -100,7 +100,7 @@ def run(params: Params, root: Path) -> Featurized:
         session = engine.start(params.engine)
         if params.engine == "duckdb":
             streaming.limit(session._conn, aside)
-        raw = _tables(session, params, ingested, root)
+        raw = _tables(session, ingested, root)
         project.forget(params.project)
         with engine.engine_as_pyspark(params.engine):
             spec = project.features(params.project)
@@ -230,12 +230,12 @@ class _Tables(UserDict[str, Any]):
         return super().__getitem__(name)
 
 
-def _tables(session: Any, params: Params, ingested: Ingested, root: Path) -> _Tables:
+def _tables(session: Any, ingested: Ingested, root: Path) -> _Tables:
     """The raw tables as the engine's DataFrames."""
     if ingested.in_place:
         from mlops.data import in_place
 
-        frame, place = sources.frame(params.data.source), ingested.location
+        frame, place = sources.frame(IN_PLACE), ingested.location
         asked = {query.name: query for query in ingested.in_place}
         return _Tables({n: in_place.rows(frame, session, place, q) for n, q in asked.items()})
     # The folders that ingest wrote, one for each table.

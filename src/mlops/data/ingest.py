@@ -15,7 +15,7 @@ from mlops.contract import project
 from mlops.contract.paths import RAW
 from mlops.contract.result import Result
 from mlops.data import engine, fingerprint, sources, tables
-from mlops.data.params import Params
+from mlops.data.params import IN_PLACE, Params
 from mlops.data.sources import Query
 from mlops.data.streaming import ROWS, Parquet, database, quoted
 from mlops.pipeline import stage
@@ -98,7 +98,7 @@ def _in_place(
     from mlops.data import in_place
     from mlops.data.failures import ranges
 
-    session, frame = engine.start(params.engine), sources.frame(params.data.source)
+    session, frame = engine.start(params.engine), sources.frame(IN_PLACE)
     frames = {
         name: in_place.rows(frame, session, params.data.location, query)
         for name, query in queries.items()

@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo
 
 from mlops.contract import params
 from mlops.contract.params import Section
@@ -32,6 +32,8 @@ class Data(Section):
     tables where they lie.
     """
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     source: str = Field(min_length=1)
     location: Annotated[str, Field(min_length=1), AfterValidator(_apart_from_outputs)]
     until: dt.date | None = Field(default=None, strict=False)
@@ -40,10 +42,14 @@ class Data(Section):
     versions: dict[str, int] = Field(default_factory=dict)
 
 
+# The source and the engine that read tables where they lie.
+IN_PLACE = "spark"
+
+
 def _readable_in_place(data: Data, others: ValidationInfo) -> Data:
     """Refuse to leave tables where they lie, where the engine cannot read them."""
     engine = others.data.get("engine", "spark")
-    if not data.copied and (data.source, engine) != ("spark", "spark"):
+    if not data.copied and (data.source, engine) != (IN_PLACE, IN_PLACE):
         raise ValueError("copy: true, or source: spark and engine: spark")
     return data
 

@@ -12,9 +12,8 @@ from urllib.parse import unquote
 import fsspec
 
 from mlops.base.errors import UserError, nearest, one_line
-from mlops.data import formats
-from mlops.data.formats import Opened
-from mlops.data.sources import Query, Rows, Unreachable, no_versions
+from mlops.data.sources import Query, Rows, Unreachable, formats, no_versions
+from mlops.data.sources.formats import Opened
 
 if TYPE_CHECKING:
     import pyarrow as pa

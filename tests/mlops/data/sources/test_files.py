@@ -11,8 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data import formats
-from mlops.data.sources import Query, Unreachable, files
+from mlops.data.sources import Query, Unreachable, files, formats
 
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
 ROWS["n"] = ROWS["n"].astype("Int64")
