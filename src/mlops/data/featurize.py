@@ -19,7 +19,7 @@ from mlops.contract.result import Result
 from mlops.data import engine, sources, streaming
 from mlops.data.ingest import Ingested
 from mlops.data.params import IN_PLACE, Params
-from mlops.data.streaming import Parquet, parquet, quoted
+from mlops.data.streaming import SOME, Parquet, parquet, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _write(
         for part in parts.values():
             stack.enter_context(part.file)
         keys = stack.enter_context(Parquet(others, pa.schema([typing.schema.field(spec.key)])))
-        for table in streaming.chunks(_own(rows, params.project)):
+        for table in streaming.chunks(_own(rows, params.project), SOME):
             typed = typing.batch(table)
             is_known = pc.is_valid(typed.column(spec.target))
             unknown += pc.sum(pc.invert(is_known)).as_py() or 0

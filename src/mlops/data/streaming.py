@@ -14,8 +14,8 @@ from mlops.base.errors import UserError, one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows of a group of a Parquet file, and of what is held at once.
-ROWS = 2**17
+# Rows of a group of a Parquet file, of what is worked on at once, and of what an engine gives.
+ROWS, SOME, FEW = 2**17, 2**15, 2**13
 LIMIT, VARIABLE = "50%", "DUCKDB_MEMORY_LIMIT"
 
 
@@ -132,7 +132,7 @@ def batches(
     ordered = frame.orderBy(*order)
     if type(session).__module__.startswith("sqlframe"):
         with resources():
-            reader = ordered.toArrow(ROWS // 2)
+            reader = ordered.toArrow(FEW)
         return reader.schema, _read(reader)
     return _from_spark(ordered)
 

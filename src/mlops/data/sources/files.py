@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -162,7 +163,11 @@ def _find(location: str, names: Iterable[str]) -> tuple[Any, dict[str, list[File
 
 
 def _fail_soon(system: Any) -> None:
-    """Let Azure's client repeat a request for seconds; its own choice is more than a minute."""
+    """Let Azure's client repeat a request for seconds; its own choice is more than a minute.
+
+    What its login logs is in the error that it raises.
+    """
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     client = getattr(system, "service_client", None)
     policy: Any = getattr(getattr(client, "_config", None), "retry_policy", None)
     if hasattr(policy, "initial_backoff"):

@@ -1,0 +1,92 @@
+"""Tables below Azure's URLs, read with the real client from Azurite."""
+
+import os
+import subprocess
+from base64 import b64encode
+
+import pandas as pd
+import pytest
+
+from mlops.base import processes
+from mlops.data.sources import Query, Unreachable, files
+from tests.conftest import REPOSITORY
+from tests.programs import program
+
+pytestmark = pytest.mark.nightly
+QUERY = Query("rows", columns=("n",))
+
+
+def connection(port, key):
+    account = f"DefaultEndpointsProtocol=http;AccountName=mlops;AccountKey={key}"
+    return f"{account};BlobEndpoint=http://127.0.0.1:{port}/mlops;"
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory):
+    """The port and the key of a store that has a table in the container `raw`."""
+    from azure.storage.blob import BlobServiceClient
+
+    folder, key = tmp_path_factory.mktemp("azurite"), b64encode(os.urandom(64)).decode()
+    command = program(
+        "azurite-blob", "npm ci --prefix infra/local", REPOSITORY / "infra/local/node_modules/.bin"
+    )
+    port = processes.free_port()
+    words = [command, "--blobPort", str(port), "--location", str(folder), "--silent"]
+    started = subprocess.Popen(
+        [*words, "--skipApiVersionCheck", "--disableTelemetry"],
+        env={**os.environ, "AZURITE_ACCOUNTS": f"mlops:{key}"},
+    )
+    try:
+        container = BlobServiceClient.from_connection_string(
+            connection(port, key), retry_total=9
+        ).create_container("raw")
+        content = pd.DataFrame({"n": [1, 2], "x": [0.5, 1.5]}).to_parquet(index=False)
+        container.upload_blob("tables/rows/part-0.parquet", content)
+        container.upload_blob("tables/others.csv", b"n\n1\n")
+        yield port, key
+    finally:
+        started.kill()
+        started.wait()
+
+
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch):
+    from adlfs import AzureBlobFileSystem
+
+    # A file system is made once for each URL.
+    AzureBlobFileSystem.clear_instance_cache()
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    "url", ["abfs://raw", "az://raw", "abfss://raw@mlops.dfs.core.windows.net"]
+)
+def test_azure_s_urls_are_read_and_the_store_knows_the_state(azurite, monkeypatch, url):
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection(*azurite))
+    columns, batches = files.read(f"{url}/tables", QUERY)
+    assert columns == ("n", "x")
+    assert [batch.to_pydict() for batch in batches] == [{"n": [1, 2]}]
+    (state,) = files.fingerprint(f"{url}/tables", [QUERY]).values()
+    assert "version" in state
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("credentials", "said"),
+    [
+        ("key", "HttpResponseError: Server failed to authenticate the request"),
+        ("chain", "ClientAuthenticationError: DefaultAzureCredential failed to retrieve a token"),
+    ],
+)
+def test_a_failed_login_is_one_line_in_seconds(azurite, monkeypatch, caplog, credentials, said):
+    if credentials == "key":
+        wrong = b64encode(os.urandom(64)).decode()
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection(azurite[0], wrong))
+    else:
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
+    with pytest.raises(Unreachable) as error:
+        files.read("abfs://raw/tables", QUERY)
+    assert str(error.value).startswith(f"params.yaml: data.location: abfs://raw/tables: {said}")
+    assert "\n" not in str(error.value)
+    assert not caplog.records
