@@ -82,6 +82,18 @@ def test_raw_tables_are_the_same_bytes_in_whatever_order_and_batches_they_come(
     assert workspace.digest("data/raw/wines") == before
 
 
+def test_files_of_a_table_may_hold_a_column_in_other_types(workspace):
+    before = workspace.run("ingest") and workspace.digest("data/raw/wines")
+    rows = pd.read_csv(workspace.tables() / "wines.csv")
+    (workspace.tables() / "wines.csv").unlink()
+    (workspace.tables() / "wines").mkdir()
+    for number, kinds in enumerate(({"grower": str}, {"grower": float}, {"hue": str})):
+        part = rows[number::3].astype(kinds)
+        part.to_parquet(workspace.tables() / f"wines/{number}.parquet", index=False)
+    workspace.run("ingest")
+    assert workspace.digest("data/raw/wines") == before
+
+
 def test_rows_after_the_last_day_known_are_neither_kept_nor_checked(workspace):
     workspace.change({"data.until": "2021-04-15"}).run("ingest")
     before = workspace.digest("data/raw/wines")
