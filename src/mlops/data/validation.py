@@ -207,18 +207,18 @@ class Validator:
         how = columns.kind(own) if own else None
         if self.day is None or how is None:
             return rows
-        right, wrong = columns.read(rows[self.day], how)
+        read, wrong = columns.read(rows[self.day], how)
         if wrong.any():
-            right, _ = columns.read(rows[self.day][~wrong], how)
-        days = pd.to_datetime(right).dt.tz_localize(None).dropna()
-        if days.empty:
+            read, _ = columns.read(rows[self.day].where(~wrong, None), how)
+        days = pd.to_datetime(read).dt.tz_localize(None)
+        if days.isna().all():
             return rows
         self.first = min(self.first, days.min().date())
         self.last = max(self.last, days.max().date())
         if self.until is None or self.last <= self.until:
             return rows
         late = days >= pd.Timestamp(self.until) + pd.Timedelta(days=1)
-        return rows.drop(index=late.index[late])
+        return rows[~late.to_numpy()]
 
     def _kept(self, rows: pd.DataFrame) -> arrow.Table:
         """The rows as they are kept; a column of which nothing says its type is left out."""
