@@ -1,0 +1,19 @@
+"""The days that a query asks for, as bounds that a store compares with."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from mlops.data.sources import Query
+
+
+def bounds(query: Query, *, zoned: bool = False) -> list[tuple[str, dt.date]]:
+    """Operators and days: at or after the first day, before the one that follows the last.
+
+    The local day of an instant with a zone (`zoned`) is another one than the store's by at most a
+    day: one more on each side is asked for.
+    """
+    margin = dt.timedelta(days=int(zoned))
+    first = [(">=", query.since - margin)] if query.since else []
+    past = [("<", query.until + dt.timedelta(days=1) + margin)] if query.until else []
+    return first + past
