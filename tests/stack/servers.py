@@ -10,10 +10,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,23 @@ USER: dict[str, Any] = (
 PROMETHEUS = "apt-get install prometheus prometheus-pushgateway"
 
 
+@contextmanager
+def running(*names: str) -> Iterator[Servers]:
+    """Some of the servers, until the block ends."""
+    # Not below pytest's folders, which PostgreSQL's user can't read.
+    base = Path(tempfile.mkdtemp(prefix="mlops-stack-"))
+    base.chmod(0o755)
+    servers = None
+    try:
+        servers = Servers(base, names)
+        servers.start(*names)
+        yield servers
+    finally:
+        if servers:
+            servers.kill(*names)
+        shutil.rmtree(base, ignore_errors=True)
+
+
 @dataclass
 class Server:
     """One process: how it is started, and whether it accepts requests."""
@@ -54,14 +72,14 @@ class Server:
 class Servers:
     """All of them. Their data and logs are in `folder`, which every user can read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = NAMES) -> None:
         self.folder = folder
         self.key = b64encode(secrets.token_bytes(64)).decode()
-        sockets = {name: socket.create_server((HOST, 0)) for name in NAMES}
+        sockets = {name: socket.create_server((HOST, 0)) for name in (*NAMES, "cosmos")}
         self.ports = {name: each.getsockname()[1] for name, each in sockets.items()}
         for each in sockets.values():
             each.close()
-        self.servers = {name: getattr(self, f"_{name}")() for name in NAMES}
+        self.servers = {name: getattr(self, f"_{name}")() for name in names}
 
     def start(self, *names: str) -> None:
         """Start those that do not run, all at once, and wait until they accept requests."""
@@ -114,13 +132,21 @@ class Servers:
         import psycopg2
 
         try:
-            connection = psycopg2.connect(self._database("postgres"), connect_timeout=2)
+            connection = psycopg2.connect(self.database("postgres"), connect_timeout=2)
         except psycopg2.OperationalError:
             return False
         connection.autocommit = True
         connection.cursor().execute(statement)
         connection.close()
         return True
+
+    @property
+    def connection_string(self) -> str:
+        """What Azure's clients log in to Azurite with."""
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName=mlops;AccountKey={self.key};"
+            f"BlobEndpoint={self.url('azurite')}/mlops;"
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -130,13 +156,10 @@ class Servers:
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "PREFECT_API_URL": f"{self.url('prefect')}/api",
             "PROMETHEUS_PUSHGATEWAY": self.url("gateway"),
-            "AZURE_STORAGE_CONNECTION_STRING": (
-                f"DefaultEndpointsProtocol=http;AccountName=mlops;AccountKey={self.key};"
-                f"BlobEndpoint={self.url('azurite')}/mlops;"
-            ),
+            "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
         }
 
-    def _database(self, name: str) -> str:
+    def database(self, name: str) -> str:
         return f"postgresql://mlops@{HOST}:{self.ports['postgres']}/{name}"
 
     def _answers(self, name: str, path: str) -> Callable[[], bool]:
@@ -166,17 +189,25 @@ class Servers:
             f" --location {self.folder / 'azurite'}"
             " --skipApiVersionCheck --disableTelemetry --silent"
         )
-
-        def ready() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex((HOST, self.ports["azurite"])) == 0
-
+        ready = partial(self._listens, "azurite")
         return Server(command, ready, {"AZURITE_ACCOUNTS": f"mlops:{self.key}"})
+
+    def _cosmos(self) -> Server:
+        folder = LOCAL / "node_modules/.bin"
+        command = (
+            f"{quote(program('cosmosdb-server', 'npm ci --prefix infra/local', folder))}"
+            f" --host {HOST} --port {self.ports['cosmos']} --no-ssl"
+        )
+        return Server(command, partial(self._listens, "cosmos"))
+
+    def _listens(self, name: str) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.ports[name])) == 0
 
     def _mlflow(self) -> Server:
         command = (
             f"{quote(sys.executable)} -m mlflow server --host {HOST} --port {self.ports['mlflow']}"
-            f" --workers 1 --backend-store-uri {self._database('mlflow')} --serve-artifacts"
+            f" --workers 1 --backend-store-uri {self.database('mlflow')} --serve-artifacts"
             " --artifacts-destination wasbs://mlflow@mlops.blob.core.windows.net/"
         )
         return Server(command, self._answers("mlflow", "/health"))
@@ -185,7 +216,7 @@ class Servers:
         options = f"--host {HOST} --port {self.ports['prefect']}"
         variables = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-                self._database("prefect").replace("postgresql", "postgresql+asyncpg")
+                self.database("prefect").replace("postgresql", "postgresql+asyncpg")
             ),
             "PREFECT_HOME": str(self.folder / "prefect"),
         }

@@ -57,15 +57,15 @@ def opened(location: str, query: Query) -> Any:
     try:
         return DeltaTable(place, version=query.version, storage_options=options())
     except OSError as error:
-        raise Unreachable(f"{place}: {_explain(error)}") from None
+        raise Unreachable(f"{place}: {explain(error)}") from None
     except DeltaError as error:
         if place.startswith("uc://"):
-            raise Unreachable(f"{place}: {_explain(error)}") from None
+            raise Unreachable(f"{place}: {explain(error)}") from None
         if query.version is not None:
             _refuse_version(location, query.name, query.version)
         if isinstance(error, TableNotFoundError):
             _refuse_name(location, query.name)
-        raise UserError(f"{place}: {_explain(error)}") from None
+        raise UserError(f"{place}: {explain(error)}") from None
 
 
 def address(location: str, name: str) -> str:
@@ -107,7 +107,7 @@ def _batches(
         if "not found" in str(error).lower():
             _refuse_version(location, query.name, table.version())
         kind = Unreachable if isinstance(error, OSError) else UserError
-        raise kind(f"{address(location, query.name)}: {_explain(error)}") from None
+        raise kind(f"{address(location, query.name)}: {explain(error)}") from None
 
 
 def _predicate(query: Query, types: dict[str, pa.DataType]) -> str | None:
@@ -166,5 +166,6 @@ def _refuse_name(location: str, name: str) -> None:
     raise UserError(f"{location}: no Delta table {name!r}{hint}")
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """The error of delta-rs in one line."""
     return one_line(re.sub(r"\x1b\[\d*m|↳|<\?xml[^>]*>", "", f"{type(error).__name__}: {error}"))
