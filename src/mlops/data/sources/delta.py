@@ -120,7 +120,7 @@ def _predicate(query: Query, types: dict[str, pa.DataType]) -> str | None:
     literal = "TIMESTAMP" if pa.types.is_timestamp(kind) else "DATE"
     column = (query.day or "").replace('"', '""')
     terms = [f"\"{column}\" {op} {literal} '{day}'" for op, day in bounds(query, zoned=zoned)]
-    return " AND ".join(terms) or None
+    return f'({" AND ".join(terms)}) OR "{column}" IS NULL' if terms else None
 
 
 def _refuse_version(location: str, name: str, version: int) -> None:
