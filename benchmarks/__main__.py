@@ -14,18 +14,8 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-NAMES = (
-    "flow",
-    "engines",
-    "scale",
-    "memory",
-    "gate",
-    "batch",
-    "monitoring",
-    "coverage",
-    "size",
-    "cost",
-)
+LONG = ("flow", "engines", "scale", "memory", "gate", "batch", "monitoring", "coverage", "sql")
+NAMES = (*LONG, "size", "cost")
 
 
 def main() -> int:

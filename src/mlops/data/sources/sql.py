@@ -6,9 +6,9 @@ import datetime as dt
 import hashlib
 import operator
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, one_line
 from mlops.data.database import Database, database
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 ATTEMPTS = 3
+# Rows of months that one query asks for.
+TOGETHER = 200_000
+# Bytes of a month that need no file.
+IN_MEMORY = 2**25
 OPERATORS = {">=": operator.ge, "<": operator.lt}
 # Days since 1970 of the first and the last one that Python has: PostgreSQL's infinity is beyond.
 FIRST, LAST = (
@@ -44,9 +48,10 @@ def read(location: str, query: Query) -> Rows:
     snapshot.
     """
     store = database(location)
-    with store.reading() as connection:
+    with store.explained(), ExitStack() as opened:
+        connection = opened.enter_context(closing(store.begin()))
         table = Table(store, query, store.columns_of(connection, query.name))
-    return Rows(tuple(table.kinds), _batches(table))
+        return Rows(tuple(table.kinds), _batches(table, connection, opened.pop_all()))
 
 
 def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
@@ -94,22 +99,31 @@ class Table:
         return sa.select(*columns).where(*self._within(), *conditions)
 
     def months(self) -> sa.Select[Any]:
-        """The years and months that the table has, NULL where the day is."""
+        """The years and months that the table has, NULL where the day is, and their rows."""
         import sqlalchemy as sa
 
         day = self.day
         if self.store.dialect.name == "mssql" and self.zoned:
             day = sa.func.switchoffset(day, "+00:00")
         parts = [sa.cast(sa.extract(part, day), sa.Integer) for part in ("year", "month")]
-        months = sa.select(*parts).select_from(self.rows).where(*self._within())
-        return months.distinct().order_by(*parts)
+        count = sa.cast(sa.func.count(), sa.BigInteger)
+        months = sa.select(*parts, count).select_from(self.rows).where(*self._within())
+        return months.group_by(*parts).order_by(*parts)
 
-    def month(self, year: int | None, month: int | None) -> sa.Select[Any]:
-        """The rows of one month, or those without a day."""
-        if year is None or month is None:
-            return self.select(self.day.is_(None))
-        first, past = dt.date(year, month, 1), dt.date(year + month // 12, month % 12 + 1, 1)
-        return self.select(*self._compared([(">=", first), ("<", past)]))
+    def pieces(self, months: Iterable[Any]) -> Iterator[sa.Select[Any]]:
+        """The rows of each month, small months together, and those without a day."""
+        first, size = None, 0
+        for year, month, count in months:
+            if year is None:
+                yield self.select(self.day.is_(None))
+                continue
+            begin = dt.date(year, month, 1)
+            if first and size + count > TOGETHER:
+                yield self.select(*self._compared([(">=", first), ("<", begin)]))
+                first, size = None, 0
+            first, size = first or begin, size + count
+        if first:
+            yield self.select(*self._compared([(">=", first)]))
 
     def state(self) -> sa.Select[Any]:
         """The number of rows and a sum of hashes, which no order of rows changes."""
@@ -139,17 +153,16 @@ class Table:
         return [OPERATORS[name](self.day, sa.literal(day, sa.Date)) for name, day in limits]
 
 
-def _batches(table: Table) -> Iterator[pa.RecordBatch]:
+def _batches(table: Table, connection: Any, opened: ExitStack) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     store = table.store
-    with store.explained(), ExitStack() as opened:
-        connection = opened.enter_context(closing(store.begin()))
+    with store.explained(), opened:
         statements = [table.select()]
         if table.day is not None:
-            statements = [table.month(*row) for row in store.rows(connection, table.months())]
+            statements = list(table.pieces(store.rows(connection, table.months())))
         for statement in statements:
-            with tempfile.TemporaryFile() as file:
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
                 for attempt in range(ATTEMPTS):
                     try:
                         if attempt:
@@ -164,7 +177,7 @@ def _batches(table: Table) -> Iterator[pa.RecordBatch]:
                     yield _typed(batch, table)
 
 
-def _keep(store: Database, connection: Any, statement: Any, file: IO[bytes]) -> None:
+def _keep(store: Database, connection: Any, statement: Any, file: Any) -> None:
     """Write a result to a file, without what the driver says of each column."""
     import pyarrow as pa
 
