@@ -9,11 +9,12 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, listed, nearest, one_line
 from mlops.data.sources import Query, Rows, Unreachable
-from mlops.data.sources.days import bounds
+from mlops.data.sources.days import bounds, refuse_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +23,7 @@ KEY = "AZURE_COSMOS_KEY"
 # What the service adds to each document.
 SYSTEM = {"_rid", "_self", "_etag", "_attachments", "_ts"}
 PAGE = 1000
+SAMPLE = 10
 LIMITS: dict[str, Any] = {
     "connection_timeout": 5, "read_timeout": 30, "retry_total": 2, "retry_connect": 1
 }  # fmt: skip
@@ -30,19 +32,21 @@ LIMITS: dict[str, Any] = {
 def read(location: str, query: Query) -> Rows:
     """Stream a container's documents, a page a batch, from `https://ACCOUNT.…/DATABASE`.
 
-    The columns are those of the first page, and any that was asked for and is in some document.
-    A value that a document lacks is missing. A query of Cosmos DB has no snapshot: what is changed
-    while it is read may be old or new.
+    The columns are those of the first pages, and any that was asked for and is in some document.
+    A location may end in `?without=id`, where that is no column of the table. A value that a
+    document lacks is missing. A query of Cosmos DB has no snapshot: what is changed while it is
+    read may be old or new.
     """
+    refuse_version("cosmos", query)
     with _explained(location, query.name):
-        container = _container(location, query.name)
-        sample = next(_pages(container, "SELECT * FROM c", []), [])
-        found = {key: None for document in sample for key in document if key not in SYSTEM}
+        container, hidden = _container(location, query.name)
+        sample = islice(_pages(container, "SELECT * FROM c", []), SAMPLE)
+        found = {key: None for page in sample for row in page for key in row if key not in hidden}
         for name in query.columns or ():
             probe = f"SELECT TOP 1 VALUE 1 FROM c WHERE IS_DEFINED({_path(name)})"
             if name not in found and any(_pages(container, probe, [])):
                 found[name] = None
-    return Rows(tuple(found), _batches(container, location, query, list(found)))
+    return Rows(tuple(found), _batches(container, location, query, list(found), hidden))
 
 
 def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
@@ -53,8 +57,9 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     """
     states = {}
     for query in queries:
+        refuse_version("cosmos", query)
         with _explained(location, query.name):
-            container = _container(location, query.name)
+            container, _ = _container(location, query.name)
             where, values = _where(query)
             # A sum of whole times would lose digits beyond five million documents.
             count, last, total = (
@@ -67,7 +72,7 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
 
 
 def _batches(
-    container: Any, location: str, query: Query, known: list[str]
+    container: Any, location: str, query: Query, known: list[str], hidden: set[str]
 ) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
@@ -76,7 +81,7 @@ def _batches(
     where, values = _where(query)
     with _explained(location, query.name):
         for page in _pages(container, f"SELECT {fields} FROM c{where}", values):
-            keys = names or [*known, *(key for row in page for key in row if key not in SYSTEM)]
+            keys = names or [*known, *(key for row in page for key in row if key not in hidden)]
             columns = {key: _array([row.get(key) for row in page]) for key in keys}
             if page:
                 yield pa.RecordBatch.from_pydict(columns)
@@ -128,12 +133,14 @@ def _pages(container: Any, text: str, values: list[dict[str, Any]]) -> Iterator[
     return (list(page) for page in pages)
 
 
-def _container(location: str, name: str) -> Any:
-    """The container of a table's name. Raises UserError with the nearest one."""
+def _container(location: str, name: str) -> tuple[Any, set[str]]:
+    """The container of a table's name, and the fields that are no columns."""
     from azure.cosmos import CosmosClient
 
-    account, _, database = location.rstrip("/").rpartition("/")
-    if not account.startswith(("https://", "http://")) or "@" in account or "?" in location:
+    place, _, option = location.partition("?")
+    account, _, database = place.rstrip("/").rpartition("/")
+    known = account.startswith(("https://", "http://")) and "@" not in account
+    if not known or option not in ("", "without=id"):
         raise UserError(
             "params.yaml: data.location: expected https://ACCOUNT.documents.azure.com/DATABASE "
             f"and the key in {KEY}; found another form"
@@ -148,7 +155,7 @@ def _container(location: str, name: str) -> Any:
     if name not in names:
         hint = nearest(name, names) or f"; it has {listed(sorted(names)) or 'none'}"
         raise UserError(f"{location}: no container {name!r}{hint}")
-    return store.get_container_client(name)
+    return store.get_container_client(name), SYSTEM | ({"id"} if option else set())
 
 
 def _credential() -> Any:

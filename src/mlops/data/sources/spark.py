@@ -22,7 +22,7 @@ OPERATORS = {">=": operator.ge, "<": operator.lt}
 def read(location: str, query: Query) -> Rows:
     """Stream a table's rows through the driver, which holds one partition at a time.
 
-    `location` is `catalog.schema`, `schema`, or empty for the session's current one.
+    `location` is `catalog.schema` or `schema`; empty, it is the session's current one.
     """
     with explained(location, query.name):
         session = engine.start("spark")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError, one_line
 from mlops.data.database import Database, database
 from mlops.data.sources import Query, Rows
-from mlops.data.sources.days import bounds
+from mlops.data.sources.days import bounds, refuse_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +47,7 @@ def read(location: str, query: Query) -> Rows:
     on, so that a lost connection costs one month; the months that follow then are of a later
     snapshot.
     """
+    refuse_version("sql", query)
     store = database(location)
     with store.explained(), ExitStack() as opened:
         connection = opened.enter_context(closing(store.begin()))
@@ -60,6 +61,8 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     Of the days and columns asked for: rows of later days make no other state. The hashes of SQL
     Server have 32 bits and leave out columns of `text`, `ntext`, `image` and `xml`.
     """
+    for query in queries:
+        refuse_version("sql", query)
     store, states = database(location), {}
     with store.reading() as connection:
         for query in queries:

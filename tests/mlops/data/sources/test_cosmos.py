@@ -59,6 +59,8 @@ def test_pages_of_all_partitions_come_without_the_systems_fields(container, url)
     assert [batch.num_rows for batch in batches] == [10, 10, 10, 10, 5]
     assert batches[0].schema.names == list(columns)
     assert sorted(row["n"] for row in rows(url)) == list(range(45))
+    columns, batches = cosmos.read(f"{url}/sales?without=id", Query("trips"))
+    assert columns == ("town", "day", "n") == tuple(next(batches).schema.names)
 
 
 def test_days_and_columns_are_asked_of_the_service(container, url):
@@ -126,6 +128,7 @@ def test_other_names_and_forms_are_one_line(container, url, monkeypatch):
     assert line(f"{url}/sales", "trip").endswith("no container 'trip'; did you mean 'trips'?")
     assert line(f"{url}/sale").startswith(f"UserError: {url}/sale: no such database")
     assert line("http://127.0.0.1:9/sales").startswith("Unreachable: http://127.0.0.1:9/sales: ")
+    assert line(f"{url}/sales?key=swordfish").endswith("found another form")
     assert line("AccountEndpoint=https://x;AccountKey=y;").endswith("found another form")
     assert line(f"{url}/sales".replace("//", "//u:swordfish@")).endswith("found another form")
     monkeypatch.setenv(cosmos.KEY, "abc")
@@ -134,7 +137,8 @@ def test_other_names_and_forms_are_one_line(container, url, monkeypatch):
     assert line("https://127.0.0.1:9/sales").startswith("Unreachable: https://127.0.0.1:9/sales: ")
 
 
-def test_credentials_that_expire_in_the_middle_are_one_line(container, url):
+def test_credentials_that_expire_in_the_middle_are_one_line(container, url, monkeypatch):
+    monkeypatch.setattr(cosmos, "SAMPLE", 1)
     fill(container)
     pages = []
 
@@ -168,7 +172,7 @@ def test_credentials_that_expire_in_the_middle_are_one_line(container, url):
         Thread(target=proxy.serve_forever, daemon=True).start()
         place = f"http://127.0.0.1:{proxy.server_port}/sales"
         batches = cosmos.read(place, Query("trips")).batches
-        # The first page was read for the names of the columns.
+        # One page was read for the names of the columns.
         assert [next(batches).num_rows, next(batches).num_rows] == [10, 10]
         with pytest.raises(Unreachable, match=rf"^{place}: trips: .*Unauthorized") as error:
             next(batches)

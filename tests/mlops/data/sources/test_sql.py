@@ -205,6 +205,12 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
                 sql.read("WAREHOUSE", Query("trips"))
 
 
+def test_a_version_is_refused_before_anything_is_asked():
+    for read in (sql.read, lambda place, query: sql.fingerprint(place, [query])):
+        with pytest.raises(UserError, match=r"data\.versions: trips: found 3, but sql holds no"):
+            read("WAREHOUSE", Query("trips", version=3))
+
+
 def test_a_url_in_params_yaml_is_refused_and_not_repeated():
     with pytest.raises(UserError) as error:
         sql.read("postgresql://u:swordfish@h/x", Query("trips"))
