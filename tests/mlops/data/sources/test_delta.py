@@ -1,6 +1,10 @@
 """Delta tables are read at one version, without deleted rows, wherever they lie."""
 
+import base64
 import datetime as dt
+import json
+import struct
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import pyarrow as pa
 import pytest
@@ -10,6 +14,8 @@ from mlops.base.errors import UserError
 from mlops.data.sources import Query, Unreachable, delta
 from tests.stack.servers import running
 
+B85 = digits + ascii_uppercase + ascii_lowercase + "!#$%&()*+-;<=>?@^_`{|}~"
+Z85 = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
 DAYS = [dt.date(2020, month, 15) for month in (1, 2, 3)]
 
 
@@ -79,6 +85,31 @@ def test_a_version_is_read_again_and_deleted_rows_stay_deleted(tmp_path):
     write(tmp_path, mode="append")
     assert delta.fingerprint(str(tmp_path), [Query("trips", version=0)]) == pinned != before
     assert delta.fingerprint(str(tmp_path), [Query("trips")]) != before
+
+
+def test_rows_that_a_deletion_vector_removes_stay_deleted(tmp_path):
+    write(tmp_path, configuration={"delta.enableDeletionVectors": "true"})
+    log = tmp_path / "trips/_delta_log"
+    actions = map(json.loads, (log / f"{0:020}.json").read_text().splitlines())
+    add = next(action["add"] for action in actions if "add" in action)
+    # The second row, in the protocol's form: an array of Roaring bitmaps, in Base85 of ZeroMQ.
+    bitmap = struct.pack("<IqIIIHHIH", 1681511377, 1, 0, 12346, 1, 0, 0, 16, 1)
+    text = base64.b85encode(bitmap + bytes(2)).decode().translate(str.maketrans(B85, Z85))
+    vector = {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": 34, "cardinality": 1}
+    gone = {"path": add["path"], "dataChange": True, "deletionTimestamp": 1}
+    written = [{"remove": gone}, {"add": {**add, "deletionVector": vector}}]
+    (log / f"{1:020}.json").write_text("\n".join(map(json.dumps, written)))
+    _, table = read(tmp_path, columns=("day",))
+    assert table["day"].to_pylist() == [DAYS[0], DAYS[2]]
+    _, table = read(tmp_path, version=0)
+    assert len(table) == 3
+
+
+def test_columns_that_have_other_names_in_the_files_are_read_by_their_own(tmp_path):
+    write(tmp_path, configuration={"delta.columnMapping.mode": "name"})
+    columns, table = read(tmp_path, columns=("key",), day="day", since=DAYS[2])
+    assert columns[0] == "key"
+    assert table.to_pylist() == [{"key": "k2020-03-15"}]
 
 
 def test_a_commit_during_the_read_changes_nothing_of_it(tmp_path):
