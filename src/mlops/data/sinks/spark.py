@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from mlops.data import engine
 from mlops.data.sinks import kept
-from mlops.data.sources.spark import address, explained, is_delta, quoted
+from mlops.data.sources.spark import address, explained, is_delta, quoted, started
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +22,7 @@ def replace(location: str, name: str, day: dt.date, batches: pa.RecordBatchReade
 
     place = address(location, name)
     with kept(batches, day) as rows, explained(location, name):
-        session = engine.start("spark")
+        session = started()
         frame = session.createDataFrame(rows.read_all())
         frame.limit(0).write.partitionBy("day").saveAsTable(place, mode="ignore")
         if is_delta(session, place):

@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError
-from mlops.data.database import database
 from mlops.data.sinks import kept
+from mlops.data.sources.database import database
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -25,7 +25,7 @@ def read(location: str, query: Query) -> Rows:
     `location` is `catalog.schema` or `schema`; empty, it is the session's current one.
     """
     with explained(location, query.name):
-        session = engine.start("spark")
+        session = started()
         columns = tuple(_table(session, location, query).columns)
         return Rows(columns, _batches(frame(session, location, query), location, query.name))
 
@@ -35,7 +35,7 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
 
     The hashes are those of the days and columns asked for, and of the columns' types.
     """
-    states, session = {}, engine.start("spark")
+    states, session = {}, started()
     for query in queries:
         with explained(location, query.name):
             states[query.name] = _state(session, location, query)
@@ -56,6 +56,14 @@ def frame(session: Any, location: str, query: Query) -> Any:
             table = table.where(term | day.isNull())
     names = [name for name in table.columns if query.columns is None or name in query.columns]
     return table.select(*map(quoted, names))
+
+
+def started() -> Any:
+    """The session. Raises Unreachable where there is none, as on a machine without Java."""
+    try:
+        return engine.start("spark")
+    except UserError as error:
+        raise Unreachable(str(error)) from error
 
 
 def address(location: str, name: str) -> str:

@@ -11,8 +11,8 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, one_line
-from mlops.data.database import Database, database
 from mlops.data.sources import Query, Rows
+from mlops.data.sources.database import Database, database
 from mlops.data.sources.days import bounds, refuse_version
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from pyarrow import csv
 from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.data import engine
-from mlops.data.database import database
 from mlops.data.sinks import sink
 from mlops.data.sources import Query, sql
+from mlops.data.sources.database import database
 from tests.stack.servers import running
 
 FIRST, SECOND = dt.date(2020, 1, 1), dt.date(2020, 1, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.data import engine
-from mlops.data.sources import Query, spark
+from mlops.data.sources import Query, Unreachable, spark
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.spark]
 ROWS = (
@@ -46,6 +46,13 @@ def test_columns_and_days_asked_for_are_streamed(session, day, expected):
     assert table.schema.types == [pa.int64(), pa.decimal128(10, 2)]
     assert len(set(table["id"].to_pylist())) == len(table) == expected
     assert spark.frame(session, "spark_catalog.lake", query).count() == expected
+
+
+def test_a_machine_without_java_is_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(Unreachable, match="no Java"):
+        spark.fingerprint("lake", [Query("trips")])
 
 
 def test_all_columns_have_the_tables_types(session):

@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy.dialects import mssql
 
 from mlops.base.errors import UserError
-from mlops.data import database
-from mlops.data.sources import Query, Unreachable, sql
+from mlops.data.sources import Query, Unreachable, database, sql
 from tests.stack.servers import running
 
 postgresql = [pytest.mark.nightly, pytest.mark.slow]
