@@ -87,22 +87,23 @@ class Database:
 
     def columns(self, connection: Any) -> dict[str, dict[str, Any]]:
         """Of each table and view of the schema that the login may read, its columns' types."""
-        import sqlalchemy as sa
-
-        fields = ("column_name", "data_type", "numeric_precision", "numeric_scale")
-        catalog = sa.table(
-            "columns", *map(sa.column, ("table_schema", "table_name", *fields, "ordinal_position")),
-            schema="information_schema",
-        )  # fmt: skip
-        statement = (
-            sa.select(catalog.c.table_name, *(catalog.c[field] for field in fields))
-            .where(catalog.c.table_schema == self.schema)
-            .order_by(catalog.c.table_name, catalog.c.ordinal_position)
-        )
         found: dict[str, dict[str, Any]] = {}
-        for table, column, *kind in self.rows(connection, statement):
+        for table, column, *kind in self.rows(connection, self.catalog()):
             found.setdefault(table, {})[column] = tuple(kind)
         return found
+
+    def catalog(self) -> sa.Select[Any]:
+        """Tables, columns, types, precisions and scales, as both databases list them."""
+        import sqlalchemy as sa
+
+        # Where names have a case in SQL Server, these are in capitals.
+        form = str.upper if self.dialect.name == "mssql" else str.lower
+        names = ("table_name", "column_name", "data_type", "numeric_precision", "numeric_scale")
+        shown: list[Any] = [sa.column(form(name)) for name in names]
+        where = sa.column(form("table_schema")) == self.schema
+        source = sa.table(form("columns"), schema=form("information_schema"))
+        order: Any = (shown[0], sa.column(form("ordinal_position")))
+        return sa.select(*shown).select_from(source).where(where).order_by(*order)
 
     def columns_of(self, connection: Any, name: str) -> dict[str, Any]:
         """The columns' types of one table. Raises UserError with the nearest name."""

@@ -229,6 +229,9 @@ def test_sql_server_is_asked_by_month_with_bound_days(monkeypatch):
         made = statement.compile(dialect=mssql.dialect(paramstyle="qmark"))
         return " ".join(str(made).split()), [made.params[name] for name in made.positiontup]
 
+    text, values = compiled(store.catalog())
+    assert values == ["dbo"]
+    assert "FROM [INFORMATION_SCHEMA].[COLUMNS] WHERE [TABLE_SCHEMA] = ? ORDER BY" in text
     within = "dbo.trips.[day]]] < ? OR dbo.trips.[day]]] IS NULL"
     parts = [f"CAST(DATEPART({part}, dbo.trips.[day]]]) AS INTEGER)" for part in ("year", "month")]
     text, values = compiled(table.months())
