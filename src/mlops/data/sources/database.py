@@ -120,7 +120,7 @@ class Database:
 def database(location: str) -> Database:
     """The database of a location: the name of an environment variable, or `NAME/schema`.
 
-    The variable holds an SQLAlchemy URL, such as `postgresql://user:password@host/name`.
+    The variable holds an SQLAlchemy URL, such as `postgresql://user@host/name`.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 # A closed port or failed login ends within seconds, as does a store that answers nothing.
 LIMITS = {"connect_timeout": "5s", "max_retries": "2", "retry_timeout": "15s"}
-OF_CONNECTION_STRING = {
-    "AccountName": "account_name",
-    "AccountKey": "account_key",
-    "SharedAccessSignature": "sas_token",
-    "BlobEndpoint": "endpoint",
-}
+# Names in Azure's connection string, and delta-rs's own.
+OF_CONNECTION_STRING = (
+    ("AccountName", "account_name"),
+    ("AccountKey", "account_key"),
+    ("SharedAccessSignature", "sas_token"),
+    ("BlobEndpoint", "endpoint"),
+)
 
 
 def read(location: str, query: Query) -> Rows:
@@ -77,7 +78,7 @@ def options() -> dict[str, str]:
     """What delta-rs does not take from the environment itself: Azure's connection string."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
     parts = dict(part.partition("=")[::2] for part in text.split(";") if part)
-    found = {key: parts[name] for name, key in OF_CONNECTION_STRING.items() if name in parts}
+    found = {key: parts[name] for name, key in OF_CONNECTION_STRING if name in parts}
     if account := os.environ.get("AZURE_STORAGE_ACCOUNT"):
         found.setdefault("account_name", account)
     if found.get("endpoint", "").startswith("http:"):

@@ -23,6 +23,7 @@ from mlops.data.sources import Query, sql
 from mlops.data.sources.database import database
 from tests.stack.servers import running
 
+LOGIN = "u:swordfish"
 FIRST, SECOND = dt.date(2020, 1, 1), dt.date(2020, 1, 2)
 SCHEMA = pa.schema(
     [("key", pa.string()), ("day", pa.date32()), ("p", pa.float64()), ("at", pa.timestamp("us"))]
@@ -182,7 +183,7 @@ def test_a_writer_that_is_killed_leaves_the_day_whole(store):
 def test_a_place_that_can_not_be_written_is_one_line(store, tmp_path, monkeypatch):
     if store.name == "spark":
         pytest.skip("the same session writes and reads")
-    monkeypatch.setenv("AWAY", "postgresql://u:swordfish@127.0.0.1:9/x")
+    monkeypatch.setenv("AWAY", f"postgresql://{LOGIN}@127.0.0.1:9/x")
     (tmp_path / "file").touch()
     store.location = "AWAY" if store.name == "sql" else f"{tmp_path}/file"
     with pytest.raises(UserError) as error:

