@@ -34,6 +34,7 @@ ALL_FAMILIES = ["lightgbm", "xgboost", "hist_gradient_boosting", "linear"]
 TWO_FOLDS = {"split.holdout_days": 30, "split.folds": 2, "tune.families": ALL_FAMILIES}
 OF_PROJECT: dict[str, dict[str, Any]] = {
     "trips": {},
+    "shops": {**TWO_FOLDS, "data.until": "2024-04-30"},
     "diabetes": {**TWO_FOLDS, "data.until": "2020-05-27", "split.validation_days": 20},
     "wine": {**TWO_FOLDS, "data.until": "2021-05-28", "split.validation_days": 14},
 }

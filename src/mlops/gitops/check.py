@@ -31,7 +31,7 @@ from mlops.gitops import gate
 from mlops.gitops.rules import limits
 from mlops.pipeline import tracking_server
 from mlops.pipeline.dependencies import require_present
-from mlops.training.space import searched
+from mlops.training import search
 
 TESTS = Path("tests")
 CHECKED = Path(".run/declarations")
@@ -120,7 +120,7 @@ def _check_project(settings: Any) -> str:
     with engine.engine_as_pyspark(settings.engine):
         features = project.features(settings.project).features
     models = project.models(settings.project)
-    searched(models, settings.tune.families)
+    search.require(settings, models)
     limits.limits(settings.gate, models.task)
     project.forget(settings.project)
     return f"src/{settings.project}: {len(features)} features, task {models.task}"

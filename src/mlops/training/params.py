@@ -17,6 +17,7 @@ class Tune(Section):
     give_up: float = Field(ge=0)
     parallelism: int = Field(ge=1)
     rows: int | None = Field(default=None, ge=100)
+    searcher: str = Field(default="hyperopt", min_length=1)
 
 
 class Train(Section):
@@ -24,6 +25,7 @@ class Train(Section):
 
     parity: float = Field(gt=0, le=0.01)
     reference_rows: int = Field(ge=1)
+    workers: int = Field(default=1, ge=1)
 
 
 class Params(params.Params):

@@ -96,9 +96,13 @@ def _fitted(
 
     family = families.family(tuned.family)
     encoder = families.encoder(family.ENCODING, frame)
-    estimator = family.build(tuned.task, tuned.hyperparameters, params.seed, params.threads)
     with threadpool_limits(params.threads):
         matrix = encoder.fit_transform(frame).astype(np.float32)
+        if params.train.workers > 1:
+            from mlops.training import distributed
+
+            return encoder, distributed.fit((matrix, outcome), tuned, params)
+        estimator = family.build(tuned.task, tuned.hyperparameters, params.seed, params.threads)
         family.fit(estimator, (matrix, outcome), None)
     return encoder, estimator
 

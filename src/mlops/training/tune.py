@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops.base.errors import UserError
 from mlops.base.files import read_json, whole_folder, write_json
@@ -16,50 +16,17 @@ from mlops.pipeline import stage
 from mlops.training import families, objective, search
 from mlops.training.params import Params
 from mlops.training.space import searched
-
-if TYPE_CHECKING:
-    from mlops.training.folds import Fit, Fold
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Score one candidate: a cheap first look, then every validation period."""
-
-    folds: list[Fold]
-    glimpse: Fold
-    task: project.Task
-    seed: int
-    threads: int
-    worst_first_look: float = float("inf")
-
-    def fit(self, fold: Fold, family: str, hyperparameters: dict[str, Any]) -> Fit:
-        """Fit a family on one fold."""
-        return fold.fit(family, hyperparameters, self.task, self.seed, self.threads)
-
-    def __call__(self, candidate: dict[str, Any]) -> dict[str, Any]:
-        family, hyperparameters = _split(candidate)
-        look = self.fit(self.glimpse, family, hyperparameters)
-        outcome = {"family": family, "hyperparameters": hyperparameters, "first_look": look.loss}
-        if look.loss > self.worst_first_look:
-            return {**outcome, "loss": look.loss, "given_up": True}
-        fits = [self.fit(fold, family, hyperparameters) for fold in self.folds]
-        losses = [fit.loss for fit in fits]
-        return {
-            **outcome,
-            "hyperparameters": _final(family, hyperparameters, [fit.rounds for fit in fits]),
-            "loss": sum(losses) / len(losses),
-            "fold_losses": losses,
-            "given_up": False,
-        }
+from mlops.training.trial import Trial, split
 
 
 def run(params: Params, root: Path) -> Tuned:
-    """Write the trials and the winner; `tune.max_evals` and the seed decide the result."""
+    """Write the trials and the winner; the seed and `tune` decide the result, not the engine."""
     from mlops.pipeline import tracking
     from mlops.pipeline.progress import bar
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
+    search.require(params, models)
     path = root / FEATURES / dataset.TRAINING
     table, rows = dataset.sampled(path, params.tune.rows, spec, models.task)
     space, first = searched(models, params.tune.families, len(table))
@@ -79,6 +46,7 @@ def run(params: Params, root: Path) -> Tuned:
             params.seed,
             spark=engine.start("spark") if params.engine == "spark" else None,
             parallelism=params.tune.parallelism,
+            name=params.tune.searcher,
             on_outcome=advance,
         )
     sample = (len(table), rows) if len(table) < rows else None
@@ -88,10 +56,6 @@ def run(params: Params, root: Path) -> Tuned:
         result.save(folder)
     tracking.tolerant(tracking.search, params.model, root)
     return result
-
-
-def _split(candidate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return candidate["family"], {k: v for k, v in candidate.items() if k != "family"}
 
 
 def _require_known(root: Path, spec: project.Features, classes: tuple[str, ...]) -> None:
@@ -108,7 +72,7 @@ def _trial(trial: Trial, first: list[dict[str, Any]], params: Params) -> Trial:
     """The trial that gives up on a first look that is worse than the first candidate's."""
     if not first:
         return trial
-    loss = trial.fit(trial.glimpse, *_split(first[0])).loss
+    loss = trial.fit(trial.glimpse, *split(first[0])).loss
     return replace(trial, worst_first_look=loss * (1 + params.tune.give_up))
 
 
@@ -142,15 +106,6 @@ def _winner(outcomes: list[dict[str, Any]], trial: Trial, params: Params) -> Tun
         trials=len(outcomes),
         given_up=len(outcomes) - len(finished),
     )
-
-
-def _final(name: str, hyperparameters: dict[str, Any], rounds: list[int | None]) -> dict[str, Any]:
-    """The hyperparameters to refit with: rounds are the mean of where the periods stopped."""
-    key = families.family(name).ROUNDS
-    stopped = [count for count in rounds if count is not None]
-    if key is None or not stopped:
-        return hyperparameters
-    return {**hyperparameters, key: max(1, round(sum(stopped) / len(stopped)))}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sklearn.datasets import load_wine
 
 from mlops.base.errors import UserError
 from mlops.contract.project import Models
-from mlops.training import families, objective, search, space
+from mlops.training import families, objective, search, searchers, space
 from mlops.training.folds import Fold
 
 LINEAR = {"C": hp.loguniform("linear.C", -4, 2)}
@@ -67,10 +67,7 @@ def test_labels_may_be_any_and_a_choice_is_known_by_its_number():
     first = [{"family": "linear", "C": 1.0, "solver": "saga"}]
     searched, candidates = space.searched(Models("binary", families, first), list(families))
     assert candidates == first
-    known = search._known_trials([(first[0], {"loss": 0.5})], searched)
-    assert known.trials[0]["misc"]["vals"] == {
-        "family": [1], "leaves": [], "strength": [1.0], "s": [1]
-    }  # fmt: skip
+    assert searchers.drawn(first[0], searched) == {"strength": 1.0, "s": 1}
     outcomes = search.minimize(lambda c: {"loss": 1.0, "c": c}, searched, first, 12, 1)
     assert {o["c"].get("solver") for o in outcomes} == {None, "lbfgs", "saga"}
 

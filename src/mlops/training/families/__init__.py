@@ -3,12 +3,16 @@
 A module has `build(task, hyperparameters, seed, threads)`, which gives an unfitted scikit-learn
 estimator; `fit(estimator, train, validation)`, which fits it and gives the number of rounds that
 early stopping chose, or None; `ENCODING`, how its columns are prepared (see `encoder`); and
-`ROUNDS`, the hyperparameter that holds the number of rounds, or None.
+`ROUNDS`, the hyperparameter that holds the number of rounds, or None. One that Spark can fit on
+several workers has `fit_on_spark(task, hyperparameters, seed, rows, workers)` too: `rows` is a
+DataFrame of `features`, an array of float32, and `outcome`, in `workers` partitions; it gives the
+fitted scikit-learn estimator.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +45,16 @@ def family(name: str) -> ModuleType:
     return extensions.resolve(
         "params.yaml: tune.families", name, __name__, ("build", "fit", "ENCODING", "ROUNDS")
     )
+
+
+def require_distributed(names: Iterable[str], workers: int) -> None:
+    """Raise UserError for a family that can't be fitted on several workers, if it would be."""
+    for name in names if workers > 1 else ():
+        if not hasattr(family(name), "fit_on_spark"):
+            raise UserError(
+                f"params.yaml: train.workers: found {workers}, but {name} of tune.families can't "
+                "be fitted on several; expected 1, or xgboost alone or modules with fit_on_spark"
+            )
 
 
 def encoder(encoding: Encoding, frame: pd.DataFrame) -> Any:

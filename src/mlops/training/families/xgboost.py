@@ -21,6 +21,28 @@ def build(task: Task, hyperparameters: dict[str, Any], seed: int, threads: int) 
     )
 
 
+def fit_on_spark(
+    task: Task, hyperparameters: dict[str, Any], seed: int, rows: Any, workers: int
+) -> Any:
+    """Fit it by `xgboost.spark`; each worker has the threads of `spark.task.cpus`."""
+    from xgboost import spark
+
+    kind = spark.SparkXGBRegressor if task == "regression" else spark.SparkXGBClassifier
+    estimator = kind(
+        **hyperparameters,
+        random_state=seed,
+        tree_method="hist",
+        verbosity=0,
+        verbose=False,
+        num_workers=workers,
+        # With the first worker: Spark then starts all of it again where an executor is lost.
+        launch_tracker_on_driver=False,
+        features_col="features",
+        label_col="outcome",
+    )
+    return estimator.fit(rows)._xgb_sklearn_model
+
+
 def fit(estimator: Any, train: Pair, validation: Pair | None) -> int | None:
     """Fit it; the rounds that early stopping chose, None without validation rows."""
     if validation is None:

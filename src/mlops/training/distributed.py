@@ -1,0 +1,59 @@
+"""The final fit on several workers of Spark, each with a fixed and sorted part of the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlops.base.errors import UserError, one_line
+from mlops.contract.result import Tuned
+from mlops.data import engine
+from mlops.training import families
+from mlops.training.params import Params
+
+PLACE = "params.yaml: train.workers"
+
+
+def fit(rows: families.Pair, tuned: Tuned, params: Params) -> Any:
+    """The winner as a scikit-learn estimator, fitted on `train.workers` workers.
+
+    Rows and workers decide the result, not where Spark runs. Raises UserError where it can't.
+    """
+    import pyarrow as pa
+
+    workers, (matrix, outcome) = params.train.workers, rows
+    families.require_distributed([tuned.family], workers)
+    session = engine.start("spark")
+    _require_slots(session, workers)
+    number = np.arange(len(matrix))
+    table = pa.table(
+        {
+            "features": pa.FixedSizeListArray.from_arrays(matrix.ravel(), matrix.shape[1]),
+            "outcome": outcome,
+            "row": number,
+            # Contiguous: the rows are in the order of their days.
+            "worker": (number * workers // len(matrix)).astype(np.int32),
+        }
+    )
+    frame = session.createDataFrame(table).repartitionById(workers, "worker")
+    family, given = families.family(tuned.family), tuned.hyperparameters
+    try:
+        ordered = frame.sortWithinPartitions("row").select("features", "outcome")
+        return family.fit_on_spark(tuned.task, given, params.seed, ordered, workers)
+    except Exception as error:
+        raise UserError(
+            f"{PLACE}: {tuned.family} with {given} failed on Spark: {one_line(error)}"
+        ) from error
+
+
+def _require_slots(session: Any, workers: int) -> None:
+    """Raise UserError where Spark can't run all workers at once, for which it would wait."""
+    if engine.is_remote(session):
+        raise UserError(
+            f"{PLACE}: found {workers} and SPARK_REMOTE, over which xgboost.spark can't train; "
+            "expected 1, or a cluster by spark.master"
+        )
+    slots = session.sparkContext.defaultParallelism
+    if engine.is_local(session) and workers > slots:
+        raise UserError(f"{PLACE}: found {workers}, expected at most this machine's {slots} cores")

@@ -1,0 +1,3 @@
+"""No space of its own: the template's for the number of rows."""
+
+TASK = "regression"
