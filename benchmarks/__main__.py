@@ -14,8 +14,10 @@ import traceback
 
 from benchmarks.figure import Failed, progress
 
-LONG = ("flow", "engines", "scale", "memory", "gate", "batch", "monitoring", "coverage", "sql")
-NAMES = (*LONG, "size", "cost")
+NAMES = (
+    *("flow", "engines", "search", "scale", "memory", "sql", "gate", "batch"),
+    *("monitoring", "coverage", "size", "cost"),
+)
 
 
 def main() -> int:

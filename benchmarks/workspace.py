@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,9 +32,10 @@ OTHERS = ("MLFLOW_", "PREFECT_", "DVC_", "SPARK_", "GIT_", "PYTHON")
 
 @dataclass(frozen=True)
 class Workspace:
-    """A repository in a folder of its own."""
+    """A repository in a folder of its own; `variables` are more of its environment."""
 
     root: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set keys of params.yaml by their dotted names."""
@@ -67,6 +68,7 @@ class Workspace:
             **{f"DVC_{name}_DIR": str(self.root.parent / f"dvc-{name}") for name in DVC_FOLDERS},
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
+            **self.variables,
         }
 
 

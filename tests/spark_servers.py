@@ -6,6 +6,7 @@ They are those of pip's PySpark, on loopback, with this interpreter on the execu
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pyspark
+import pytest
 
 from mlops.base.processes import HOST, free_port
 from tests.programs import missing
@@ -50,15 +52,15 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, **conf: str) -> Iterator[Cluster]:
-    """A master and two workers; `conf` are more lines of `spark-defaults.conf`, `_` for a dot."""
+def cluster(folder: Path, hidden: Path | None = None) -> Iterator[Cluster]:
+    """A master and two workers, for which the folder `hidden` is empty."""
     folder.mkdir(parents=True)
     port = free_port()
     made = Cluster(f"spark://{HOST}:{port}", folder)
-    settings = {"spark.master": made.url, "spark.driver.host": HOST, "spark.ui.enabled": "false"}
-    settings |= {name.replace("_", "."): value for name, value in conf.items()}
-    lines = [f"{name} {value}\n" for name, value in settings.items()]
-    (folder / "spark-defaults.conf").write_text("".join(lines))
+    (folder / "spark-defaults.conf").write_text(
+        f"spark.master {made.url}\nspark.driver.host {HOST}\nspark.ui.enabled false\n"
+        "spark.executor.memory 1g\nspark.sql.shuffle.partitions 4\n"
+    )
     web = ("--host", HOST, "--webui-port", str(free_port()))
     with ExitStack() as stack:
         words = ("spark-class", MASTER, "--port", str(port), *web)
@@ -68,13 +70,14 @@ def cluster(folder: Path, **conf: str) -> Iterator[Cluster]:
             place = ("--work-dir", str(folder / f"work-{number}"))
             words = ("spark-class", WORKER, *SIZE, *place, *web, made.url)
             log = folder / f"worker-{number}.log"
-            made.workers.append(stack.enter_context(_running(words, log, "registered with")))
+            running = _running(words, log, "registered with", hidden)
+            made.workers.append(stack.enter_context(running))
         yield made
 
 
 @contextmanager
-def connect(folder: Path, master: str = "local[2]", **environment: str) -> Iterator[str]:
-    """A Spark Connect server on a master; its URL."""
+def connect(folder: Path, hidden: Path | None = None) -> Iterator[str]:
+    """A Spark Connect server, for which the folder `hidden` is empty; its URL."""
     folder.mkdir(parents=True)
     port = free_port()
     conf = {
@@ -84,25 +87,30 @@ def connect(folder: Path, master: str = "local[2]", **environment: str) -> Itera
     }  # fmt: skip
     options = [word for name, value in conf.items() for word in ("--conf", f"{name}={value}")]
     # What `start-connect-server.sh --wait` runs, without its shell.
-    words = ("spark-submit", "--class", CONNECT, "--master", master, *options, "spark-internal")
+    words = ("spark-submit", "--class", CONNECT, "--master", "local[2]", *options, "spark-internal")
     log = folder / "connect.log"
-    with _running(words, log, "Spark Connect server started at", **environment):
+    with _running(words, log, "Spark Connect server started at", hidden):
         yield f"sc://{HOST}:{port}"
 
 
 @contextmanager
 def _running(
-    words: tuple[str, ...], log: Path, ready: str, **environment: str
+    words: tuple[str, ...], log: Path, ready: str, hidden: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program of Spark's `bin`, once its log says that it is ready; ended with its children."""
     if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
         missing("java: not found; apt-get install openjdk-17-jre-headless")
     variables = {"SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": HOST}
+    command = [str(SPARK / "bin" / words[0]), *words[1:]]
+    if hidden:
+        if os.geteuid():
+            pytest.skip("only root may hide a folder")
+        mount = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
+        command = ["unshare", "--mount", "sh", "-c", mount]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [SPARK / "bin" / words[0], *words[1:]], cwd=log.parent, stdout=file, stderr=file,
-            env={**os.environ, **variables, **environment},
-        )  # fmt: skip
+            command, cwd=log.parent, stdout=file, stderr=file, env={**os.environ, **variables}
+        )
     try:
         deadline = time.monotonic() + SECONDS
         while ready not in log.read_text(errors="replace"):

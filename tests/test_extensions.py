@@ -47,7 +47,9 @@ def source(tmp_path_factory):
     """A `src` folder with the project `churn`, which reads the tables of `trips`."""
     folder = tmp_path_factory.mktemp("churn")
     modules = dict(BLOCK.findall((REPOSITORY / "docs/extend.md").read_text()))
-    assert {"lines.py", "forest.py", "profit.py", "few_rows.py", "folder.py"} <= set(modules)
+    assert {"lines.py", "forest.py", "lottery.py", "profit.py", "few_rows.py", "folder.py"} <= set(
+        modules
+    )
     modules |= {
         **BROKEN,
         "__init__.py": "",
@@ -125,7 +127,8 @@ def churn(tracked, source, tmp_path):
             "data.source": "churn.lines",
             "data.location": "jsonl",
             "tune.families": ["churn.forest"],
-            "tune.max_evals": 2,
+            "tune.max_evals": 3,
+            "tune.searcher": "churn.lottery",
             "evaluate.metrics": ["churn.profit"],
             "gate.rules": ["limits", "champion", "churn.few_rows"],
             "gate.limits": {"churn.profit": 0.1},

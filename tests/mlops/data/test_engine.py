@@ -1,5 +1,7 @@
 """One PySpark dialect: features speak it to DuckDB, and the rest still has the real one."""
 
+import os
+import socket
 import subprocess
 import sys
 
@@ -93,6 +95,50 @@ def test_spark_leaves_no_folder_where_it_is_started(tmp_path):
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout == "[] 3\n"
     assert list(tmp_path.rglob("*")) == [here]
+
+
+@pytest.mark.parametrize(
+    ("remote", "reason"),
+    [
+        ("sc://127.0.0.1:9", "no answer within 1 s"),
+        ("sc://127.0.0.1:PORT", "no answer within 1 s"),
+        ("sc://nobody.invalid:15002", "no answer within 1 s"),
+        ("sc://127.0.0.1:9/x", "[INVALID_CONNECT_URL] Invalid URL for Spark Connect: "),
+    ],
+)
+def test_a_connect_server_that_does_not_answer_is_one_line(monkeypatch, remote, reason):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        remote = remote.replace("PORT", str(silent.getsockname()[1]))
+        monkeypatch.setenv("SPARK_REMOTE", remote)
+        monkeypatch.setattr(engine, "CONNECT_SECONDS", 1)
+        with pytest.raises(UserError) as error:
+            engine.start("spark")
+    assert str(error.value).startswith(f"SPARK_REMOTE: {remote}: {reason}")
+    assert "\n" not in str(error.value)
+
+
+def test_connect_without_its_packages_is_one_line(monkeypatch):
+    monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(UserError, match="^SPARK_REMOTE: sc://127.0.0.1:9: .*grpc"):
+        engine.start("spark")
+
+
+@pytest.mark.spark
+@pytest.mark.nightly
+def test_a_user_s_own_settings_of_local_spark_stand(tmp_path):
+    own = "spark.sql.shuffle.partitions 7\nspark.driver.memory 1g\nspark.master local[3]\n"
+    (tmp_path / "spark-defaults.conf").write_text(own)
+    code = (
+        "from mlops.data import engine; conf = engine.start('spark').sparkContext.getConf()\n"
+        "print(*(conf.get(f'spark.{name}') for name in ('sql.shuffle.partitions',\n"
+        "'driver.memory', 'master', 'driver.bindAddress', 'sql.session.timeZone')))"
+    )
+    environment = {**os.environ, "SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "7 1g local[3] 127.0.0.1 UTC\n"
 
 
 @pytest.mark.parametrize(

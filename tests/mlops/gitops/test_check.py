@@ -52,6 +52,11 @@ def complaint():
         ({"gate.limits": {"cellar.profit": 3.0}},
          "params.yaml: gate.limits: found 'cellar.profit', no such module; expected one under "
          "src/ or installed"),
+        ({"tune.searcher": "optona"},
+         "params.yaml: tune.searcher: found 'optona'; did you mean 'optuna'?"),
+        ({"train.workers": 2},
+         "params.yaml: train.workers: found 2, but lightgbm of tune.families can't be fitted on "
+         "several; expected 1, or xgboost alone or modules with fit_on_spark"),
         ({"tune.families": ["linear", "lihtgbm"]},
          "params.yaml: tune.families: found 'lihtgbm'; did you mean 'lightgbm'?"),
         ({"gate.rules": ["limit"]},

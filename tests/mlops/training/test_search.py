@@ -1,10 +1,16 @@
-"""The seed decides the search, and hand-set candidates come first."""
+"""Seed, parallelism and searcher decide the search, and hand-set candidates come first."""
+
+import os
+import random
+from contextlib import contextmanager
+from multiprocessing import active_children
+from operator import itemgetter
 
 import pytest
 from hyperopt import hp
 
 from mlops.base.errors import UserError
-from mlops.training import search, space
+from mlops.training import search, searchers, space, workers
 
 SPACE = {
     "near": {"x": hp.uniform("near.x", -5, 5), "bias": 1.0, "name": "a"},
@@ -27,6 +33,82 @@ def test_the_seed_alone_decides_the_candidates():
     assert minimize() == minimize()
     assert minimize(seed=1)[2:] != minimize(seed=2)[2:]
     assert minimize(max_evals=8) == minimize()[:8]
+
+
+def test_the_order_in_which_the_trials_of_a_round_end_changes_nothing(monkeypatch):
+    @contextmanager
+    def shuffled(objective, parallelism, spark):
+        def run(candidates):
+            ended = [(number, objective(each)) for number, each in enumerate(candidates)]
+            yield from random.sample(ended, len(ended))
+
+        yield run
+
+    expected = minimize(parallelism=4)
+    monkeypatch.setattr(workers, "started", shuffled)
+    assert minimize(parallelism=4) == expected
+    assert minimize(parallelism=5) != expected
+
+
+@pytest.mark.slow
+def test_processes_give_each_candidate_s_own_outcome():
+    with workers.started(dict, 2) as run:
+        assert sorted(run([{"x": 1}, {"x": 2}, {"x": 3}])) == [
+            (0, {"x": 1}), (1, {"x": 2}), (2, {"x": 3})
+        ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_first_failure_ends_the_processes_and_a_killed_one_is_a_line():
+    with pytest.raises(KeyError, match="found"), workers.started(itemgetter("found"), 2) as run:
+        list(run([{"lost": 1}, {"found": 1}]))
+    assert not active_children()
+    line = r"tune.parallelism: found 1; a process of a trial was killed.*; expected fewer"
+    with pytest.raises(UserError, match=line), workers.started(os._exit, 2) as run:
+        list(run([1]))
+
+
+def test_optuna_searches_the_same_space_and_learns_where_it_is_lowest():
+    outcomes = minimize(60, name="optuna", parallelism=3)
+    assert outcomes == minimize(60, name="optuna", parallelism=3)
+    assert [outcome["candidate"] for outcome in outcomes[:2]] == FIRST
+    assert min(outcome["loss"] for outcome in outcomes) < 0.05
+    assert minimize(60, name="optuna", seed=2)[2:] != outcomes[2:]
+
+
+DRAWN = {
+    "uniform": (hp.uniform("a", 1, 2), lambda v: 1 <= v <= 2),
+    "loguniform": (hp.loguniform("b", -2, 1), lambda v: 0.13 < v < 2.72),
+    "quniform": (hp.quniform("c", 10, 30, 5), lambda v: v in (10, 15, 20, 25, 30)),
+    "uniformint": (hp.uniformint("d", 3, 5), lambda v: v in (3, 4, 5) and isinstance(v, int)),
+    "randint": (hp.randint("e", 2), lambda v: v in (0, 1)),
+    "randint from": (hp.randint("f", 4, 6), lambda v: v in (4, 5)),
+    "choice": (hp.choice("g", ["saga", None]), lambda v: v in ("saga", None)),
+    "expression": (2 * hp.uniform("h", 1, 2), lambda v: 2 <= v <= 4),
+}
+
+
+@pytest.mark.parametrize("name", ["hyperopt", "optuna"])
+def test_every_value_that_is_proposed_is_one_that_hyperopt_could_draw(name):
+    own = {key: value for key, (value, _) in DRAWN.items()}
+    proposed = searchers.searcher(name, {"near": own}, 1).propose(20)
+    for candidate in proposed:
+        assert all(is_one(candidate[key]) for key, (_, is_one) in DRAWN.items()), candidate
+    assert len({candidate["choice"] for candidate in proposed}) == 2
+
+
+def test_what_optuna_can_t_draw_is_refused_by_name():
+    own = {"normal": hp.normal("n", 0, 1)}
+    assert searchers.searcher("hyperopt", {"near": own}, 1).propose(1)
+    with pytest.raises(UserError) as error:
+        searchers.searcher("optuna", {"near": own}, 1)
+    assert str(error.value) == (
+        "models.py: SPACE: near.normal: found hp.normal, which tune.searcher 'optuna' can't draw; "
+        "expected one of hp.uniform, hp.quniform, hp.loguniform, hp.randint, hp.uniformint, "
+        "hp.choice"
+    )
+    with pytest.raises(UserError, match="tune.searcher: found 'optuno'; did you mean 'optuna'"):
+        searchers.searcher("optuno", {"near": own}, 1)
 
 
 @pytest.mark.parametrize("max_evals", [1, 2, 3, 11])

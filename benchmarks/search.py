@@ -1,0 +1,55 @@
+"""The example's search with two workers against one, and its final fit likewise.
+
+One thread for each trial, and eight trials: those drawn at random, which are the same for any
+number at once. Whole processes, so that starting the workers counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.figure import Figure, at_most, progress, ratio
+from benchmarks.workspace import Workspace, workspace
+from mlops.base.files import sha256
+from mlops.contract import bundle, dataset
+from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
+from mlops.contract.result import TRIALS
+from mlops.training.searchers import RANDOM_TRIALS
+
+WORKERS, RUNS = (1, 2), 2
+
+
+def measure() -> Iterator[Figure]:
+    """The time with two over the time with one, and the distance of what they predict."""
+    seconds: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    trials = set()
+    with workspace({"threads": 1, "tune.max_evals": RANDOM_TRIALS}) as place:
+        for stage in ("ingest", "featurize"):
+            progress(f"search: {stage}")
+            place.module(f"mlops.data.{stage}")
+        for workers in WORKERS * RUNS:
+            progress(f"search: {workers} at once")
+            place.change({"tune.parallelism": workers})
+            seconds[workers].append(place.module("mlops.training.tune").seconds)
+            trials.add(sha256(place.root / SEARCH / TRIALS)[:12])
+        faster, detail = ratio(seconds[2], seconds[1])
+        yield at_most("search, two workers / one", faster, 0.65, detail)
+        yield Figure("trials of both", ", ".join(sorted(trials)), "equal", len(trials) == 1)
+        place.change({"tune.families": ["xgboost"], "tune.max_evals": 1})
+        place.module("mlops.training.tune")
+        one, two = (_prediction(place, workers) for workers in WORKERS)
+        distance = f"{np.abs(one - two).max():.1e}, mean {np.abs(one - two).mean():.1e}"
+        yield Figure("two workers' probabilities, less one's, at most", distance)
+
+
+def _prediction(place: Workspace, workers: int) -> bundle.Array:
+    """The holdout's probabilities by the model that so many workers fit."""
+    progress(f"search: train with {workers} workers")
+    place.change({"train.workers": workers})
+    place.module("mlops.training.train")
+    card = bundle.read_card(place.root / BUNDLE)
+    rows = dataset.read(place.root / FEATURES / dataset.HOLDOUT)[[i.name for i in card.inputs]]
+    model = (place.root / BUNDLE / bundle.MODEL).read_bytes()
+    return bundle.predict(bundle.session(model), rows, card.task)
