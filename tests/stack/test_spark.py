@@ -41,11 +41,11 @@ def places(cluster, tmp_path_factory):
 
 
 @pytest.fixture
-def made(repository, tmp_path):
+def made(tracked, tmp_path):
     """Make a workspace of a project with its features, as DuckDB makes them."""
 
     def make(project):
-        workspace = repository(project, tmp_path / "w")
+        workspace = tracked(project, tmp_path / "w")
         workspace.run("ingest", "featurize")
         return workspace
 

@@ -90,6 +90,7 @@ def _begin() -> None:
 def _end_processes() -> None:
     for process in active_children():
         process.terminate()
+        process.join()
 
 
 def _attempt_on_spark(spark: Any, name: str, candidate: Candidate) -> Any:

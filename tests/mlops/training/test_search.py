@@ -65,7 +65,8 @@ def test_the_first_failure_ends_the_processes_and_a_killed_one_is_a_line():
     assert not active_children()
     line = r"tune.parallelism: found 1; a process of a trial was killed.*; expected fewer"
     with pytest.raises(UserError, match=line), workers.started(os._exit, 2) as run:
-        list(run([1]))
+        code: list = [1]
+        list(run(code))
 
 
 def test_optuna_searches_the_same_space_and_learns_where_it_is_lowest():

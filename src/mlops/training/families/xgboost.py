@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mlops.contract.project import Task
@@ -27,6 +28,7 @@ def fit_on_spark(
     """Fit it by `xgboost.spark`; each worker has the threads of `spark.task.cpus`."""
     from xgboost import spark
 
+    logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
     kind = spark.SparkXGBRegressor if task == "regression" else spark.SparkXGBClassifier
     estimator = kind(
         **hyperparameters,
