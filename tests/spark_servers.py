@@ -48,7 +48,8 @@ class Cluster:
     def executors(self) -> list[psutil.Process]:
         """The running executors, one a worker and application."""
         children = [c for w in self.workers for c in psutil.Process(w.pid).children()]
-        return [c for c in children if "CoarseGrainedExecutorBackend" in " ".join(c.cmdline())]
+        running = [c for c in children if c.status() != psutil.STATUS_ZOMBIE]
+        return [c for c in running if "CoarseGrainedExecutorBackend" in " ".join(c.cmdline())]
 
 
 @contextmanager
@@ -91,6 +92,19 @@ def connect(folder: Path, hidden: Path | None = None) -> Iterator[str]:
     log = folder / "connect.log"
     with _running(words, log, "Spark Connect server started at", hidden):
         yield f"sc://{HOST}:{port}"
+
+
+@contextmanager
+def pointed_at(place: str, folder: Path, hidden: Path | None = None) -> Iterator[dict[str, str]]:
+    """The environment that points Spark at a cluster or Connect server, which runs meanwhile."""
+    if place == "cluster":
+        with cluster(folder, hidden) as made:
+            yield made.environment
+    elif place == "connect":
+        with connect(folder, hidden) as url:
+            yield {"SPARK_REMOTE": url}
+    else:
+        yield {}
 
 
 @contextmanager
