@@ -69,18 +69,24 @@ def read(session: Any, folder: Path) -> Any:
         return session.read.options(**strict).parquet(place)
     try:
         frame = session.read.options(**strict).parquet(place)
-        found = f"{frame.count():,} rows"
+        found = f"{frame.count():,} rows on Spark"
     except Exception as error:
-        found = one_line(error)
+        found = cause(error)
     from pyarrow import dataset
 
     expected = f"{dataset.dataset(folder).count_rows():,} rows"
-    if found != expected:
+    if found != f"{expected} on Spark":
         raise UserError(
-            f"{folder}: found {found} on Spark, expected {expected} as on this machine; share "
-            "the folder under the same path with all of Spark, or see docs/scale.md"
+            f"{folder}: found {found}, expected {expected} as on this machine; share the folder "
+            "under the same path with all of Spark, or see docs/scale.md"
         )
     return frame
+
+
+def cause(error: Exception) -> str:
+    """Why something failed on Spark, in one line: what Python raised there, if it was Python."""
+    raised = re.search(r"(?m)^(\w+\.)*\w+(Error|Exception): .*", str(error))
+    return f"on Spark: {one_line(raised[0] if raised else error)}"
 
 
 def is_local(session: Any) -> bool:
@@ -124,7 +130,7 @@ def _spark() -> Any:
     try:
         session = builder.config(map=_local_settings()).getOrCreate()
     except Exception as error:
-        raise UserError(f"{remote or 'Spark'}: no session: {one_line(error)}") from error
+        raise UserError(f"{remote or 'spark.master'}: no session {cause(error)}") from error
     if is_local(session):
         session.sparkContext.setLogLevel("ERROR")
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.base.errors import UserError, one_line
+from mlops.base.errors import UserError
 from mlops.contract.result import Tuned
 from mlops.data import engine
 from mlops.training import families
@@ -42,9 +42,7 @@ def fit(rows: families.Pair, tuned: Tuned, params: Params) -> Any:
         ordered = frame.sortWithinPartitions("row").select("features", "outcome")
         return family.fit_on_spark(tuned.task, given, params.seed, ordered, workers)
     except Exception as error:
-        raise UserError(
-            f"{PLACE}: {tuned.family} with {given} failed on Spark: {one_line(error)}"
-        ) from error
+        raise UserError(f"{PLACE}: {tuned.family} with {given}: {engine.cause(error)}") from error
 
 
 def _require_slots(session: Any, workers: int) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mlops.base.errors import UserError, one_line
+from mlops.base.errors import UserError
+from mlops.data import engine
 from mlops.training.space import Candidate
+from mlops.training.trial import split
 
 Outcome = dict[str, Any]
 Objective = Callable[[Candidate], Outcome]
@@ -63,8 +65,8 @@ def _round(
             yield futures[future], future.result()
     except BrokenProcessPool:
         raise UserError(
-            f"params.yaml: tune.parallelism: found {len(candidates)}; a process of a trial was "
-            "killed, as happens where memory is short; expected fewer"
+            "params.yaml: tune.parallelism: a trial's process was killed, as happens where "
+            "memory is short; expected fewer at once"
         ) from None
 
 
@@ -111,7 +113,8 @@ def _attempt_on_spark(spark: Any, name: str, candidate: Candidate) -> Any:
     try:
         (row,) = spark.range(0, 1, 1, 1).mapInArrow(attempt, "ended binary").collect()
     except Exception as error:
-        raise UserError(f"a trial of {candidate} failed on Spark: {one_line(error)}") from error
+        family, own = split(candidate)
+        raise UserError(f"models.py: {family} with {own}: {engine.cause(error)}") from error
     ended = pickle.loads(row.ended)
     if isinstance(ended, UserError):
         raise ended

@@ -37,8 +37,6 @@ def fit_on_spark(
         verbosity=0,
         verbose=False,
         num_workers=workers,
-        # With the first worker: Spark then starts all of it again where an executor is lost.
-        launch_tracker_on_driver=False,
         features_col="features",
         label_col="outcome",
     )

@@ -23,6 +23,8 @@ DRAWN_BY: dict[str, Callable[..., float]] = {
     ),
 }
 
+ARGUMENTS = ("low", "high", "q")
+
 
 class Searcher:
     """Within a round, a candidate counts as a bad one until its loss is known."""
@@ -78,9 +80,6 @@ def _distribution(value: Any) -> tuple[str, dict[str, Any]]:
     node = next(node for node in dfs(value) if node.name == "hyperopt_param").pos_args[1]
     given = {k: v.obj for k, v in node.arg.items() if v is not MissingArgument and k in ARGUMENTS}
     return node.name, given
-
-
-ARGUMENTS = ("low", "high", "q")
 
 
 def _require_translated(place: str, value: Any) -> None:
