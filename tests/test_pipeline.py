@@ -178,7 +178,7 @@ def stale_stages(root):
         ("src/mlops/monitoring/params.py", None, []),
         ("src/trips/tables.py", None, ["ingest"]),
         ("src/mlops/data/sources/files.py", None, ["ingest", "featurize"]),
-        ("src/mlops/data/engine.py", None, ["ingest", "featurize", "tune"]),
+        ("src/mlops/data/engine.py", None, ["ingest", "featurize", "tune", "train"]),
         ("src/trips/models.py", None, ["tune"]),
         ("src/mlops/training/onnx.py", None, ["tune", "train", "evaluate"]),
         ("src/mlops/evaluation/metrics.py", None, ["evaluate"]),

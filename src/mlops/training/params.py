@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from mlops.contract.params import Section
 from mlops.data import params
@@ -33,3 +35,11 @@ class Params(params.Params):
 
     tune: Tune
     train: Train
+
+    @model_validator(mode="after")
+    def _require_distributed(self) -> Self:
+        """Raise UserError, before a search, for a family that `train.workers` could not fit."""
+        from mlops.training import families
+
+        families.require_distributed(self.tune.families, self.train.workers)
+        return self

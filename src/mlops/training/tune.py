@@ -15,6 +15,7 @@ from mlops.data import engine
 from mlops.pipeline import stage
 from mlops.training import families, objective, search
 from mlops.training.params import Params
+from mlops.training.searchers import searcher
 from mlops.training.space import searched
 from mlops.training.trial import Trial, split
 
@@ -26,10 +27,10 @@ def run(params: Params, root: Path) -> Tuned:
     from mlops.training.folds import rolling
 
     spec, models = project.features(params.project), project.models(params.project)
-    search.require(params, models)
     path = root / FEATURES / dataset.TRAINING
     table, rows = dataset.sampled(path, params.tune.rows, spec, models.task)
     space, first = searched(models, params.tune.families, len(table))
+    searcher(params.tune.searcher, space, params.seed)
     classes = dataset.classes(table, spec, models.task)
     _require_known(root, spec, classes)
     folds = rolling(table, spec, classes, params.split)
