@@ -14,12 +14,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from hyperopt import hp
 
 from mlops.base.errors import UserError
 from mlops.contract import extensions, project
 from mlops.contract.stages import MADE_BY_DVC
 from mlops.deploy import manifest
 from mlops.gitops import reconcile
+from mlops.training import search
 from tests.conftest import REPOSITORY
 from tests.mlops.gitops.conftest import MANIFEST, committed
 
@@ -109,6 +111,21 @@ def test_a_target_is_checked_in_a_manifest_and_not_in_old_commits(tmp_path):
     assert manifest.parse(text, "an old commit").target == "lokal"
 
 
+def test_a_searcher_of_the_project_s_own_proposes_and_is_told(source):
+    space = {"churn.forest": {"max_depth": hp.uniformint("max_depth", 2, 6), "n_estimators": 20}}
+
+    def tried(seed):
+        return search.minimize(
+            lambda candidate: {"loss": candidate["max_depth"], **candidate},
+            *(space, [], 5, seed),
+            parallelism=1,
+            name="churn.lottery",
+        )
+
+    assert tried(1) == tried(1) != tried(2)
+    assert {outcome["family"] for outcome in tried(1)} == {"churn.forest"}
+
+
 @pytest.fixture
 def churn(tracked, source, tmp_path):
     """A repository whose parameters name a module of the project's own everywhere."""
@@ -127,8 +144,7 @@ def churn(tracked, source, tmp_path):
             "data.source": "churn.lines",
             "data.location": "jsonl",
             "tune.families": ["churn.forest"],
-            "tune.max_evals": 3,
-            "tune.searcher": "churn.lottery",
+            "tune.max_evals": 2,
             "evaluate.metrics": ["churn.profit"],
             "gate.rules": ["limits", "champion", "churn.few_rows"],
             "gate.limits": {"churn.profit": 0.1},
