@@ -68,7 +68,7 @@ def _round(place: Workspace, number: int) -> dict[str, float]:
 def _peak(place: Workspace, scale: int) -> float:
     """The most memory, in MB, of a whole process with so many times the rows."""
     progress(f"batch: memory with {scale} times the rows")
-    words = ("score", str(BUNDLE), "--input", f"rows/{scale}", "--output", f"out/{scale}")
+    words = ("score", str(BUNDLE), "--input", f"rows/{scale}", "--output", f"out-{scale}.parquet")
     return place.mlops(*words, watched=True).peak / 2**20
 
 
@@ -111,7 +111,7 @@ def main(side: str, source: Path) -> tuple[float, float]:
     """The seconds of the second run, and the mean prediction."""
     score, seconds = _scoring(side), 0.0
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        for output in (Path(folder, "first"), Path(folder, "second")):
+        for output in (Path(folder, "first.parquet"), Path(folder, "second.parquet")):
             start = time.perf_counter()
             score(source, output)
             seconds = time.perf_counter() - start

@@ -15,7 +15,7 @@ from mlops.deploy import manifest
 from mlops.registry import store
 from mlops.registry.pin import Pin
 from mlops.serving import batch
-from mlops.serving.batch.output import Receipt
+from mlops.serving.batch import Scored
 
 ROOT = Path()
 
@@ -27,16 +27,16 @@ def fetch(pin: Pin) -> Path:
 
 
 @task
-def score(bundle: Path, source: str, output: Path) -> Receipt:
-    """Score every row of the table; an interrupted run continues where it ended."""
-    return batch.run(bundle, source, output)
+def score(bundle: Path, source: str, output: Path) -> Scored:
+    """Score every row of the table; the output is replaced when the new one is whole."""
+    return batch.run(bundle, source, output, replace=True)
 
 
 @flow
 def scoring(
     environment: str = "production",
     source: str | None = None,
-    output: Path = Path(".run/scored/production"),
+    output: Path = Path(".run/scored/production.parquet"),
 ) -> str | State[str]:
     """Score the table `source`, by default the bundle's own reference rows, into `output`.
 
@@ -49,11 +49,11 @@ def scoring(
         return Completed(message=line)
     bundle = fetch(pin)
     source = source or str(bundle / REFERENCE)
-    receipt = score(bundle, source, output)
-    print(receipt.line)
+    result = score(bundle, source, output)
+    print(result.line)
     create_table_artifact(
         [{"bundle": pin.digest[:12], "model": pin.model, "version": pin.version,
-          "source": source, "output": str(output), "result": receipt.line}],
+          "source": source, "output": str(output), "result": result.line}],
         key="scoring",
     )  # fmt: skip
-    return receipt.line
+    return result.line

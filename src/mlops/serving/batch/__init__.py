@@ -1,7 +1,7 @@
-"""`mlops score`: score every row of a table with a bundle, in parts that are scored once.
+"""`mlops score`: add a bundle's outputs to every row of a table, in the table's order.
 
-One thread reads; as many as there are cores score and write, each with one thread of ONNX Runtime.
-Each has one piece, and one waits for it: memory does not grow with the rows.
+One thread reads; as many as there are cores score, each with one thread of ONNX Runtime. Each has
+one batch, and one waits for it: memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -9,84 +9,119 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops.base.errors import Refused, UserError
+from mlops.base.files import whole_file
 
 if TYPE_CHECKING:
-    from mlops.data.engine import Engine
-    from mlops.serving.batch.output import Receipt, Work
-    from mlops.serving.batch.source import Source
+    import pyarrow as pa
+
     from mlops.serving.model import Model
+
+ROWS = 2**16
+ENDINGS = (".parquet", ".csv")
+
+
+class Scored(NamedTuple):
+    """Rows that were scored and that were refused, by which bundle, and where they are."""
+
+    rows: int
+    refused: int
+    bundle: str
+    output: Path
+
+    @property
+    def line(self) -> str:
+        """The result in one line."""
+        refused = f", {self.refused:,} refused (column `refused`)" if self.refused else ""
+        return f"bundle {self.bundle[:12]}: {self.rows:,} rows scored{refused}: {self.output}"
 
 
 def run(
-    bundle: Path, source: str, output: Path, engine: Engine = "duckdb", threads: int = 0
-) -> Receipt:
-    """Score `source` into `output`: a folder of Parquet files, or a file `*.csv`.
+    bundle: Path, location: str, output: Path, *, kind: str = "files", replace: bool = False
+) -> Scored:
+    """Score a table into `output`, a file `*.parquet` or `*.csv`.
 
-    `source` is a file, a folder or a pattern of Parquet or CSV, `FILE.duckdb:TABLE`, or with the
-    engine `spark` a table's name. `threads` score, 0 for as many as there are cores. After an
-    interruption the same call goes on where it was. Raises UserError when the input can't be
-    scored, Refused when another process writes this output.
+    `location` is that of a source of this kind, `/` and the table's name. The output has the
+    table's columns, the bundle's outputs and `refused`: why a row has none. Raises UserError when
+    the table can't be scored, or the output is there already, unless it may `replace` it.
     """
+    from mlops.data.sources import Query, source
     from mlops.serving import model
-    from mlops.serving.batch import source as sources
-    from mlops.serving.batch import spark, table
-    from mlops.serving.batch.output import Work, locked
 
-    if not output.name:
-        raise UserError(f"{output}: expected the name of a file or a folder to be written")
+    if not output.name.endswith(ENDINGS):
+        raise UserError(f"{output}: expected a name that ends in {' or '.join(ENDINGS)}")
+    if output.exists() and not replace:
+        raise UserError(f"{output}: found something there, expected a new name or --replace")
     loaded = model.load(bundle)
-    with locked(output) as folder:
-        rows = spark.find(source, folder, loaded) if engine == "spark" else sources.find(source)
-        first = rows.files[0]
-        table.require(rows.schema, loaded, first.label, text=first.text)
-        job = {
-            "model": loaded.card.name, "bundle": loaded.digest, "engine": engine,
-            "rows_per_part": sources.ROWS, "input": rows.identity(),
-        }  # fmt: skip
-        work = Work(output, job)
-        receipt = work.begin(rows.schema)
-        if receipt:
-            return receipt
-        if engine == "spark":
-            spark.score(bundle, rows, work)
-        else:
-            _score(loaded, rows, work, threads or len(os.sched_getaffinity(0)))
-        if rows.identity() != job["input"]:
-            raise UserError(f"{source}: changed while it was read; run it again")
-        return work.finish()
+    place, _, name = location.rpartition("/")
+    found = source(kind).read(place or ".", Query(name))
+    with whole_file(output) as partial:
+        rows, refused = _write(scored(found.batches, loaded, location), partial, output)
+    return Scored(rows, refused, loaded.digest, output)
 
 
-def _score(model: Model, source: Source, work: Work, threads: int) -> None:
-    """Score the pieces that are missing; the first failure ends it."""
+def scored(
+    batches: Iterable[pa.RecordBatch], model: Model, where: str
+) -> Iterator[tuple[pa.Table, int]]:
+    """Each batch with the model's outputs and `refused`, in order, and how many were refused.
+
+    Raises UserError, naming the table `where`, for columns that the model can't read.
+    """
+    import pyarrow as pa
+
+    from mlops.serving.batch import table
+
+    def pieces() -> Iterator[Callable[[], tuple[pa.Table, int]]]:
+        schema = None
+        for batch in batches:
+            if batch.schema != schema:
+                table.require(schema := batch.schema, model, where)
+            for first in range(0, max(batch.num_rows, 1), ROWS):
+                piece = pa.Table.from_batches([batch.slice(first, ROWS)])
+                yield lambda piece=piece: table.score(piece, model)  # type: ignore[misc]
+
+    threads = len(os.sched_getaffinity(0))
+    running = deque[Future[tuple[pa.Table, int]]]()
+    with ThreadPoolExecutor(threads, "score") as pool:
+        for piece in pieces():
+            if len(running) == 2 * threads:
+                yield running.popleft().result()
+            running.append(pool.submit(piece))
+        while running:
+            yield running.popleft().result()
+
+
+def _write(tables: Iterable[tuple[pa.Table, int]], path: Path, output: Path) -> tuple[int, int]:
+    """Write the tables to one file; gives the numbers of scored and of refused rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyarrow import csv
     from rich.console import Console
     from rich.progress import track
 
-    from mlops.serving.batch.source import ROWS
-
-    spans = list(source.spans())
-    # The rows of CSV are not known before they are read.
-    total = None if spans[0].file.text else sum(max(1, -(-span.rows // ROWS)) for span in spans)
-    pieces = (piece for span in spans for piece in span.pieces(source.schema))
     console = Console(file=sys.stderr)
-    hidden = not console.is_terminal
-    running = deque[Future[None]]()
-    with ThreadPoolExecutor(threads, "score") as pool:
-        for piece in track(pieces, "score", total, console=console, transient=True, disable=hidden):
-            if piece.name in work.done:
-                continue
-            if len(running) == 2 * threads:
-                running.popleft().result()
-            running.append(pool.submit(work.score, model, piece))
-        for future in running:
-            future.result()
+    options: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
+    writer, rows, refused = None, 0, 0
+    try:
+        for table, wrong in track(tables, "score", **options):
+            kind = csv.CSVWriter if output.suffix == ".csv" else pq.ParquetWriter
+            writer = writer or kind(path, table.schema)
+            writer.write_table(table)
+            rows, refused = rows + len(table) - wrong, refused + wrong
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{output}: can't hold this: {error}") from None
+    finally:
+        if writer:
+            writer.close()
+    if writer is None:
+        raise UserError(f"{output}: found no rows to score")
+    return rows, refused
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -95,19 +130,13 @@ def main(arguments: Sequence[str]) -> None:
         prog="mlops score", description="Score a table with a bundle.", allow_abbrev=False
     )
     parser.add_argument("bundle", type=Path, help="a bundle's folder")
-    parser.add_argument("--input", required=True,
-                        help="a file, folder or pattern of Parquet or CSV, FILE.duckdb:TABLE, or "
-                        "with --engine spark a table")  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True,
-                        help="a folder for Parquet files, or a file *.csv")  # fmt: skip
-    parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
-    parser.add_argument("--threads", type=int, default=0, help="that score; all cores by default")
+    parser.add_argument("--input", required=True, metavar="LOCATION/TABLE",
+                        help="a table of the source; of files its path or URL")  # fmt: skip
+    parser.add_argument("--source", default="files", help="the kind of source, as data.source")
+    parser.add_argument("--output", type=Path, required=True, help="a file *.parquet or *.csv")
+    parser.add_argument("--replace", action="store_true", help="what is there")
     given = parser.parse_args(arguments)
-    if given.threads < 0:
-        parser.error(f"argument --threads: found {given.threads}, expected 0 or more")
-    start = time.perf_counter()
-    receipt = run(given.bundle, given.input, given.output, given.engine, given.threads)
-    line = f"{receipt.line} ({time.perf_counter() - start:.1f} s)"
-    if receipt.refused and not receipt.rows:
-        raise Refused(line)
-    print(line)
+    result = run(given.bundle, given.input, given.output, kind=given.source, replace=given.replace)
+    if result.refused and not result.rows:
+        raise Refused(result.line)
+    print(result.line, file=sys.stdout)

@@ -6,8 +6,6 @@ become Python objects.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,25 +16,19 @@ from mlops.serving.cells import MISSING, NUMBER
 from mlops.serving.model import Batch, Model
 
 SHOWN = 40
-KINDS = {
-    "numbers": ("integer", "floating", "decimal", "boolean"),
-    "strings": ("string", "large_string", "string_view"),
-}
+REFUSED = "refused"
+STRINGS = ("string", "large_string", "string_view")
+# Numbers may be written as text, as in CSV.
+KINDS = {"numbers": ("integer", "floating", "decimal", "boolean", *STRINGS), "strings": STRINGS}
 
 Reasons = dict[int, str]
 
 
-def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) -> None:
-    """Raise UserError unless the columns that the model reads are there, each once, and fit.
-
-    `text`: all columns are strings, as a CSV's are; they may hold numbers.
-    """
+def require(schema: pa.Schema, model: Model, where: str) -> None:
+    """Raise UserError unless the columns that the model reads are there, each once, and fit."""
     for name in schema.names:
         if schema.names.count(name) > 1:
             raise UserError(f"{where}: column {name!r}: found twice")
-    if text and len(schema.names) == 1 and re.search(r"[;|\t]", schema.names[0]):
-        found = f"found one column {schema.names[0][:SHOWN]!r}"
-        raise UserError(f"{where}: {found}, expected columns with commas between them")
     for name in (*model.numeric, *model.categorical):
         if name not in schema.names:
             if name in model.card.optional:
@@ -44,9 +36,9 @@ def require(schema: pa.Schema, model: Model, where: str, *, text: bool = False) 
             raise UserError(f"{where}: column {name!r}: missing{nearest(name, schema.names)}")
         kind = schema.field(name).type
         expected = "numbers" if name in model.numeric else "strings"
-        if not (text or pa.types.is_null(kind) or _is(kind, expected)):
+        if not (pa.types.is_null(kind) or _is(kind, *KINDS[expected])):
             raise UserError(f"{where}: column {name!r}: found {kind}, expected {expected}")
-    for name in output_names(model.card):
+    for name in (*output_names(model.card), REFUSED):
         if name in schema.names:
             raise UserError(
                 f"{where}: column {name!r}: found in the input, expected the name to be free "
@@ -61,27 +53,27 @@ def output_names(card: Card) -> list[str]:
     return [*card.outputs, "decision"] if card.threshold is not None else list(card.outputs)
 
 
-def score(table: pa.Table, model: Model, *, text: bool = False) -> tuple[pa.Table, Reasons]:
-    """Score a table's rows: those that are not refused with the outputs' columns added, and the
-    reason for each refused row's position.
+def score(table: pa.Table, model: Model) -> tuple[pa.Table, int]:
+    """The table with the columns of the outputs and `refused`, and how many rows are refused.
 
-    `text` is as for `require`, which the table's schema must have passed.
+    `refused` is why a row has no outputs. `require` must have passed the table's schema.
     """
-    rows, reasons = read(table, model, text=text)
-    if reasons:
-        good = np.ones(len(table), dtype=bool)
-        good[list(reasons)] = False
-        table = table.filter(pa.array(good))
-        rows = Batch(rows.numeric[good], rows.categorical[good])
-    for name, values in zip(output_names(model.card), _outputs(model, rows), strict=True):
-        table = table.append_column(name, pa.array(values))
+    rows, reasons = read(table, model)
+    refused = np.zeros(len(table), dtype=bool)
+    refused[list(reasons)] = True
+    outputs = _outputs(model, Batch(rows.numeric[~refused], rows.categorical[~refused]))
+    # The place of each row among those that are scored.
+    places = pa.array(np.cumsum(~refused) - 1, mask=refused)
+    for name, values in zip(output_names(model.card), outputs, strict=True):
+        table = table.append_column(name, pa.array(values).take(places))
+    texts = pa.array([reasons.get(row) for row in range(len(table))], type=pa.string())
     made_by = {"model": model.card.name, "bundle": model.digest}
-    return table.replace_schema_metadata(made_by), reasons
+    return table.append_column(REFUSED, texts).replace_schema_metadata(made_by), len(reasons)
 
 
-def _is(kind: pa.DataType, expected: str) -> bool:
+def _is(kind: pa.DataType, *names: str) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(getattr(pa.types, f"is_{name}")(kind) for name in KINDS[expected])
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
 def _outputs(model: Model, rows: Batch) -> list[Array]:
@@ -97,7 +89,7 @@ def _outputs(model: Model, rows: Batch) -> list[Array]:
     return values if threshold is None else [*values, values[0] >= threshold]
 
 
-def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, Reasons]:
+def read(table: pa.Table, model: Model) -> tuple[Batch, Reasons]:
     """The table's rows as a batch, and for each refused row's position the reason."""
     reasons: Reasons = {}
     numeric = np.empty((len(table), len(model.numeric)), dtype=np.float32)
@@ -111,9 +103,7 @@ def read(table: pa.Table, model: Model, *, text: bool = False) -> tuple[Batch, R
         _refuse(reasons, np.isinf(numeric[:, position]), name, "a float32", values)
     strings = np.empty((len(table), len(model.categorical)), dtype=object)
     for position, name in enumerate(model.categorical):
-        missing = set(MISSING) - model.categories[position] if text else set()
-        values = _plain(table, name)
-        strings[:, position], wrong = _strings(values, missing)
+        strings[:, position], wrong = _strings(_plain(table, name))
         _refuse(reasons, wrong, name, "a string in UTF-8")
     return Batch(numeric, strings), reasons
 
@@ -128,7 +118,7 @@ def _plain(table: pa.Table, name: str) -> pa.Array:
 
 def _present(values: pa.Array) -> pa.Array:
     """Text without blanks around it, null where a value is missing, or numbers as they are."""
-    if not _is(values.type, "strings"):
+    if not _is(values.type, *STRINGS):
         return values
     values = pc.utf8_trim(values, " ")
     missing = pc.is_in(values, pa.array(MISSING, type=values.type))
@@ -137,13 +127,13 @@ def _present(values: pa.Array) -> pa.Array:
 
 def _numbers(values: pa.Array) -> pa.Array:
     """The values in double, null where one is missing or no number."""
-    if not _is(values.type, "strings"):
+    if not _is(values.type, *STRINGS):
         return values.cast(pa.float64(), safe=False)
     good = pc.match_substring_regex(values, rf"\A(?:{NUMBER})\z")
     return pc.if_else(good, values, pa.scalar(None, values.type)).cast(pa.float64())
 
 
-def _strings(values: pa.Array, missing: set[str]) -> tuple[Array, Array]:
+def _strings(values: pa.Array) -> tuple[Array, Array]:
     """The values as strings, "" where one is missing, and which are not UTF-8; only distinct ones
     become Python's."""
     coded = values.cast(pa.large_binary()).dictionary_encode()
@@ -151,8 +141,7 @@ def _strings(values: pa.Array, missing: set[str]) -> tuple[Array, Array]:
     texts = [value.decode(errors="ignore") for value in distinct]
     wrong = [code for code, text in enumerate(texts) if text.encode() != distinct[code]]
     codes = coded.indices.fill_null(len(texts)).to_numpy()
-    present = ["" if text in missing else text for text in texts]
-    return np.array([*present, ""], dtype=object)[codes], np.isin(codes, wrong)
+    return np.array([*texts, ""], dtype=object)[codes], np.isin(codes, wrong)
 
 
 def _refuse(
