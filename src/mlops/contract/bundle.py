@@ -47,7 +47,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     `labels` are the names of the classes, in the order of their numbers; none where the target
     holds the numbers themselves, and in a regression. A request may leave `optional` inputs out,
-    which are then missing, and may still have `retired` ones, which are ignored.
+    which are then missing, and may still have `retired` ones, which are ignored. `key` is the
+    column by which features are published and looked up.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     labels: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
+    key: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class Inference:
 
     def _rows(self, inputs: list[Input], binary: memoryview) -> Rows:
         columns: dict[str, list[Any]] = {}
-        self.columns.require([tensor.name for tensor in inputs], "inputs")
+        partial = self.columns.require([tensor.name for tensor in inputs], "inputs")
         for tensor in inputs:
             size = tensor.parameters.binary_data_size if tensor.parameters else None
             if (size is None) == (tensor.data is msgspec.UNSET):
@@ -140,14 +140,15 @@ class Inference:
             columns[tensor.name] = unpack(tensor, content, place)
         if len(binary):
             raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
-        return self.columns.transposed(columns, "inputs")
+        return self.columns.transposed(columns, "inputs", partial)
 
     def _require_shape(self, tensor: Input) -> None:
         shape = tensor.shape
         if not shape or shape[0] < 0 or len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
             found = f"inputs.{tensor.name}: found shape {shape}"
             raise Refusal(422, f"{found}, expected [rows] or [rows, 1]")
-        expected = (BYTES,) if tensor.name in self.model.categorical else NUMERIC
+        numeric = tensor.name in self.model.numeric
+        expected = NUMERIC if numeric else (BYTES,)
         if tensor.datatype not in expected:
             wrong = f"found datatype {tensor.datatype!r}, expected {' or '.join(expected)}"
             raise Refusal(422, f"inputs.{tensor.name}: {wrong}")

@@ -64,13 +64,13 @@ class Invocations:
             return self.columns.table(content.columns, content.data)
         if not isinstance(content, dict):
             return self.columns.rows(content)
-        self.columns.require(list(content), form)
+        partial = self.columns.require(list(content), form)
         values: dict[str, list[Any]] = {}
         for name, data in content.items():
             values[name] = data if isinstance(data, list) else [data]
             if name in self.columns.types:
                 self.columns.require_values(name, values[name], form)
-        return self.columns.transposed(values, form)
+        return self.columns.transposed(values, form, partial)
 
     def encode(self, outputs: list[Array]) -> bytes:
         """What MLflow answers for an ONNX model and a data frame: a record for each row."""
@@ -96,10 +96,13 @@ class Invocations:
         if not lines:
             raise Refusal(400, "body: found nothing, expected a line of column names")
         header, *rows = lines
-        columns.require(header, "CSV")
+        partial = columns.require(header, "CSV")
         # The last cell, an empty one, stands for a column that was left out.
         order = [(name, header.index(name) if name in header else -1) for name in columns.names]
-        missing = [set(cells.MISSING) - known for known in self.model.categories]
+        missing = [
+            set(cells.MISSING) - (known if name in header else set())
+            for name, known in zip(self.model.categorical, self.model.categories, strict=True)
+        ]
         numeric, categorical = [], []
         for number, row in enumerate(rows):
             place = f"CSV row {number}"
@@ -111,7 +114,8 @@ class Invocations:
             texts = [row[i] for _, i in order[columns.count :]]
             pairs = zip(texts, missing, strict=True)
             categorical.append(tuple(None if text in none else text for text, none in pairs))
-        return Rows(numeric, categorical)
+        keys = [row[header.index(columns.key)] for row in rows] if columns.key in header else None
+        return Rows(numeric, categorical, keys, partial)
 
 
 def _number(cell: str, place: str) -> float | None:

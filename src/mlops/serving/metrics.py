@@ -42,6 +42,11 @@ class Metrics:
         self.scores = count("mlops_scores", tenths, ["output", "tenth"])
         self.swaps = count("mlops_swaps", "Bundles loaded.", ["outcome"])
         self.sampled = count("mlops_samples", "Rows kept.", ["outcome"])
+        self.keys = count("mlops_keys", "Keys looked up.", ["outcome"])
+        self.made = prometheus.Gauge(
+            "mlops_features_made_timestamp_seconds", "When the features last read were made.",
+            registry=own, multiprocess_mode="mostrecent",
+        )  # fmt: skip
         self.model = prometheus.Gauge(
             "mlops_model", "The bundle in use.", ["name", "version", "digest"], registry=own,
             multiprocess_mode="mostrecent",

@@ -45,10 +45,15 @@ class Batch:
 # A struct of msgspec: a frozen data class takes ten times as long to make.
 class Rows(msgspec.Struct, frozen=True):
     """Decoded rows, not yet arrays: for each row a tuple of `numeric` and of `categorical` values,
-    None where one is missing."""
+    None where one is missing.
+
+    `keys` where the request has them; what is None in `partial` rows is looked up by them.
+    """
 
     numeric: list[Row]
     categorical: list[Row]
+    keys: list[str] | None = None
+    partial: bool = False
 
     def __len__(self) -> int:
         return len(self.numeric)

@@ -50,7 +50,8 @@ def document(endpoint: Endpoint, routes: Mapping[tuple[str, str], Route]) -> Jso
     data = card.trained_on
     span = f" of {data['since']} to {data['until']}" if {"since", "until"} <= data.keys() else ""
     rows = f" on {data['rows']} rows{span}" if "rows" in data else ""
-    types = [endpoint.invocations.decoder.type, endpoint.inference.decoder.type]
+    decoders = endpoint.invocations.decoder, endpoint.inference.decoder, endpoint.predict.keyed
+    types = [decoder.type for decoder in decoders]
     _, schemas = msgspec.json.schema_components(types, ref_template=f"{SCHEMAS}{{name}}")
     schemas["Envelope"]["oneOf"] = [{"required": [form]} for form in FORMS]
     schemas["Record"] = record(card)
@@ -97,6 +98,8 @@ def _bodies(card: Card) -> dict[str, Json]:
     ]
     cells = ("" if value is None else str(value) for value in row.values())
     records = {"anyOf": [RECORD, {"type": "array", "items": RECORD, "minItems": 1}]}
+    if card.key:
+        records["anyOf"].append({"$ref": f"{SCHEMAS}Keyed"})
     envelope, request = ({"$ref": f"{SCHEMAS}{name}"} for name in ("Envelope", "InferRequest"))
     return {
         "predict": {JSON: {"schema": records, "example": row}},
@@ -128,6 +131,8 @@ def record(card: Card) -> Json:
     columns = _object({column.name: _column(column) for column in card.inputs})
     columns["required"] = [n for n in columns["required"] if n not in card.optional]
     columns["properties"] |= {name: {"description": "ignored"} for name in card.retired}
+    if card.key:
+        columns["properties"][card.key] = STRING | {"description": "the key, kept in samples"}
     return columns | {"additionalProperties": False, "examples": [card.example]}
 
 

@@ -1,11 +1,14 @@
 """`POST /predict`: one record or many, by column name.
 
 Every column is there; null is a missing value, and so is NaN where a client writes it. Of a name
-that a record has twice the last counts, as in most readers of JSON.
+that a record has twice the last counts, as in most readers of JSON. Or `keys` of which the features
+are looked up, and by name those that `overrides` has instead, null for the published one.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +17,16 @@ import numpy as np
 from mlops.contract.bundle import Array, Card
 from mlops.serving.errors import decode
 from mlops.serving.model import Model, Rows
-from mlops.serving.rows import Columns
+from mlops.serving.rows import Columns, Value
+
+KEYED = re.compile(rb'\s*\{\s*"(keys|overrides)"')
+
+
+class Keyed(msgspec.Struct, forbid_unknown_fields=True):
+    """A request by key; each override has a value for each key."""
+
+    keys: list[str]
+    overrides: dict[str, list[Value]] = {}
 
 
 class Predict:
@@ -25,18 +37,26 @@ class Predict:
         self.columns = columns
         body: Any = columns.record | list[columns.record]  # type: ignore[name-defined]
         self.decoder = msgspec.json.Decoder(body)
+        self.keyed = msgspec.json.Decoder(Keyed)
 
     def decode(self, body: bytes) -> Rows:
-        """Rows of a record or a list of records; raises Refusal."""
+        """Rows of a record or a list of records, or of keys; raises Refusal."""
+        if self.columns.key and KEYED.match(body):
+            request: Keyed = decode(self.keyed, body)
+            return self.columns.keyed(request.keys, request.overrides)
         records = decode(self.decoder, body, columns=self.columns.names, lone=True)
         return self.columns.rows(records if isinstance(records, list) else [records])
 
-    def encode(self, outputs: list[Array], identity: str) -> bytes:
-        """One prediction for each record, the model's name and version, and the request's id."""
+    def encode(self, outputs: list[Array], identity: str, ages: Sequence[float] = ()) -> bytes:
+        """One prediction for each record, the model's name and version, and the request's id.
+
+        `ages` are the seconds since the features of each key were made.
+        """
         model = self.model
         about = {"model": model.card.name, "version": model.version, "digest": model.digest}
         scores = predictions(model.card, outputs)
-        return msgspec.json.encode({**about, "id": identity, "predictions": scores})
+        answer = {**about, "id": identity, "predictions": scores}
+        return msgspec.json.encode({**answer, "ages": ages} if ages else answer)
 
 
 def predictions(card: Card, outputs: list[Array]) -> list[dict[str, Any]]:

@@ -45,16 +45,18 @@ async def _predict(service: Service, request: Request) -> Response:
     _content_type(request.headers, JSON)
     predict, identity, size = request.endpoint.predict, request.identity, len(request.body)
     rows = await service.call(size, predict.decode, request.body)
-    outputs = await service.score(request.endpoint, rows, identity, size)
-    return Response(await service.call(size, predict.encode, outputs, identity))
+    outputs, ages = await service.score(request.endpoint, rows, identity, size)
+    body = await service.call(size, predict.encode, outputs, identity, ages)
+    return Response(body, headers=_age(ages))
 
 
 async def _invocations(service: Service, request: Request) -> Response:
     content_type = _content_type(request.headers, JSON, CSV)
     invocations, size = request.endpoint.invocations, len(request.body)
     rows = await service.call(size, invocations.decode, request.body, content_type)
-    outputs = await service.score(request.endpoint, rows, request.identity, size)
-    return Response(await service.call(size, invocations.encode, outputs))
+    outputs, ages = await service.score(request.endpoint, rows, request.identity, size)
+    body = await service.call(size, invocations.encode, outputs)
+    return Response(body, headers=_age(ages))
 
 
 async def _infer(service: Service, request: Request) -> Response:
@@ -62,11 +64,16 @@ async def _infer(service: Service, request: Request) -> Response:
     inference, identity, size = request.endpoint.inference, request.identity, len(request.body)
     length = _length(request.headers)
     content, rows = await service.call(size, inference.decode, request.body, length)
-    outputs = await service.score(request.endpoint, rows, content.id or identity, size)
+    outputs, ages = await service.score(request.endpoint, rows, content.id or identity, size)
     body, length = await service.call(size, inference.encode, outputs, content, identity)
     if not length:
-        return Response(body)
-    return Response(body, BINARY, headers=[(LENGTH, str(length))])
+        return Response(body, headers=_age(ages))
+    return Response(body, BINARY, headers=[(LENGTH, str(length)), *_age(ages)])
+
+
+def _age(ages: list[float]) -> list[tuple[str, str]]:
+    """The header with the seconds since the oldest looked-up features were made."""
+    return [("x-features-age", f"{max(ages):.0f}")] if ages else []
 
 
 def _content_type(headers: Headers, *expected: str) -> str:

@@ -100,14 +100,17 @@ class Samples(QueueListener):
 
 
 def lines(sample: Sample) -> Iterator[str]:
-    """A line for each row: time, request, version, digest, inputs and outputs."""
+    """A line for each row: time, request, key, version, digest, inputs and outputs."""
     model, rows = sample.model, sample.rows.arrays
     columns = (*model.numeric, *model.categorical)
     outputs = zip(*(output.tolist() for output in sample.outputs), strict=True)
     values = zip(rows.numeric.tolist(), rows.categorical.tolist(), outputs, strict=True)
     head: dict[str, Any] = {"time": sample.time, "request": sample.request}
     head |= {"version": model.version, "digest": model.digest}
+    keys = getattr(sample.rows, "keys", None)
     for row, (numeric, categorical, scores) in enumerate(values):
+        if keys:
+            head["key"] = keys[row]
         inputs = dict(zip(columns, [*numeric, *categorical], strict=True))
         named = dict(zip(model.card.outputs, scores, strict=True))
         yield msgspec.json.encode({**head, "row": row, "inputs": inputs, "outputs": named}).decode()

@@ -16,6 +16,7 @@ from mlops.contract import bundle
 from mlops.contract.bundle import Array
 from mlops.serving.inference import Inference
 from mlops.serving.invocations import Invocations
+from mlops.serving.lookup import Lookup
 from mlops.serving.metrics import Metrics
 from mlops.serving.model import Model, Rows, load
 from mlops.serving.predict import Predict
@@ -100,6 +101,7 @@ class Service:
         self.metrics = Metrics()
         self.samples = Samples(settings, self.metrics) if settings.samples else None
         self.scorer = Scorer(settings, self.metrics.scored)
+        self.lookup = Lookup(settings, self.metrics)
         self._path = Path(settings.bundle)
         self._first = ""
         self._seen = _stamp(self._path)
@@ -118,6 +120,7 @@ class Service:
         if self._watch:
             self._watch.cancel()
         self.scorer.close()
+        await self.lookup.close()
         if self.samples:
             await asyncio.to_thread(self.samples.stop)
 
@@ -127,12 +130,20 @@ class Service:
             return function(*arguments)
         return await asyncio.to_thread(function, *arguments)
 
-    async def score(self, endpoint: Endpoint, rows: Rows, identity: str, size: int) -> list[Array]:
-        """The outputs for rows of a body of `size` bytes; `identity` is the id in samples."""
-        outputs = await self.scorer.score(endpoint.model, rows, alone=self.requests == 1)
+    async def score(
+        self, endpoint: Endpoint, rows: Rows, identity: str, size: int
+    ) -> tuple[list[Array], list[float]]:
+        """The outputs for rows of a body of `size` bytes; `identity` is the id in samples.
+
+        Where features were looked up, how old those of each row are, in seconds, too.
+        """
+        model, ages = endpoint.model, list[float]()
+        if rows.partial:
+            rows, ages = await self.lookup.complete(model, rows)
+        outputs = await self.scorer.score(model, rows, alone=self.requests == 1)
         if self.samples:
-            self.samples.offer(Sample(time.time(), identity, endpoint.model, rows, outputs, size))
-        return outputs
+            self.samples.offer(Sample(time.time(), identity, model, rows, outputs, size))
+        return outputs, ages
 
     def _load(self) -> None:
         folder, it = find(self._path), self.settings

@@ -63,6 +63,9 @@ class Settings:
     # The file that is being written, and the one before.
     sample_files: int = _limit(8, "files of samples", 2)
     samples: Path | None = None
+    features: str | None = None
+    store: str = "embedded"
+    stale_after: float = _limit(48.0, "hours after which published features are refused", 0)
     verify: bool = False
     signature: Path | None = None
     key: str | None = None
@@ -84,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--host", default=Settings.host, help="the address to listen on")
     result.add_argument("--port", type=int, default=Settings.port)
     result.add_argument("--samples", type=Path, help="a folder for requests and their answers")
+    result.add_argument("--features", help="where features are published, for requests by key")
+    result.add_argument("--store", default=Settings.store, help="the kind of place that is")
     result.add_argument("--verify", action="store_true", help="serve only what was signed")
     result.add_argument("--signature", type=Path, help="the bundle's signature")
     result.add_argument("--key", help="the public key of who must have signed; or else:")

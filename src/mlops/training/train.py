@@ -79,6 +79,7 @@ def run(params: Params, root: Path) -> Trained:
         "labels": labels if labels != tuple(map(str, range(classes))) else (),
         "optional": spec.optional,
         "retired": spec.retired,
+        "key": spec.key,
     }
     with whole_folder(root / BUNDLE) as folder:
         (folder / bundle.MODEL).write_bytes(model)

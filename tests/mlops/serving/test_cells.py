@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.serving.batch import table
+from mlops.serving.cells import MISSING
 from tests.mlops.serving import bundles, forms
 
 CELLS = [
@@ -43,7 +44,10 @@ def online(client, cell, column):
 def batch(client, cells, column):
     """The model's inputs that a table's cells give, each None where it is refused."""
     columns = {name: [cell] * len(cells) for name, cell in ROW.items()} | {column: cells}
-    rows, refused = table.read(pa.table(columns), client.app.service.endpoint.model, text=True)
+    # As the source of files reads them.
+    given = {name: [None if c in MISSING else c for c in own] for name, own in columns.items()}
+    types = pa.schema([(name, pa.string()) for name in given])
+    rows, refused = table.read(pa.table(given, types), client.app.service.endpoint.model)
     return [
         None if place in refused else (rows.numeric[place], rows.categorical[place])
         for place in range(len(cells))

@@ -16,7 +16,7 @@ async def main():
     service = Service(Settings(bundle=sys.argv[1]))
     endpoint = service.endpoint
     rows = endpoint.predict.decode(json.dumps(endpoint.model.card.example).encode())
-    outputs = await service.score(endpoint, rows, "1", 1)
+    outputs, _ = await service.score(endpoint, rows, "1", 1)
     assert endpoint.predict.encode(outputs, "1")
     assert service.metrics.render()
 

@@ -1,0 +1,122 @@
+"""Features in a file of SQLite beside the service, which reads it by key.
+
+It is not mapped to memory: a file that is cut short would then end the service. A publication
+replaces the file; the service opens the new one when it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from mlops.base.errors import UserError
+from mlops.base.files import alone, whole_file
+from mlops.serving.stores import About, Columns, Packed, Stored, Unavailable, unpack
+
+SCHEMA = """create table about (keys integer, columns text, made real);
+create table features (key text primary key, packed blob) without rowid;"""
+
+
+def publish(location: str, columns: Columns, rows: Iterable[Packed], made: float) -> None:
+    """Write the file, and give it its name when it is whole."""
+    path = Path(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.parent), whole_file(path) as partial:
+        with closing(sqlite3.connect(partial)) as database, database:
+            # A file that is not whole is never read: nothing needs to be undone.
+            database.executescript(f"pragma journal_mode = off; pragma synchronous = off; {SCHEMA}")
+            try:
+                database.executemany("insert into features values (?, ?)", rows)
+            except sqlite3.IntegrityError as error:
+                raise UserError(f"features: found a key twice: {error}") from None
+            count = database.execute("select count(*) from features").fetchone()[0]
+            named = msgspec.json.encode(columns).decode()
+            database.execute("insert into about values (?, ?, ?)", (count, named, made))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def about(location: str) -> About | None:
+    """What was published; None where there is no file."""
+    if not Path(location).exists():
+        return None
+    try:
+        with closing(_opened(location)) as database:
+            return _about(database)
+    except Unavailable as error:
+        raise UserError(str(error)) from None
+
+
+def connect(location: str) -> Embedded:
+    """A reader of the file."""
+    return Embedded(location)
+
+
+class Embedded:
+    """Reads the file, and opens it again when another one has taken its name."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self._stamp: tuple[int, int] | None = None
+        self._database: sqlite3.Connection | None = None
+        self._columns = Columns((), ())
+
+    async def get(self, keys: Sequence[str]) -> tuple[Columns, list[Stored | None]]:
+        """What was published for each of these keys; raises Unavailable."""
+        database = self._current()
+        query = "select packed from features where key = ?"
+        try:
+            rows = [database.execute(query, (key,)).fetchone() for key in keys]
+            return self._columns, [unpack(row[0]) if row else None for row in rows]
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise Unavailable(f"{self._location}: can't be read: {error}") from None
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._database:
+            self._database.close()
+
+    def _current(self) -> sqlite3.Connection:
+        """The file that has the name now; the earlier one where that one can't be read."""
+        try:
+            status = os.stat(self._location)
+            stamp = status.st_ino, status.st_mtime_ns
+        except OSError as error:
+            stamp = self._stamp or (0, 0)
+            if not self._database:
+                raise Unavailable(f"{self._location}: {error.strerror}") from None
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                database = _opened(self._location)
+                self._columns = _about(database).columns
+            except Unavailable:
+                if not self._database:
+                    self._stamp = None
+                    raise
+            else:
+                self._database = database
+        assert self._database
+        return self._database
+
+
+def _opened(location: str) -> sqlite3.Connection:
+    try:
+        # Immutable: a publication replaces the file, and never writes to it.
+        path = Path(location).absolute().as_uri()
+        return sqlite3.connect(f"{path}?mode=ro&immutable=1", uri=True)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{location}: can't be read: {error}") from None
+
+
+def _about(database: sqlite3.Connection) -> About:
+    try:
+        (row,) = database.execute("select keys, columns, made from about")
+        return About(row[0], msgspec.json.decode(row[1], type=Columns), row[2])
+    except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+        raise Unavailable(f"features: not a whole file of features: {error}") from None
