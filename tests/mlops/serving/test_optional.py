@@ -83,8 +83,8 @@ def test_a_table_may_lack_an_optional_column(folder, tmp_path, suffix):
     table = tmp_path / f"rows.{suffix}"
     lacking = rows.drop(columns=[*OPTIONAL])
     lacking.to_csv(table, index=False) if suffix == "csv" else lacking.to_parquet(table)
-    batch.run(folder, str(table), tmp_path / "scored")
-    found = pd.read_parquet(tmp_path / "scored")["probability"]
+    batch.run(folder, str(table), tmp_path / "scored.parquet")
+    found = pd.read_parquet(tmp_path / "scored.parquet")["probability"]
     missing = rows.assign(numbers=np.float32(np.nan), city="")
     if suffix == "csv":
         # As text, nine digits may be one bit off.
