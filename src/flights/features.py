@@ -10,7 +10,7 @@ same bits, and every run the same bits, in whatever order rows arrive. Therefore
 Two temptations are left out. Month and day of month can only memorise the one year there is. An
 aircraft's earlier legs of the day look strong, but the tail number on record is the one that flew:
 turnarounds too short to be planned are late up to nine times in ten, which smells of aircraft
-assigned after the delay was known.
+assigned after the delay was known. So of aircraft only those of earlier days count.
 """
 
 from collections.abc import Mapping
@@ -51,8 +51,8 @@ FEATURES: dict[str, str] = {
     "arrival_minute": "minute of the local day",
     "block_minutes": "minute",
     "distance": "mile",
-    "aircraft_age": "year",
-    "seats": "seat",
+    "aircraft_age_28d": "year",
+    "seats_28d": "seat",
     "temp": "degree Fahrenheit",
     "dewp": "degree Fahrenheit",
     "humid": "percent",
@@ -97,7 +97,8 @@ def features(tables: Mapping[str, DataFrame]) -> DataFrame:
         .join(congestion(flights), ["origin", "day", "departure_minute"], "left")
         .join(carrier_load(flights), ["origin", "carrier", "day"], "left")
     )
-    table = with_aircraft(table, tables["planes"])
+    number = [*PASTS["number"].keys, "day"]
+    table = table.join(usual_aircraft(flights, tables["planes"]), number, "left")
     for name, past in PASTS.items():
         table = table.join(history(flights, name, past), [*past.keys, "day"], "left")
     others = [name for name in SLICES if name not in FEATURES]
@@ -112,11 +113,13 @@ def scheduled(flights: DataFrame) -> DataFrame:
     """One row per flight: what the timetable says, and how the flight turned out."""
     date = F.col("date").cast("date").cast("string")
     late = (F.col("arr_delay") > LATE_AFTER_MINUTES).cast("int")
+    arrivals = F.count("arr_delay").over(Window.partitionBy("date"))
     return flights.select(
         F.concat_ws("-", date, "carrier", F.col("flight").cast("string"), "origin").alias(KEY),
         *(F.col(name) for name in (DAY, "carrier", "flight", "tailnum", "origin", "dest")),
         late.alias(TARGET),
-        delay_minutes().alias("delay"),
+        # On a day without any arrival nothing is known yet.
+        F.when(arrivals > 0, delay_minutes()).alias("delay"),
         day_number("date").alias("day"),
         utc_hour().alias("utc_hour"),
         whole("hour").alias("hour"),
@@ -140,11 +143,28 @@ def with_block_minutes(flights: DataFrame, airports: DataFrame) -> DataFrame:
     return flights.join(zones, "dest", "left").withColumn("block_minutes", minutes)
 
 
-def with_aircraft(flights: DataFrame, planes: DataFrame) -> DataFrame:
-    """Add the age in years and the seats of the aircraft; missing where it is not registered."""
-    register = planes.select("tailnum", F.col("year").alias("built"), "seats")
-    age = F.col("year") - F.col("built")
-    return flights.join(register, "tailnum", "left").withColumn("aircraft_age", age)
+def usual_aircraft(flights: DataFrame, planes: DataFrame) -> DataFrame:
+    """One row per flight number and day: seats and age in years of its aircraft of four weeks.
+
+    Missing where none of them is registered.
+    """
+    register = planes.select("tailnum", F.col("year").alias("built"), whole("seats").alias("seats"))
+    age = whole("year") - whole("built")
+    keys = PASTS["number"].keys
+    flown = flights.join(register, "tailnum", "left").withColumn("age", age)
+    daily = flown.groupBy(*keys, "day").agg(
+        *(F.sum(name).alias(name) for name in ("seats", "age")),
+        *(F.count(name).alias(f"{name}_known") for name in ("seats", "age")),
+    )
+    before = Window.partitionBy(*keys).orderBy("day").rangeBetween(-28, -1)
+
+    def mean(name: str) -> Column:
+        known = F.sum(f"{name}_known").over(before)
+        return F.when(known > 0, number(F.sum(name).over(before)) / number(known))
+
+    return daily.select(
+        *(*keys, "day"), mean("age").alias("aircraft_age_28d"), mean("seats").alias("seats_28d")
+    )
 
 
 def weather(reports: DataFrame) -> DataFrame:
@@ -188,7 +208,7 @@ def carrier_load(flights: DataFrame) -> DataFrame:
 def history(flights: DataFrame, name: str, past: Past) -> DataFrame:
     """One row per key of `past` and day flown: late share and mean delay of the days before."""
     daily = flights.groupBy(*past.keys, "day").agg(
-        F.count("*").alias("planned"),
+        F.count("delay").alias("planned"),
         F.count(TARGET).alias("arrived"),
         F.sum(whole(TARGET)).alias("late"),
         F.sum("delay").alias("delay"),

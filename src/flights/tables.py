@@ -18,17 +18,19 @@ from pandera.typing import Series
 STRONGEST_WIND_MPH = 250.0
 
 
-def clock_time(**options: Any) -> Any:
-    return pa.Field(ge=0, le=2400, metadata={"unit": "hhmm"}, **options)
+def clock_time(outcome: bool = False, **options: Any) -> Any:
+    """`outcome`: known only after the day of the row."""
+    return pa.Field(ge=0, le=2400, metadata={"unit": "hhmm", "outcome": outcome}, **options)
 
 
-def measured(unit: str, **options: Any) -> Any:
-    return pa.Field(metadata={"unit": unit}, **options)
+def measured(unit: str, outcome: bool = False, **options: Any) -> Any:
+    return pa.Field(metadata={"unit": unit, "outcome": outcome}, **options)
 
 
-def reference(column: str, matched: float = 1.0, **options: Any) -> Any:
+def reference(column: str, matched: float = 1.0, outcome: bool = False, **options: Any) -> Any:
     """A column whose values name rows of another table, at least `matched` of them (0 to 1)."""
-    return pa.Field(metadata={"references": column, "matched": matched}, **options)
+    metadata = {"references": column, "matched": matched, "outcome": outcome}
+    return pa.Field(metadata=metadata, **options)
 
 
 def with_date(rows: pd.DataFrame) -> pd.DataFrame:
@@ -54,22 +56,26 @@ class Flights(pa.DataFrameModel):
     month: Series[int] = pa.Field(ge=1, le=12)
     day: Series[int] = pa.Field(ge=1, le=31)
     date: Series[pa.DateTime]
-    dep_time: Series[pd.Int64Dtype] = clock_time(nullable=True)
+    dep_time: Series[pd.Int64Dtype] = clock_time(outcome=True, nullable=True)
     sched_dep_time: Series[int] = clock_time()
-    dep_delay: Series[pd.Int64Dtype] = measured("minute", ge=-180, le=2880, nullable=True)
-    arr_time: Series[pd.Int64Dtype] = clock_time(nullable=True)
+    dep_delay: Series[pd.Int64Dtype] = measured(
+        "minute", outcome=True, ge=-180, le=2880, nullable=True
+    )
+    arr_time: Series[pd.Int64Dtype] = clock_time(outcome=True, nullable=True)
     sched_arr_time: Series[int] = clock_time()
-    arr_delay: Series[pd.Int64Dtype] = measured("minute", ge=-180, le=2880, nullable=True)
+    arr_delay: Series[pd.Int64Dtype] = measured(
+        "minute", outcome=True, ge=-180, le=2880, nullable=True
+    )
     carrier: Series[str] = reference(
         "airlines.carrier", str_length={"min_value": 2, "max_value": 3}
     )
     flight: Series[int] = pa.Field(ge=1, le=9999)
-    # A flight cancelled early never had an aircraft.
-    tailnum: Series[str] = reference("planes.tailnum", matched=0.8, nullable=True)
+    # Of the aircraft that flew; a flight cancelled early never had one.
+    tailnum: Series[str] = reference("planes.tailnum", matched=0.8, outcome=True, nullable=True)
     origin: Series[str] = reference("airports.faa", isin=["EWR", "JFK", "LGA"])
     # The airports of Puerto Rico and the Virgin Islands are not in the airports table.
     dest: Series[str] = reference("airports.faa", matched=0.95)
-    air_time: Series[pd.Int64Dtype] = measured("minute", ge=1, le=1440, nullable=True)
+    air_time: Series[pd.Int64Dtype] = measured("minute", outcome=True, ge=1, le=1440, nullable=True)
     distance: Series[int] = measured("mile", ge=1, le=12_500)
     hour: Series[int] = pa.Field(ge=0, le=24)
     minute: Series[int] = pa.Field(ge=0, le=59)

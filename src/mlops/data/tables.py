@@ -20,6 +20,14 @@ def day_column(schema: Schema) -> str | None:
     return (getattr(schema.Config, "metadata", None) or {}).get("day")
 
 
+def outcomes(schema: Schema) -> tuple[str, ...] | None:
+    """The columns that are known only after their row's day; None where the rows themselves are."""
+    if (getattr(schema.Config, "metadata", None) or {}).get("outcome"):
+        return None
+    columns = schema.to_schema().columns.items()
+    return tuple(str(name) for name, one in columns if (one.metadata or {}).get("outcome"))
+
+
 def references(schema: Schema) -> dict[str, tuple[str, float]]:
     """For each column that refers to another table: `table.column`, and the share that must."""
     columns = schema.to_schema().columns.items()

@@ -1,0 +1,204 @@
+"""Raw tables as of a day, and whether the features of that day need no more than that.
+
+As of a day, rows before it are whole. In rows from it on, the columns that a schema declares
+outcomes are missing; of a table that is declared one itself, there are no such rows yet.
+
+`python -m mlops.data.as_of DAYS` compares so many days of this folder's features; 0 is all.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops.base.errors import UserError
+from mlops.contract import dataset, params, project
+from mlops.contract.dataset import HOLDOUT, TRAINING
+from mlops.contract.paths import FEATURES
+from mlops.data import engine, streaming
+from mlops.data.params import Params
+from mlops.data.tables import day_column, outcomes
+from mlops.pipeline import stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops.data.tables import Schema
+
+ONE_DAY = dt.timedelta(days=1)
+
+
+def as_of(
+    frames: Mapping[str, Any], schemas: Mapping[str, Schema], day: dt.date
+) -> dict[str, Any]:
+    """The engine's tables as they were known on the morning of a day."""
+    from pyspark.sql import functions as F
+
+    tables = dict(frames)
+    for name, schema in schemas.items():
+        column, known_later = day_column(schema), outcomes(schema)
+        if column is None or known_later == ():
+            continue
+        before = F.col(column) < F.lit(str(day)).cast("timestamp")
+        if known_later is None:
+            tables[name] = frames[name].where(before)
+        else:
+            tables[name] = frames[name].select(
+                *(
+                    F.when(before, F.col(one)).alias(one) if one in known_later else F.col(one)
+                    for one in frames[name].columns
+                )
+            )
+    return tables
+
+
+def rows(
+    session: Any,
+    spec: project.Features,
+    tables: Mapping[str, Any],
+    first: dt.date,
+    last: dt.date,
+) -> pa.Table:
+    """The feature table's rows of some days, in the types and the order of training's."""
+    import pyarrow as pa
+    from pyspark.sql import functions as F
+
+    assert spec.day
+    day = F.col(spec.day)
+    frame = spec.build(tables)
+    dataset.require_made(frame.columns, spec)
+    frame = frame.select(*spec.columns).where(
+        (day >= F.lit(str(first)).cast("timestamp"))
+        & (day < F.lit(str(last + ONE_DAY)).cast("timestamp"))
+    )
+    made, batches = streaming.batches(session, frame, [day, F.col(spec.key).cast("string")])
+    typing = dataset.Typing(made, spec)
+    typed = [typing.batch(table) for table in streaming.chunks(batches)]
+    typing.require_sound()
+    return pa.concat_tables([typing.schema.empty_table(), *typed])
+
+
+def compare(
+    session: Any,
+    spec: project.Features,
+    raw: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    folder: Path,
+    count: int,
+) -> int:
+    """Compare the written features of `count` days, or of all for 0, with those as of each day.
+
+    Gives how many days were compared: none where rows have no day, or no outcome is declared.
+    Raises UserError for a feature that needs what is known only later, with key and values.
+    """
+    if spec.day is None or all(outcomes(schema) == () for schema in schemas.values()):
+        return 0
+    days = _days(spec.day, folder, count)
+    for day in days:
+        found = rows(session, spec, as_of(raw, schemas, day), day, day)
+        _require_unknown(spec, found, day)
+        _require_same(spec, found, _written(spec.day, folder, day), day)
+    return len(days)
+
+
+def _days(column: str, folder: Path, count: int) -> list[dt.date]:
+    """Days of the written features, spread evenly over them, the last one among them."""
+    import pyarrow.parquet as pq
+
+    found = {
+        day.date()
+        for part in (TRAINING, HOLDOUT)
+        for day in pq.read_table(folder / part, columns=[column])[0].unique().to_pylist()
+    }
+    every = sorted(found)
+    places = np.linspace(len(every) - 1, 0, min(count or len(every), len(every))).round()
+    return [every[int(place)] for place in places]
+
+
+def _written(column: str, folder: Path, day: dt.date) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first, end = (dt.datetime.combine(one, dt.time()) for one in (day, day + ONE_DAY))
+    within = [(column, ">=", first), (column, "<", end)]
+    parts = [pq.read_table(folder / part, filters=within) for part in (TRAINING, HOLDOUT)]
+    return pa.concat_tables(parts)
+
+
+def _require_unknown(spec: project.Features, found: pa.Table, day: dt.date) -> None:
+    """Raise UserError where the target is known as of the day itself: then all of it may leak."""
+    known = found.filter(found.column(spec.target).is_valid())
+    if len(known):
+        key, value = known.column(spec.key)[0], known.column(spec.target)[0]
+        raise UserError(
+            f"features: {spec.target}: {key} of {day}: found {value} as of that day, expected it "
+            'missing; declare the columns that it is made of in tables.py: metadata={"outcome": '
+            "True}"
+        )
+
+
+def _require_same(
+    spec: project.Features, found: pa.Table, written: pa.Table, day: dt.date
+) -> None:
+    """Raise UserError for the first feature of a row that is another one as of its day."""
+    import pyarrow.compute as pc
+
+    found = found.filter(pc.is_in(found.column(spec.key), written.column(spec.key)))
+    keys = written.column(spec.key).to_pylist()
+    lost = set(keys) - set(found.column(spec.key).to_pylist())
+    if lost:
+        raise UserError(
+            f"features: {spec.key}: {min(lost)} of {day}: no such row as of that day; rows must "
+            "not depend on what is known only later"
+        )
+    for name in spec.features:
+        before, after = _bits(found.column(name)), _bits(written.column(name))
+        if (wrong := np.flatnonzero(before != after)).size:
+            place = int(wrong[0])
+            as_known, as_trained = (table.column(name)[place] for table in (found, written))
+            raise UserError(
+                f"features: {name}: {keys[place]} of {day}: found {as_known} as of that day, and "
+                f"{as_trained} in training; a feature may not need what is known only later"
+            )
+
+
+def _bits(column: pa.ChunkedArray) -> Any:
+    """The values such that equal bits are equal."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(column.type):
+        return column.to_numpy(zero_copy_only=False).astype("<f4").view("<i4")
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def run(params: Params, root: Path, count: int) -> int:
+    """Compare days of the features that were made of the raw tables here; gives how many."""
+    from mlops.data.featurize import raw_tables
+
+    session = engine.start(params.engine)
+    schemas = project.tables(params.project)
+    project.forget(params.project)
+    with engine.engine_as_pyspark(params.engine):
+        spec = project.features(params.project)
+        raw = raw_tables(session, params, root)
+        with project.own_code(params.project, "features"):
+            return compare(session, spec, raw, schemas, root / FEATURES, count)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print how many days were compared; gives the exit code."""
+
+    def command() -> None:
+        days = run(params.load(Params), Path(), int(arguments[0]))
+        print(f"features of {days} days are the same as of each day")
+
+    return stage.guarded(command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
