@@ -22,39 +22,30 @@ from mlops.contract.dataset import HOLDOUT, TRAINING
 from mlops.contract.paths import FEATURES
 from mlops.data import engine, streaming
 from mlops.data.params import Params
-from mlops.data.tables import day_column, outcomes
+from mlops.data.tables import Later, outcomes
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mlops.data.tables import Schema
-
 ONE_DAY = dt.timedelta(days=1)
 
 
-def as_of(
-    frames: Mapping[str, Any], schemas: Mapping[str, Schema], day: dt.date
-) -> dict[str, Any]:
+def as_of(tables: Mapping[str, Any], later: Mapping[str, Later], day: dt.date) -> dict[str, Any]:
     """The engine's tables as they were known on the morning of a day."""
     from pyspark.sql import functions as F
 
-    tables = dict(frames)
-    for name, schema in schemas.items():
-        column, known_later = day_column(schema), outcomes(schema)
-        if column is None or known_later == ():
-            continue
+    known = dict(tables)
+    for name, (column, columns) in later.items():
         before = F.col(column) < F.lit(str(day)).cast("timestamp")
-        if known_later is None:
-            tables[name] = frames[name].where(before)
+        if columns is None:
+            known[name] = tables[name].where(before)
         else:
-            tables[name] = frames[name].select(
-                *(
-                    F.when(before, F.col(one)).alias(one) if one in known_later else F.col(one)
-                    for one in frames[name].columns
-                )
-            )
-    return tables
+            known[name] = tables[name].select(
+                *(F.when(before, F.col(one)).alias(one) if one in columns else F.col(one)
+                  for one in tables[name].columns)
+            )  # fmt: skip
+    return known
 
 
 def rows(
@@ -87,7 +78,7 @@ def compare(
     session: Any,
     spec: project.Features,
     raw: Mapping[str, Any],
-    schemas: Mapping[str, Schema],
+    later: Mapping[str, Later],
     folder: Path,
     count: int,
 ) -> int:
@@ -96,11 +87,11 @@ def compare(
     Gives how many days were compared: none where rows have no day, or no outcome is declared.
     Raises UserError for a feature that needs what is known only later, with key and values.
     """
-    if spec.day is None or all(outcomes(schema) == () for schema in schemas.values()):
+    if spec.day is None or not later:
         return 0
     days = _days(spec.day, folder, count)
     for day in days:
-        found = rows(session, spec, as_of(raw, schemas, day), day, day)
+        found = rows(session, spec, as_of(raw, later, day), day, day)
         _require_unknown(spec, found, day)
         _require_same(spec, found, _written(spec.day, folder, day), day)
     return len(days)
@@ -142,9 +133,7 @@ def _require_unknown(spec: project.Features, found: pa.Table, day: dt.date) -> N
         )
 
 
-def _require_same(
-    spec: project.Features, found: pa.Table, written: pa.Table, day: dt.date
-) -> None:
+def _require_same(spec: project.Features, found: pa.Table, written: pa.Table, day: dt.date) -> None:
     """Raise UserError for the first feature of a row that is another one as of its day."""
     import pyarrow.compute as pc
 
@@ -178,16 +167,18 @@ def _bits(column: pa.ChunkedArray) -> Any:
 
 def run(params: Params, root: Path, count: int) -> int:
     """Compare days of the features that were made of the raw tables here; gives how many."""
+    from mlops.contract.paths import RAW
     from mlops.data.featurize import raw_tables
+    from mlops.data.ingest import Ingested
 
     session = engine.start(params.engine)
-    schemas = project.tables(params.project)
+    later = outcomes(project.tables(params.project))
     project.forget(params.project)
     with engine.engine_as_pyspark(params.engine):
         spec = project.features(params.project)
-        raw = raw_tables(session, params, root)
+        raw = raw_tables(session, root / RAW, Ingested.load(root / RAW))
         with project.own_code(params.project, "features"):
-            return compare(session, spec, raw, schemas, root / FEATURES, count)
+            return compare(session, spec, raw, later, root / FEATURES, count)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,15 +16,18 @@ from mlops.contract import dataset, project
 from mlops.contract.dataset import HOLDOUT, LARGEST_WHOLE, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
-from mlops.data import engine, sources, streaming
+from mlops.data import as_of, engine, sources, streaming
 from mlops.data.ingest import Ingested
 from mlops.data.params import IN_PLACE, Params
 from mlops.data.streaming import SOME, Parquet, parquet, quoted
+from mlops.data.tables import outcomes
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Days whose features are compared with those as of the day: each costs as much as all do.
+DAYS = 1
 # A regression has more values than these that only its holdout has.
 MOST_UNSEEN = 5
 
@@ -34,7 +37,8 @@ class Featurized(Result):
 
     `rounded`: of how many different values of a feature float32 keeps how many. `unseen`: the
     target's values that only the holdout has, where they may be classes.
-    `unused_tables` are the raw tables that the project's features did not look at.
+    `unused_tables` are the raw tables that the project's features did not look at. Of so many days
+    (`days_compared`) the features were compared with those as of the day.
     """
 
     rows: dict[str, int]
@@ -46,6 +50,7 @@ class Featurized(Result):
     rounded: dict[str, tuple[int, int]]
     unseen: tuple[str, ...]
     unused_tables: tuple[str, ...] = ()
+    days_compared: int = 0
 
 
 class Part:
@@ -100,7 +105,9 @@ def run(params: Params, root: Path) -> Featurized:
         session = engine.start(params.engine)
         if params.engine == "duckdb":
             streaming.limit(session._conn, aside)
-        raw = _tables(session, ingested, root)
+        raw = raw_tables(session, root / RAW, ingested)
+        # Pandera imports the real PySpark.
+        later = outcomes(project.tables(params.project))
         project.forget(params.project)
         with engine.engine_as_pyspark(params.engine):
             spec = project.features(params.project)
@@ -114,8 +121,11 @@ def run(params: Params, root: Path) -> Featurized:
                     frame.limit(0).toArrow()
                     raise
             result = _write(params, spec, session, frame, ingested.until, folder)
+            with project.own_code(params.project, "features"):
+                days = as_of.compare(session, spec, raw, later, folder, DAYS)
         shutil.rmtree(aside)
-        result = result.model_copy(update={"unused_tables": tuple(raw.unused)})
+        made = {"unused_tables": tuple(raw.unused), "days_compared": days}
+        result = result.model_copy(update=made)
         result.save(folder)
     return result
 
@@ -230,16 +240,16 @@ class _Tables(UserDict[str, Any]):
         return super().__getitem__(name)
 
 
-def _tables(session: Any, ingested: Ingested, root: Path) -> _Tables:
-    """The raw tables as the engine's DataFrames."""
+def raw_tables(session: Any, place: Path, ingested: Ingested) -> _Tables:
+    """The raw tables as the engine's DataFrames: those in a folder, or where they lie."""
     if ingested.in_place:
         from mlops.data import in_place
 
-        frame, place = sources.frame(IN_PLACE), ingested.location
+        frame, location = sources.frame(IN_PLACE), ingested.location
         asked = {query.name: query for query in ingested.in_place}
-        return _Tables({n: in_place.rows(frame, session, place, q) for n, q in asked.items()})
-    # The folders that ingest wrote, one for each table.
-    folders = sorted(path for path in (root / RAW).glob("*") if path.is_dir())
+        return _Tables({n: in_place.rows(frame, session, location, q) for n, q in asked.items()})
+    # A folder for each table.
+    folders = sorted(path for path in place.glob("*") if path.is_dir())
     return _Tables({folder.name: engine.read(session, folder) for folder in folders})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from mlops.data.streaming import SOME, Parquet, database, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
+    from mlops.data.sources import Query
     from mlops.data.staging import Staged
     from mlops.data.tables import Schema
     from mlops.data.validation import Validator
@@ -54,26 +56,43 @@ def run(params: Params, root: Path) -> Ingested:
     if not params.data.copied:
         queries = {name: pinned(query, state) for name, query in queries.items()}
     with whole_folder(root / RAW) as folder:
-        make = _copied if params.data.copied else _in_place
-        found, others = make(params, queries, schemas, folder)
-        dated = [table.first for table in found.values() if table.day]
-        result = Ingested(
-            rows={name: table.kept for name, table in found.items()},
-            since=min(dated, default=None),
-            until=params.data.until,
-            unknown=others,
-            source=state,
-        )
-        if not params.data.copied:
-            asked = [replace(queries[name], columns=tuple(t.types)) for name, t in found.items()]
-            update = {"location": params.data.location, "in_place": tuple(asked)}
-            result = result.model_copy(update=update)
+        result = ingested(params, queries, schemas, folder, _require_every_month)
+        result = result.model_copy(update={"source": state})
         result.save(folder)
     return result
 
 
+def ingested(
+    params: Params,
+    queries: dict[str, Query],
+    schemas: dict[str, Schema],
+    folder: Path,
+    require: Callable[[str, Validator], None],
+) -> Ingested:
+    """Check the tables against their schemas and by `require`; copy them where that is asked."""
+    make = _copied if params.data.copied else _in_place
+    found, others = make(params, queries, schemas, folder, require)
+    dated = [table for table in found.values() if table.day]
+    result = Ingested(
+        rows={name: table.kept for name, table in found.items()},
+        since=min((table.first for table in dated), default=None),
+        until=params.data.until,
+        unknown=others,
+        source={},
+    )
+    if params.data.copied:
+        return result
+    asked = [replace(queries[name], columns=tuple(t.types)) for name, t in found.items()]
+    update = {"location": params.data.location, "in_place": tuple(asked)}
+    return result.model_copy(update=update)
+
+
 def _copied(
-    params: Params, queries: dict[str, Query], schemas: dict[str, Schema], folder: Path
+    params: Params,
+    queries: dict[str, Query],
+    schemas: dict[str, Schema],
+    folder: Path,
+    require: Callable[[str, Validator], None],
 ) -> tuple[dict[str, Validator], list[str]]:
     """Write the tables; what was found of each, and the columns that are in no schema."""
     from mlops.data.staging import Staging
@@ -83,7 +102,7 @@ def _copied(
     with database(aside) as connection:
         staged = Staging(read, params.project, connection, aside).tables(queries, schemas)
         for name, table in staged.items():
-            _require_every_month(name, table.validator)
+            require(name, table.validator)
         for name, table in staged.items():
             _write(table, connection, folder / name)
     shutil.rmtree(aside)
@@ -92,7 +111,11 @@ def _copied(
 
 
 def _in_place(
-    params: Params, queries: dict[str, Query], schemas: dict[str, Schema], folder: Path
+    params: Params,
+    queries: dict[str, Query],
+    schemas: dict[str, Schema],
+    folder: Path,
+    require: Callable[[str, Validator], None],
 ) -> tuple[dict[str, Validator], list[str]]:
     """Check the tables where they lie; what was found of each, and the columns in no schema."""
     from mlops.data import in_place
@@ -106,7 +129,7 @@ def _in_place(
     found = in_place.checked(frames, queries, schemas)
     others = []
     for name, table in found.items():
-        _require_every_month(name, table)
+        require(name, table)
         own = frames[name].columns
         others += [f"{name}.{c}" for c in ranges(c for c in own if c not in table.types)]
     return found, others

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops.base.errors import UserError, nearest
 from mlops.data.params import Data
@@ -20,12 +20,26 @@ def day_column(schema: Schema) -> str | None:
     return (getattr(schema.Config, "metadata", None) or {}).get("day")
 
 
-def outcomes(schema: Schema) -> tuple[str, ...] | None:
-    """The columns that are known only after their row's day; None where the rows themselves are."""
-    if (getattr(schema.Config, "metadata", None) or {}).get("outcome"):
-        return None
-    columns = schema.to_schema().columns.items()
-    return tuple(str(name) for name, one in columns if (one.metadata or {}).get("outcome"))
+class Later(NamedTuple):
+    """What of a table is known only after a row's day: `columns`, or all of it (None)."""
+
+    day: str
+    columns: tuple[str, ...] | None
+
+
+def outcomes(schemas: Mapping[str, Schema]) -> dict[str, Later]:
+    """The tables with days of which something is known only later."""
+    found = {}
+    for name, schema in schemas.items():
+        columns = schema.to_schema().columns.items()
+        own = tuple(str(n) for n, one in columns if (one.metadata or {}).get("outcome"))
+        rows = (getattr(schema.Config, "metadata", None) or {}).get("outcome")
+        day = day_column(schema)
+        if day and (own or rows):
+            found[name] = Later(day, None if rows else own)
+        elif own or rows:
+            raise UserError(f"tables.py: {name}: outcome: found no day, expected one in metadata")
+    return found
 
 
 def references(schema: Schema) -> dict[str, tuple[str, float]]:

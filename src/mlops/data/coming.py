@@ -1,0 +1,155 @@
+"""Rows whose outcomes nobody knows yet: their features as of now, from the source as it is now."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from mlops.base.errors import UserError
+from mlops.base.files import whole_folder
+from mlops.contract import project
+from mlops.data import as_of, engine, featurize, ingest, tables
+from mlops.data.failures import Failure, explain
+from mlops.data.params import Params
+from mlops.data.tables import Later, outcomes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops.data.tables import Schema
+
+FOLDER = Path(".run/coming")
+# Types with missing values of those that have none.
+NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "int8": "Int8", "bool": "boolean"}
+
+
+@dataclass(frozen=True)
+class Coming:
+    """The source's raw tables, checked; outcomes are known up to the day `known`, rows are there
+    up to the day `last`."""
+
+    params: Params
+    folder: Path
+    ingested: ingest.Ingested
+    later: Mapping[str, Later]
+    known: dt.date
+    last: dt.date
+
+    def days(self, first: dt.date | None, last: dt.date | None) -> list[dt.date]:
+        """The days from `first` to `last`; by default those after the last known outcomes.
+
+        Raises UserError where there is none.
+        """
+        start, end = first or self.known + as_of.ONE_DAY, last or self.last
+        if start > end:
+            found = f"outcomes are known to {self.known}, rows are there to {self.last}"
+            raise UserError(f"no day from {start} to {end} to predict: {found}")
+        return [start + dt.timedelta(days=n) for n in range((end - start).days + 1)]
+
+    def features(
+        self, first: dt.date, last: dt.date, day: dt.date | None = None
+    ) -> tuple[project.Features, pa.Table]:
+        """The declared roles, and the features of the days as of `day`, by default the first."""
+        with self._engine() as (session, spec, raw):
+            known = as_of.as_of(raw, self.later, day or first)
+            return spec, as_of.rows(session, spec, known, first, last)
+
+    def outcomes(self, first: dt.date, last: dt.date) -> tuple[project.Features, pa.Table]:
+        """The keys of these days and what came true of them, missing where that is not known."""
+        with self._engine() as (session, spec, raw):
+            rows = as_of.rows(session, spec, raw, first, last)
+            return spec, rows.select([spec.key, spec.target])
+
+    @contextmanager
+    def _engine(self) -> Iterator[tuple[Any, project.Features, Any]]:
+        name = self.params.project
+        session = engine.start(self.params.engine)
+        project.forget(name)
+        with engine.engine_as_pyspark(self.params.engine):
+            spec = project.features(name)
+            if spec.day is None:
+                raise UserError(f"{name}: features.py has no DAY; every row is known at once")
+            raw = featurize.raw_tables(session, self.folder, self.ingested)
+            with project.own_code(name, "features"):
+                yield session, spec, raw
+
+
+def refresh(params: Params, root: Path) -> Coming:
+    """Read the source as it is now, and check it.
+
+    After `data.until` outcomes may be missing. Raises UserError for anything else that is wrong,
+    and where no table has days and outcomes.
+    """
+    schemas = project.tables(params.project)
+    later = outcomes(schemas)
+    if not later:
+        raise UserError(
+            f"src/{params.project}/tables.py: no column of a table with days is an outcome; "
+            'declare those that are known only later: metadata={"outcome": True}'
+        )
+    queries = tables.queries(schemas, params.data)
+    queries = {name: replace(query, until=None) for name, query in queries.items()}
+    opened = {name: _opened(schemas[name], later.get(name)) for name in schemas}
+    with whole_folder(root / FOLDER) as folder:
+        result = ingest.ingested(params, queries, opened, folder, lambda name, table: None)
+    session = engine.start(params.engine)
+    with engine.engine_as_pyspark(params.engine):
+        raw = featurize.raw_tables(session, root / FOLDER, result)
+        _require_outcomes(raw, schemas, later, params.data.until)
+        days = [_days(name, raw[name], one) for name, one in later.items()]
+    known, last = min(one for one, _ in days), max(one for _, one in days)
+    return Coming(params, root / FOLDER, result, later, known, last)
+
+
+def _opened(schema: Schema, later: Later | None) -> Any:
+    """The schema with outcomes that may be missing."""
+    made = schema.to_schema()
+    changes: dict[str, Any] = {}
+    for name in (later and later.columns) or ():
+        kind = str(made.columns[name].dtype)
+        changes[name] = {"nullable": True, "dtype": NULLABLE.get(kind, made.columns[name].dtype)}
+    opened = made.update_columns(changes) if changes else made
+    return SimpleNamespace(Config=schema.Config, to_schema=lambda: opened)
+
+
+def _require_outcomes(
+    raw: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    later: Mapping[str, Later],
+    until: dt.date | None,
+) -> None:
+    """Raise UserError for outcomes that are missing up to the last day known."""
+    from pyspark.sql import functions as F
+
+    failures = []
+    for name, (day, columns) in later.items():
+        own = schemas[name].to_schema().columns
+        for column in columns or ():
+            if until and not own[column].nullable:
+                early = F.col(day) < F.lit(str(until + as_of.ONE_DAY)).cast("timestamp")
+                rows = raw[name].where(early & F.col(column).isNull()).count()
+                if rows:
+                    check = f"no missing values up to {until}"
+                    failures.append(Failure(name, column, check, rows, ("missing",)))
+    if failures:
+        raise UserError(explain(failures))
+
+
+def _days(name: str, table: Any, later: Later) -> tuple[dt.date, dt.date]:
+    """The last day of which a table has an outcome, and the last one of any row."""
+    from pyspark.sql import functions as F
+
+    known = F.lit(later.columns is None)
+    for column in later.columns or ():
+        known = known | F.col(column).isNotNull()
+    day = F.col(later.day).cast("date")
+    found = table.agg(F.max(F.when(known, day)).alias("known"), F.max(day).alias("last"))
+    ((last_known, last),) = found.collect()
+    if last_known is None:
+        raise UserError(f"{name}: no row has an outcome yet")
+    return last_known, last
