@@ -19,9 +19,11 @@ import numpy as np
 from mlops.base.errors import UserError
 from mlops.contract import dataset, params, project
 from mlops.contract.dataset import HOLDOUT, TRAINING
-from mlops.contract.paths import FEATURES
+from mlops.contract.paths import FEATURES, RAW
 from mlops.data import engine, streaming
+from mlops.data.ingest import Ingested
 from mlops.data.params import Params
+from mlops.data.raw import raw_tables
 from mlops.data.tables import Later, outcomes
 from mlops.pipeline import stage
 
@@ -167,10 +169,6 @@ def _bits(column: pa.ChunkedArray) -> Any:
 
 def run(params: Params, root: Path, count: int) -> int:
     """Compare days of the features that were made of the raw tables here; gives how many."""
-    from mlops.contract.paths import RAW
-    from mlops.data.featurize import raw_tables
-    from mlops.data.ingest import Ingested
-
     session = engine.start(params.engine)
     later = outcomes(project.tables(params.project))
     project.forget(params.project)

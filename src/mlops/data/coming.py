@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import project
-from mlops.data import as_of, engine, featurize, ingest, tables
+from mlops.data import as_of, engine, ingest, tables
 from mlops.data.failures import Failure, explain
 from mlops.data.params import Params
+from mlops.data.raw import raw_tables
 from mlops.data.tables import Later, outcomes
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Coming:
             spec = project.features(name)
             if spec.day is None:
                 raise UserError(f"{name}: features.py has no DAY; every row is known at once")
-            raw = featurize.raw_tables(session, self.folder, self.ingested)
+            raw = raw_tables(session, self.folder, self.ingested)
             with project.own_code(name, "features"):
                 yield session, spec, raw
 
@@ -99,7 +100,7 @@ def refresh(params: Params, root: Path) -> Coming:
         result = ingest.ingested(params, queries, opened, folder, lambda name, table: None)
     session = engine.start(params.engine)
     with engine.engine_as_pyspark(params.engine):
-        raw = featurize.raw_tables(session, root / FOLDER, result)
+        raw = raw_tables(session, root / FOLDER, result)
         _require_outcomes(raw, schemas, later, params.data.until)
         days = [_days(name, raw[name], one) for name, one in later.items()]
     known, last = min(one for one, _ in days), max(one for _, one in days)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections import Counter, UserDict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +16,10 @@ from mlops.contract import dataset, project
 from mlops.contract.dataset import HOLDOUT, LARGEST_WHOLE, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
-from mlops.data import as_of, engine, sources, streaming
+from mlops.data import as_of, engine, streaming
 from mlops.data.ingest import Ingested
-from mlops.data.params import IN_PLACE, Params
+from mlops.data.params import Params
+from mlops.data.raw import raw_tables
 from mlops.data.streaming import SOME, Parquet, parquet, quoted
 from mlops.data.tables import outcomes
 from mlops.pipeline import stage
@@ -226,31 +227,6 @@ def _held_out(
     place = f"params.yaml: split.holdout_days: found {days}; a holdout from {first} to {until}"
     start = pa.scalar(first).cast(pa.timestamp("ms"))
     return lambda rows: pc.greater_equal(rows.column(spec.day), start), place
-
-
-class _Tables(UserDict[str, Any]):
-    """The raw tables by their names; it remembers those that were not asked for."""
-
-    def __init__(self, tables: dict[str, Any]) -> None:
-        super().__init__(tables)
-        self.unused = sorted(tables)
-
-    def __getitem__(self, name: str) -> Any:
-        self.unused = [other for other in self.unused if other != name]
-        return super().__getitem__(name)
-
-
-def raw_tables(session: Any, place: Path, ingested: Ingested) -> _Tables:
-    """The raw tables as the engine's DataFrames: those in a folder, or where they lie."""
-    if ingested.in_place:
-        from mlops.data import in_place
-
-        frame, location = sources.frame(IN_PLACE), ingested.location
-        asked = {query.name: query for query in ingested.in_place}
-        return _Tables({n: in_place.rows(frame, session, location, q) for n, q in asked.items()})
-    # A folder for each table.
-    folders = sorted(path for path in place.glob("*") if path.is_dir())
-    return _Tables({folder.name: engine.read(session, folder) for folder in folders})
 
 
 def _rounded(frame: Any, typing: dataset.Typing) -> dict[str, tuple[int, int]]:
