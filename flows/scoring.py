@@ -1,4 +1,4 @@
-"""Score a table with the bundle that an environment pins."""
+"""Score with the bundle that an environment pins: the coming rows of the source, or a table."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from mlops.contract.bundle import REFERENCE
+from mlops.contract import params
 from mlops.contract.paths import BUNDLE
-from mlops.deploy import manifest
+from mlops.deploy import manifest, predict
 from mlops.registry import store
 from mlops.registry.pin import Pin
 from mlops.serving import batch
-from mlops.serving.batch import Scored
 
 ROOT = Path()
 
 
 @task(retries=2, retry_delay_seconds=[5, 30])
-def fetch(pin: Pin) -> Path:
-    """Fetch the pinned bundle, verified."""
-    return store.fetch(pin, ROOT) / BUNDLE
+def coming(environment: str) -> list[str]:
+    """Predict the coming rows, and publish their features so that a service is asked by key."""
+    settings, serving = params.load_all(ROOT), manifest.load(ROOT, environment).serving
+    place = serving.place(environment)
+    try:
+        predicted = predict.predict(settings, ROOT, environment).line
+        return [predicted, predict.publish(settings, ROOT, serving.store, place)]
+    except predict.NothingComing as reason:
+        return [str(reason)]
 
 
-@task
-def score(bundle: Path, source: str, output: Path) -> Scored:
-    """Score every row of the table; the output is replaced when the new one is whole."""
-    return batch.run(bundle, source, output, replace=True)
+@task(retries=2, retry_delay_seconds=[5, 30])
+def score(pin: Pin, source: str, output: Path) -> list[str]:
+    """Score every row of a table; the output is replaced when the new one is whole."""
+    bundle = store.fetch(pin, ROOT) / BUNDLE
+    return [batch.run(bundle, source, output, replace=True).line]
 
 
 @flow
@@ -38,7 +44,7 @@ def scoring(
     source: str | None = None,
     output: Path = Path(".run/scored/production.parquet"),
 ) -> str | State[str]:
-    """Score the table `source`, by default the bundle's own reference rows, into `output`.
+    """Predict the coming rows; or score the table `source` into `output`.
 
     Where the environment pins nothing yet the run completes, with a line that says so.
     """
@@ -47,13 +53,11 @@ def scoring(
         line = f"nothing is deployed yet: {manifest.path(environment)}: pins nothing to score with"
         print(line)
         return Completed(message=line)
-    bundle = fetch(pin)
-    source = source or str(bundle / REFERENCE)
-    result = score(bundle, source, output)
-    print(result.line)
+    lines = score(pin, source, output) if source else coming(environment)
+    print(*lines, sep="\n")
     create_table_artifact(
-        [{"bundle": pin.digest[:12], "model": pin.model, "version": pin.version,
-          "source": source, "output": str(output), "result": result.line}],
+        [{"bundle": pin.digest[:12], "model": pin.model, "version": pin.version, "result": line}
+         for line in lines],
         key="scoring",
     )  # fmt: skip
-    return result.line
+    return lines[-1]

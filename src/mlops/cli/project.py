@@ -6,8 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import click
 
 from mlops.cli.command import ROOT, Lines, arguments_argument, own_options, verb
 
@@ -67,6 +71,43 @@ def down() -> Iterator[str]:
 
     yield f"stopped: {', '.join(servers.down(ROOT)) or 'nothing ran'}"
     yield from (f"still runs: {command}" for command in servers.left(ROOT))
+
+
+def _day(name: str, which: str) -> Any:
+    return click.option(
+        f"--{name}", f"{name}_", type=click.DateTime(["%Y-%m-%d"]), metavar="DAY", help=which
+    )
+
+
+_days = (
+    _day("from", "The first day; the one after the last day whose outcomes are known."),
+    _day("to", "The last day; the source's last."),
+)
+_environment = click.option("--environment", default="production", show_default=True)
+
+
+@verb(_environment, *_days)
+def predict(environment: str, from_: datetime | None, to_: datetime | None) -> str:
+    """Score the coming rows of the source with the bundle that an environment pins."""
+    from mlops.contract import params
+    from mlops.deploy import predict
+
+    days = [day and day.date() for day in (from_, to_)]
+    return predict.predict(params.load_all(ROOT), ROOT, environment, *days).line
+
+
+@verb(
+    _environment,
+    click.option("--to", metavar="KIND:LOCATION", help="The store; the one of the manifest."),
+)
+def features(environment: str, to: str | None) -> str:
+    """Publish the features of the coming rows, so that a service can be asked by key."""
+    from mlops.contract import params
+    from mlops.deploy import manifest, predict
+
+    serving = manifest.load(ROOT, environment).serving
+    kind, _, location = (to or f"{serving.store}:{serving.place(environment)}").partition(":")
+    return predict.publish(params.load_all(ROOT), ROOT, kind, location)
 
 
 @verb(arguments_argument, **own_options)

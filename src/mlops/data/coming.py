@@ -29,6 +29,10 @@ FOLDER = Path(".run/coming")
 NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "int8": "Int8", "bool": "boolean"}
 
 
+class NothingComing(UserError):
+    """The source has no rows whose outcomes are not known."""
+
+
 @dataclass(frozen=True)
 class Coming:
     """The source's raw tables, checked; outcomes are known up to the day `known`, rows are there
@@ -44,12 +48,12 @@ class Coming:
     def days(self, first: dt.date | None, last: dt.date | None) -> list[dt.date]:
         """The days from `first` to `last`; by default those after the last known outcomes.
 
-        Raises UserError where there is none.
+        Raises NothingComing where there is none.
         """
         start, end = first or self.known + as_of.ONE_DAY, last or self.last
         if start > end:
             found = f"outcomes are known to {self.known}, rows are there to {self.last}"
-            raise UserError(f"no day from {start} to {end} to predict: {found}")
+            raise NothingComing(f"no day from {start} to {end} to predict: {found}")
         return [start + dt.timedelta(days=n) for n in range((end - start).days + 1)]
 
     def features(

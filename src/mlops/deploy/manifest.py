@@ -98,6 +98,26 @@ class Promotion(Section):
     )
 
 
+class Serving(Section):
+    """Where its service looks up features by key, and how old they may be."""
+
+    store: str = Field(
+        default="embedded",
+        min_length=1,
+        description="the kind of place: a module of mlops.serving.stores, or a path",
+    )
+    features: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the location there; by default a file of this folder",
+    )
+    stale_after: float = Field(default=48, gt=0, description="hours")
+
+    def place(self, environment: str) -> str:
+        """The location of the features."""
+        return self.features or f".run/features/{environment}.sqlite"
+
+
 class Manifest(Section):
     """What an environment runs."""
 
@@ -108,6 +128,7 @@ class Manifest(Section):
     )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
     rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
+    serving: Serving = Field(default=Serving(), description="requests by key")
     promotion: Promotion = Field(default=Promotion(), description="when a version may come here")
     breaking: str | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops.base.errors import UserError
 from mlops.contract.paths import BUNDLE
+from mlops.data.coming import NothingComing as NothingComing
 from mlops.deploy import manifest
 from mlops.registry import store
 from mlops.registry.pin import Pin
@@ -77,8 +78,8 @@ def predict(
         scored = table.column("refused").null_count
         rows, refused = rows + scored, refused + len(table) - scored
     if not rows + refused:
-        raise UserError(f"no rows from {days[0]} to {days[-1]}; the source's last are of "
-                        f"{tables.last}")  # fmt: skip
+        last_rows = f"the source's last are of {tables.last}"
+        raise NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
     return Predicted(rows, refused, (days[0], days[-1]), pin, f"{location}/{TABLE}")
 
 
@@ -110,17 +111,14 @@ def predictions(rows: pa.Table, spec: Features, model: Model, pin: Pin, day: dt.
     return pa.table(columns)
 
 
-def publish(
-    params: Any, root: Path, kind: str, location: str,
-    first: dt.date | None = None, last: dt.date | None = None,
-) -> str:  # fmt: skip
+def publish(params: Any, root: Path, kind: str, location: str) -> str:
     """Publish the features of the coming rows by key; gives a line that says how many."""
     from mlops.data import coming
     from mlops.serving import stores
 
     target, made = stores.store(kind), time.time()
     tables = coming.refresh(params, root)
-    days = tables.days(first, last)
+    days = tables.days(None, None)
     spec, features = tables.features(days[0], days[-1])
     texts = tuple(name for name in spec.features if spec.is_category(name))
     columns = stores.Columns(tuple(n for n in spec.features if n not in texts), texts)

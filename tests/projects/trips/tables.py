@@ -6,7 +6,8 @@ import pandera.pandas as pa
 from pandera.typing import Series
 
 LINES = ["blue", "green", "red", "ring"]
-MINUTES = {"unit": "minute"}
+# Known only after the day of the trip.
+DELAY = {"unit": "minute", "outcome": True}
 
 
 class Trips(pa.DataFrameModel):
@@ -17,7 +18,7 @@ class Trips(pa.DataFrameModel):
     line: Series[str] = pa.Field(metadata={"references": "lines.line"})
     hour: Series[int] = pa.Field(ge=0, le=23)
     vehicle: Series[str] = pa.Field(isin=["long", "short", "old"], nullable=True)
-    delay: Series[pd.Int64Dtype] = pa.Field(ge=-10, le=240, nullable=True, metadata=MINUTES)
+    delay: Series[pd.Int64Dtype] = pa.Field(ge=-10, le=240, nullable=True, metadata=DELAY)
 
     class Config:
         strict = True

@@ -1,0 +1,100 @@
+"""The coming rows: predicted with what production pins, and published so that keys are asked."""
+
+import json
+from contextlib import chdir
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops.contract.bundle import Scorer, digest
+from mlops.data import coming
+from mlops.serving import stores
+
+PREDICTED = ".run/predictions/production/predictions"
+BUNDLE = "models/bundle"
+
+
+@pytest.fixture
+def arriving(clone):
+    """Production pins a bundle; of the last five days of April no outcome is known yet."""
+    clone.pin("production", clone.judged_pin())
+    clone.workspace.change({"data.until": "2023-04-20"})
+
+    def known(rows):
+        return rows.assign(delay=rows["delay"].astype("Int64").mask(rows["day"] > "2023-04-25"))
+
+    clone.workspace.edit_table("trips", known)
+    return clone
+
+
+def features(clone, first, last):
+    with chdir(clone.root):
+        spec, rows = coming.refresh(clone.params(), Path()).features(first, last)
+        return spec, rows.to_pandas()
+
+
+def test_the_coming_days_are_predicted_as_the_pinned_bundle_scores_them(arriving):
+    code, out, err = arriving.command("predict")
+    assert (code, err) == (0, "")
+    assert "60 rows of 2023-04-26 to 2023-04-30 predicted" in out
+    folder = arriving.root / PREDICTED
+    days = [date(2023, 4, n) for n in range(26, 31)]
+    assert sorted(path.name for path in folder.iterdir()) == [f"day={day}" for day in days]
+    rows = pd.read_parquet(folder).sort_values(["day", "key"], ignore_index=True)
+    spec, made = features(arriving, days[0], days[-1])
+    assert rows["key"].tolist() == made[spec.key].tolist()
+    scores = Scorer(arriving.root / BUNDLE).predict(made)
+    np.testing.assert_array_equal(rows["probability"], scores)
+    assert set(rows["digest"]) == {digest(arriving.root / BUNDLE)}
+    assert {"decision", "refused", "model", "version", "made_at"} <= set(rows)
+
+    kept = (folder / "day=2023-04-27/part.parquet").read_bytes()
+    code, out, _ = arriving.command("predict", "--from", "2023-04-28", "--to", "2023-04-28")
+    assert (code, "12 rows of 2023-04-28" in out) == (0, True)
+    assert (folder / "day=2023-04-27/part.parquet").read_bytes() == kept
+    again = pd.read_parquet(folder / "day=2023-04-28")
+    # As of that day, more of the days before was known: none is, so nothing has moved.
+    assert len(again) == 12
+
+
+def test_published_features_are_those_of_the_coming_rows(arriving):
+    code, out, err = arriving.command("features")
+    assert (code, err) == (0, "")
+    assert "features of 60 keys of 2023-04-26 to 2023-04-30: embedded: .run/features" in out
+    place = str(arriving.root / ".run/features/production.sqlite")
+    embedded = stores.store("embedded")
+    about = embedded.about(place)
+    assert about.keys == 60
+    spec, made = features(arriving, date(2023, 4, 26), date(2023, 4, 30))
+    import asyncio
+
+    columns, (stored,) = asyncio.run(embedded.connect(place).get([made[spec.key][7]]))
+    expected = made.loc[7, list(columns.numeric)].to_numpy(dtype="<f4")
+    np.testing.assert_array_equal(np.frombuffer(stored.numeric, dtype="<f4"), expected)
+    assert list(stored.categorical) == [v or "" for v in made.loc[7, list(columns.categorical)]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "no day from 2023-05-01 to 2023-04-30 to predict: outcomes are known to 2023-04-30"),
+        ({"predict": {"sink": "filse"}}, "params.yaml: predict.sink: found 'filse'.*'files'"),
+        ({"pin": None}, "environments/production.yaml: pins nothing to predict with"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_in_one_line(clone, change, message):
+    import re
+
+    if "pin" not in change:
+        clone.pin("production", clone.judged_pin())
+    for name, values in change.items():
+        if values:
+            path = clone.root / "params.yaml"
+            path.write_text(f"{path.read_text()}\n{name}: {json.dumps(values)}\n")
+    code, out, err = clone.command("predict")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err)
+    assert not (clone.root / PREDICTED).exists()
