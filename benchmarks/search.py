@@ -17,6 +17,7 @@ from mlops.base.files import sha256
 from mlops.contract import bundle, dataset
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
 from mlops.contract.result import TRIALS
+from mlops.training import objective
 from mlops.training.searchers import RANDOM_TRIALS
 
 WORKERS, RUNS = (1, 2), 2
@@ -41,17 +42,19 @@ def measure() -> Iterator[Figure]:
         yield Figure("trials of both", ", ".join(sorted(trials)), "equal", len(trials) == 1)
         place.change({"tune.families": ["xgboost"], "tune.max_evals": 1})
         place.module("mlops.training.tune")
-        one, two = (_prediction(place, workers) for workers in WORKERS)
+        (one, loss), (two, other) = (_fitted(place, workers) for workers in WORKERS)
+        yield Figure("1 - ROC AUC of one worker's fit / two's", f"{loss:.4f} / {other:.4f}")
         distance = f"{np.abs(one - two).max():.1e}, mean {np.abs(one - two).mean():.1e}"
-        yield Figure("two workers' probabilities, less one's, at most", distance)
+        yield Figure("their probabilities' distance, at most", distance)
 
 
-def _prediction(place: Workspace, workers: int) -> bundle.Array:
-    """The holdout's probabilities by the model that so many workers fit."""
+def _fitted(place: Workspace, workers: int) -> tuple[bundle.Array, float]:
+    """The holdout's probabilities by the model that so many workers fit, and their loss."""
     progress(f"search: train with {workers} workers")
     place.change({"train.workers": workers})
     place.module("mlops.training.train")
     card = bundle.read_card(place.root / BUNDLE)
-    rows = dataset.read(place.root / FEATURES / dataset.HOLDOUT)[[i.name for i in card.inputs]]
-    model = (place.root / BUNDLE / bundle.MODEL).read_bytes()
-    return bundle.predict(bundle.session(model), rows, card.task)
+    rows = dataset.read(place.root / FEATURES / dataset.HOLDOUT)
+    session = bundle.session((place.root / BUNDLE / bundle.MODEL).read_bytes())
+    prediction = bundle.predict(session, rows[[each.name for each in card.inputs]], card.task)
+    return prediction, objective.loss(card.task, rows[card.target].to_numpy(int), prediction)
