@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, one_line
 from mlops.contract import project
 from mlops.data.failures import EXAMPLES, Failure, examples, explain, ranges
 from mlops.data.sources import Query, Rows
@@ -83,7 +83,10 @@ class Staging:
         if not validator.rows and query.until:
             # All rows are later, or there are none: the days say which.
             self._write(self.read(replace(query, until=None)), validator, place)
-        present = pa.unify_schemas(types, promote_options="permissive")
+        try:
+            present = pa.unify_schemas(types, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"tables.py: {query.name}: {one_line(error)}") from None
         kinds = {name: kept or pa.string() for name, kept in validator.types.items()}
         kinds |= {name: present.field(name).type for name in kinds if name in present.names}
         made = Staged(

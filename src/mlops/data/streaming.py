@@ -56,9 +56,13 @@ def resources() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Not what the project refuses, nor what the system says of a file of our own.
+        if isinstance(error, UserError) or getattr(error, "errno", None):
+            raise
         if "Out of Memory" in str(error):
+            reason = one_line(str(error).partition("Possible solutions")[0])
             cure = f"set {VARIABLE} to more than {LIMIT} of the memory, such as 90%, or to a size"
-            raise UserError(f"not enough memory: {one_line(error)}; {cure}") from error
+            raise UserError(f"not enough memory: {reason}; {cure}") from error
         if re.search("No space left|IO Error", str(error)):
             raise UserError(f"DuckDB: {one_line(error)}") from error
         raise

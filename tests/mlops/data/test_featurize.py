@@ -146,6 +146,16 @@ def test_tables_that_the_features_do_not_look_at_are_listed(workspace):
     assert workspace.run("featurize").unused_tables == ("beds",)
 
 
+def test_a_limit_that_is_too_small_for_the_features_is_one_line(workspace, command, monkeypatch):
+    workspace.run("ingest", "featurize")
+    before = workspace.digest("data/features")
+    monkeypatch.setenv("DUCKDB_MEMORY_LIMIT", "1MB")
+    done = command(workspace, "featurize")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert done.err.startswith("error: not enough memory: ")
+    assert workspace.digest("data/features") == before
+
+
 def test_a_folder_s_name_may_hold_what_a_pattern_would(repository, tmp_path):
     workspace = repository("diabetes", tmp_path / "case [v2] 'ü' *")
     assert workspace.run("ingest", "featurize").rows["training"] > 0
