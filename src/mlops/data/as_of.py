@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops.base.errors import UserError
-from mlops.contract import dataset, params, project
+from mlops.contract import params, project
 from mlops.contract.dataset import HOLDOUT, TRAINING
 from mlops.contract.paths import FEATURES, RAW
 from mlops.data import engine, streaming
+from mlops.data.feature_types import Typing, require_made
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.data.raw import raw_tables
@@ -64,13 +65,13 @@ def rows(
     assert spec.day
     day = F.col(spec.day)
     frame = spec.build(tables)
-    dataset.require_made(frame.columns, spec)
+    require_made(frame.columns, spec)
     frame = frame.select(*spec.columns).where(
         (day >= F.lit(str(first)).cast("timestamp"))
         & (day < F.lit(str(last + ONE_DAY)).cast("timestamp"))
     )
     made, batches = streaming.batches(session, frame, [day, F.col(spec.key).cast("string")])
-    typing = dataset.Typing(made, spec)
+    typing = Typing(made, spec)
     typed = [typing.batch(table) for table in streaming.chunks(batches)]
     typing.require_sound()
     return pa.concat_tables([typing.schema.empty_table(), *typed])

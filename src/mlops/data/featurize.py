@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import dataset, project
-from mlops.contract.dataset import HOLDOUT, LARGEST_WHOLE, TRAINING, names
+from mlops.contract.dataset import HOLDOUT, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import as_of, engine, streaming
+from mlops.data.feature_types import LARGEST_WHOLE, Typing, require_made
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.data.raw import raw_tables
@@ -116,7 +117,7 @@ def run(params: Params, root: Path) -> Featurized:
                 frame = spec.build(raw)
                 streaming.require_frame(frame)
                 try:
-                    dataset.require_made(frame.columns, spec)
+                    require_made(frame.columns, spec)
                 except UserError:
                     # What the engine says of columns that it does not know comes first.
                     frame.limit(0).toArrow()
@@ -146,7 +147,7 @@ def _write(
     held_out, place = _held_out(spec, params, until)
     with project.own_code(params.project, "features"):
         made, rows = streaming.batches(session, frame.select(*spec.columns), _order(spec))
-    typing = dataset.Typing(made, spec)
+    typing = Typing(made, spec)
     paths = {"training": folder / TRAINING, "holdout": folder / HOLDOUT}
     parts = {name: Part(path, typing.schema, spec) for name, path in paths.items()}
     others = folder / ".staged/without-outcome.parquet"
@@ -229,7 +230,7 @@ def _held_out(
     return lambda rows: pc.greater_equal(rows.column(spec.day), start), place
 
 
-def _rounded(frame: Any, typing: dataset.Typing) -> dict[str, tuple[int, int]]:
+def _rounded(frame: Any, typing: Typing) -> dict[str, tuple[int, int]]:
     """The features of which float32 keeps fewer different values: how many of how many."""
     from pyspark.sql import functions as F
 

@@ -11,6 +11,7 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.contract import dataset
 from mlops.contract.project import Features
+from mlops.data import feature_types
 
 SPEC = Features(
     build=dict, key="id", day="day", target="y", features={"n": "unit", "word": "category"},
@@ -43,8 +44,8 @@ def made(**columns):
 
 def typed(rows, spec, batch=2):
     """The rows typed in small batches, ordered by their key."""
-    dataset.require_made(rows.column_names, spec)
-    typing = dataset.Typing(rows.schema, spec)
+    feature_types.require_made(rows.column_names, spec)
+    typing = feature_types.Typing(rows.schema, spec)
     made = [typing.batch(rows.slice(first, batch)) for first in range(0, len(rows), batch)]
     typing.require_sound()
     return pa.concat_tables(made).sort_by("id").to_pandas()
@@ -127,7 +128,7 @@ def test_values_that_are_not_what_is_declared_are_refused_by_name(column, values
 
 
 def test_the_largest_number_says_whether_float32_may_keep_fewer():
-    typing = dataset.Typing((rows := made(n=pa.array([2**24, -(2**25), None]))).schema, SPEC)
+    typing = feature_types.Typing((rows := made(n=pa.array([2**24, -(2**25), None]))).schema, SPEC)
     typing.batch(rows)
     assert typing.largest["n"] == 2**25
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.contract import dataset, project
+from mlops.contract import project
 from mlops.contract.project import Features
-from mlops.data import engine, streaming
+from mlops.data import engine, feature_types, streaming
 
 
 def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_it():
@@ -71,7 +71,7 @@ def test_both_engines_give_the_declared_types_and_the_same_values(kind):
 
         frame, order = frame_of_types(session, functions), [functions.col("key")]
         made, rows = streaming.batches(session, frame, order)
-        typing = dataset.Typing(made, spec)
+        typing = feature_types.Typing(made, spec)
         table = pa.concat_tables(map(typing.batch, streaming.chunks(rows))).to_pandas()
     assert table.dtypes.astype(str).to_dict() == {
         "key": "object", "y": "int64", "season": "object",
