@@ -161,7 +161,8 @@ def _write(
             is_known = pc.is_valid(typed.column(spec.target))
             unknown += pc.sum(pc.invert(is_known)).as_py() or 0
             keys.write(typed.filter(pc.invert(is_known)).select([spec.key]))
-            known = typed.filter(is_known)
+            if not len(known := typed.filter(is_known)):
+                continue
             is_held_out = held_out(known)
             parts["training"].write(known.filter(pc.invert(is_held_out)))
             parts["holdout"].write(known.filter(is_held_out))

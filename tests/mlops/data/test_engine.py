@@ -12,7 +12,7 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.contract import project
 from mlops.contract.project import Features
-from mlops.data import engine, feature_types, streaming
+from mlops.data import engine, feature_types, featurize, streaming
 
 
 def test_pyspark_is_duckdb_inside_the_context_alone_and_bound_functions_outlive_it():
@@ -73,6 +73,10 @@ def test_both_engines_give_the_declared_types_and_the_same_values(kind):
         made, rows = streaming.batches(session, frame, order)
         typing = feature_types.Typing(made, spec)
         table = pa.concat_tables(map(typing.batch, streaming.chunks(rows))).to_pandas()
+        large = frame.withColumn("total", functions.col("key") + 2**24)
+        # As if it had come so.
+        typing.largest["total"] = 2.0**24 + 5
+        assert featurize._rounded(large, typing) == {"total": (3, 6)}
     assert table.dtypes.astype(str).to_dict() == {
         "key": "object", "y": "int64", "season": "object",
         **dict.fromkeys(("total", "tenth", "late"), "float32"),
