@@ -83,7 +83,7 @@ def test_a_built_in_name_and_a_module_s_path_are_found_alike(source):
     ("name", "reason"),
     [
         ("filse", "found 'filse'; did you mean 'files'?"),
-        ("not a name", "found 'not a name'; known: files, package"),
+        ("not a name", "found 'not a name'; known: cosmos, delta, files, package, spark, sql"),
         ("mlops.nothing", f"found 'mlops.nothing', {NO_MODULE}"),
         ("nobody.crm", f"found 'nobody.crm', {NO_MODULE}"),
         ("churn.profit", "FILE: read is missing"),
