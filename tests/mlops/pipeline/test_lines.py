@@ -8,7 +8,7 @@ FEATURIZED = {
 }  # fmt: skip
 TUNED = {
     "family": "linear", "trials": 10, "given_up": 2, "loss_name": "RMSE", "loss": 1.5,
-    "constant_loss": 1.25, "no_better": 0,
+    "constant_loss": 1.25, "no_better": 0, "sample": None,
 }  # fmt: skip
 
 
@@ -41,6 +41,11 @@ def test_trials_that_learnt_nothing_are_counted():
     assert outcome("tune", TUNED) == plain
     said = f"{plain}; 8 no better than a constant prediction (1.2500)"
     assert outcome("tune", {**TUNED, "no_better": 8}) == said
+
+
+def test_a_search_on_a_sample_says_on_how_many_rows():
+    said = outcome("tune", {**TUNED, "sample": (1000, 20_000)})
+    assert said.endswith("; searched on 1,000 of 20,000 training rows")
 
 
 def test_a_table_without_days_has_no_span():
