@@ -101,8 +101,11 @@ def image(finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
             names = [name for name in context() if name.startswith(source)]
             assert names, f"COPY {source}: .dockerignore leaves out all of it"
             for name in names:
-                (build / target).mkdir(parents=True, exist_ok=True)
-                shutil.copy(REPOSITORY / name, build / target)
+                # Of a folder what lies in it, with the folders there.
+                within = name.removeprefix(source) if source.endswith("/") else Path(name).name
+                place = build / target / within
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, place)
         if instruction == "RUN" and rest.startswith("/service/"):
             subprocess.run(["sh", "-c", words], cwd=build, check=True)
     shutil.copytree(finished("wine").root / "models" / "bundle", root / "bundle")
