@@ -33,7 +33,7 @@ def test_the_worker_finishes_a_due_run_of_each_deployment(team):
     assert difference.name == "Failed", team.servers.log("worker")
     assert "runs nothing, pinned is" in difference.message
     assert {state.name for state in states.values()} == {"Completed"}, team.servers.log("worker")
-    assert (team.desk / ".run/scored").is_dir()
+    assert (team.desk / ".run/scored/production.parquet").is_file()
     # The code that ran was the deployed commit's, with the repository's own DVC cache.
     (clone,) = (team.desk / ".run/worker/revisions").iterdir()
     assert clone.name == team.git("rev-parse", "origin/main")

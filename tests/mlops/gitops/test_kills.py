@@ -24,7 +24,8 @@ from tests.rehearsal.world import say
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 DVC = (sys.executable, "-m", "dvc")
-SCORE = ("score", "models/bundle", "--input", "data/features/holdout.parquet", "--output", "scored")
+HOLDOUT = ("--input", "data/features/holdout.parquet")
+SCORE = ("score", "models/bundle", *HOLDOUT, "--output", "scored.parquet", "--replace")
 COMMANDS = {
     **{stage: (*DVC, "repro", "--single-item", "--force", stage) for stage in MADE_BY_DVC},
     **{verb: (*COMMAND, verb) for verb in ("register", "report", "status")},
