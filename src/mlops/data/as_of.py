@@ -8,6 +8,7 @@ outcomes are missing; of a table that is declared one itself, there are no such 
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,11 @@ from mlops.base.errors import UserError
 from mlops.contract import params, project
 from mlops.contract.dataset import HOLDOUT, TRAINING
 from mlops.contract.paths import FEATURES, RAW
-from mlops.data import engine, streaming
-from mlops.data.feature_types import Typing, require_made
+from mlops.data import streaming
+from mlops.data.feature_types import Typing, order, require_made
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
-from mlops.data.raw import raw_tables
+from mlops.data.raw import opened
 from mlops.data.tables import Later, outcomes
 from mlops.pipeline import stage
 
@@ -70,7 +71,7 @@ def rows(
         (day >= F.lit(str(first)).cast("timestamp"))
         & (day < F.lit(str(last + ONE_DAY)).cast("timestamp"))
     )
-    made, batches = streaming.batches(session, frame, [day, F.col(spec.key).cast("string")])
+    made, batches = streaming.batches(session, frame, order(spec))
     typing = Typing(made, spec)
     typed = [typing.batch(table) for table in streaming.chunks(batches)]
     typing.require_sound()
@@ -170,21 +171,26 @@ def _bits(column: pa.ChunkedArray) -> Any:
 
 def run(params: Params, root: Path, count: int) -> int:
     """Compare days of the features that were made of the raw tables here; gives how many."""
-    session = engine.start(params.engine)
+    # Pandera imports the real PySpark: before the engine takes its name.
     later = outcomes(project.tables(params.project))
-    project.forget(params.project)
-    with engine.engine_as_pyspark(params.engine):
-        spec = project.features(params.project)
-        raw = raw_tables(session, root / RAW, Ingested.load(root / RAW))
-        with project.own_code(params.project, "features"):
-            return compare(session, spec, raw, later, root / FEATURES, count)
+    with opened(params, root / RAW, Ingested.load(root / RAW)) as (session, spec, raw):
+        return compare(session, spec, raw, later, root / FEATURES, count)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print how many days were compared; gives the exit code."""
 
+    parser = argparse.ArgumentParser(
+        prog="python -m mlops.data.as_of", description="Seek what leaks into the features.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("days", type=int, help="how many of them, spread evenly; 0 is all")
+    count = parser.parse_args(arguments).days
+    if count < 0:
+        parser.error(f"argument days: found {count}, expected 0 or more")
+
     def command() -> None:
-        days = run(params.load(Params), Path(), int(arguments[0]))
+        days = run(params.load(Params), Path(), count)
         print(f"features of {days} days are the same as of each day")
 
     return stage.guarded(command)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from mlops.contract import project
 from mlops.data import as_of, engine, ingest, tables
 from mlops.data.failures import Failure, explain
 from mlops.data.params import Params
-from mlops.data.raw import raw_tables
+from mlops.data.raw import opened, raw_tables
 from mlops.data.tables import Later, outcomes
 
 if TYPE_CHECKING:
@@ -56,52 +55,34 @@ class Coming:
             raise NothingComing(f"no day from {start} to {end} to predict: {found}")
         return [start + dt.timedelta(days=n) for n in range((end - start).days + 1)]
 
-    def features(
-        self, first: dt.date, last: dt.date, day: dt.date | None = None
-    ) -> tuple[project.Features, pa.Table]:
-        """The declared roles, and the features of the days as of `day`, by default the first."""
-        with self._engine() as (session, spec, raw):
-            known = as_of.as_of(raw, self.later, day or first)
-            return spec, as_of.rows(session, spec, known, first, last)
-
-    def outcomes(self, first: dt.date, last: dt.date) -> tuple[project.Features, pa.Table]:
-        """The keys of these days and what came true of them, missing where that is not known."""
-        with self._engine() as (session, spec, raw):
-            rows = as_of.rows(session, spec, raw, first, last)
-            return spec, rows.select([spec.key, spec.target])
-
-    @contextmanager
-    def _engine(self) -> Iterator[tuple[Any, project.Features, Any]]:
-        name = self.params.project
-        session = engine.start(self.params.engine)
-        project.forget(name)
-        with engine.engine_as_pyspark(self.params.engine):
-            spec = project.features(name)
+    def features(self, first: dt.date, last: dt.date) -> tuple[project.Features, pa.Table]:
+        """The declared roles, and the features of the days as of the first."""
+        with opened(self.params, self.folder, self.ingested) as (session, spec, raw):
             if spec.day is None:
-                raise UserError(f"{name}: features.py has no DAY; every row is known at once")
-            raw = raw_tables(session, self.folder, self.ingested)
-            with project.own_code(name, "features"):
-                yield session, spec, raw
+                found = "features.py has no DAY; every row is known at once"
+                raise NothingComing(f"{self.params.project}: {found}")
+            known = as_of.as_of(raw, self.later, first)
+            return spec, as_of.rows(session, spec, known, first, last)
 
 
 def refresh(params: Params, root: Path) -> Coming:
     """Read the source as it is now, and check it.
 
-    After `data.until` outcomes may be missing. Raises UserError for anything else that is wrong,
-    and where no table has days and outcomes.
+    After `data.until` outcomes may be missing. Raises NothingComing where no table has days and
+    outcomes, and UserError for anything else that is wrong.
     """
     schemas = project.tables(params.project)
     later = outcomes(schemas)
     if not later:
-        raise UserError(
+        raise NothingComing(
             f"src/{params.project}/tables.py: no column of a table with days is an outcome; "
             'declare those that are known only later: metadata={"outcome": True}'
         )
     queries = tables.queries(schemas, params.data)
     queries = {name: replace(query, until=None) for name, query in queries.items()}
-    opened = {name: _opened(schemas[name], later.get(name)) for name in schemas}
+    relaxed = {name: _without_outcomes(schemas[name], later.get(name)) for name in schemas}
     with whole_folder(root / FOLDER) as folder:
-        result = ingest.ingested(params, queries, opened, folder, lambda name, table: None)
+        result = ingest.ingested(params, queries, relaxed, folder, lambda name, table: None)
     session = engine.start(params.engine)
     with engine.engine_as_pyspark(params.engine):
         raw = raw_tables(session, root / FOLDER, result)
@@ -111,15 +92,15 @@ def refresh(params: Params, root: Path) -> Coming:
     return Coming(params, root / FOLDER, result, later, known, last)
 
 
-def _opened(schema: Schema, later: Later | None) -> Any:
+def _without_outcomes(schema: Schema, later: Later | None) -> Any:
     """The schema with outcomes that may be missing."""
     made = schema.to_schema()
     changes: dict[str, Any] = {}
     for name in (later and later.columns) or ():
         kind = str(made.columns[name].dtype)
         changes[name] = {"nullable": True, "dtype": NULLABLE.get(kind, made.columns[name].dtype)}
-    opened = made.update_columns(changes) if changes else made
-    return SimpleNamespace(Config=schema.Config, to_schema=lambda: opened)
+    relaxed = made.update_columns(changes) if changes else made
+    return SimpleNamespace(Config=schema.Config, to_schema=lambda: relaxed)
 
 
 def _require_outcomes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, nearest
 from mlops.contract.dataset import names
@@ -23,6 +23,14 @@ def require_made(columns: Sequence[str], spec: Features) -> None:
         if list(columns).count(name) != 1:
             found = "made twice" if name in columns else f"not made{nearest(name, columns)}"
             raise UserError(f"features: {name}: declared, but {found}")
+
+
+def order(spec: Features) -> list[Any]:
+    """The rows' order, as expressions of the engine: by day and by the key as text."""
+    from pyspark.sql import functions as F
+
+    key = F.col(spec.key).cast("string")
+    return [F.col(spec.day), key] if spec.day else [key]
 
 
 class Typing:

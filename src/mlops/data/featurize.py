@@ -17,11 +17,11 @@ from mlops.contract.dataset import HOLDOUT, TRAINING, names
 from mlops.contract.paths import FEATURES, RAW, not_found
 from mlops.contract.result import Result
 from mlops.data import as_of, engine, streaming
-from mlops.data.feature_types import LARGEST_WHOLE, Typing, require_made
+from mlops.data.feature_types import LARGEST_WHOLE, Typing, order, require_made
 from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.data.raw import raw_tables
-from mlops.data.streaming import SOME, Parquet, parquet, quoted
+from mlops.data.streaming import CHUNK_ROWS, Parquet, parquet, quoted
 from mlops.data.tables import outcomes
 from mlops.pipeline import stage
 
@@ -122,12 +122,13 @@ def run(params: Params, root: Path) -> Featurized:
                     # What the engine says of columns that it does not know comes first.
                     frame.limit(0).toArrow()
                     raise
+            # Whoever compares days looks at every table.
+            unused = tuple(raw.unused)
             result = _write(params, spec, session, frame, ingested.until, folder)
             with project.own_code(params.project, "features"):
                 days = as_of.compare(session, spec, raw, later, folder, DAYS)
         shutil.rmtree(aside)
-        made = {"unused_tables": tuple(raw.unused), "days_compared": days}
-        result = result.model_copy(update=made)
+        result = result.model_copy(update={"unused_tables": unused, "days_compared": days})
         result.save(folder)
     return result
 
@@ -146,7 +147,7 @@ def _write(
 
     held_out, place = _held_out(spec, params, until)
     with project.own_code(params.project, "features"):
-        made, rows = streaming.batches(session, frame.select(*spec.columns), _order(spec))
+        made, rows = streaming.batches(session, frame.select(*spec.columns), order(spec))
     typing = Typing(made, spec)
     paths = {"training": folder / TRAINING, "holdout": folder / HOLDOUT}
     parts = {name: Part(path, typing.schema, spec) for name, path in paths.items()}
@@ -156,7 +157,7 @@ def _write(
         for part in parts.values():
             stack.enter_context(part.file)
         keys = stack.enter_context(Parquet(others, pa.schema([typing.schema.field(spec.key)])))
-        for table in streaming.chunks(_own(rows, params.project), SOME):
+        for table in streaming.chunks(_own(rows, params.project), CHUNK_ROWS):
             typed = typing.batch(table)
             is_known = pc.is_valid(typed.column(spec.target))
             unknown += pc.sum(pc.invert(is_known)).as_py() or 0
@@ -192,14 +193,6 @@ def _own(rows: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
     """The rows; what the engine refuses to compute is a mistake in the project's features."""
     with project.own_code(name, "features"):
         yield from rows
-
-
-def _order(spec: project.Features) -> list[Any]:
-    """The rows' order: by day and by the key as text."""
-    from pyspark.sql import functions as F
-
-    key = F.col(spec.key).cast("string")
-    return [F.col(spec.day), key] if spec.day else [key]
 
 
 def _held_out(

@@ -13,6 +13,7 @@ from mlops.base.errors import UserError
 from mlops.data import columns
 from mlops.data.failures import EXAMPLES, Failure, examples, explain
 from mlops.data.sources import Query
+from mlops.data.sources.spark import quoted
 from mlops.data.streaming import chunks
 from mlops.data.tables import references
 from mlops.data.validation import Validator
@@ -31,7 +32,7 @@ def rows(frame: Frame, session: Any, location: str, query: Query) -> Any:
 
     table = frame(session, location, query)
     if query.day and query.until and query.day in table.columns:
-        day = F.col(_quoted(query.day))
+        day = F.col(quoted(query.day))
         table = table.where((day < F.lit(query.until + dt.timedelta(days=1))) | day.isNull())
     return table
 
@@ -113,9 +114,9 @@ def _shared_keys(frame: Any, table: Validator, spec: Any) -> Iterator[Failure]:
         if not key or not set(key) <= set(frame.columns):
             continue
         rows = frame.dropna(subset=key) if check == "unique key" else frame
-        shared = rows.groupBy(*map(_quoted, key)).agg(F.count("*").alias("n")).where("n > 1")
+        shared = rows.groupBy(*map(quoted, key)).agg(F.count("*").alias("n")).where("n > 1")
         if total := shared.agg(F.sum("n")).collect()[0][0]:
-            first = shared.orderBy(*map(_quoted, key)).limit(EXAMPLES).toPandas()
+            first = shared.orderBy(*map(quoted, key)).limit(EXAMPLES).toPandas()
             texts = first[key].astype(str).agg(" ".join, axis=1)
             yield Failure(table.name, ", ".join(key), check, int(total), examples(texts))
 
@@ -126,14 +127,10 @@ def _broken_references(name: str, schema: Schema, frames: Mapping[str, Any]) -> 
         other, key = target.split(".")
         if column not in frames[name].columns:
             continue
-        values = frames[name].select(_quoted(column)).toDF("value").dropna()
-        known = frames[other].select(_quoted(key)).toDF("value").dropna()
+        values = frames[name].select(quoted(column)).toDF("value").dropna()
+        known = frames[other].select(quoted(key)).toDF("value").dropna()
         lost = values.join(known, "value", "left_anti")
         rows = lost.count()
         if rows > (1 - needed) * values.count():
             first = lost.distinct().orderBy("value").limit(EXAMPLES).toPandas()["value"]
             yield Failure(name, column, f"{needed:.0%} are in {target}", rows, examples(first))
-
-
-def _quoted(name: str) -> str:
-    return f"`{name.replace('`', '``')}`"

@@ -18,7 +18,7 @@ from mlops.contract.result import Result
 from mlops.data import engine, fingerprint, sources, tables
 from mlops.data.params import IN_PLACE, Params
 from mlops.data.sources import Query
-from mlops.data.streaming import SOME, Parquet, database, quoted
+from mlops.data.streaming import CHUNK_ROWS, Parquet, database, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _write(table: Staged, connection: Any, folder: Path) -> None:
     order = dict.fromkeys([name for name in (validator.day, *(validator.key or names)) if name])
     columns = ", ".join(quoted(name) for name in order if name in table.present)
     rows = connection.sql(f"SELECT {table.select} FROM {table.place} ORDER BY {columns}")
-    batches = rows.to_arrow_reader(SOME)
+    batches = rows.to_arrow_reader(CHUNK_ROWS)
     # A file a month: when a month arrives, the remote receives that month alone.
     parts = sorted(validator.months.items()) if validator.day else [("all", validator.kept)]
     batch = next(batches)

@@ -13,7 +13,7 @@ from mlops.contract.params import Section
 from mlops.contract.paths import WRITERS
 
 
-def _apart_from_outputs(location: str) -> str:
+def apart_from_outputs(location: str) -> str:
     """Refuse a place that a stage replaces, or that holds or lies in one: the files would go."""
     protocol, _, path = location.rpartition("://")
     if protocol in ("", "file", "local"):
@@ -35,7 +35,7 @@ class Data(Section):
     model_config = ConfigDict(serialize_by_alias=True)
 
     source: str = Field(min_length=1)
-    location: Annotated[str, Field(min_length=1), AfterValidator(_apart_from_outputs)]
+    location: Annotated[str, Field(min_length=1), AfterValidator(apart_from_outputs)]
     until: dt.date | None = Field(default=None, strict=False)
     # A pydantic model has a method of that name.
     copied: bool = Field(default=True, alias="copy")

@@ -14,8 +14,10 @@ from mlops.base.errors import UserError, one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows of a group of a Parquet file, of what is worked on at once, and of what an engine gives.
-ROWS, SOME, FEW = 2**17, 2**15, 2**13
+# Rows of a group of a Parquet file.
+ROWS = 2**17
+# Rows that are worked on at once, and that an engine gives at once.
+CHUNK_ROWS, BATCH_ROWS = 2**15, 2**13
 LIMIT, VARIABLE = "50%", "DUCKDB_MEMORY_LIMIT"
 
 
@@ -136,9 +138,11 @@ def batches(
     ordered = frame.orderBy(*order)
     if type(session).__module__.startswith("sqlframe"):
         with resources():
-            reader = ordered.toArrow(FEW)
+            reader = ordered.toArrow(BATCH_ROWS)
         return reader.schema, _read(reader)
-    return _from_spark(ordered)
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(ordered.schema, timezone="UTC"), from_spark(ordered)
 
 
 def _read(reader: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -146,11 +150,11 @@ def _read(reader: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _from_spark(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Each batch of rows as one row of bytes, so that the driver holds a few of them."""
+def from_spark(frame: Any) -> Iterator[pa.RecordBatch]:
+    """The rows of a Spark DataFrame; each batch is one row of bytes, so the driver holds few."""
     import pyarrow as pa
-    from pyspark.sql.pandas.types import to_arrow_schema
 
+    # Inside, so that it travels to executors that have no `mlops`.
     def packed(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
@@ -161,10 +165,6 @@ def _from_spark(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
             content = pa.array([sink.getvalue().to_pybytes()], pa.binary())
             yield pa.RecordBatch.from_arrays([content], ["content"])
 
-    def unpacked() -> Iterator[pa.RecordBatch]:
-        parts = frame.mapInArrow(packed, "content binary")
-        for row in parts.toLocalIterator(prefetchPartitions=True):
-            yield from pa.ipc.open_stream(bytes(row[0]))
-
-    schema = to_arrow_schema(frame.schema, timezone="UTC")
-    return schema, unpacked()
+    parts = frame.mapInArrow(packed, "content binary")
+    for row in parts.toLocalIterator(prefetchPartitions=True):
+        yield from pa.ipc.open_stream(bytes(row[0]))

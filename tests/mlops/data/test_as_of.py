@@ -49,6 +49,22 @@ def test_every_day_has_the_features_that_training_has(trips):
     assert compared(trips, 12) == 12
 
 
+def test_a_table_that_no_feature_needs_is_named_though_days_are_compared(trips):
+    edit(trips, "features.py", '.join(tables["lines"], "line")', "")
+    for name in ("kind", "stops", "km"):
+        edit(trips, "features.py", f'    "{name}": ', f'    # "{name}": ')
+    result = trips.run("ingest", "featurize")
+    assert (result.days_compared, result.unused_tables) == (1, ("lines",))
+
+
+@pytest.mark.parametrize("words", [[], ["x"], ["-1"]])
+def test_a_number_of_days_that_is_none_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        as_of.main(words)
+    assert ended.value.code == 2
+    assert "days" in capsys.readouterr().err
+
+
 def test_what_is_known_of_a_day_leaves_later_outcomes_out(trips):
     trips.run("ingest", "featurize")
     with chdir(trips.root):

@@ -12,6 +12,7 @@ from mlops.base.errors import UserError, listed, nearest, one_line
 from mlops.data import engine
 from mlops.data.sources import Query, Rows, Unreachable
 from mlops.data.sources.days import bounds
+from mlops.data.streaming import from_spark
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,18 +140,5 @@ def _state(session: Any, location: str, query: Query) -> str:
 
 
 def _batches(rows: Any, location: str, name: str) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
-    # Inside, so that it travels to executors that have no `mlops`.
-    def packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        for batch in batches:
-            with pa.BufferOutputStream() as buffer:
-                with pa.ipc.new_stream(buffer, batch.schema) as writer:
-                    writer.write_batch(batch)
-                yield pa.record_batch({"batch": pa.array([buffer.getvalue().to_pybytes()])})
-
     with explained(location, name):
-        for (content,) in rows.mapInArrow(packed, "batch binary").toLocalIterator():
-            yield from pa.ipc.open_stream(bytes(content))
+        yield from from_spark(rows)
