@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 
 from prefect import flow, task
@@ -11,6 +12,7 @@ from prefect.states import Completed
 
 from mlops.contract import params
 from mlops.contract.paths import BUNDLE
+from mlops.data.coming import NothingComing
 from mlops.deploy import manifest, predict
 from mlops.registry import store
 from mlops.registry.pin import Pin
@@ -23,11 +25,13 @@ ROOT = Path()
 def coming(environment: str) -> list[str]:
     """Predict the coming rows, and publish their features so that a service is asked by key."""
     settings, serving = params.load_all(ROOT), manifest.load(ROOT, environment).serving
-    place = serving.place(environment)
+    # Both use the same rows, and the source is read once.
+    rows = cache(partial(predict.rows, settings, ROOT))
     try:
-        predicted = predict.predict(settings, ROOT, environment).line
-        return [predicted, predict.publish(settings, ROOT, serving.store, place)]
-    except predict.NothingComing as reason:
+        predicted = predict.predict(settings, ROOT, environment, rows).line
+        published = predict.publish(rows(), serving.store, serving.place(environment))
+        return [predicted, published]
+    except NothingComing as reason:
         return [str(reason)]
 
 

@@ -92,8 +92,9 @@ def predict(environment: str, from_: datetime | None, to_: datetime | None) -> s
     from mlops.contract import params
     from mlops.deploy import predict
 
-    days = [day and day.date() for day in (from_, to_)]
-    return predict.predict(params.load_all(ROOT), ROOT, environment, *days).line
+    settings, days = params.load_all(ROOT), [day and day.date() for day in (from_, to_)]
+    rows = partial(predict.rows, settings, ROOT, *days)
+    return predict.predict(settings, ROOT, environment, rows).line
 
 
 @verb(
@@ -102,12 +103,18 @@ def predict(environment: str, from_: datetime | None, to_: datetime | None) -> s
 )
 def features(environment: str, to: str | None) -> str:
     """Publish the features of the coming rows, so that a service can be asked by key."""
+    from mlops.base.errors import UserError
     from mlops.contract import params
     from mlops.deploy import manifest, predict
+    from mlops.serving import stores
 
     serving = manifest.load(ROOT, environment).serving
     kind, _, location = (to or f"{serving.store}:{serving.place(environment)}").partition(":")
-    return predict.publish(params.load_all(ROOT), ROOT, kind, location)
+    if not location:
+        raise UserError(f"--to: found {to!r}, expected KIND:LOCATION")
+    # A name that is wrong is said before the source is read.
+    stores.store(kind, "--to" if to else f"{manifest.path(environment)}: serving.store")
+    return predict.publish(predict.rows(params.load_all(ROOT), ROOT), kind, location)
 
 
 @verb(arguments_argument, **own_options)

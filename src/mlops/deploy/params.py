@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from mlops.contract import params
 from mlops.contract.params import Section
+from mlops.data.params import apart_from_outputs
 
 
 class Predict(Section):
@@ -15,7 +18,9 @@ class Predict(Section):
     """
 
     sink: str = Field(default="files", min_length=1)
-    location: str = Field(default=".run/predictions/{environment}", min_length=1)
+    location: Annotated[str, AfterValidator(apart_from_outputs)] = Field(
+        default=".run/predictions/{environment}", min_length=1
+    )
 
 
 class Params(params.Params):

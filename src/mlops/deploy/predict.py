@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops.base.errors import UserError
 from mlops.contract.paths import BUNDLE
-from mlops.data.coming import NothingComing as NothingComing
 from mlops.deploy import manifest
 from mlops.registry import store
 from mlops.registry.pin import Pin
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
 TABLE = "predictions"
 
 
-class NothingPinned(UserError):
-    """The environment pins no bundle yet."""
+class Rows(NamedTuple):
+    """The features of some days of the source, as of the first of them.
+
+    `made` is when the source was read, in seconds since 1970.
+    """
+
+    spec: Features
+    days: list[dt.date]
+    features: pa.Table
+    made: float
 
 
 class Predicted(NamedTuple):
@@ -45,42 +53,50 @@ class Predicted(NamedTuple):
         return f"{self.pin.short}: {self.rows:,} rows of {span} predicted{refused}: {self.place}"
 
 
-def predict(
-    params: Any,
-    root: Path,
-    environment: str,
-    first: dt.date | None = None,
-    last: dt.date | None = None,
-) -> Predicted:
-    """Score the rows of some days with the pinned bundle; by default of those to come.
+def rows(
+    params: Any, root: Path, first: dt.date | None = None, last: dt.date | None = None
+) -> Rows:
+    """The features of some days, from the source as it is now; by default of those to come.
 
-    Features are as of the first day, from the source as it is now. Each day is replaced whole in
-    the sink. Raises UserError, and NothingPinned before anything is released.
+    Raises UserError, and NothingComing where there are no rows.
     """
-    from mlops.data import coming, sinks
-    from mlops.serving import model
+    from mlops.data import coming
 
-    pin = _pin(root, environment)
-    replace = sinks.sink(params.predict.sink)
-    loaded = model.load(store.fetch(pin, root) / BUNDLE, str(pin.version))
+    made = time.time()
     tables = coming.refresh(params, root)
     days = tables.days(first, last)
     spec, features = tables.features(days[0], days[-1])
-    _require_columns(features.column_names, loaded)
+    if not len(features):
+        last_rows = f"the source's last are of {tables.last}"
+        raise coming.NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
+    return Rows(spec, days, features, made)
+
+
+def predict(params: Any, root: Path, environment: str, made: Callable[[], Rows]) -> Predicted:
+    """Score the rows that `made` gives with the pinned bundle, once all else is known to be there.
+
+    Each day is replaced whole in the sink. Raises UserError, before anything is released too.
+    """
+    from mlops.data import sinks
+    from mlops.serving import model
+
+    pin = manifest.load(root, environment).pin
+    if pin is None:
+        raise UserError(f"{manifest.path(environment)}: pins nothing to predict with")
+    replace = sinks.sink(params.predict.sink)
+    loaded = model.load(store.fetch(pin, root) / BUNDLE, str(pin.version))
+    spec, days, features, _ = made()
     location = params.predict.location.replace("{environment}", environment)
-    rows = refused = 0
+    scored = refused = 0
     for day in days:
         own = _of(features, spec, day)
         if not len(own):
             continue
         table = predictions(own, spec, loaded, pin, day)
         replace(location, TABLE, day, table.to_reader())
-        scored = table.column("refused").null_count
-        rows, refused = rows + scored, refused + len(table) - scored
-    if not rows + refused:
-        last_rows = f"the source's last are of {tables.last}"
-        raise NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
-    return Predicted(rows, refused, (days[0], days[-1]), pin, f"{location}/{TABLE}")
+        good = table.column("refused").null_count
+        scored, refused = scored + good, refused + len(table) - good
+    return Predicted(scored, refused, (days[0], days[-1]), pin, f"{location}/{TABLE}")
 
 
 def predictions(rows: pa.Table, spec: Features, model: Model, pin: Pin, day: dt.date) -> pa.Table:
@@ -111,27 +127,16 @@ def predictions(rows: pa.Table, spec: Features, model: Model, pin: Pin, day: dt.
     return pa.table(columns)
 
 
-def publish(params: Any, root: Path, kind: str, location: str) -> str:
-    """Publish the features of the coming rows by key; gives a line that says how many."""
-    from mlops.data import coming
+def publish(rows: Rows, kind: str, location: str) -> str:
+    """Publish features by key in a store of this kind; gives a line that says how many."""
     from mlops.serving import stores
 
-    target, made = stores.store(kind), time.time()
-    tables = coming.refresh(params, root)
-    days = tables.days(None, None)
-    spec, features = tables.features(days[0], days[-1])
+    spec, days, features, made = rows
     texts = tuple(name for name in spec.features if spec.is_category(name))
     columns = stores.Columns(tuple(n for n in spec.features if n not in texts), texts)
-    rows = stores.packed(features.to_batches(), spec.key, columns, made)
-    target.publish(location, columns, rows, made)
+    packed = stores.packed(features.to_batches(), spec.key, columns, made)
+    stores.store(kind).publish(location, columns, packed, made)
     return f"features of {len(features):,} keys of {days[0]} to {days[-1]}: {kind}: {location}"
-
-
-def _pin(root: Path, environment: str) -> Pin:
-    pin = manifest.load(root, environment).pin
-    if pin is None:
-        raise NothingPinned(f"{manifest.path(environment)}: pins nothing to predict with")
-    return pin
 
 
 def _of(features: pa.Table, spec: Features, day: dt.date) -> pa.Table:
@@ -140,13 +145,3 @@ def _of(features: pa.Table, spec: Features, day: dt.date) -> pa.Table:
 
     days = features.column(str(spec.day)).cast("date32")
     return features.filter(pc.equal(days, day))
-
-
-def _require_columns(names: list[str], model: Model) -> None:
-    """Raise UserError for a column that the bundle reads and this code does not make."""
-    for name in (*model.numeric, *model.categorical):
-        if name not in names and name not in model.card.optional:
-            raise UserError(
-                f"features: no column {name!r}, which bundle {model.digest[:12]} reads; predict "
-                "with the code of the commit that released it"
-            )
