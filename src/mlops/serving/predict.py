@@ -38,10 +38,13 @@ class Predict:
         body: Any = columns.record | list[columns.record]  # type: ignore[name-defined]
         self.decoder = msgspec.json.Decoder(body)
         self.keyed = msgspec.json.Decoder(Keyed)
+        # A column of such a name is one of a record.
+        own = {*columns.types, *columns.retired}
+        self._by_key = columns.key and not {"keys", "overrides"} & own
 
     def decode(self, body: bytes) -> Rows:
         """Rows of a record or a list of records, or of keys; raises Refusal."""
-        if self.columns.key and KEYED.match(body):
+        if self._by_key and KEYED.match(body):
             request: Keyed = decode(self.keyed, body)
             return self.columns.keyed(request.keys, request.overrides)
         records = decode(self.decoder, body, columns=self.columns.names, lone=True)

@@ -262,3 +262,12 @@ def test_a_table_of_which_no_row_is_scored_is_refused(made, tmp_path):
     arguments = ["--input", f"{tmp_path}/in.csv", "--output", f"{tmp_path}/out.csv"]
     with pytest.raises(Refused, match=r"0 rows scored, 3 refused"):
         batch.main([str(made["binary"]), *arguments])
+
+
+def test_files_of_other_types_are_refused_in_one_line(made, tmp_path):
+    for name, key in (("a", 1), ("b", "one")):
+        parquet(people(5).assign(id=key), tmp_path / f"in/{name}.parquet")
+    with pytest.raises(UserError, match="can't hold this: Table schema does not match") as error:
+        batch.run(made["binary"], f"{tmp_path}/in/", tmp_path / "out.parquet")
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

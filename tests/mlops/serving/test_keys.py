@@ -166,6 +166,14 @@ def test_rows_in_the_body_need_no_store_and_may_have_a_key(made, serve, tmp_path
     assert "this service has no features by key; expected all columns" in reply.error
 
 
+def test_a_record_may_have_columns_of_the_names_that_requests_by_key_have(serve, tmp_path):
+    rows = bundles.frame()[["z", "city"]].rename(columns={"z": "keys"})
+    card = bundles.card(rows, "lightgbm", "binary") | {"key": "id"}
+    model = bundles.exported("lightgbm", "binary", rows)
+    client = serve(bundles.write(tmp_path / "bundle", model, card, rows))
+    assert client.post("/predict", {"keys": 1.5, "city": "a"}).status == 200
+
+
 def test_samples_have_the_key_and_the_features_that_were_scored(keyed, place, tmp_path):
     publish(place)
     service = keyed.app.service

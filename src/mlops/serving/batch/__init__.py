@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops.base.errors import Refused, UserError
+from mlops.base.errors import Refused, UserError, one_line
 from mlops.base.files import whole_file
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def run(
     if output.exists() and not replace:
         raise UserError(f"{output}: found something there, expected a new name or --replace")
     loaded = model.load(bundle)
-    place, _, name = location.rpartition("/")
-    found = source(kind).read(place or ".", Query(name))
+    # What is no location stands before the last slash: this folder, or that of the system.
+    before, slash, name = location.rstrip("/").rpartition("/")
+    found = source(kind).read(before or slash or ".", Query(name))
     with whole_file(output) as partial:
         rows, refused = _write(scored(found.batches, loaded, location), partial, output)
     return Scored(rows, refused, loaded.digest, output)
@@ -99,7 +100,6 @@ def scored(
 
 def _write(tables: Iterable[tuple[pa.Table, int]], path: Path, output: Path) -> tuple[int, int]:
     """Write the tables to one file; gives the numbers of scored and of refused rows."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import csv
     from rich.console import Console
@@ -107,15 +107,17 @@ def _write(tables: Iterable[tuple[pa.Table, int]], path: Path, output: Path) -> 
 
     console = Console(file=sys.stderr)
     options: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
+    kind = csv.CSVWriter if output.suffix == ".csv" else pq.ParquetWriter
     writer, rows, refused = None, 0, 0
     try:
         for table, wrong in track(tables, "score", **options):
-            kind = csv.CSVWriter if output.suffix == ".csv" else pq.ParquetWriter
-            writer = writer or kind(path, table.schema)
-            writer.write_table(table)
+            # Of other types than the first rows PyArrow says only ValueError.
+            try:
+                writer = writer or kind(path, table.schema)
+                writer.write_table(table)
+            except ValueError as error:
+                raise UserError(f"{output}: can't hold this: {one_line(error)}") from None
             rows, refused = rows + len(table) - wrong, refused + wrong
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{output}: can't hold this: {error}") from None
     finally:
         if writer:
             writer.close()
@@ -139,4 +141,4 @@ def main(arguments: Sequence[str]) -> None:
     result = run(given.bundle, given.input, given.output, kind=given.source, replace=given.replace)
     if result.refused and not result.rows:
         raise Refused(result.line)
-    print(result.line, file=sys.stdout)
+    print(result.line)

@@ -100,6 +100,8 @@ class Embedded:
                     self._stamp = None
                     raise
             else:
+                if self._database:
+                    self._database.close()
                 self._database = database
         assert self._database
         return self._database
