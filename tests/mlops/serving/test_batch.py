@@ -264,6 +264,16 @@ def test_a_table_of_which_no_row_is_scored_is_refused(made, tmp_path):
         batch.main([str(made["binary"]), *arguments])
 
 
+def test_a_source_that_is_not_there_is_said_of_the_option(made, tmp_path):
+    for kind, place, message in (
+        ("fils", "x.csv", "--source: found 'fils'; did you mean 'files'?"),
+        ("files", f"{tmp_path}/no/x.csv", f"--input: found '{tmp_path}/no', no such folder"),
+    ):
+        with pytest.raises(UserError) as error:
+            batch.run(made["binary"], place, tmp_path / "out.csv", kind=kind)
+        assert str(error.value).startswith(message)
+
+
 def test_files_of_other_types_are_refused_in_one_line(made, tmp_path):
     for name, key in (("a", 1), ("b", "one")):
         parquet(people(5).assign(id=key), tmp_path / f"in/{name}.parquet")

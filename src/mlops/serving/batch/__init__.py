@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROWS = 2**16
 ENDINGS = (".parquet", ".csv")
+# A source names the settings that it is usually given by; here they are options.
+OPTIONS = {"params.yaml: data.source": "--source", "params.yaml: data.location": "--input"}
 
 
 class Scored(NamedTuple):
@@ -61,7 +63,13 @@ def run(
     loaded = model.load(bundle)
     # What is no location stands before the last slash: this folder, or that of the system.
     before, slash, name = location.rstrip("/").rpartition("/")
-    found = source(kind).read(before or slash or ".", Query(name))
+    try:
+        found = source(kind).read(before or slash or ".", Query(name))
+    except UserError as error:
+        text = str(error)
+        for setting, option in OPTIONS.items():
+            text = text.replace(setting, option)
+        raise UserError(text) from None
     with whole_file(output) as partial:
         rows, refused = _write(scored(found.batches, loaded, location), partial, output)
     return Scored(rows, refused, loaded.digest, output)
