@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -18,6 +18,14 @@ unexport PYTHONDONTWRITEBYTECODE
 STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
+
+# Environments of infra/platform's locks: both conflict with requirements.lock.
+APART ?= .run
+apart = uv venv -q --allow-existing --python $(BIN)/python $(APART)/$(1) \
+	&& uv pip sync -q --require-hashes --python $(APART)/$(1) infra/platform/$(2).lock
+STACKS ?= dev staging production
+# Nothing in the state is secret: nobody has a key or a password.
+export PULUMI_CONFIG_PASSPHRASE ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -133,12 +141,30 @@ bench-serving: setup ## measure the service against others; some minutes, on a q
 image: ## build the service's image, once its Dockerfile names its base
 	@docker build -f infra/serving/Dockerfile -t mlops-serving .
 
+platform: setup ## test infra/platform without an account: its policies and types, and checkov on infra/
+	@$(call apart,platform,requirements)
+	@$(call apart,checkov,checkov)
+	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m pytest
+	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m mypy
+	@$(APART)/checkov/bin/checkov --config-file infra/platform/checkov.yaml
+
+platform-preview: setup ## write what `platform-up` would change in STACKS into .run/platform.md
+	@$(call apart,platform,requirements)
+	@for stack in $(STACKS); do printf '## Platform: %s\n\n~~~diff\n' "$$stack"; \
+		pulumi -C infra/platform preview --stack "$$stack" --diff --non-interactive --color never; \
+		printf '~~~\n\n'; done > .run/platform.md
+
+platform-up: setup ## make one stack of infra/platform so: STACK=dev, staging or production
+	@$(call apart,platform,requirements)
+	@pulumi -C infra/platform stack select --create $(STACK)
+	@pulumi -C infra/platform up --stack $(STACK) $(if $(CI),--yes --non-interactive)
+
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@for part in serving forge; do \
 		$(COMPILE) --group $$part -c requirements.lock -o infra/$$part/requirements.lock; done
-	@for part in infra/azureml/requirements infra/kubernetes/tests tests/mlops/serving/clients \
-		benchmarks/serving/rivals/mlserver; do \
+	@for part in infra/azureml/requirements infra/kubernetes/tests infra/platform/requirements \
+		infra/platform/checkov tests/mlops/serving/clients benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay

@@ -1,0 +1,317 @@
+"""What must be true of the platform: each policy takes all stacks and gives its faults.
+
+`test_platform.py` shows that there are none, and that each policy finds what it is for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from importlib import import_module
+from typing import Any
+
+from azure_platform.identities import ROLES
+from azure_platform.names import CODES, KINDS
+from tests.declared import DEV, FOLDER, SUBSCRIPTION, Resource
+
+Stacks = dict[str, list[Resource]]
+DOCS = FOLDER.parents[1] / "docs"
+# What has resource logs in Azure Monitor; of a storage account, its service of blobs.
+LOGGED = (
+    "app:ManagedEnvironment", "containerregistry:Registry", "databricks:Workspace",
+    "dbforpostgresql:Server", "keyvault:Vault", "machinelearningservices:Workspace",
+    "network:VirtualNetwork", "operationalinsights:Workspace", "storage:BlobServiceProperties",
+)  # fmt: skip
+# Ids of what no stack declares: the state's container, and the group that Databricks makes.
+OUTSIDE = (f"{SUBSCRIPTION}/resourceGroups/rg-mlops-state/", f"{SUBSCRIPTION}/providers/")
+# What staging and production may know of dev.
+SHARED = (f"{DEV}/dev-releases", f"{DEV}/dev-registry")
+PARENTS = {"accountName": "StorageAccount", "serverName": ":Server", "privateZoneName": "PrivateZone",
+           "resourceGroupName": "ResourceGroup", "resourceName": "UserAssignedIdentity"}  # fmt: skip
+
+
+def of(resources: list[Resource], kind: str) -> list[Resource]:
+    return [one for one in resources if one.type.endswith(kind)]
+
+
+def each(stacks: Stacks, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and inputs of every resource of a kind; there must be some."""
+    found = [(f"{name}: {one.type} {one.name}", one.inputs) for name, resources in stacks.items()
+             for one in of(resources, kind)]  # fmt: skip
+    yield from found or [(f"no {kind}", {})]
+
+
+def expect(stacks: Stacks, kind: str, **expected: Any) -> list[str]:
+    """Resources of a kind in which a key, `outer__inner` for a nested one, is another."""
+    faults = []
+    for place, inputs in each(stacks, kind):
+        for path, wanted in expected.items():
+            value: Any = inputs
+            for key in path.split("__"):
+                value = value.get(key, None) if isinstance(value, dict) else None
+            accepted = wanted if isinstance(wanted, tuple) else (wanted,)
+            faults += [] if value in accepted else [f"{place}: {path}: {value!r}"]
+    return faults
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in the inputs of a resource."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from texts(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def public_blobs(stacks: Stacks) -> list[str]:
+    return [*expect(stacks, ":StorageAccount", allowBlobPublicAccess=False),
+            *expect(stacks, ":BlobContainer", publicAccess="None")]  # fmt: skip
+
+
+def keys(stacks: Stacks) -> list[str]:
+    """Ways to log in with a key or a password."""
+    return [
+        *expect(stacks, ":StorageAccount", allowSharedKeyAccess=False, isLocalUserEnabled=False),
+        *expect(stacks, ":Registry", adminUserEnabled=False, anonymousPullEnabled=False),
+        *expect(stacks, "operationalinsights:Workspace", features__disableLocalAuth=True),
+        *expect(stacks, "learningservices:Workspace", systemDatastoresAuthMode="Identity"),
+        *expect(stacks, "postgresql:Server", authConfig__passwordAuth="Disabled",
+                authConfig__activeDirectoryAuth="Enabled", administratorLoginPassword=None),
+        *expect(stacks, "keyvault:Vault", properties__enableRbacAuthorization=True),
+    ]  # fmt: skip
+
+
+def encrypted(stacks: Stacks) -> list[str]:
+    apps = [*each(stacks, ":ContainerApp")]
+    plain = [f"{place}: {text}" for place, inputs in apps for text in texts(inputs)
+             if text.startswith("http:") or (text.startswith("postgresql") and "=require" not in text)]
+    ingress = [inputs["configuration"].get("ingress") for _, inputs in apps]
+    return [
+        *expect(stacks, ":StorageAccount", enableHttpsTrafficOnly=True,
+                minimumTlsVersion=("TLS1_2", "TLS1_3")),
+        *plain, *[f"{one}" for one in ingress if one and one["allowInsecure"]],
+    ]  # fmt: skip
+
+
+def private(stacks: Stacks) -> list[str]:
+    """Servers that anybody else than the network's own could reach."""
+    return [
+        *expect(stacks, ":ManagedEnvironment", publicNetworkAccess="Disabled",
+                vnetConfiguration__internal=True),
+        *expect(stacks, "postgresql:Server", network__publicNetworkAccess="Disabled"),
+        *expect(stacks, "databricks:Workspace", parameters__enableNoPublicIp__value=True),
+    ]  # fmt: skip
+
+
+def recoverable(stacks: Stacks) -> list[str]:
+    """Bytes that are gone at once when somebody deletes or overwrites them."""
+    lakes = {inputs["accountName"] for _, inputs in each(stacks, ":StorageAccount")
+             if inputs["isHnsEnabled"]}  # fmt: skip
+    versions = [place for place, inputs in each(stacks, ":BlobServiceProperties")
+                if inputs["accountName"] not in lakes and not inputs["isVersioningEnabled"]]  # fmt: skip
+    return versions + [
+        *expect(stacks, ":BlobServiceProperties", deleteRetentionPolicy__enabled=True,
+                containerDeleteRetentionPolicy__enabled=True),
+        *expect(stacks, ":Vault", properties__enablePurgeProtection=True,
+                properties__enableSoftDelete=True),
+        *expect(stacks, "postgresql:Server", backup__backupRetentionDays=tuple(range(7, 36))),
+    ]  # fmt: skip
+
+
+def logged(stacks: Stacks) -> list[str]:
+    """Resources whose logs go nowhere, or to another stack."""
+    faults = []
+    for name, resources in stacks.items():
+        logs = of(resources, "operationalinsights:Workspace")[0].id
+        settings = of(resources, ":DiagnosticSetting")
+        kept = {one.inputs["resourceUri"] for one in settings if one.inputs["workspaceId"] == logs
+                and one.inputs["logs"] == [{"categoryGroup": "allLogs", "enabled": True}]}  # fmt: skip
+        faults += [f"{name}: {one.type} {one.name}" for one in resources
+                   if one.type.endswith(LOGGED) and one.id not in kept]  # fmt: skip
+    return faults
+
+
+def granted(stacks: Stacks) -> set[tuple[str, str, str, str]]:
+    """Stack, identity, role and scope of every assignment, as Azure would be asked for it."""
+    names = {guid: role for role, guid in ROLES.items()}
+    scopes = {"ml": "workspace store", "lake-catalog": "catalog", "state": "state"}
+    found = set()
+    for stack, resources in stacks.items():
+        for one in of(resources, ":RoleAssignment"):
+            last = one.inputs["scope"].rpartition("/")[2]
+            scope = scopes.get(last, last.removeprefix("data-").removeprefix("dev-"))
+            identity = one.inputs["principalId"].removeprefix("principal-of-")
+            role = names.get(one.inputs["roleDefinitionId"].rpartition("/")[2], "unknown")
+            found.add((stack, identity, role, scope))
+    return found
+
+
+def documented() -> set[tuple[str, str, str, str]]:
+    """The table of docs/platform.md, where NAME is the stack's own."""
+    text = (DOCS / "platform.md").read_text().partition("## Who may do what")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (?:\w+ )*`(.+?)`", text, flags=re.MULTILINE)
+    return {(stack, identity.replace("NAME", stack), role, scope)
+            for identity, of_stacks, role, scope in rows for stack in of_stacks.split(", ")}  # fmt: skip
+
+
+def roles(stacks: Stacks) -> list[str]:
+    """Roles that the table in the documentation lacks, or has and nobody was given."""
+    return [" / ".join(one) for one in granted(stacks) ^ documented()]
+
+
+def stores(stacks: Stacks) -> list[str]:
+    """What the table of docs/setup.md says of the stores, and is not so."""
+    text = (DOCS / "setup.md").read_text()
+    faults = []
+    columns = {"raw": 3, "proposals": 4, "releases": 5}
+    for row in re.findall(r"^\| `.+` \| `azure\w+` \|.*$", text, flags=re.MULTILINE):
+        cells = [cell.strip() for cell in row.split("|")[1:]]
+        for identity in re.findall("`(.+?)`", cells[0]):
+            for scope, column in columns.items():
+                word = cells[column].split(",")[0]
+                role = {"reads": "Reader", "writes": "Contributor"}.get(word)
+                given = {one[2].rpartition(" ")[2] for one in granted(stacks)
+                         if one[1] == identity and one[3] == scope}  # fmt: skip
+                faults += [] if given == ({role} if role else set()) else [f"{identity}: {scope}"]
+    return faults
+
+
+def federated(stacks: Stacks) -> list[str]:
+    """Environments of GitHub in docs/setup.md and of this platform whose tokens stand for nobody."""
+    rows = re.findall(r"^\| (`.+`) \| `azure\w+` \|", (DOCS / "setup.md").read_text(), re.MULTILINE)
+    wanted = {name for row in rows for name in re.findall("`(.+?)`", row)}
+    wanted |= {"platform-preview", *(f"platform-{stack}" for stack in stacks)}
+    expected = {f"repo:OWNER/REPOSITORY:environment:{name}" for name in wanted}
+    found = [inputs for _, inputs in each(stacks, ":FederatedIdentityCredential")]
+    subjects = [one["subject"] for one in found]
+    wrong = [one for one in found if one["issuer"] != "https://token.actions.githubusercontent.com"
+             or one["audiences"] != ["api://AzureADTokenExchange"]
+             or not one["subject"].endswith(f":{one['federatedIdentityCredentialResourceName']}")
+             or not one["resourceName"].endswith(one["federatedIdentityCredentialResourceName"])]
+    return [*(expected ^ set(subjects)), *map(str, wrong),
+            *(["twice"] if len(subjects) != len(set(subjects)) else [])]  # fmt: skip
+
+
+def scoped(stacks: Stacks) -> list[str]:
+    """Roles at a whole subscription, and the right to grant without a condition."""
+    faults = []
+    for place, inputs in each(stacks, ":RoleAssignment"):
+        if "/providers/" not in inputs["scope"]:
+            faults.append(f"{place}: {inputs['scope']}")
+        if inputs["roleDefinitionId"].endswith(ROLES["Role Based Access Control Administrator"]):
+            allowed = set(re.findall(r"[0-9a-f-]{36}", inputs.get("condition", "")))
+            forbidden = {ROLES[one] for one in ("Contributor", "Role Based Access Control Administrator")}
+            faults += [] if allowed and not allowed & forbidden else [f"{place}: grants anything"]
+    return faults
+
+
+def isolated(stacks: Stacks) -> list[str]:
+    """What one environment has of another: names, ids, and more of dev than its documentation says."""
+    faults = []
+    for name, resources in stacks.items():
+        others = [code for stack, code in CODES.items() if stack != name]
+        foreign = re.compile(rf"mlops-?_?({'|'.join(others)})\b|mlops({'|'.join(others)})")
+        for one in resources:
+            for text in texts(one.inputs):
+                if foreign.search(text) and text not in SHARED and not one.type.startswith("databricks:"):
+                    faults.append(f"{name}: {one.type} {one.name}: {text}")
+    all_names = [next(texts({key: value for key, value in one.inputs.items()
+                             if key in ("accountName", "vaultName", "registryName")}), "")
+                 for resources in stacks.values() for one in resources
+                 if one.type.endswith((":StorageAccount", ":Vault", ":Registry"))]
+    return faults + [one for one in set(all_names) if all_names.count(one) > 1]
+
+
+def dangling(stacks: Stacks) -> list[str]:
+    """Ids and names of resources that are not declared."""
+    faults = []
+    for stack, resources in stacks.items():
+        ids = {one.id for one in resources}
+        names = {text for one in resources for text in texts(one.inputs)
+                 if one.type.endswith(tuple(PARENTS.values()))}  # fmt: skip
+        for one in resources:
+            for text in texts(one.inputs):
+                known = text.partition("/subnets/")[0] in ids or text.endswith("-managed")
+                if text.startswith("/subscriptions/") and not known:
+                    faults += [] if text.startswith((*OUTSIDE, *SHARED)) else [f"{one.name}: {text}"]
+            faults += [f"{stack}: {one.name}: {key}: {one.inputs[key]}" for key in PARENTS
+                       if key in one.inputs and one.inputs[key] not in names]  # fmt: skip
+    return faults
+
+
+def enums(stacks: Stacks) -> list[str]:
+    """Values that are no member of the enumeration that the provider declares for their key."""
+    faults = []
+    for name, resources in stacks.items():
+        for one in resources:
+            package, module, kind = one.type.split(":")
+            if package == "azure-native":
+                home = import_module(f"pulumi_azure_native.{module}")
+                faults += [f"{name}: {one.name}: {fault}"
+                           for fault in _outside(home, f"{kind}Args", one.inputs)]  # fmt: skip
+    return faults
+
+
+def _outside(home: Any, kind: str, inputs: dict[str, Any]) -> Iterator[str]:
+    """Follow the annotations of an Args class down to enumerations."""
+    own = getattr(home, kind, None) or getattr(import_module(
+        f"{home.__name__}.{re.sub(r'(?<!^)(?=[A-Z])', '_', kind.removesuffix('Args')).lower()}"), kind)
+    for key, parameter in inspect.signature(own.__init__).parameters.items():
+        getter = getattr(own, key, None)
+        sent = getattr(getattr(getter, "fget", None), "_pulumi_name", key)
+        for named in re.findall(r"'(\w+)'", str(parameter.annotation)):
+            found = getattr(home, named, None)
+            values = inputs.get(sent)
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, dict) and named.endswith("Args"):
+                    yield from _outside(home, named, value)
+                elif isinstance(value, str) and isinstance(found, type) and issubclass(found, Enum):
+                    yield from [] if value in {one.value for one in found} else [f"{sent}: {value}"]
+
+
+def named(stacks: Stacks) -> list[str]:
+    """Names out of the rule, and resources without the stack's tags."""
+    faults = []
+    prefixes = tuple(kind.prefix for kind in KINDS.values())
+    for stack, resources in stacks.items():
+        for one in of(resources, ""):
+            package, module, kind = one.type.split(":")
+            if package != "azure-native" or one.type.endswith(":DiagnosticSetting"):
+                continue
+            home = import_module(f"pulumi_azure_native.{module}")
+            if "tags" in inspect.signature(getattr(home, kind).__init__).parameters or "tags" in dir(
+                getattr(home, kind)):
+                tags = one.inputs.get("tags", {})
+                name = next((value for key, value in one.inputs.items() if key.endswith("Name")
+                             and key != "resourceGroupName"), one.inputs["resourceGroupName"])
+                if set(tags) != {"project", "environment", "owner", "managed-by"}:
+                    faults.append(f"{stack}: {one.name}: tags {tags}")
+                elif tags["environment"] != stack:
+                    faults.append(f"{stack}: {one.name}: {tags['environment']}")
+                if not name.startswith(prefixes) and ":Private" not in one.type and module != "privatedns":
+                    faults.append(f"{stack}: {one.name}: {name}")
+    return faults
+
+
+def clusters(stacks: Stacks) -> list[str]:
+    """Clusters that may run for hours without work, grow without end, or serve users mixed up."""
+    faults = []
+    for place, inputs in each(stacks, ":ClusterPolicy"):
+        policy = json.loads(inputs["definition"])
+        right = (policy["autotermination_minutes"]["maxValue"] <= 60
+                 and policy["autoscale.max_workers"]["maxValue"] <= 16
+                 and policy["num_workers"]["maxValue"] <= 16
+                 and "NONE" not in policy["data_security_mode"]["values"])  # fmt: skip
+        faults += [] if right else [place]
+    return faults + expect(stacks, ":Catalog", isolationMode="ISOLATED")
+
+
+POLICIES = [
+    public_blobs, keys, encrypted, private, recoverable, logged, roles, stores, federated, scoped,
+    isolated, dangling, enums, named, clusters,
+]  # fmt: skip
