@@ -87,7 +87,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff format --check .
 	@mypy
 	@rooms=$$(lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
-	@shellcheck $(wildcard .ci/* .azure/*.sh examples/*.sh)
+	@shellcheck $(wildcard .ci/* .azure/*.sh examples/*.sh infra/platform/*.sh)
 	@hadolint infra/*/Dockerfile
 	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \
 		&& check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml \

@@ -30,7 +30,7 @@ FORKS = [name for name in SCENARIOS if "fork" in name]
 READ, AZURE = {"contents": "read"}, {"id-token": "write"}
 PULLS = {"contents": "write", "pull-requests": "write", "statuses": "write"}
 MAIN = "${{ github.event.repository.default_branch }}"
-MATRIX = "${{ matrix.environment }}"
+MATRIX, STACK = "${{ matrix.environment }}", "${{ matrix.stack }}"
 
 
 class Job(NamedTuple):
@@ -64,6 +64,13 @@ JOBS = {
     "drift.yml drift": Job({**READ, **AZURE}, 30, "drift", False, f"{MATRIX}-watch"),
     "nightly.yml nightly": Job(READ, 120, "nightly", True),
     "promote.yml promote": Job({**PULLS, **AZURE}, 30, "promote", False, "staging-watch"),
+    "platform.yml preview": Job(
+        {**READ, **AZURE}, 30, "platform-preview-${{ github.ref }}", True, "platform-preview"
+    ),
+    "platform.yml comment": Job(
+        {**READ, "pull-requests": "write"}, 20, "platform-comment-${{ github.ref }}", True
+    ),
+    "platform.yml apply": Job({**READ, **AZURE}, 90, f"platform-{STACK}", False, f"platform-{STACK}"),
     "relock.yml relock": Job(READ, 20, "relock-${{ github.ref }}", True),
 }  # fmt: skip
 # Its jobs run scanners alone, which may write their findings and nothing else.
@@ -78,7 +85,8 @@ STAGES = {
     "Promote": (30, None),
 }  # fmt: skip
 # Jobs that check out something else than what their run is for.
-REFS = {"comment.yml comment": MAIN, "deploy.yml reconcile": MAIN}
+REFS = {"comment.yml comment": MAIN, "deploy.yml reconcile": MAIN,
+        "platform.yml comment": MAIN, "platform.yml apply": MAIN}  # fmt: skip
 # The steps that get a token, on either system; only they and the push that they make need one.
 WITH_TOKEN = {"mlops comment", "mlops mark", "mlops promote", "mlops release"}
 # What starts each workflow of the loop.
@@ -90,6 +98,10 @@ TRIGGERS = {
     },
     "comment.yml": {"workflow_run": {"workflows": ["retrain"], "types": ["completed"]}},
     "deploy.yml": {"push": {"branches": ["main"], "paths": ["environments/*.yaml"]}},
+    "platform.yml": {
+        "pull_request": {"branches": ["main"], "paths": ["infra/platform/**"]},
+        "push": {"branches": ["main"], "paths": ["infra/platform/**"]},
+    },
 }  # fmt: skip
 CACHES = {".venv": "venv-", ".dvc/cache": "dvc-"}
 LENIENT = re.compile(r"\|\|\s*(?!echo)|;\s*(?:true|:)\s*$|set \+e|\bexit 0\b", re.MULTILINE)
@@ -245,7 +257,7 @@ def artifacts(tree: Path) -> list[str]:
     faults = [] if kept.get("release") == release else [f"release: {kept.get('release')}"]
     faults += [] if "verdict/" in kept.get("verdict", ()) else ["verdict"]
     # What is downloaded lies outside the checkout.
-    outside = dict.fromkeys(("release", "verdict"), "${{ runner.temp }}")
+    outside = dict.fromkeys(("release", "verdict", "platform"), "${{ runner.temp }}")
     return faults + ([] if taken == outside else [str(taken)])
 
 

@@ -234,12 +234,26 @@ def test_a_job_that_only_writes_to_the_forge_installs_a_small_lock():
         step for _, _, job in ci_checks.jobs(REPOSITORY) for step in job["steps"]
         if step.get("with", {}).get("lock")
     ]  # fmt: skip
-    assert len(steps) == 3
+    assert len(steps) == 6
     small, whole = (
         sum(line[:1].isalpha() for line in (REPOSITORY / lock).read_text().splitlines())
         for lock in (steps[0]["with"]["lock"], "requirements.lock")
     )
     assert small < whole / 5
+
+
+def test_the_platform_is_previewed_and_applied_by_both_systems_with_the_same_verbs():
+    texts = [(REPOSITORY / name).read_text()
+             for name in (".github/workflows/platform.yml", ".azure/platform.yml")]  # fmt: skip
+    verbs = [re.findall(r"(?:run|script): ((?:make|mlops) .*)", text) for text in texts]
+    variable = re.compile(r'STACK=.*|".*/(?=platform.md)')
+    github, azure = ([variable.sub("", verb) for verb in one] for one in verbs)
+    assert github == azure
+    assert len(github) == 3
+    # Both wait for the settings, never apply a pull request, and never preview a fork's.
+    assert "environment: platform-preview" in texts[0]
+    assert "azurePlatformPreview" in texts[1]
+    assert "git checkout --quiet --detach origin/$(mainBranch)" in texts[1]
 
 
 def test_every_action_of_the_repository_is_given_inputs_that_it_has():

@@ -151,17 +151,17 @@ def granted(stacks: Stacks) -> set[tuple[str, str, str, str]]:
     return found
 
 
-def documented() -> set[tuple[str, str, str, str]]:
-    """The table of docs/platform.md, where NAME is the stack's own."""
+def documented(stacks: Stacks) -> set[tuple[str, str, str, str]]:
+    """The table of docs/platform.md of these stacks, where NAME is the stack's own."""
     text = (DOCS / "platform.md").read_text().partition("## Who may do what")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (?:\w+ )*`(.+?)`", text, flags=re.MULTILINE)
     return {(stack, identity.replace("NAME", stack), role, scope)
-            for identity, of_stacks, role, scope in rows for stack in of_stacks.split(", ")}  # fmt: skip
+            for identity, of_stacks, role, scope in rows for stack in of_stacks.split(", ") if stack in stacks}  # fmt: skip
 
 
 def roles(stacks: Stacks) -> list[str]:
     """Roles that the table in the documentation lacks, or has and nobody was given."""
-    return [" / ".join(one) for one in granted(stacks) ^ documented()]
+    return [" / ".join(one) for one in granted(stacks) ^ documented(stacks)]
 
 
 def stores(stacks: Stacks) -> list[str]:
@@ -171,7 +171,7 @@ def stores(stacks: Stacks) -> list[str]:
     columns = {"raw": 3, "proposals": 4, "releases": 5}
     for row in re.findall(r"^\| `.+` \| `azure\w+` \|.*$", text, flags=re.MULTILINE):
         cells = [cell.strip() for cell in row.split("|")[1:]]
-        for identity in re.findall("`(.+?)`", cells[0]):
+        for identity in {*re.findall("`(.+?)`", cells[0])} & {one[1] for one in granted(stacks)}:
             for scope, column in columns.items():
                 word = cells[column].split(",")[0]
                 role = {"reads": "Reader", "writes": "Contributor"}.get(word)
@@ -186,6 +186,8 @@ def federated(stacks: Stacks) -> list[str]:
     rows = re.findall(r"^\| (`.+`) \| `azure\w+` \|", (DOCS / "setup.md").read_text(), re.MULTILINE)
     wanted = {name for row in rows for name in re.findall("`(.+?)`", row)}
     wanted |= {"platform-preview", *(f"platform-{stack}" for stack in stacks)}
+    # The environments of stacks that are not looked at.
+    wanted -= {f"{stack}{end}" for stack in {*CODES} - {*stacks} for end in ("", "-watch")}
     expected = {f"repo:OWNER/REPOSITORY:environment:{name}" for name in wanted}
     found = [inputs for _, inputs in each(stacks, ":FederatedIdentityCredential")]
     subjects = [one["subject"] for one in found]
@@ -240,7 +242,8 @@ def dangling(stacks: Stacks) -> list[str]:
                 if text.startswith("/subscriptions/") and not known:
                     faults += [] if text.startswith((*OUTSIDE, *SHARED)) else [f"{one.name}: {text}"]
             faults += [f"{stack}: {one.name}: {key}: {one.inputs[key]}" for key in PARENTS
-                       if key in one.inputs and one.inputs[key] not in names]  # fmt: skip
+                       if key in one.inputs and one.inputs[key] not in names
+                       and (key != "resourceName" or one.type.endswith("IdentityCredential"))]  # fmt: skip
     return faults
 
 

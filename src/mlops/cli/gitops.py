@@ -41,12 +41,13 @@ def report() -> str:
     click.option(
         "--head", metavar="OWNER:BRANCH", help="The pull request's branch; this CI run's."
     ),
+    click.option("--key", default="verdict", help="Which of its comments; verdict."),
 )
-def comment(file: Path, head: str | None) -> str:
-    """Write a file as the pull request's one comment, or update that comment."""
+def comment(file: Path, head: str | None, key: str) -> str:
+    """Write a file as the pull request's one comment of a key, or update that comment."""
     from mlops.gitops import comment
 
-    return comment.post(ROOT, file, head)
+    return comment.post(ROOT, file, head, key)
 
 
 @verb(

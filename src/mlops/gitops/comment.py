@@ -22,10 +22,10 @@ SHOWN = 20
 MOST_FILES = 3000
 
 
-def post(root: Path, file: Path, head: str | None) -> str:
-    """Create or update the comment on the pull request of `head`, or of this CI run; its URL.
+def post(root: Path, file: Path, head: str | None, key: str = KEY) -> str:
+    """Create or update the comment of `key` on the pull request of `head`, or of this CI run; its URL.
 
-    It begins with what decides about the verdict, as the forge tells it, since the branch's own
+    A verdict begins with what decides about the verdict, as the forge tells it, since the branch's own
     code wrote the rest. Raises UserError when there is no such file, or no open pull
     request.
     """
@@ -39,8 +39,9 @@ def post(root: Path, file: Path, head: str | None) -> str:
         return f"no forge here; the comment is {file}"
     if number is None:
         raise UserError(f"pull request: none open for {head or 'this run'}")
-    deciding = _deciding(root, forge, forge.files(number))
-    return forge.comment(number, _warning(deciding) + body, KEY)
+    if key == KEY:
+        body = _warning(_deciding(root, forge, forge.files(number))) + body
+    return forge.comment(number, body, key)
 
 
 def mark(root: Path, commit: str, state: State, fork: str | None = None) -> None:

@@ -17,6 +17,7 @@ its storage account; the workspace must be able to pull the image.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -38,10 +39,11 @@ DIGEST, NOTE = "mlops.bundle", "mlops.note"
 LONGEST_NOTE, MOST_MIRRORED = 256, 50
 # Seconds to connect, and between two bytes of an answer.
 TIMEOUT = (10.0, 30.0)
+IDENTITY = "AZUREML_ENDPOINT_IDENTITY"
 NEEDS = (*sdk.VARIABLES, specification.IMAGE)
 READS = (
     "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE",
-    "AZUREML_CURRENT_CLOUD", "AZURE_AUTHORITY_HOST", "AZURE_SDK_CLOUD_CONF", sdk.PYTHON,
+    "AZUREML_CURRENT_CLOUD", "AZURE_AUTHORITY_HOST", "AZURE_SDK_CLOUD_CONF", sdk.PYTHON, IDENTITY,
 )  # fmt: skip
 # Each kind of resource, as the SDK calls it, with the file that specifies it.
 FILES = {
@@ -173,6 +175,7 @@ def specifications(endpoint: Endpoint, pin: Pin, bundle: Path) -> dict[str, dict
         "short": pin.digest[:SHORT],
         "bundle": str(bundle.resolve()),
         "image": image,
+        "identity": os.environ.get(IDENTITY, ""),
         "image_version": image.rpartition(":")[2][:SHORT],
     }
     batches = (endpoint.root / FOLDER / FILES["batch_endpoints"]).exists()
