@@ -70,7 +70,9 @@ JOBS = {
     "platform.yml comment": Job(
         {**READ, "pull-requests": "write"}, 20, "platform-comment-${{ github.ref }}", True
     ),
-    "platform.yml apply": Job({**READ, **AZURE}, 90, f"platform-{STACK}", False, f"platform-{STACK}"),
+    "platform.yml apply": Job(
+        {**READ, **AZURE}, 90, f"platform-{STACK}", False, f"platform-{STACK}"
+    ),
     "relock.yml relock": Job(READ, 20, "relock-${{ github.ref }}", True),
 }  # fmt: skip
 # Its jobs run scanners alone, which may write their findings and nothing else.

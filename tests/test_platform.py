@@ -9,6 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import apart
 from tests.stack.servers import HOST, Servers
@@ -27,7 +28,7 @@ esac
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a copy of a script where `az` and `pulumi` are stand-ins; how it ended, and their calls."""
+    """Run a copy of a script where `az` and `pulumi` are stand-ins; its end, and their calls."""
     calls = tmp_path / "calls"
     calls.touch()
     for name in ("az", "pulumi"):
@@ -46,6 +47,18 @@ def run(tmp_path):
         return done, calls.read_text().splitlines()
 
     return script
+
+
+@pytest.mark.parametrize("stack", ["dev", "staging", "production"])
+def test_a_stack_s_file_is_accepted(stack, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from azure_platform import settings
+
+    given = yaml.safe_load((FOLDER / f"Pulumi.{stack}.yaml").read_text())["config"]
+    texts = {
+        key: str(value).lower() if value is True else str(value) for key, value in given.items()
+    }
+    assert settings.parse(stack, texts).names.of("vault")
 
 
 @pytest.mark.slow
@@ -92,8 +105,9 @@ def test_each_environment_gets_its_own_identity_and_target():
                   "staging": ("staging", "staging-watch", "platform-staging", "endpoint"),
                   "production": ("production", "production-watch")}  # fmt: skip
     stacks = {
-        stack: {"tenant": "t", "subscription": "s", "group": f"rg-{stack}", "workspace": f"w-{stack}",
-                "storageAccount": "store", "endpointIdentity": f"e-{stack}",
+        stack: {"tenant": "t", "subscription": "s", "group": f"rg-{stack}",
+                "workspace": f"w-{stack}", "storageAccount": "store",
+                "endpointIdentity": f"e-{stack}",
                 **{f"client {name}": f"id-of-{name}" for name in names}}
         for stack, names in identities.items()
     }  # fmt: skip

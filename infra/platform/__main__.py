@@ -1,9 +1,8 @@
 """What `pulumi preview` and `pulumi up` run, with the stack's file as settings."""
 
 import pulumi
-from pulumi.runtime.config import get_config_env
-
 from azure_platform import settings, stack
+from pulumi.runtime.config import get_config_env
 
 try:
     chosen = settings.parse(pulumi.get_stack(), get_config_env())

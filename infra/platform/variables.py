@@ -2,8 +2,8 @@
 
     python infra/platform/variables.py [IMAGE] | bash
 
-IMAGE is what images.sh printed. On Azure DevOps it prints each connection's client id instead. Needs
-Pulumi, logged in to the state; bash then needs the GitHub CLI. May be run again.
+IMAGE is what images.sh printed. On Azure DevOps it prints each connection's client id instead.
+Needs Pulumi, logged in to the state; bash then needs the GitHub CLI. May be run again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ Outputs = Mapping[str, str]
 def environments(stacks: Mapping[str, Outputs], image: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Each environment and its variables; that of the whole repository has no name."""
     dev = stacks["dev"]
-    yield "", {
-        "AZURE_STORAGE_ACCOUNT": dev["storageAccount"],
-        "DVC_REMOTE_URL": "azure://releases/dvc",
-        "DVC_PROPOSALS_URL": "azure://proposals/dvc",
-        "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL", ""),
-    }
+    yield (
+        "",
+        {
+            "AZURE_STORAGE_ACCOUNT": dev["storageAccount"],
+            "DVC_REMOTE_URL": "azure://releases/dvc",
+            "DVC_PROPOSALS_URL": "azure://proposals/dvc",
+            "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL", ""),
+        },
+    )
     for stack, outputs in stacks.items():
         login = {"AZURE_TENANT_ID": outputs["tenant"],
                  "AZURE_SUBSCRIPTION_ID": outputs["subscription"]}  # fmt: skip

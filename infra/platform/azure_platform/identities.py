@@ -19,16 +19,14 @@ READ, WRITE = "Storage Blob Data Reader", "Storage Blob Data Contributor"
 PULL, GRANT = "AcrPull", "Role Based Access Control Administrator"
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
-    READ: "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
-    WRITE: "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
-    PULL: "7f951dda-4ed3-4680-a7ca-43fe172d538d",
-    GRANT: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
+    READ: "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", WRITE: "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    PULL: "7f951dda-4ed3-4680-a7ca-43fe172d538d", GRANT: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
     "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
     "Contributor": "b24988ac-6180-42a0-ab88-20f7382dd24c",
     "Managed Identity Operator": "f1a07417-d97a-45cb-824c-7a7467783830",
     "Monitoring Reader": "43d0d8ad-25c7-4714-9337-8ba259a9fe05",
     "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
-}
+}  # fmt: skip
 # What the pipeline of this folder may grant: never the right to grant, and no other role.
 GRANTABLE = (READ, WRITE, PULL, "AzureML Data Scientist", "Managed Identity Operator",
              "Monitoring Reader", "Reader")  # fmt: skip
@@ -79,46 +77,32 @@ def grants(settings: Settings) -> list[Grant]:
     stack = settings.stack
     platform = f"platform-{stack}"
     given = [
-        Grant("platform-preview", "Reader", "group"),
-        Grant(platform, "Contributor", "group"),
-        Grant(platform, GRANT, "group"),
-        Grant(platform, WRITE, "state"),
-    ]
+        Grant("platform-preview", "Reader", "group"), Grant(platform, "Contributor", "group"),
+        Grant(platform, GRANT, "group"), Grant(platform, WRITE, "state"),
+    ]  # fmt: skip
     given += [Grant("connector", WRITE, "catalog")] if settings.databricks else []
     if stack == "dev":
         given += [
-            Grant("platform-preview", READ, "state"),
-            Grant("proposals", READ, "raw"),
-            Grant("proposals", WRITE, "proposals"),
-            Grant("proposals", READ, "releases"),
-            Grant("releases", READ, "raw"),
-            Grant("releases", WRITE, "releases"),
-        ]
+            Grant("platform-preview", READ, "state"), Grant("proposals", READ, "raw"),
+            Grant("proposals", WRITE, "proposals"), Grant("proposals", READ, "releases"),
+            Grant("releases", READ, "raw"), Grant("releases", WRITE, "releases"),
+        ]  # fmt: skip
         given += [Grant("releases", READ, "proposals")] if settings.trust_pull_requests else []
         if settings.image:
             given += [
-                Grant("servers", WRITE, "mlflow"),
-                Grant("servers", PULL, "registry"),
-                Grant("worker", READ, "raw"),
-                Grant("worker", WRITE, "proposals"),
-                Grant("worker", READ, "releases"),
-                Grant("worker", PULL, "registry"),
-            ]
+                Grant("servers", WRITE, "mlflow"), Grant("servers", PULL, "registry"),
+                Grant("worker", READ, "raw"), Grant("worker", WRITE, "proposals"),
+                Grant("worker", READ, "releases"), Grant("worker", PULL, "registry"),
+            ]  # fmt: skip
         return given
     return [
-        *given,
-        Grant(platform, GRANT, "releases"),
-        Grant(platform, GRANT, "registry"),
+        *given, Grant(platform, GRANT, "releases"), Grant(platform, GRANT, "registry"),
         Grant(stack, "AzureML Data Scientist", "workspace"),
-        Grant(stack, "Monitoring Reader", "workspace"),
-        Grant(stack, WRITE, "workspace store"),
-        Grant(stack, "Managed Identity Operator", "endpoint"),
-        Grant(stack, READ, "releases"),
-        Grant(watch(settings), "Reader", "workspace"),
-        Grant(watch(settings), READ, "releases"),
-        Grant("endpoint", PULL, "registry"),
-        Grant("endpoint", READ, "workspace store"),
-    ]
+        Grant(stack, "Monitoring Reader", "workspace"), Grant(stack, WRITE, "workspace store"),
+        Grant(stack, "Managed Identity Operator", "endpoint"), Grant(stack, READ, "releases"),
+        Grant(watch(settings), "Reader", "workspace"), Grant(watch(settings), READ, "releases"),
+        Grant("endpoint", PULL, "registry"), Grant("endpoint", READ, "workspace store"),
+    ]  # fmt: skip
 
 
 def make(place: Place) -> dict[str, managedidentity.UserAssignedIdentity]:
@@ -134,14 +118,10 @@ def make(place: Place) -> dict[str, managedidentity.UserAssignedIdentity]:
         subject = forge.subject(one.name, one.connection) if one.connection else None
         if subject:
             managedidentity.FederatedIdentityCredential(
-                one.name,
-                federated_identity_credential_resource_name=one.name,
-                resource_name_=identity.name,
-                resource_group_name=place.group_name,
-                issuer=forge.issuer,
-                subject=subject,
-                audiences=[AUDIENCE],
-            )
+                one.name, federated_identity_credential_resource_name=one.name,
+                resource_name_=identity.name, resource_group_name=place.group_name,
+                issuer=forge.issuer, subject=subject, audiences=[AUDIENCE],
+            )  # fmt: skip
     return made
 
 
@@ -166,8 +146,7 @@ def assign(
                 "/subscriptions/{0}/providers/Microsoft.Authorization/roleDefinitions/{1}",
                 subscription, ROLES[one.role],
             ),
-            scope=scopes[one.scope],
-            condition=_only(GRANTABLE) if limited else None,
+            scope=scopes[one.scope], condition=_only(GRANTABLE) if limited else None,
             condition_version="2.0" if limited else None,
         )  # fmt: skip
     return made

@@ -37,9 +37,7 @@ def workspace(place: Place, subscription: Text) -> azure.Workspace:
     """Declare the Databricks workspace; its clusters have no public addresses."""
     name = place.name("databricks")
     made = azure.Workspace(
-        "databricks",
-        workspace_name=name,
-        resource_group_name=place.group_name,
+        "databricks", workspace_name=name, resource_group_name=place.group_name,
         # Azure makes this group itself, and only Databricks may change what is in it.
         managed_resource_group_id=pulumi.Output.format(
             "/subscriptions/{0}/resourceGroups/{1}-managed", subscription, name
@@ -52,7 +50,7 @@ def workspace(place: Place, subscription: Text) -> azure.Workspace:
             enable_no_public_ip=azure.WorkspaceNoPublicIPBooleanParameterArgs(value=True)
         ),
         tags=place.tags,
-    )
+    )  # fmt: skip
     place.log("databricks", made.id)
     return made
 
@@ -60,14 +58,12 @@ def workspace(place: Place, subscription: Text) -> azure.Workspace:
 def connector(place: Place) -> azure.AccessConnector:
     """Declare the identity by which Unity Catalog reaches the lake."""
     return azure.AccessConnector(
-        "connector",
-        connector_name=place.name("connector"),
-        resource_group_name=place.group_name,
+        "connector", connector_name=place.name("connector"), resource_group_name=place.group_name,
         identity=azure.ManagedServiceIdentityArgs(
             type=azure.ManagedServiceIdentityType.SYSTEM_ASSIGNED
         ),
         tags=place.tags,
-    )
+    )  # fmt: skip
 
 
 def catalog(
@@ -89,8 +85,8 @@ def catalog(
     )  # fmt: skip
     location = databricks.ExternalLocation(
         "catalog", name=names.catalog(), isolation_mode="ISOLATION_MODE_ISOLATED",
-        credential_name=credential.name,
-        url=root, opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[after])),
+        credential_name=credential.name, url=root,
+        opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[after])),
     )  # fmt: skip
     catalog = databricks.Catalog(
         "catalog", name=names.catalog(), isolation_mode="ISOLATED", storage_root=location.url,
@@ -130,10 +126,7 @@ def _grant(
 ) -> None:  # fmt: skip
     """Give an identity privileges of Unity Catalog on a catalog, or on one of its schemas."""
     databricks.Grant(
-        f"{name} on the {'models' if schema else 'catalog'}",
-        principal=clients[name],
-        privileges=list(privileges),
-        catalog=None if schema else catalog,
-        schema=pulumi.Output.format("{0}.{1}", catalog, schema) if schema else None,
-        opts=opts,
-    )
+        f"{name} on the {'models' if schema else 'catalog'}", principal=clients[name],
+        privileges=list(privileges), catalog=None if schema else catalog,
+        schema=pulumi.Output.format("{0}.{1}", catalog, schema) if schema else None, opts=opts,
+    )  # fmt: skip

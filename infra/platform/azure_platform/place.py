@@ -34,12 +34,10 @@ class Place:
     def log(self, name: str, resource_id: Text) -> None:
         """Send all logs of a resource to the stack's Log Analytics workspace."""
         monitor.DiagnosticSetting(
-            f"logs-of-{name}",
-            name="all-logs",
-            resource_uri=resource_id,
+            f"logs-of-{name}", name="all-logs", resource_uri=resource_id,
             workspace_id=self.logs.id,
             logs=[monitor.DiagnosticsLogSettingsArgs(category_group="allLogs", enabled=True)],
-        )
+        )  # fmt: skip
 
 
 def make(settings: Settings) -> Place:
@@ -50,9 +48,7 @@ def make(settings: Settings) -> Place:
         tags=settings.tags,
     )  # fmt: skip
     logs = operationalinsights.Workspace(
-        "logs",
-        workspace_name=names.of("logs"),
-        resource_group_name=group.name,
+        "logs", workspace_name=names.of("logs"), resource_group_name=group.name,
         sku=operationalinsights.WorkspaceSkuArgs(
             name=operationalinsights.WorkspaceSkuNameEnum.PER_GB2018
         ),
@@ -60,7 +56,7 @@ def make(settings: Settings) -> Place:
         # Nobody sends logs with the workspace's key.
         features=operationalinsights.WorkspaceFeaturesArgs(disable_local_auth=True),
         tags=settings.tags,
-    )
+    )  # fmt: skip
     place = Place(settings, group, logs)
     place.log("logs", logs.id)
     return place

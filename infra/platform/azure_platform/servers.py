@@ -14,7 +14,6 @@ import pulumi
 from pulumi_azure_native import app, dbforpostgresql, managedidentity, network, privatedns
 
 from azure_platform.place import Place, Text
-from azure_platform.settings import Settings
 
 LOGIN = Path(__file__).parents[1] / "entra_login/sitecustomize.py"
 # Of a network that is connected to nothing else.
@@ -37,9 +36,7 @@ def declare(
     place.log("database", server.id)
     subnet = pulumi.Output.format("{0}/subnets/apps", vnet.id)
     environment = app.ManagedEnvironment(
-        "apps",
-        environment_name=place.name("apps"),
-        resource_group_name=place.group_name,
+        "apps", environment_name=place.name("apps"), resource_group_name=place.group_name,
         vnet_configuration=app.VnetConfigurationArgs(
             infrastructure_subnet_id=subnet, internal=True
         ),
@@ -50,7 +47,7 @@ def declare(
             app.WorkloadProfileArgs(name="Consumption", workload_profile_type="Consumption")
         ],
         tags=place.tags,
-    )
+    )  # fmt: skip
     place.log("apps", environment.id)
     host, user = server.fully_qualified_domain_name, users["servers"].name
     urls = {name: pulumi.Output.format("https://{0}.internal.{1}", place.name("app", name),
@@ -69,7 +66,8 @@ def declare(
         "prefect": (
             ["prefect", "server", "start", "--host", "0.0.0.0"],
             {"PREFECT_SERVER_DATABASE_CONNECTION_URL":
-                pulumi.Output.format("postgresql+asyncpg://{0}@{1}/prefect?ssl=require", user, host)},
+                pulumi.Output.format("postgresql+asyncpg://{0}@{1}/prefect?ssl=require", user,
+                                     host)},
             SMALL,
         ),
         "worker": (
@@ -90,14 +88,12 @@ def declare(
 def _network(place: Place) -> network.VirtualNetwork:
     """Declare a network with one subnet for the apps and one for the database."""
     vnet = network.VirtualNetwork(
-        "network",
-        virtual_network_name=place.name("network"),
+        "network", virtual_network_name=place.name("network"),
         resource_group_name=place.group_name,
         address_space=network.AddressSpaceArgs(address_prefixes=[SPACE]),
         subnets=[
             network.SubnetArgs(
-                name=name,
-                address_prefix=prefix,
+                name=name, address_prefix=prefix,
                 delegations=[network.DelegationArgs(name=name, service_name=service)],
             )
             for name, prefix, service in (
@@ -106,7 +102,7 @@ def _network(place: Place) -> network.VirtualNetwork:
             )
         ],
         tags=place.tags,
-    )
+    )  # fmt: skip
     place.log("network", vnet.id)
     return vnet
 
@@ -127,18 +123,13 @@ def _database(
         virtual_network=privatedns.SubResourceArgs(id=vnet.id),
     )  # fmt: skip
     server = dbforpostgresql.Server(
-        "database",
-        server_name=place.name("database"),
-        resource_group_name=place.group_name,
+        "database", server_name=place.name("database"), resource_group_name=place.group_name,
         version=dbforpostgresql.PostgresMajorVersion.POSTGRES_MAJOR_VERSION_16,
-        sku=dbforpostgresql.SkuArgs(
-            name="Standard_B1ms", tier=dbforpostgresql.SkuTier.BURSTABLE
-        ),
+        sku=dbforpostgresql.SkuArgs(name="Standard_B1ms", tier=dbforpostgresql.SkuTier.BURSTABLE),
         storage=dbforpostgresql.StorageArgs(storage_size_gb=32),
         auth_config=dbforpostgresql.AuthConfigArgs(
             active_directory_auth=dbforpostgresql.MicrosoftEntraAuth.ENABLED,
-            password_auth=dbforpostgresql.PasswordBasedAuth.DISABLED,
-            tenant_id=tenant,
+            password_auth=dbforpostgresql.PasswordBasedAuth.DISABLED, tenant_id=tenant,
         ),
         network=dbforpostgresql.NetworkArgs(
             delegated_subnet_resource_id=pulumi.Output.format("{0}/subnets/database", vnet.id),
@@ -149,19 +140,14 @@ def _database(
             backup_retention_days=min(place.settings.retention_days, 35),
             geo_redundant_backup=dbforpostgresql.GeographicallyRedundantBackup.DISABLED,
         ),
-        tags=place.tags,
-        opts=pulumi.ResourceOptions(protect=True, depends_on=[link]),
-    )
+        tags=place.tags, opts=pulumi.ResourceOptions(protect=True, depends_on=[link]),
+    )  # fmt: skip
     # Whoever makes the tables must own them, and a role can only be made from inside the network.
     administrator = dbforpostgresql.Administrator(
-        "servers",
-        resource_group_name=place.group_name,
-        server_name=server.name,
-        object_id=user.principal_id,
-        principal_name=user.name,
-        principal_type=dbforpostgresql.PrincipalType.SERVICE_PRINCIPAL,
-        tenant_id=tenant,
-    )
+        "servers", resource_group_name=place.group_name, server_name=server.name,
+        object_id=user.principal_id, principal_name=user.name,
+        principal_type=dbforpostgresql.PrincipalType.SERVICE_PRINCIPAL, tenant_id=tenant,
+    )  # fmt: skip
     for name in PORTS:
         dbforpostgresql.Database(
             name, database_name=name, resource_group_name=place.group_name,
@@ -184,11 +170,8 @@ def _app(
         tcp_socket=app.ContainerAppProbeTcpSocketArgs(port=port),
     ) if port else None  # fmt: skip
     app.ContainerApp(
-        name,
-        container_app_name=place.name("app", name),
-        resource_group_name=place.group_name,
-        environment_id=environment.id,
-        workload_profile_name="Consumption",
+        name, container_app_name=place.name("app", name), resource_group_name=place.group_name,
+        environment_id=environment.id, workload_profile_name="Consumption",
         identity=app.ManagedServiceIdentityArgs(
             type=app.ManagedServiceIdentityType.USER_ASSIGNED,
             user_assigned_identities=[identity.id],
@@ -205,9 +188,7 @@ def _app(
         template=app.TemplateArgs(
             containers=[
                 app.ContainerArgs(
-                    name=name,
-                    image=image,
-                    command=command,
+                    name=name, image=image, command=command,
                     env=[app.EnvironmentVarArgs(name=key, value=value)
                          for key, value in variables.items()],
                     resources=app.ContainerResourcesArgs(cpu=size[0], memory=size[1]),
@@ -220,8 +201,7 @@ def _app(
             scale=app.ScaleArgs(min_replicas=1, max_replicas=1),
             volumes=[
                 app.VolumeArgs(
-                    name="entra-login",
-                    storage_type=app.StorageType.SECRET,
+                    name="entra-login", storage_type=app.StorageType.SECRET,
                     secrets=[app.SecretVolumeItemArgs(
                         secret_ref="entra-login", path="sitecustomize.py"
                     )],

@@ -118,7 +118,7 @@ def _forge(file: str, values: Mapping[str, str]) -> Forge:
         return Forge(GITHUB_ISSUER, values["github"])
     given = json.loads(values["azureDevOps"])
     if not isinstance(given, dict) or not str(given.get("issuer", "")).startswith("https://"):
-        raise Refused(f"{file}: azureDevOps: expected `issuer`, an address of https, and `subjects`")
+        raise Refused(f"{file}: azureDevOps: expected `issuer`, an https address, and `subjects`")
     subjects = {str(key): str(value) for key, value in given.get("subjects", {}).items()}
     for connection in subjects.keys() - set(CONNECTIONS):
         near = difflib.get_close_matches(connection, CONNECTIONS, n=1)

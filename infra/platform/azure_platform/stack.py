@@ -27,15 +27,12 @@ def declare(settings: Settings) -> dict[str, Text]:
     store = stores.account(here, "ml", ())
     workspace = workspaces.workspace(here, store.account, tenant)
     scopes: dict[str, Text] = {
-        "group": here.group.id,
-        "state": _state(settings, subscription),
-        "workspace": workspace.id,
-        "workspace store": store.account.id,
-    }
+        "group": here.group.id, "state": _state(settings, subscription),
+        "workspace": workspace.id, "workspace store": store.account.id,
+    }  # fmt: skip
     outputs: dict[str, Text] = {
         "tenant": tenant, "subscription": subscription, "group": here.group.name,
-        "workspace": workspace.name,
-        **{f"client {name}": one for name, one in clients.items()},
+        "workspace": workspace.name, **{f"client {name}": one for name, one in clients.items()},
         **{f"principal {name}": one for name, one in principals.items()},
     }  # fmt: skip
     dev = None

@@ -28,57 +28,39 @@ def account(place: Place, part: str, containers: tuple[str, ...], lake: bool = F
     versions. Its network is open: hosted runners have no fixed addresses.
     """
     made = storage.StorageAccount(
-        part,
-        account_name=place.name("storage", part),
-        resource_group_name=place.group_name,
+        part, account_name=place.name("storage", part), resource_group_name=place.group_name,
         kind=storage.Kind.STORAGE_V2,
         sku=storage.SkuArgs(name=storage.SkuName(f"Standard_{place.settings.replication}")),
-        allow_blob_public_access=False,
-        allow_shared_key_access=False,
-        allow_cross_tenant_replication=False,
-        default_to_o_auth_authentication=True,
-        enable_https_traffic_only=True,
-        is_hns_enabled=lake,
-        is_local_user_enabled=False,
-        minimum_tls_version=storage.MinimumTlsVersion.TLS1_2,
-        tags=place.tags,
+        allow_blob_public_access=False, allow_shared_key_access=False,
+        allow_cross_tenant_replication=False, default_to_o_auth_authentication=True,
+        enable_https_traffic_only=True, is_hns_enabled=lake, is_local_user_enabled=False,
+        minimum_tls_version=storage.MinimumTlsVersion.TLS1_2, tags=place.tags,
         opts=pulumi.ResourceOptions(protect=True),
-    )
+    )  # fmt: skip
     kept = storage.DeleteRetentionPolicyArgs(enabled=True, days=SOFT_DELETE_DAYS)
     service = storage.BlobServiceProperties(
-        part,
-        account_name=made.name,
-        resource_group_name=place.group_name,
-        blob_services_name="default",
-        is_versioning_enabled=not lake,
-        delete_retention_policy=kept,
-        container_delete_retention_policy=kept,
-    )
+        part, account_name=made.name, resource_group_name=place.group_name,
+        blob_services_name="default", is_versioning_enabled=not lake,
+        delete_retention_policy=kept, container_delete_retention_policy=kept,
+    )  # fmt: skip
     place.log(part, service.id)
     blobs = {
         name: storage.BlobContainer(
-            f"{part}-{name}",
-            container_name=name,
-            account_name=made.name,
-            resource_group_name=place.group_name,
-            public_access=storage.PublicAccess.NONE,
+            f"{part}-{name}", container_name=name, account_name=made.name,
+            resource_group_name=place.group_name, public_access=storage.PublicAccess.NONE,
             opts=pulumi.ResourceOptions(protect=True),
         )
         for name in containers
-    }
+    }  # fmt: skip
     return Account(made, blobs)
 
 
 def registry(place: Place) -> containerregistry.Registry:
     """Declare the registry of images; staging and production pull the very image that was built."""
     made = containerregistry.Registry(
-        "registry",
-        registry_name=place.name("registry"),
-        resource_group_name=place.group_name,
+        "registry", registry_name=place.name("registry"), resource_group_name=place.group_name,
         sku=containerregistry.SkuArgs(name=containerregistry.SkuName.STANDARD),
-        admin_user_enabled=False,
-        anonymous_pull_enabled=False,
-        tags=place.tags,
-    )
+        admin_user_enabled=False, anonymous_pull_enabled=False, tags=place.tags,
+    )  # fmt: skip
     place.log("registry", made.id)
     return made

@@ -20,7 +20,8 @@ SHARED = ("platform-preview", "watch")
 REFERENCE = {
     "releases": f"{DEV}/dev-releases", "registry": f"{DEV}/dev-registry",
     "databricksHost": "dev.azuredatabricks.invalid",
-    **{f"{what} {name}": f"{what}-of-{name}" for name in SHARED for what in ("principal", "client")},
+    **{f"{what} {name}": f"{what}-of-{name}"
+       for name in SHARED for what in ("principal", "client")},
 }  # fmt: skip
 
 
@@ -40,7 +41,9 @@ class Recorder(pulumi.runtime.Mocks):
 
     resources: list[Resource] = field(default_factory=list)
 
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[Any, Any]]:
         if args.typ == "pulumi:pulumi:StackReference":
             return args.name, {"name": args.name, "outputs": REFERENCE}
         inputs = dict(args.inputs)
@@ -62,7 +65,9 @@ class Recorder(pulumi.runtime.Mocks):
         }  # fmt: skip
         return id, {**answers, **inputs, "name": answers["name"], "identity": answers["identity"]}
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+    def call(
+        self, args: pulumi.runtime.MockCallArgs
+    ) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
         return {"tenantId": "the-tenant", "subscriptionId": "the-subscription"}, []
 
 

@@ -23,11 +23,11 @@ MOST_FILES = 3000
 
 
 def post(root: Path, file: Path, head: str | None, key: str = KEY) -> str:
-    """Create or update the comment of `key` on the pull request of `head`, or of this CI run; its URL.
+    """Create or update a comment on the pull request of `head`, or of this CI run; its URL.
 
-    A verdict begins with what decides about the verdict, as the forge tells it, since the branch's own
-    code wrote the rest. Raises UserError when there is no such file, or no open pull
-    request.
+    `key` says which of the project's comments. A verdict begins with what decides about it, as the
+    forge tells it, since the branch's own code wrote the rest. Raises UserError when there is no
+    such file, or no open pull request.
     """
     try:
         body = file.read_text(encoding="utf-8", errors="replace")
