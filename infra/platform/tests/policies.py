@@ -309,12 +309,12 @@ def named(stacks: Stacks) -> list[str]:
                 continue
             tags, group = one.inputs.get("tags", {}), one.inputs["resourceGroupName"]
             names = [value for key, value in one.inputs.items() if key.endswith("Name")]
-            name = next((one for one in names if one != group), group)
+            own = [name for name in names if name != group] or [group]
             complete = {"project", "environment", "owner", "managed-by"} == tags.keys()
             if not complete or tags["environment"] != stack:
                 faults.append(f"{stack}: {one.name}: {tags}")
-            if module != "privatedns" and not name.startswith(prefixes):
-                faults.append(f"{stack}: {one.name}: {name}")
+            if module != "privatedns" and not any(name.startswith(prefixes) for name in own):
+                faults.append(f"{stack}: {one.name}: {own}")
     return faults
 
 

@@ -15,7 +15,7 @@ from tests import policies
 from tests.declared import FOLDER, STACKS, config, declared, whole
 from tests.policies import POLICIES, Stacks, each
 
-DEPLOYS = '        Grant(stack, READ, "releases"),\n'
+DEPLOYS = 'Grant(stack, READ, "releases"),'
 # What is broken how, and the policy that finds it.
 BROKEN = [
     ("public_blobs", "stores", "allow_blob_public_access=False", "allow_blob_public_access=True"),
