@@ -56,15 +56,17 @@ class Grant:
 def identities(settings: Settings) -> list[Identity]:
     """The identities that a stack makes."""
     stack = settings.stack
-    own = [Identity(f"platform-{stack}", f"azurePlatform{stack.title()}")]
+    result = [Identity(f"platform-{stack}", f"azurePlatform{stack.title()}")]
     if stack == "dev":
-        own += [Identity("proposals", "azureProposals"), Identity("releases", "azureReleases"),
-                Identity("platform-preview", "azurePlatformPreview")]  # fmt: skip
-        own += [Identity("servers"), Identity("worker")] if settings.image else []
+        result += [Identity("proposals", "azureProposals"), Identity("releases", "azureReleases"),
+                   Identity("platform-preview", "azurePlatformPreview")]  # fmt: skip
+        result += [Identity("servers"), Identity("worker")] if settings.image else []
         # Azure DevOps has one connection that looks at both environments.
-        return own if settings.forge.repository else [*own, Identity("watch", "azureWatch")]
-    own += [Identity(stack, f"azure{stack.title()}"), Identity("endpoint")]
-    return [*own, Identity(f"{stack}-watch", "azureWatch")] if settings.forge.repository else own
+        result += [] if settings.forge.repository else [Identity("watch", "azureWatch")]
+        return result
+    result += [Identity(stack, f"azure{stack.title()}"), Identity("endpoint")]
+    result += [Identity(watch(settings), "azureWatch")] if settings.forge.repository else []
+    return result
 
 
 def watch(settings: Settings) -> str:
@@ -77,44 +79,58 @@ def grants(settings: Settings) -> list[Grant]:
     stack = settings.stack
     platform = f"platform-{stack}"
     given = [
-        Grant("platform-preview", "Reader", "group"), Grant(platform, "Contributor", "group"),
-        Grant(platform, GRANT, "group"), Grant(platform, WRITE, "state"),
-    ]  # fmt: skip
+        Grant("platform-preview", "Reader", "group"),
+        Grant(platform, "Contributor", "group"),
+        Grant(platform, GRANT, "group"),
+        Grant(platform, WRITE, "state"),
+    ]
     given += [Grant("connector", WRITE, "catalog")] if settings.databricks else []
     if stack == "dev":
         given += [
-            Grant("platform-preview", READ, "state"), Grant("proposals", READ, "raw"),
-            Grant("proposals", WRITE, "proposals"), Grant("proposals", READ, "releases"),
-            Grant("releases", READ, "raw"), Grant("releases", WRITE, "releases"),
-        ]  # fmt: skip
+            Grant("platform-preview", READ, "state"),
+            Grant("proposals", READ, "raw"),
+            Grant("proposals", WRITE, "proposals"),
+            Grant("proposals", READ, "releases"),
+            Grant("releases", READ, "raw"),
+            Grant("releases", WRITE, "releases"),
+        ]
         given += [Grant("releases", READ, "proposals")] if settings.trust_pull_requests else []
         if settings.image:
             given += [
-                Grant("servers", WRITE, "mlflow"), Grant("servers", PULL, "registry"),
-                Grant("worker", READ, "raw"), Grant("worker", WRITE, "proposals"),
-                Grant("worker", READ, "releases"), Grant("worker", PULL, "registry"),
-            ]  # fmt: skip
+                Grant("servers", WRITE, "mlflow"),
+                Grant("servers", PULL, "registry"),
+                Grant("worker", READ, "raw"),
+                Grant("worker", WRITE, "proposals"),
+                Grant("worker", READ, "releases"),
+                Grant("worker", PULL, "registry"),
+            ]
         return given
     return [
-        *given, Grant(platform, GRANT, "releases"), Grant(platform, GRANT, "registry"),
+        *given,
+        Grant(platform, GRANT, "releases"),
+        Grant(platform, GRANT, "registry"),
         Grant(stack, "AzureML Data Scientist", "workspace"),
-        Grant(stack, "Monitoring Reader", "workspace"), Grant(stack, WRITE, "workspace store"),
-        Grant(stack, "Managed Identity Operator", "endpoint"), Grant(stack, READ, "releases"),
-        Grant(watch(settings), "Reader", "workspace"), Grant(watch(settings), READ, "releases"),
-        Grant("endpoint", PULL, "registry"), Grant("endpoint", READ, "workspace store"),
-    ]  # fmt: skip
+        Grant(stack, "Monitoring Reader", "workspace"),
+        Grant(stack, WRITE, "workspace store"),
+        Grant(stack, "Managed Identity Operator", "endpoint"),
+        Grant(stack, READ, "releases"),
+        Grant(watch(settings), "Reader", "workspace"),
+        Grant(watch(settings), READ, "releases"),
+        Grant("endpoint", PULL, "registry"),
+        Grant("endpoint", READ, "workspace store"),
+    ]
 
 
 def make(place: Place) -> dict[str, managedidentity.UserAssignedIdentity]:
     """Declare the stack's identities, and which tokens of the forge stand for them."""
-    made = {}
+    created = {}
     forge = place.settings.forge
     for one in identities(place.settings):
         identity = managedidentity.UserAssignedIdentity(
             one.name, resource_name_=place.name("identity", one.name),
             resource_group_name=place.group_name, tags=place.tags,
         )  # fmt: skip
-        made[one.name] = identity
+        created[one.name] = identity
         subject = forge.subject(one.name, one.connection) if one.connection else None
         if subject:
             managedidentity.FederatedIdentityCredential(
@@ -122,7 +138,7 @@ def make(place: Place) -> dict[str, managedidentity.UserAssignedIdentity]:
                 resource_name_=identity.name, resource_group_name=place.group_name,
                 issuer=forge.issuer, subject=subject, audiences=[AUDIENCE],
             )  # fmt: skip
-    return made
+    return created
 
 
 def assign(
@@ -130,11 +146,11 @@ def assign(
     scopes: Mapping[str, Text],
 ) -> dict[Grant, authorization.RoleAssignment]:  # fmt: skip
     """Declare every role of `grants`: principals by identity, resource ids by scope."""
-    made = {}
+    created = {}
     for one in grants(settings):
         key = f"{one.identity} / {one.role} / {one.scope}"
         limited = one.role == GRANT
-        made[one] = authorization.RoleAssignment(
+        created[one] = authorization.RoleAssignment(
             key,
             # Azure wants a GUID, and a second run the same one.
             role_assignment_name=str(
@@ -149,7 +165,7 @@ def assign(
             scope=scopes[one.scope], condition=_only(GRANTABLE) if limited else None,
             condition_version="2.0" if limited else None,
         )  # fmt: skip
-    return made
+    return created
 
 
 def _only(roles: tuple[str, ...]) -> str:

@@ -36,7 +36,7 @@ def policy(settings: Settings) -> dict[str, dict[str, object]]:
 def workspace(place: Place, subscription: Text) -> azure.Workspace:
     """Declare the Databricks workspace; its clusters have no public addresses."""
     name = place.name("databricks")
-    made = azure.Workspace(
+    created = azure.Workspace(
         "databricks", workspace_name=name, resource_group_name=place.group_name,
         # Azure makes this group itself, and only Databricks may change what is in it.
         managed_resource_group_id=pulumi.Output.format(
@@ -51,8 +51,8 @@ def workspace(place: Place, subscription: Text) -> azure.Workspace:
         ),
         tags=place.tags,
     )  # fmt: skip
-    place.log("databricks", made.id)
-    return made
+    place.log("databricks", created.id)
+    return created
 
 
 def connector(place: Place) -> azure.AccessConnector:
@@ -67,50 +67,51 @@ def connector(place: Place) -> azure.AccessConnector:
 
 
 def catalog(
-    settings: Settings, made: azure.Workspace, reach: azure.AccessConnector, root: Text,
-    clients: Mapping[str, Text], build_host: Text | None, after: pulumi.Resource,
+    settings: Settings, workspace: azure.Workspace, access: azure.AccessConnector, root: Text,
+    clients: Mapping[str, Text], build_host: Text | None, role: pulumi.Resource,
 ) -> None:  # fmt: skip
     """Declare the catalog on the lake, its schemas, the cluster policy and the grants.
 
     `root` is the lake's address; `clients` are the client ids of identities; `build_host` is dev's
-    workspace, None in dev itself; `after` is the role by which `reach` may write to the lake.
+    workspace, None in dev itself; `role` is the one by which `access` may write to the lake.
     """
     names = settings.names
-    own = _at("databricks", made.workspace_url, made.id)
+    options = _at("databricks", workspace.workspace_url, workspace.id)
     credential = databricks.StorageCredential(
         "catalog", name=names.catalog(), isolation_mode="ISOLATION_MODE_ISOLATED",
         azure_managed_identity=databricks.StorageCredentialAzureManagedIdentityArgs(
-            access_connector_id=reach.id
-        ), opts=own,
+            access_connector_id=access.id
+        ), opts=options,
     )  # fmt: skip
     location = databricks.ExternalLocation(
         "catalog", name=names.catalog(), isolation_mode="ISOLATION_MODE_ISOLATED",
         credential_name=credential.name, url=root,
-        opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(depends_on=[after])),
+        opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[role])),
     )  # fmt: skip
     catalog = databricks.Catalog(
         "catalog", name=names.catalog(), isolation_mode="ISOLATED", storage_root=location.url,
-        opts=own,
+        opts=options,
     )  # fmt: skip
-    schemas = {one: databricks.Schema(one, name=one, catalog_name=catalog.name, opts=own)
+    schemas = {one: databricks.Schema(one, name=one, catalog_name=catalog.name, opts=options)
                for one in SCHEMAS}  # fmt: skip
     databricks.ClusterPolicy("small", name=f"{settings.project}-small",
-                             definition=json.dumps(policy(settings)), opts=own)  # fmt: skip
+                             definition=json.dumps(policy(settings)), opts=options)  # fmt: skip
     for name, client in clients.items():
-        databricks.ServicePrincipal(name, application_id=client, display_name=name, opts=own)
+        databricks.ServicePrincipal(name, application_id=client, display_name=name, opts=options)
     if build_host is None:
-        _grant("releases", clients, own, USE, catalog.name)
-        _grant("releases", clients, own, ("CREATE_MODEL", "EXECUTE"), catalog.name,
+        _grant("releases", clients, options, USE, catalog.name)
+        _grant("releases", clients, options, ("CREATE_MODEL", "EXECUTE"), catalog.name,
                schemas["models"].name)  # fmt: skip
         return
-    build, shared = _at("databricks-dev", build_host, None), names.catalog("dev")
+    dev_options, shared = _at("databricks-dev", build_host, None), names.catalog("dev")
     databricks.WorkspaceBinding(
         "models", securable_name=shared, securable_type="catalog",
-        workspace_id=made.workspace_id, binding_type="BINDING_TYPE_READ_WRITE", opts=build,
+        workspace_id=workspace.workspace_id, binding_type="BINDING_TYPE_READ_WRITE",
+        opts=dev_options,
     )  # fmt: skip
     for name in (settings.stack, watch(settings)):
-        _grant(name, clients, build, USE, shared)
-        _grant(name, clients, build, ("EXECUTE",), shared, "models")
+        _grant(name, clients, dev_options, USE, shared)
+        _grant(name, clients, dev_options, ("EXECUTE",), shared, "models")
 
 
 def _at(name: str, host: Text, workspace_id: Text | None) -> pulumi.ResourceOptions:

@@ -79,10 +79,10 @@ def declare(
     }  # fmt: skip
     for name, (command, variables, size) in apps.items():
         identity = users["worker" if name == "worker" else "servers"]
-        own: dict[str, Text] = {"AZURE_CLIENT_ID": identity.client_id, **variables}
+        environ: dict[str, Text] = {"AZURE_CLIENT_ID": identity.client_id, **variables}
         if name != "worker":
-            own |= {"ENTRA_LOGIN_HOST": host, "PYTHONPATH": "/entra_login"}
-        _app(place, name, environment, image, login_server, identity, command, own, size)
+            environ |= {"ENTRA_LOGIN_HOST": host, "PYTHONPATH": "/entra_login"}
+        _app(place, name, environment, image, login_server, identity, command, environ, size)
 
 
 def _network(place: Place) -> network.VirtualNetwork:

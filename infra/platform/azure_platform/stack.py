@@ -20,24 +20,24 @@ def declare(settings: Settings) -> dict[str, Text]:
     """Declare all resources of a stack; its outputs, from which CI's variables are set."""
     client = authorization.get_client_config_output()
     tenant, subscription = client.tenant_id, client.subscription_id
-    here = place.make(settings)
-    users = identities.make(here)
+    base = place.make(settings)
+    users = identities.make(base)
     principals: dict[str, Text] = {name: one.principal_id for name, one in users.items()}
     clients: dict[str, Text] = {name: one.client_id for name, one in users.items()}
-    store = stores.account(here, "ml", ())
-    workspace = workspaces.workspace(here, store.account, tenant)
+    store = stores.account(base, "ml", ())
+    workspace = workspaces.workspace(base, store.account, tenant)
     scopes: dict[str, Text] = {
-        "group": here.group.id, "state": _state(settings, subscription),
+        "group": base.group.id, "state": _state(settings, subscription),
         "workspace": workspace.id, "workspace store": store.account.id,
     }  # fmt: skip
     outputs: dict[str, Text] = {
-        "tenant": tenant, "subscription": subscription, "group": here.group.name,
+        "tenant": tenant, "subscription": subscription, "group": base.group.name,
         "workspace": workspace.name, **{f"client {name}": one for name, one in clients.items()},
         **{f"principal {name}": one for name, one in principals.items()},
     }  # fmt: skip
     dev = None
     if settings.stack == "dev":
-        scopes |= _build(here, tenant, users, outputs)
+        scopes |= _build(base, tenant, users, outputs)
     else:
         dev = pulumi.StackReference(f"{pulumi.get_organization()}/platform/dev")
         scopes |= {name: dev.require_output(name) for name in ("releases", "registry")}
@@ -49,30 +49,30 @@ def declare(settings: Settings) -> dict[str, Text]:
     if not settings.databricks:
         identities.assign(settings, subscription, principals, scopes)
         return outputs
-    lake = stores.account(here, "lake", ("catalog",), lake=True)
-    reach = lakehouse.connector(here)
-    principals["connector"] = reach.identity.apply(lambda one: one.principal_id if one else "")
+    lake = stores.account(base, "lake", ("catalog",), lake=True)
+    access = lakehouse.connector(base)
+    principals["connector"] = access.identity.apply(lambda one: one.principal_id if one else "")
     scopes["catalog"] = lake.containers["catalog"].id
-    given = identities.assign(settings, subscription, principals, scopes)
-    databricks = lakehouse.workspace(here, subscription)
+    assigned = identities.assign(settings, subscription, principals, scopes)
+    databricks = lakehouse.workspace(base, subscription)
     lakehouse.catalog(
-        settings, databricks, reach,
+        settings, databricks, access,
         pulumi.Output.format("abfss://catalog@{0}.dfs.core.windows.net/", lake.account.name),
         {name: one for name, one in clients.items() if name in LAKEHOUSE_USERS},
         dev.require_output("databricksHost") if dev else None,
-        given[identities.Grant("connector", identities.WRITE, "catalog")],
+        assigned[identities.Grant("connector", identities.WRITE, "catalog")],
     )  # fmt: skip
     return outputs | {"databricksHost": databricks.workspace_url}
 
 
-def _build(here: Place, tenant: Text, users: Users, outputs: dict[str, Text]) -> dict[str, Text]:
-    """Declare what dev alone has: the stores, the registry, the servers; their scopes."""
-    image = here.settings.image
+def _build(base: Place, tenant: Text, users: Users, outputs: dict[str, Text]) -> dict[str, Text]:
+    """Declare what dev alone has: the stores, the registry, the servers; gives their scopes."""
+    image = base.settings.image
     containers = ("raw", "proposals", "releases", *(("mlflow",) if image else ()))
-    data = stores.account(here, "data", containers)
-    registry = stores.registry(here)
+    data = stores.account(base, "data", containers)
+    registry = stores.registry(base)
     if image:
-        servers.declare(here, tenant, image, registry.login_server, data.account.name, users)
+        servers.declare(base, tenant, image, registry.login_server, data.account.name, users)
     scopes: dict[str, Text] = {name: one.id for name, one in data.containers.items()}
     scopes["registry"] = registry.id
     outputs |= {

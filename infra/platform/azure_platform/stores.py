@@ -25,9 +25,9 @@ def account(place: Place, part: str, containers: tuple[str, ...], lake: bool = F
     """Declare a storage account that only Entra identities may use, each for itself.
 
     A lake has the hierarchical namespace that Unity Catalog wants, with which Azure keeps no
-    versions. Its network is open: hosted runners have no fixed addresses.
+    versions. The network is open: hosted runners have no fixed addresses.
     """
-    made = storage.StorageAccount(
+    created = storage.StorageAccount(
         part, account_name=place.name("storage", part), resource_group_name=place.group_name,
         kind=storage.Kind.STORAGE_V2,
         sku=storage.SkuArgs(name=storage.SkuName(f"Standard_{place.settings.replication}")),
@@ -37,30 +37,30 @@ def account(place: Place, part: str, containers: tuple[str, ...], lake: bool = F
         minimum_tls_version=storage.MinimumTlsVersion.TLS1_2, tags=place.tags,
         opts=pulumi.ResourceOptions(protect=True),
     )  # fmt: skip
-    kept = storage.DeleteRetentionPolicyArgs(enabled=True, days=SOFT_DELETE_DAYS)
+    retention = storage.DeleteRetentionPolicyArgs(enabled=True, days=SOFT_DELETE_DAYS)
     service = storage.BlobServiceProperties(
-        part, account_name=made.name, resource_group_name=place.group_name,
+        part, account_name=created.name, resource_group_name=place.group_name,
         blob_services_name="default", is_versioning_enabled=not lake,
-        delete_retention_policy=kept, container_delete_retention_policy=kept,
+        delete_retention_policy=retention, container_delete_retention_policy=retention,
     )  # fmt: skip
     place.log(part, service.id)
     blobs = {
         name: storage.BlobContainer(
-            f"{part}-{name}", container_name=name, account_name=made.name,
+            f"{part}-{name}", container_name=name, account_name=created.name,
             resource_group_name=place.group_name, public_access=storage.PublicAccess.NONE,
             opts=pulumi.ResourceOptions(protect=True),
         )
         for name in containers
     }  # fmt: skip
-    return Account(made, blobs)
+    return Account(created, blobs)
 
 
 def registry(place: Place) -> containerregistry.Registry:
     """Declare the registry of images; staging and production pull the very image that was built."""
-    made = containerregistry.Registry(
+    created = containerregistry.Registry(
         "registry", registry_name=place.name("registry"), resource_group_name=place.group_name,
         sku=containerregistry.SkuArgs(name=containerregistry.SkuName.STANDARD),
         admin_user_enabled=False, anonymous_pull_enabled=False, tags=place.tags,
     )  # fmt: skip
-    place.log("registry", made.id)
-    return made
+    place.log("registry", created.id)
+    return created

@@ -11,7 +11,7 @@ from azure_platform.place import Place, Text
 
 def vault(place: Place, tenant: Text) -> keyvault.Vault:
     """Declare a vault that is ruled by roles and keeps what was deleted for 90 days."""
-    made = keyvault.Vault(
+    created = keyvault.Vault(
         "vault", vault_name=place.name("vault"), resource_group_name=place.group_name,
         properties=keyvault.VaultPropertiesArgs(
             tenant_id=tenant,
@@ -21,8 +21,8 @@ def vault(place: Place, tenant: Text) -> keyvault.Vault:
         ),
         tags=place.tags, opts=pulumi.ResourceOptions(protect=True),
     )  # fmt: skip
-    place.log("vault", made.id)
-    return made
+    place.log("vault", created.id)
+    return created
 
 
 def workspace(place: Place, store: storage.StorageAccount, tenant: Text) -> ml.Workspace:
@@ -36,7 +36,7 @@ def workspace(place: Place, store: storage.StorageAccount, tenant: Text) -> ml.W
         ingestion_mode=applicationinsights.IngestionMode.LOG_ANALYTICS,
         workspace_resource_id=place.logs.id, tags=place.tags,
     )  # fmt: skip
-    made = ml.Workspace(
+    created = ml.Workspace(
         "workspace", workspace_name=place.name("workspace"), resource_group_name=place.group_name,
         sku=ml.SkuArgs(name="Basic", tier=ml.SkuTier.BASIC),
         identity=ml.ManagedServiceIdentityArgs(type=ml.ManagedServiceIdentityType.SYSTEM_ASSIGNED),
@@ -47,5 +47,5 @@ def workspace(place: Place, store: storage.StorageAccount, tenant: Text) -> ml.W
         system_datastores_auth_mode=ml.SystemDatastoresAuthMode.IDENTITY, v1_legacy_mode=False,
         tags=place.tags,
     )  # fmt: skip
-    place.log("workspace", made.id)
-    return made
+    place.log("workspace", created.id)
+    return created
