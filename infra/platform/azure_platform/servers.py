@@ -16,6 +16,7 @@ from pulumi_azure_native import app, dbforpostgresql, managedidentity, network, 
 from azure_platform.place import Place, Text
 
 LOGIN = Path(__file__).parents[1] / "entra_login/sitecustomize.py"
+MOUNTED = "entra-login"
 # Of a network that is connected to nothing else.
 SPACE, APPS, DATABASE = "10.40.0.0/16", "10.40.0.0/23", "10.40.2.0/28"
 # Cores and memory in the pairs that Container Apps allows.
@@ -183,7 +184,7 @@ def _app(
             if port else None,
             registries=[app.RegistryCredentialsArgs(server=login_server, identity=identity.id)],
             # Not a secret: this is how Container Apps takes a file.
-            secrets=[app.SecretArgs(name="entra-login", value=LOGIN.read_text())],
+            secrets=[app.SecretArgs(name=MOUNTED, value=LOGIN.read_text())],
         ),
         template=app.TemplateArgs(
             containers=[
@@ -194,16 +195,16 @@ def _app(
                     resources=app.ContainerResourcesArgs(cpu=size[0], memory=size[1]),
                     probes=[probe] if probe else None,
                     volume_mounts=[
-                        app.VolumeMountArgs(volume_name="entra-login", mount_path="/entra_login")
+                        app.VolumeMountArgs(volume_name=MOUNTED, mount_path="/entra_login")
                     ],
                 )
             ],
             scale=app.ScaleArgs(min_replicas=1, max_replicas=1),
             volumes=[
                 app.VolumeArgs(
-                    name="entra-login", storage_type=app.StorageType.SECRET,
+                    name=MOUNTED, storage_type=app.StorageType.SECRET,
                     secrets=[app.SecretVolumeItemArgs(
-                        secret_ref="entra-login", path="sitecustomize.py"
+                        secret_ref=MOUNTED, path="sitecustomize.py"
                     )],
                 )
             ],

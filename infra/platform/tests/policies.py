@@ -86,7 +86,7 @@ def keys(stacks: Stacks) -> list[str]:
         *expect(stacks, "operationalinsights:Workspace", features__disableLocalAuth=True),
         *expect(stacks, "learningservices:Workspace", systemDatastoresAuthMode="Identity"),
         *expect(stacks, "postgresql:Server", authConfig__passwordAuth="Disabled",
-                authConfig__activeDirectoryAuth="Enabled", administratorLoginPassword=None),
+                authConfig__activeDirectoryAuth="Enabled"),
         *expect(stacks, "keyvault:Vault", properties__enableRbacAuthorization=True),
     ]  # fmt: skip
 
