@@ -85,8 +85,8 @@ def keys(stacks: Stacks) -> list[str]:
         *expect(stacks, ":Registry", adminUserEnabled=False, anonymousPullEnabled=False),
         *expect(stacks, "operationalinsights:Workspace", features__disableLocalAuth=True),
         *expect(stacks, "learningservices:Workspace", systemDatastoresAuthMode="Identity"),
-        *expect(stacks, "postgresql:Server", authConfig__passwordAuth="Disabled",
-                authConfig__activeDirectoryAuth="Enabled"),
+        *expect(stacks, "postgresql:Server", authConfig__activeDirectoryAuth="Enabled",
+                authConfig__passwordAuth="Disabled"),  # pragma: allowlist secret
         *expect(stacks, "keyvault:Vault", properties__enableRbacAuthorization=True),
     ]  # fmt: skip
 

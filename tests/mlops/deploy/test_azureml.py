@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,29 @@ def test_the_sdk_accepts_every_specification_and_refuses_a_broken_one_in_one_lin
         assert str(raised.value).startswith("Azure ML: could not load it: Validation for ")
         assert line in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+@slow
+def test_an_endpoint_may_have_an_identity_of_its_environment(shared: Shared, monkeypatch, tmp_path):
+    identity = "/subscriptions/0/resourceGroups/g/providers/x/userAssignedIdentities/endpoint"
+    monkeypatch.setenv(sdk.PYTHON, sdk_python(shared))
+    monkeypatch.setenv(specification.IMAGE, IMAGE)
+    monkeypatch.setenv(azureml.IDENTITY, identity)
+    shutil.copytree(REPOSITORY / sdk.FOLDER, tmp_path / sdk.FOLDER)
+    file = tmp_path / sdk.FOLDER / "endpoint.yaml"
+    head, _, commented = file.read_text().partition("# identity:")
+    file.write_text(f"{head}identity:" + commented.replace("\n#", "\n"))
+    [spec] = [
+        spec
+        for kind, spec in azureml.specifications(
+            Endpoint("staging", NAME, tmp_path), PIN, tmp_path
+        ).items()
+        if kind == "online_endpoints"
+    ]
+    assert spec["identity"] == {
+        "type": "user_assigned", "user_assigned_identities": [{"resource_id": identity}]
+    }  # fmt: skip
+    sdk.Workspace(REPOSITORY, NAMES).call("load it", "check", kind="online_endpoints", spec=spec)
 
 
 def test_without_its_file_there_is_no_batch_endpoint(specs, tmp_path):

@@ -67,6 +67,18 @@ def test_what_decides_about_the_verdict_is_named_whatever_the_branch_wrote(
     assert posted.body.endswith("Accepted.")
 
 
+def test_a_comment_of_another_key_stands_beside_the_verdict_and_is_no_verdict(root, server):
+    pull = server.open("feature")
+    pull.files = [(".github/workflows/retrain.yml",)]
+    (root / "platform.md").write_text("Nothing would change.")
+    for _ in range(2):
+        comment.post(root, root / "platform.md", "acme:feature", "platform")
+    comment.post(root, root / "report.md", "acme:feature")
+    bodies = [item.body for item in server.on(pull.number)]
+    assert [body.splitlines()[-1] for body in bodies] == ["Nothing would change.", "Accepted."]
+    assert "which decide how it is judged" not in bodies[0]
+
+
 def test_a_status_is_of_a_whole_commit_id(root, server):
     with pytest.raises(UserError, match="COMMIT: found 'main', expected 40 hexadecimal digits"):
         comment.mark(root, "main", "success")
