@@ -152,7 +152,7 @@ platform-preview: setup ## write what `platform-up` would change in STACKS into 
 	@$(call apart,platform,requirements)
 	@for stack in $(STACKS); do printf '## Platform: %s\n\n~~~diff\n' "$$stack"; \
 		pulumi -C infra/platform preview --stack "$$stack" --diff --non-interactive --color never; \
-		printf '~~~\n\n'; done > .run/platform.md
+		printf '~~~\n\n'; done | tee .run/platform.md
 
 platform-up: setup ## make one stack of infra/platform so: STACK=dev, staging or production
 	@$(call apart,platform,requirements)

@@ -82,7 +82,7 @@ def declare(
         identity = users["worker" if name == "worker" else "servers"]
         environ: dict[str, Text] = {"AZURE_CLIENT_ID": identity.client_id, **variables}
         if name != "worker":
-            environ |= {"ENTRA_LOGIN_HOST": host, "PYTHONPATH": "/entra_login"}
+            environ |= {"ENTRA_LOGIN_HOST": host, "PYTHONPATH": "/entra_login:/opt/mlops"}
         _app(place, name, environment, image, login_server, identity, command, environ, size)
 
 

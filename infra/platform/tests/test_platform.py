@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pulumi
 import pytest
 from azure_platform import settings
 from azure_platform.names import CODES, KINDS, Names
 
 from tests import policies
-from tests.declared import FOLDER, STACKS, config, declared, whole
+from tests.declared import FOLDER, STACKS, Recorder, config, declared, whole
 from tests.policies import POLICIES, Stacks, each
 
 DEPLOYS = 'Grant(stack, READ, "releases"),'
@@ -130,6 +134,24 @@ def test_the_longest_project_still_has_names_that_azure_takes(stack: str) -> Non
     with pytest.raises(ValueError, match="vault: found the name"):
         names.of("vault", "of-everything")
     assert set(CODES) == set(STACKS)
+
+
+def test_the_program_exports_what_ci_s_variables_are_set_from(monkeypatch: Any) -> None:
+    exported: dict[str, Any] = {}
+    monkeypatch.setattr(pulumi, "export", exported.__setitem__)
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(config("dev")))
+    pulumi.runtime.set_mocks(Recorder(), project="platform", stack="dev", preview=True)
+
+    def program() -> None:
+        runpy.run_path(str(FOLDER / "__main__.py"))
+
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
+    assert {"client proposals", "client platform-preview", "principal platform-preview",
+            "databricksHost", "group", "registryServer", "storageAccount", "subscription", "tenant",
+            "workspace"} <= exported.keys()  # fmt: skip
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(config("dev", suffix="-")))
+    with pytest.raises(pulumi.RunError, match=r"Pulumi.dev.yaml: suffix: found '-', expected 4"):
+        program()
 
 
 def test_without_databricks_and_servers_there_is_nothing_of_them() -> None:
