@@ -15,7 +15,7 @@ from dvc.repo import Repo
 
 from mlops.base import processes
 from mlops.contract.stages import FINGERPRINT, MADE_BY_DVC, MODULES
-from mlops.training import lineage
+from mlops.training import train
 from tests.conftest import PROJECTS, REPOSITORY
 
 ALL = yaml.safe_load((PROJECTS / "dvc.yaml").read_text())["stages"]
@@ -252,11 +252,11 @@ def test_a_declared_file_is_a_dependency_and_a_part_of_the_code_hash(four_files)
     assert four_files.command("featurize").code == 0
     with chdir(four_files.root), Repo() as repo:
         repo.commit(force=True)
-    before = lineage.hashes(four_files.params(), four_files.root)["code"]
+    before = train.hashes(four_files.params(), four_files.root)["code"]
     assert stale_stages(four_files.root) == []
     edit(four_files.root / "src/trips/limits.py", "5", "6")
     assert stale_stages(four_files.root) == ["featurize", "tune", "train", "evaluate"]
-    assert lineage.hashes(four_files.params(), four_files.root)["code"] != before
+    assert train.hashes(four_files.params(), four_files.root)["code"] != before
 
 
 def dvc(root, *words, **environment):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mlops.base.files import whole_folder
-from mlops.contract import bundle, dataset, project
+from mlops.base.files import digest_of, sha256, whole_folder
+from mlops.contract import bundle, dataset, project, stages
 from mlops.contract.paths import BUNDLE, FEATURES, SEARCH
 from mlops.contract.result import Result, Tuned
 from mlops.pipeline import stage
-from mlops.training import families, lineage
+from mlops.training import families
 from mlops.training.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# What of the parameters makes a bundle.
+PARAMETERS = ("project", "model", "seed", "threads", "data", "split", "tune", "train")
 
 
 class Trained(Result):
@@ -74,7 +78,7 @@ def run(params: Params, root: Path) -> Trained:
         "hyperparameters": tuned.hyperparameters,
         "trained_on": {"rows": len(table), **_apart(table, spec, params)},
         "parity": parity,
-        "hashes": lineage.hashes(params, root),
+        "hashes": hashes(params, root),
         # Numbers from 0 need no names.
         "labels": labels if labels != tuple(map(str, range(classes))) else (),
         "optional": spec.optional,
@@ -145,6 +149,30 @@ def _reference(
     sample = frame.sample(rows, random_state=params.seed).sort_index()
     scores = bundle.predict(bundle.session(model), sample, task)
     return dataset.with_prediction(sample, scores).reset_index(drop=True)
+
+
+def hashes(params: Params, root: Path) -> dict[str, str]:
+    """SHA-256 of the training code and lock, the training rows, the parameters, the holdout.
+
+    The code is what `dvc.yaml` says `train` depends on, which every stage checks as it ends.
+    """
+    settings = params.model_dump(mode="json", include=set(PARAMETERS))
+    # Where the rows lay is not in the model; the rows are, under their own hash.
+    settings["data"] = {"until": settings["data"]["until"]}
+    return {
+        "code": digest_of({path: sha256(root / path) for path in code(params, root)}),
+        "data": sha256(root / FEATURES / dataset.TRAINING),
+        "parameters": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "holdout": sha256(root / FEATURES / dataset.HOLDOUT),
+    }
+
+
+def code(params: Params, root: Path) -> list[str]:
+    """The source files and the lock that `dvc.yaml` names for training, folders file by file."""
+    named = [root / path for path in stages.dependencies("train", params.project, root)]
+    files = [file for path in named for file in (path, *path.rglob("*")) if file.is_file()]
+    paths = {file.relative_to(root).as_posix() for file in files}
+    return sorted(path for path in paths if path.endswith((".py", ".lock")))
 
 
 if __name__ == "__main__":
