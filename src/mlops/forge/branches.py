@@ -63,15 +63,8 @@ def write(
         git(root, "read-tree", parent or "--empty", env=index)
         for place in replaced:
             listed = git(root, "ls-files", "-z", "--", str(place), env=index)
-            git(
-                root,
-                "update-index",
-                "--force-remove",
-                "-z",
-                "--stdin",
-                stdin=listed.encode(),
-                env=index,
-            )
+            forget = ("update-index", "--force-remove", "-z", "--stdin")
+            git(root, *forget, stdin=listed.encode(), env=index)
         for file, content in files.items():
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
             entry = f"100644,{blob},{within}{file.as_posix()}"

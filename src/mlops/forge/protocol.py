@@ -44,18 +44,21 @@ class Forge(Protocol):
     def files(self, pull_request: int) -> dict[str, str]:
         """The files that a pull request changes, each with its content's id; "" for an old name.
 
-        None where the forge can't say.
+        None of them where the forge can't say.
         """
+        return {}
 
     def content(self, blob: str) -> str:
         """The text of a content's id."""
+        return ""
 
     def merged(self, commit: str) -> Merge | None:
         """The pull request whose merge made a commit of the main branch."""
+        return None
 
 
 @dataclass(frozen=True)
-class DryRun:
+class DryRun(Forge):
     """Prints what would be sent to a forge, and why it isn't."""
 
     reason: str
@@ -74,15 +77,6 @@ class DryRun:
 
     def number(self, head: str | None) -> int | None:
         return self.current_pull_request
-
-    def files(self, pull_request: int) -> dict[str, str]:
-        return {}
-
-    def content(self, blob: str) -> str:
-        return ""
-
-    def merged(self, commit: str) -> Merge | None:
-        return None
 
     def _print(self, request: str, body: str = "") -> str:
         print(f"dry run; {self.reason}", f"would send: {request}", *body.splitlines(), sep="\n    ")

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, ClassVar
 
 from mlops.base.http import Client, Operation, RequestRefused, retry_ambiguous_create
+from mlops.forge.protocol import Forge
 
 # Characters reserved for closing what a cut leaves open.
 CLOSING = 200
@@ -26,7 +27,7 @@ class Comment:
 
 
 @dataclass(frozen=True)
-class RestForge(ABC):
+class RestForge(Forge, ABC):
     """A repository, at the path `root` of a forge's API.
 
     `run_url` is the page of this CI run, `page` that of pull requests where the API names none.
@@ -100,12 +101,6 @@ class RestForge(ABC):
         operation = Operation(f"look for the pull request of {head}", self.read_permission)
         pulls = self._open_pulls(head, operation)
         return min((int(pull[self.number_key]) for pull in pulls), default=None)
-
-    def files(self, pull_request: int) -> dict[str, str]:
-        return {}
-
-    def content(self, blob: str) -> str:
-        return ""
 
     def _delete(self, comment: Comment, operation: Operation) -> None:
         try:
