@@ -49,13 +49,6 @@ def refused(command):
         ("tune", {"split.folds": 12},
          "error: params.yaml: split: 12 folds of 14 days: the one from 2020-11-12 has no rows of "
          "two outcomes before or in it\n"),
-        ("tune", {"tune.families": ["lightgbm", "xgbost"]},
-         "error: params.yaml: tune.families: found 'xgbost'; did you mean 'xgboost'?\n"),
-        ("tune", {"train.workers": 2},
-         "error: params.yaml: train.workers: found 2, but lightgbm of tune.families can't be "
-         "fitted on several; expected 1, or xgboost alone or modules with fit_on_spark\n"),
-        ("tune", {"tune.searcher": "optona"},
-         "error: params.yaml: tune.searcher: found 'optona'; did you mean 'optuna'?\n"),
         ("tune", {"tune.families": ["neural"]},
          "error: params.yaml: tune.families: found 'neural'; known: "
          "hist_gradient_boosting, lightgbm, linear, xgboost\n"),

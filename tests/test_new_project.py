@@ -53,13 +53,6 @@ def test_every_trial_is_kept_and_the_best_of_them_won(workspace):
     assert winner["loss"] == min(t["loss"] for t in trials if not t["given_up"])
 
 
-def test_registering_the_same_bytes_again_makes_no_second_version(workspace, tmp_path):
-    copy = workspace.copy(tmp_path)
-    first, second = copy.run("register"), copy.run("register")
-    assert (first.version, first.new) == (1, True)
-    assert second == first.model_copy(update={"new": False})
-
-
 def test_each_stages_command_says_one_line_and_nothing_else(finished, tmp_path):
     copy = finished("wine").copy(tmp_path).change({"tune.max_evals": 1})
     for stage in ("ingest", "featurize", "tune", "train", "evaluate", "register"):

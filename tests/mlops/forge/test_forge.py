@@ -327,6 +327,7 @@ def test_a_dry_run_prints_all_that_it_would_send(capsys):
     output = capsys.readouterr().out
     assert f"would send: pull request {RELEASE} -> main: Release\n    The pin\n" in output
     assert "would send: status mlops/gate of c0ffeec0ffee: success, accepted\n" in output
+    assert run.merged("a" * 40) is None
 
 
 @pytest.mark.parametrize("repository", ["flights", "acme/flights/more", "acme/fli ghts", "../x/y"])
@@ -351,7 +352,3 @@ def test_a_merge_is_known_by_its_commit_with_its_times_and_those_who_approve_it_
     assert merge.approved_by == (("maria",) if side.name == "github" else ("jo", "kim"))
     assert str(merge.merged - merge.opened) == "1 day, 1:30:00"
     assert side.run().merged("c" * 40) is None
-
-
-def test_without_a_forge_no_merge_is_known():
-    assert DryRun("no token").merged("a" * 40) is None

@@ -42,14 +42,6 @@ def test_a_commit_is_written_without_touching_workspace_or_index(root):
     assert git.git(root, "log", "-1", "--format=%s|%an", made).strip() == "A change|A Tester"
 
 
-def test_a_machine_without_a_name_commits_as_the_bot(root, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    git.git(root, "config", "--unset", "user.email")
-    made = branches.write(root, "HEAD", {FILE: b"new\n"}, "A change")
-    assert git.git(root, "log", "-1", "--format=%an", made).strip() == branches.BOT
-
-
 def test_a_file_that_is_not_at_a_commit_is_none_and_no_commit_an_error_in_one_line(root):
     assert git.show(root, "HEAD", FILE) is None
     with pytest.raises(UserError, match="nowhere: no such commit here"):
@@ -129,7 +121,10 @@ def test_a_persons_hooks_signatures_and_colours_stay_out(root, who, tmp_path):
     assert [change.commit for change in git.changes(root, made, FILE)] == [made]
 
 
-@pytest.mark.parametrize("settings", [(), ("user: email = a@b.cd", "user: useConfigOnly = true")])
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("user: name = A",), ("user: email = a@b.cd", "user: useConfigOnly = true")],
+)
 def test_a_person_without_a_whole_identity_commits_as_the_bot(root, who, settings):
     who(*settings)
     for name in ("user.name", "user.email"):

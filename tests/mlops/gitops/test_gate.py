@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.base.errors import Refused, UserError
+from mlops.base.errors import Refused
 from mlops.base.files import folder_digest
 from mlops.contract import dataset
-from mlops.forge import git
 from mlops.gitops import gate, gate_inputs, report
 from mlops.gitops.gate_inputs import Champion
 from mlops.gitops.params import RULES, Gate
@@ -496,12 +495,3 @@ def only_known(clone):
     code, out, error = clone.command("pins-only", "HEAD~1", "--known")
     assert code == 0, error
     return out.strip() == "true"
-
-
-def test_without_the_remote_s_main_line_no_base_is_guessed(clone):
-    clone.git("update-ref", "-d", "refs/remotes/origin/main")
-    clone.git("remote", "set-url", "origin", "/nowhere")
-    with pytest.raises(UserError, match="^main: not here, and git fetch: .*; say --base REF$"):
-        git.base(clone.root)
-    clone.git("remote", "remove", "origin")
-    assert git.base(clone.root) == "HEAD"

@@ -14,9 +14,12 @@ from tests.conftest import REPOSITORY
 
 @pytest.mark.parametrize(
     "command",
-    [("-c", "from mlops.cli import main; main()", "down"), ("-m", "flows", "training")],
-    ids=["verb", "flow"],
-)
+    [
+        ("-c", "from mlops.cli import main; main()", "down"), ("-m", "flows", "training"),
+        ("-m", "mlops.evaluation.evaluate"),
+    ],
+    ids=["verb", "flow", "stage"],
+)  # fmt: skip
 def test_a_copied_folder_does_not_run_the_code_of_another(tmp_path, command):
     """As in a folder that was copied with its `.venv`, which still names the original."""
     (tmp_path / "src/mlops").mkdir(parents=True)
