@@ -14,17 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlops.gitops import judges
-from tests import pipelines, workflows
+from tests import pipelines, scenarios, workflows
 from tests.events import TOKEN
-from tests.scenarios import (
-    CONFIGURED,
-    JUDGED,
-    MAIN_COMMIT,
-    SCENARIOS,
-    Happened,
-    on_azure,
-    on_github,
-)  # fmt: skip
+from tests.scenarios import CONFIGURED, JUDGED, MAIN_COMMIT, SCENARIOS, Happened
 
 FORKS = [name for name in SCENARIOS if "fork" in name]
 READ, AZURE = {"contents": "read"}, {"id-token": "write"}
@@ -140,7 +132,7 @@ def all_steps(tree: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 @cache
 def happened(tree: Path, name: str) -> tuple[Happened, Happened]:
     """What GitHub and what Azure do in a scenario."""
-    return on_github(tree, SCENARIOS[name]), on_azure(tree, SCENARIOS[name])
+    return scenarios.on_github(tree, SCENARIOS[name]), scenarios.on_azure(tree, SCENARIOS[name])
 
 
 def everywhere(tree: Path) -> Iterator[Happened]:

@@ -12,9 +12,7 @@ from mlops.base.files import read_json
 from tests import spark_servers
 from tests.conftest import PROJECTS, Done
 
-pytestmark = [
-    pytest.mark.nightly, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)
-]  # fmt: skip
+pytestmark = [pytest.mark.nightly, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)]
 PARALLEL = {"tune.parallelism": 2, "tune.max_evals": 6}
 SEARCH, BUNDLE, FEATURES = "models/search", "models/bundle", "data/features"
 NOT_LEARNT = """\

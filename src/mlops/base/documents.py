@@ -1,19 +1,21 @@
-"""YAML that people write: read safely, and its errors explained in one line."""
+"""YAML that people write, JSON that stages write: errors are explained in one line."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from mlops.base.errors import UserError, nearest, one_line
+from mlops.base.files import read_json
 
 LONGEST_VALUE = 60
 # More than any of these files needs; a stranger's pull request may hold anything.
 LONGEST_TEXT, DEEPEST = 250_000, 30
+M = TypeVar("M", bound=BaseModel)
 STRING, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
@@ -115,6 +117,18 @@ def _explain_syntax(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return one_line(f"line {error.problem_mark.line + 1}: {error.problem}")
     return f"not YAML: {one_line(error)}"
+
+
+def load_json(path: Path, kind: type[M], absent: str) -> M:
+    """A file of JSON as a model. Raises UserError, which says `absent` where there is no file."""
+    try:
+        return kind.model_validate(read_json(path))
+    except FileNotFoundError:
+        raise UserError(absent) from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, kind)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

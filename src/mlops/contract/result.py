@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from mlops.base.errors import UserError
+from mlops.base import documents
 from mlops.contract.paths import RESULT, not_found
 from mlops.contract.project import Task
 
@@ -26,13 +26,7 @@ class Result(BaseModel):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the result of an earlier run. Raises UserError when that stage has not run."""
-        path = folder / RESULT
-        try:
-            return cls.model_validate_json(path.read_text())
-        except FileNotFoundError:
-            raise UserError(not_found(path)) from None
-        except ValidationError as error:
-            raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        return documents.load_json(folder / RESULT, cls, not_found(folder / RESULT))
 
 
 class Tuned(Result):

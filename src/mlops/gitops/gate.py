@@ -13,14 +13,7 @@ from mlops.contract import bundle, extensions
 from mlops.contract.params import load_all
 from mlops.contract.paths import BUNDLE
 from mlops.forge import git
-from mlops.gitops import (
-    base_gate,
-    comparison,
-    gate_inputs,
-    pin_rules,
-    pins,
-    workspace_pin,
-)  # fmt: skip
+from mlops.gitops import base_gate, comparison, gate_inputs, pin_rules, pins, workspace_pin
 from mlops.gitops.comparison import Case
 from mlops.gitops.gate_inputs import Candidate, Champion
 from mlops.gitops.params import Params

@@ -70,9 +70,9 @@ def verified(root: Path, environment: str, folder: Path) -> Prepared:
     Raises UserError unless all of it is true of its bundle, evidence and lock, of a commit of the
     main line, which is checked out here, and of a verdict against the champion of now.
     """
-    cure = "`mlops release ENV --prepare` writes it"
-    prepared, commit = verdict.read(folder / FILE, Prepared, cure), git.commit(root, "HEAD")
-    main = git.tip(root)
+    absent = f"{folder / FILE}: not found; `mlops release ENV --prepare` writes it"
+    prepared = documents.load_json(folder / FILE, Prepared, absent)
+    commit, main = git.commit(root, "HEAD"), git.tip(root)
     workspace_pin.accepted(root, folder, main)
     if commit not in git.git(root, "rev-list", "--first-parent", main).split():
         raise UserError(f"{commit[:12]}: not a commit of the main line; push or merge it first")

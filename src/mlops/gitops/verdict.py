@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from mlops.base.documents import explain
-from mlops.base.errors import UserError
-from mlops.base.files import read_json, whole_folder, write_json
+from mlops.base import documents
+from mlops.base.files import whole_folder, write_json
 from mlops.registry.pin import Section
 
 FOLDER = Path("verdict")
 FILE = FOLDER / "verdict.json"
-S = TypeVar("S", bound=Section)
 
 
 class Rule(Section):
@@ -119,19 +114,8 @@ class Verdict(Section):
 
 def load(root: Path) -> Verdict:
     """The last verdict. Raises UserError when the gate has not run, or its file is damaged."""
-    return read(root / FILE, Verdict, "`mlops gate` writes it")
-
-
-def read(path: Path, kind: type[S], cure: str) -> S:
-    """A file of this folder, checked. Raises UserError with `cure` where it is not there."""
-    try:
-        return kind.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; {cure}") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, kind)}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
+    file = root / FILE
+    return documents.load_json(file, Verdict, f"{file}: not found; `mlops gate` writes it")
 
 
 def number(value: float | None, sign: str = "") -> str:

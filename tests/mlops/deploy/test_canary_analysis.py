@@ -16,9 +16,7 @@ from mlops.deploy.target import Health
 LIMITS = Limits()
 SOUND = Health(1000, 0, 0.05, (100,) * 10)
 COUNTS = st.lists(st.integers(0, 1000), min_size=10, max_size=10).map(tuple)
-HEALTH = st.builds(
-    Health, st.integers(1, 10_000), st.just(0), st.floats(0.001, 1.0), COUNTS
-)  # fmt: skip
+HEALTH = st.builds(Health, st.integers(1, 10_000), st.just(0), st.floats(0.001, 1.0), COUNTS)
 SCORES = st.floats(-1e6, 1e6)
 
 
