@@ -14,14 +14,14 @@ import base64
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests import forge_azure, forge_github
 from tests.forge_state import NAME, OWNER, PERSON, PROJECT, ROBOT, Answer, Call, State
-from tests.mlops.deploy.cloud import Cloud
+from tests.mlops.deploy import cloud
 
 # The users, by their tokens.
 TOKENS = {"the-robots-own": ROBOT, "marias-own": PERSON}
@@ -40,27 +40,22 @@ class Request:
 
 
 @dataclass
-class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD /path` matches.
+class Fault(cloud.Fault):
+    """`after`: the request is carried out all the same.
 
-    Without a status the connection is dropped. `after`: the request is carried out all the same.
     With `meanwhile` nothing goes wrong, but that is called before the response leaves.
     """
 
-    match: str
-    status: int = 0
     content: Any = "Injected"
-    headers: dict[str, str] = field(default_factory=dict)
-    times: int = 1
     after: bool = False
     meanwhile: Callable[[], Any] | None = None
 
 
-class ForgeServer(State, Cloud):
+class ForgeServer(State, cloud.Cloud):
     """Both forges, on one port of this machine."""
 
     def __init__(self) -> None:
-        Cloud.__init__(self)
+        cloud.Cloud.__init__(self)
         State.__init__(self, url=self.url)
         self.log: list[Any] = []
 
