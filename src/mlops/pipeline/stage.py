@@ -38,9 +38,9 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
 
     def command() -> None:
         root, recorded = Path(), name in MADE_BY_DVC
+        dependencies.require_own_code(root)
         before = dependencies.inputs(name, root) if recorded else {}
         settings = params.load(kind)
-        dependencies.require_own_code(root)
         with workspace.begun(root, [name]):
             result = run(settings, root)
         if recorded:
