@@ -29,7 +29,10 @@ from mlops.forge import git
 
 REVISIONS, ENVIRONMENTS = Path("revisions"), Path("environments")
 LOCKS = ("requirements.lock", "pyproject.toml")
-KEPT = (".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored", "mlruns")
+KEPT = (
+    ".dvc/cache", ".run/local", ".run/serving", ".run/bundles", ".run/scored", ".run/predictions",
+    ".run/features", ".run/outcomes", "mlruns",
+)  # fmt: skip
 # Tables that Git does not have; linked where the repository has some.
 RAW = "raw"
 # Set in a process that runs a revision: the folder of its clone.

@@ -29,7 +29,7 @@ def coming(environment: str) -> list[str]:
     rows = cache(partial(predict.rows, settings, ROOT))
     try:
         predicted = predict.predict(settings, ROOT, environment, rows).line
-        published = predict.publish(rows(), serving.store, serving.place(environment))
+        published = predict.publish(rows(), serving.store, serving.place(environment, ROOT))
         return [predicted, published]
     except NothingComing as reason:
         return [str(reason)]

@@ -109,7 +109,7 @@ def features(environment: str, to: str | None) -> str:
     from mlops.serving import stores
 
     serving = manifest.load(ROOT, environment).serving
-    kind, _, location = (to or f"{serving.store}:{serving.place(environment)}").partition(":")
+    kind, _, location = (to or f"{serving.store}:{serving.place(environment, ROOT)}").partition(":")
     if not location:
         raise UserError(f"--to: found {to!r}, expected KIND:LOCATION")
     # A name that is wrong is said before the source is read.

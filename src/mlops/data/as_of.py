@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,19 @@ def rows(
 ) -> pa.Table:
     """The feature table's rows of some days, in the types and the order of training's."""
     import pyarrow as pa
+
+    schema, parts = stream(session, spec, tables, first, last)
+    return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def stream(
+    session: Any,
+    spec: project.Features,
+    tables: Mapping[str, Any],
+    first: dt.date,
+    last: dt.date,
+) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """The same, a few at a time."""
     from pyspark.sql import functions as F
 
     assert spec.day
@@ -73,9 +86,12 @@ def rows(
     )
     made, batches = streaming.batches(session, frame, order(spec))
     typing = Typing(made, spec)
-    typed = [typing.batch(table) for table in streaming.chunks(batches)]
-    typing.require_sound()
-    return pa.concat_tables([typing.schema.empty_table(), *typed])
+
+    def typed() -> Iterator[pa.Table]:
+        yield from (typing.batch(table) for table in streaming.chunks(batches))
+        typing.require_sound()
+
+    return typing.schema, typed()
 
 
 def compare(

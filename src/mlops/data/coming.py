@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -65,8 +65,8 @@ class Coming:
             return spec, as_of.rows(session, spec, known, first, last)
 
 
-def refresh(params: Params, root: Path) -> Coming:
-    """Read the source as it is now, and check it.
+def refresh(params: Params, root: Path, place: Path = FOLDER) -> Coming:
+    """Read the source as it is now into a folder, and check it.
 
     After `data.until` outcomes may be missing. Raises NothingComing where no table has days and
     outcomes, and UserError for anything else that is wrong.
@@ -78,18 +78,23 @@ def refresh(params: Params, root: Path) -> Coming:
             f"src/{params.project}/tables.py: no column of a table with days is an outcome; "
             'declare those that are known only later: metadata={"outcome": True}'
         )
-    queries = tables.queries(schemas, params.data)
-    queries = {name: replace(query, until=None) for name, query in queries.items()}
+    queries = tables.queries(schemas, to_the_last_day(params).data)
     relaxed = {name: _without_outcomes(schemas[name], later.get(name)) for name in schemas}
-    with whole_folder(root / FOLDER) as folder:
+    with whole_folder(root / place) as folder:
         result = ingest.ingested(params, queries, relaxed, folder, lambda name, table: None)
     session = engine.start(params.engine)
     with engine.engine_as_pyspark(params.engine):
-        raw = raw_tables(session, root / FOLDER, result)
+        raw = raw_tables(session, root / place, result)
         _require_outcomes(raw, schemas, later, params.data.until)
         days = [_days(name, raw[name], one) for name, one in later.items()]
     known, last = min(one for one, _ in days), max(one for _, one in days)
-    return Coming(params, root / FOLDER, result, later, known, last)
+    return Coming(params, root / place, result, later, known, last)
+
+
+def to_the_last_day(params: Params) -> Params:
+    """The parameters with which the source is asked for all of its days."""
+    data = params.data.model_copy(update={"until": None})
+    return params.model_copy(update={"data": data})
 
 
 def _without_outcomes(schema: Schema, later: Later | None) -> Any:

@@ -169,7 +169,7 @@ def _write(
             parts["holdout"].write(known.filter(is_held_out))
     typing.require_sound()
     with streaming.database(folder / ".staged") as database:
-        _require_unique(database, spec.key, [*paths.values(), others])
+        require_unique(database, spec.key, [*paths.values(), others])
         _require_outcomes(parts, spec, place)
         unseen = database.execute(
             f"SELECT DISTINCT {quoted(spec.target)} AS outcome FROM {parquet(paths['holdout'])} "
@@ -239,7 +239,7 @@ def _rounded(frame: Any, typing: Typing) -> dict[str, tuple[int, int]]:
     return {name: (after, before) for name, after, before in pairs if after < before}
 
 
-def _require_unique(database: Any, key: str, files: list[Path]) -> None:
+def require_unique(database: Any, key: str, files: list[Path]) -> None:
     """Raise UserError for rows that share a key, those without an outcome too."""
     rows, example = database.execute(
         f"SELECT sum(n - 1)::BIGINT, min(key) FROM (SELECT {quoted(key)} AS key, count(*) AS n "

@@ -113,9 +113,21 @@ class Serving(Section):
     )
     stale_after: float = Field(default=48, gt=0, description="hours")
 
-    def place(self, environment: str) -> str:
-        """The location of the features."""
-        return self.features or f".run/features/{environment}.sqlite"
+    @model_validator(mode="after")
+    def _placed(self) -> Serving:
+        if self.store != "embedded" and not self.features:
+            raise ValueError("features, the location in that store")
+        return self
+
+    def place(self, environment: str, root: Path) -> str:
+        """The location of the features; a file is below the repository."""
+        if self.store != "embedded":
+            return str(self.features)
+        return str(root / (self.features or f".run/features/{environment}.sqlite"))
+
+    def options(self, place: str) -> list[str]:
+        """The options by which a service looks features up."""
+        return ["--store", self.store, "--features", place, "--stale-after", f"{self.stale_after:g}"]
 
 
 class Manifest(Section):

@@ -74,11 +74,23 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Published:
+    """Features by key: of how many of the `expected` coming rows they were `found`, when they were
+    made, in seconds since 1970, and the hours after which the service refuses them."""
+
+    expected: int
+    found: int
+    made: float | None
+    stale_after: float
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The state of an environment at `now`, with its reasons; its files lie in `folder`.
 
     `windows` are those of requests, `labelled` those of rows whose labels have arrived; both
     newest first. `notes` say what was left out, and why; `lines` counts the log lines by kind.
+    `unread` is why the source's outcomes could not be read.
     """
 
     environment: str
@@ -92,6 +104,8 @@ class Assessment:
     windows: tuple[Window, ...]
     labelled: tuple[Window, ...]
     folder: Path
+    published: Published | None = None
+    unread: str = ""
 
     @property
     def line(self) -> str:

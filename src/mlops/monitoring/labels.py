@@ -1,4 +1,4 @@
-"""Labels that arrived later, joined to the answers by request and row."""
+"""Labels that arrived later, joined to the answers by request and row, or by key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import duckdb
 
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.contract.bundle import Card
+from mlops.data.streaming import quoted
 from mlops.monitoring import logs
 
 KEY = "monitoring.labels"
@@ -33,31 +34,65 @@ def read(
             _insert(connection, file, number, card)
         except duckdb.Error as error:
             raise UserError(f"{file}: can't be read: {one_line(error)}") from None
+    return _join(
+        connection,
+        "(SELECT request, row, arg_max(label, file) AS label FROM labels GROUP BY ALL) l"
+        " USING (request, row)",
+    )
+
+
+def of_keys(connection: duckdb.DuckDBPyConnection, file: Path, card: Card) -> datetime | None:
+    """The same with a file of targets by key; of the answers to a key the last one counts.
+
+    A key that was asked often is one row, whose outcome is known once.
+    """
+    _, source, label, known = _labels(connection, str(file), card.key, card)
+    key = quoted(card.key)
+    return _join(
+        connection,
+        f"(SELECT {key} AS key, {label} AS label FROM {source} WHERE {known}) l USING (key) QUALIFY"
+        " row_number() OVER (PARTITION BY key ORDER BY time DESC, request DESC, row DESC) = 1",
+    )
+
+
+def _join(connection: duckdb.DuckDBPyConnection, labels: str) -> datetime | None:
     connection.execute(
-        "CREATE OR REPLACE TABLE labelled AS SELECT answers.*, l.label FROM answers JOIN"
-        " (SELECT request, row, arg_max(label, file) AS label FROM labels GROUP BY ALL) l"
-        " USING (request, row)"
+        f"CREATE OR REPLACE TABLE labelled AS SELECT answers.*, l.label FROM answers JOIN {labels}"
     )
     ((newest,),) = connection.execute("SELECT max(time) FROM labelled").fetchall()
     return None if newest is None else datetime.fromtimestamp(newest, UTC)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card: Card) -> None:
+    names, source, label, known = _labels(connection, file, REQUEST, card)
+    row = ROW if ROW in names else "0"
+    connection.execute(
+        f"INSERT INTO labels SELECT CAST({REQUEST} AS VARCHAR), CAST({row} AS BIGINT), {label},"
+        f" {number} FROM {source} WHERE {known}"
+    )
+
+
+def _labels(
+    connection: duckdb.DuckDBPyConnection, file: str, identity: str, card: Card
+) -> tuple[list[str], str, str, str]:
+    """A file's columns; and in SQL its rows, their labels as numbers, and whether there is one.
+
+    Raises UserError without the column that says of which row a label is, or for a wrong label.
+    """
     reader, options = "read_parquet", ""
     if not file.endswith(".parquet"):
         reader, options = "read_csv", ", header = true, nullstr = ['', 'NA'], sample_size = -1"
     source = f"{reader}({logs.literal(file)}{options}"
     names = connection.sql(f"FROM {source})").columns
-    for name in (REQUEST, card.target):
+    for name in (identity, card.target):
         if name not in names:
             hint = nearest(name, names) or f"; it has {', '.join(names)}"
             raise UserError(f"{file}: no column {name!r}{hint}")
     # A request's id may look like a number, and a class's name like a truth value.
-    texts = (REQUEST, card.target) if card.labels else (REQUEST,)
+    texts = (identity, card.target) if card.labels else (identity,)
     types = ", ".join(f"{logs.literal(name)}: 'VARCHAR'" for name in texts)
     source += f", types = {{{types}}})" if options else ")"
-    row = ROW if ROW in names else "0"
-    target = f'"{card.target.replace(chr(34), 2 * chr(34))}"'
+    target = quoted(card.target)
     label = f"TRY_CAST({target} AS DOUBLE)"
     valid, expected = f"isfinite({label})", "a number"
     if card.labels:
@@ -74,7 +109,4 @@ def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card:
     ).fetchone()
     if invalid:
         raise UserError(f"{file}: {card.target}: found {invalid[0]!r}, expected {expected}")
-    connection.execute(
-        f"INSERT INTO labels SELECT CAST({REQUEST} AS VARCHAR), CAST({row} AS BIGINT), {label},"
-        f" {number} FROM {source} WHERE {target} IS NOT NULL"
-    )
+    return names, source, label, f"{target} IS NOT NULL"

@@ -35,7 +35,7 @@ LONGEST = 64 * 1024 * 1024
 TRIES = 3
 FIELDS = {
     "time": "DOUBLE", "request": "VARCHAR", "digest": "VARCHAR", "row": "BIGINT",
-    "inputs": "JSON", "outputs": "JSON",
+    "key": "VARCHAR", "inputs": "JSON", "outputs": "JSON",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def read(
 
     Gives the number of lines by kind: judged, and those of LEFT_OUT.
 
-    Columns: time (seconds since 1970), request, row, i0…, o0…; a missing value is NULL. Lines that
+    Columns: time (seconds since 1970), request, row, key, i0…, o0…; a missing value is NULL. Lines that
     can't be parsed are counted: the last one may be half written. Raises UserError when there is
     no such place.
     """
@@ -164,8 +164,8 @@ def _load(
         '"time" IS NOT NULL AND isfinite("time") AND digest IS NOT NULL'
         " AND json_type(inputs) = 'OBJECT' AND json_type(outputs) = 'OBJECT', false) THEN 'broken'"
         f" WHEN digest = {literal(digest)} THEN 'judged' ELSE 'other' END AS kind FROM {source}),"
-        ' parts AS (SELECT "time" AS time, request, coalesce("row", 0) AS row, kind,'
+        ' parts AS (SELECT "time" AS time, request, coalesce("row", 0) AS row, "key", kind,'
         f" {parsed.format('inputs', literal(json.dumps(inputs)))} AS i,"
         f" {parsed.format('outputs', literal(json.dumps(outputs)))} AS o FROM raw)"
-        f" SELECT time, request, row, kind, {', '.join(columns)} FROM parts"
+        f" SELECT time, request, row, key, kind, {', '.join(columns)} FROM parts"
     )

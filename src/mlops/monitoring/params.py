@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mlops.contract import params
 from mlops.contract.params import Section
+from mlops.data import params
 
 
 class Monitoring(Section):
     """Where the prediction logs lie, and the limits of their difference from the reference.
 
+    Without `labels` the project's own tables say what came true, where answers have keys.
     A window is `hours` long; one with fewer than `rows` rows, or labels, is not judged.
     """
 
@@ -30,6 +31,6 @@ class Monitoring(Section):
 
 
 class Params(params.Params):
-    """The parameters that monitoring reads."""
+    """The parameters that monitoring reads, those of the source among them."""
 
     monitoring: Monitoring

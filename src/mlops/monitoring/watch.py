@@ -48,7 +48,7 @@ def run(params: Params, root: Path, environment: str, now: datetime | None = Non
     from mlops.monitoring import prometheus
 
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    assessment = _assess(params.monitoring, root, environment, moment)
+    assessment = _assess(params, root, environment, moment)
     _write(assessment, params.monitoring)
     prometheus.push(assessment)
     return assessment
@@ -62,17 +62,18 @@ def outcome(
         assessment = run(params, root, environment, now)
     except NothingYet as reason:
         return "", str(reason)
-    # Of too few rows nothing is known.
-    is_ok = assessment.state == "ok" and assessment.windows[0].features
+    # Of too few rows nothing is known, nor of outcomes that could not be read.
+    is_ok = assessment.state == "ok" and assessment.windows[0].features and not assessment.unread
     return assessment.digest, "ok" if is_ok else assessment.line
 
 
-def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> Assessment:
+def _assess(params: Params, root: Path, environment: str, now: datetime) -> Assessment:
     from mlops.deploy import manifest
     from mlops.gitops import reconcile
-    from mlops.monitoring import drift, labels, logs, performance
+    from mlops.monitoring import drift, labels, logs, performance, source
     from mlops.registry import store
 
+    limits = params.monitoring
     wanted = manifest.load(root, environment)
     pin = wanted.pin
     if pin is None:
@@ -102,14 +103,14 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
             return {"qualities": performance.measure(database, where, card, evidence)}
 
         requests = _windows(database, "answers", "rows", now, limits, measure)
-        if labels_at:
-            # Labels arrive late: the windows end with the newest one.
-            newest = labels.read(database, labels_at, root, card)
-            if newest:
-                labelled = _windows(database, "labelled", "labels", newest, limits, qualities)
+        known = source.read(database, params, root, environment, card, wanted.serving)
+        newest = labels.read(database, labels_at, root, card) if labels_at else known.newest
+        # Labels arrive late: the windows end with the newest one.
+        if newest:
+            labelled = _windows(database, "labelled", "labels", newest, limits, qualities)
     state, reasons = decide(requests, labelled, limits)
-    notes = logs.left_out(lines)
-    if labels_at and not labelled:
+    notes = [*logs.left_out(lines), *known.unread, *known.notes]
+    if (labels_at or known.keyed) and not (labelled or known.unread):
         notes.append("no label fits an answer yet: performance not judged")
     if labelled and not evidence:
         notes.append("the pin's evidence could not be had: performance not judged")
@@ -125,6 +126,8 @@ def _assess(limits: Monitoring, root: Path, environment: str, now: datetime) -> 
         windows=tuple(requests),
         labelled=tuple(labelled),
         folder=root / FOLDER / environment,
+        published=known.published,
+        unread="; ".join(known.unread),
     )
 
 

@@ -34,7 +34,9 @@ LIMITS = {
     "ignore": [], "drift": 0.2, "share": 0.3, "scores": 0.2, "missing": 0.1, "unseen": 0.02,
     "performance": 0.02, "calibration": 0.03,
 }  # fmt: skip
-PARAMS = {"project": "example", "model": "a-model", "engine": "duckdb", "seed": 0, "threads": 1}
+PARAMS = {"project": "example", "model": "a-model", "engine": "duckdb", "seed": 0, "threads": 1,
+          "data": {"source": "files", "location": "csv"},
+          "split": {"holdout_days": 1, "validation_days": 1, "folds": 1}}  # fmt: skip
 
 
 def write_bundle(folder: Path, task: str) -> None:

@@ -183,11 +183,7 @@ def _lookup(home: Home) -> list[str]:
     # What runs goes on, whatever is wrong with the file.
     with suppress(UserError, OSError):
         serving = manifest.load(home.root, home.environment).serving
-    place = serving.place(home.environment)
-    if serving.store == "embedded":
-        place = str(home.root.absolute() / place)
-    store = ["--store", serving.store, "--features", place]
-    return [*store, "--stale-after", str(serving.stale_after)]
+    return serving.options(serving.place(home.environment, home.root.absolute()))
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -1,0 +1,132 @@
+"""What the project's own tables say: the outcomes of answered keys, and the keys to be published."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops.base.errors import UserError, one_line
+from mlops.contract.bundle import Card
+from mlops.deploy.manifest import Serving
+from mlops.monitoring.assessment import Published
+from mlops.monitoring.logs import literal
+from mlops.monitoring.params import Params
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mlops.serving.stores import About, Reader
+
+FOLDER = Path(".run/outcomes")
+# Keys that are looked up at once.
+KEYS = 1000
+
+
+@dataclass
+class Known:
+    """Whether answers are labelled by key, the time of the newest that is, what is published; why
+    the source's tables could not be read, and what else could not be."""
+
+    keyed: bool = False
+    newest: dt.datetime | None = None
+    published: Published | None = None
+    unread: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(
+    database: duckdb.DuckDBPyConnection, params: Params, root: Path, environment: str, card: Card,
+    serving: Serving,
+) -> Known:  # fmt: skip
+    """Join the answers with the outcomes of their keys, as `labels.of_keys` does, and look up the
+    keys of the rows to come.
+
+    The source is read where answers have keys and no other labels, or features are published.
+    """
+    from mlops.monitoring import labels
+    from mlops.serving import stores
+
+    known, about, place = Known(), None, serving.place(environment, root)
+    ((keys,),) = database.execute("SELECT count(key) FROM answers").fetchall()
+    known.keyed = bool(keys) and not params.monitoring.labels
+    with _noted(known.notes, "features not watched"):
+        about = stores.store(serving.store, "serving.store").about(place)
+    watched, rows = bool(about or serving.features), None
+    if known.keyed or watched:
+        with _noted(known.unread, "no outcomes read, performance not judged"):
+            rows = _rows(params, root, FOLDER / environment, card)
+            known.keyed = known.keyed and rows is not None
+            if known.keyed and rows:
+                known.newest = labels.of_keys(database, rows, card)
+    if watched:
+        known.published = Published(0, 0, about and about.made, serving.stale_after)
+    if watched and rows:
+        with _noted(known.notes, "features not watched"):
+            known.published = _looked_up(database, rows, card, serving, place, about)
+    return known
+
+
+def _rows(params: Params, root: Path, folder: Path, card: Card) -> Path | None:
+    """The targets, by key, of the rows after those that the bundle was trained on.
+
+    None where the project declares no outcomes, or its rows have no days.
+    """
+    from mlops.contract import project
+    from mlops.data import tables, targets
+
+    until = card.trained_on.get("until")
+    if until is None or not card.key or not tables.outcomes(project.tables(params.project)):
+        return None
+    return targets.refresh(params, root, folder, dt.date.fromisoformat(until))
+
+
+def _looked_up(
+    database: duckdb.DuckDBPyConnection, rows: Path, card: Card, serving: Serving, place: str,
+    about: About | None,
+) -> Published:  # fmt: skip
+    """Look up every key of the rows to come."""
+    from mlops.data import targets
+    from mlops.data.streaming import quoted
+    from mlops.serving import stores
+
+    source = f"read_parquet({literal(str(rows))}) WHERE {targets.of_coming(rows)}"
+    keys = database.execute(f"SELECT {quoted(card.key)} FROM {source}")
+
+    def parts() -> Iterator[list[str]]:
+        while part := keys.fetchmany(KEYS):
+            yield [key for (key,) in part]
+
+    if about is None:
+        return Published(sum(map(len, parts())), 0, None, serving.stale_after)
+    try:
+        reader = stores.store(serving.store).connect(place)
+        expected, found = asyncio.run(_counted(reader, parts()))
+    except stores.Unavailable as error:
+        raise UserError(str(error)) from None
+    return Published(expected, found, about.made, serving.stale_after)
+
+
+async def _counted(reader: Reader, parts: Iterator[list[str]]) -> tuple[int, int]:
+    """How many keys there are, and how many have features."""
+    expected = found = 0
+    try:
+        for keys in parts:
+            _, stored = await reader.get(keys)
+            expected, found = expected + len(keys), found + sum(one is not None for one in stored)
+    finally:
+        await reader.close()
+    return expected, found
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    """Note what goes wrong: the rest is judged all the same."""
+    try:
+        yield
+    except UserError as error:
+        notes.append(f"{what}: {one_line(error)}")
