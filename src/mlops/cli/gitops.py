@@ -175,13 +175,14 @@ def reconcile(environment: str, check: bool) -> Iterator[str]:
 
 @verb()
 def status() -> Iterator[str]:
-    """Show for every environment what is pinned, what runs, and since when; the data's state."""
+    """Show what each environment pins and runs, since when; the state of data and features."""
     from mlops.contract import params
     from mlops.gitops import status
 
     settings = params.load_all(ROOT)
     yield status.table(status.status(settings, ROOT))
     yield status.data(settings, ROOT)
+    yield from status.features(ROOT)
 
 
 @verb(environment_argument)

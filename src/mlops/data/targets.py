@@ -15,7 +15,7 @@ from mlops.data import as_of, coming, fingerprint
 from mlops.data.featurize import require_unique
 from mlops.data.params import Params
 from mlops.data.raw import opened
-from mlops.data.streaming import Parquet, database, quoted
+from mlops.data.streaming import Parquet, database, parquet, quoted
 
 FILE = "targets.parquet"
 STATE, KNOWN = b"mlops.state", b"mlops.known"
@@ -40,12 +40,14 @@ def refresh(params: Params, root: Path, place: Path, after: dt.date) -> Path:
     return file
 
 
-def of_coming(file: Path) -> str:
-    """The condition in SQL of the rows to come: those after the last day with outcomes."""
+def of_next_day(file: Path) -> str:
+    """The rows, in SQL, of the first day after the last one with outcomes."""
     import pyarrow.parquet as pq
 
-    _, day, _ = pq.read_schema(file).names
-    return f"{quoted(day)} > '{_metadata(file)[KNOWN].decode()}'"
+    _, day, _ = map(quoted, pq.read_schema(file).names)
+    known, rows = _metadata(file)[KNOWN].decode(), parquet(file)
+    following = f"SELECT min({day}::DATE) FROM {rows} WHERE {day}::DATE > '{known}'"
+    return f"{rows} WHERE {day}::DATE = ({following})"
 
 
 def _metadata(file: Path) -> Any:

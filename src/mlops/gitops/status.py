@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlops.forge import git
 from mlops.forge.protocol import Forge
 from mlops.gitops import pins, reconcile
 from mlops.registry.pin import Pin
+from mlops.serving import stores
 
 Row = tuple[str, ...]
 HEAD: Row = ("environment", "pinned", "running", "registry alias", "since", "address", "")
@@ -53,6 +55,23 @@ def data(params: Any, root: Path) -> str:
         return f"{place}, as ingested ({len(read)} files)"
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return f"{place}, changed since it was ingested: {changed[0]}{more}"
+
+
+def features(root: Path) -> Iterator[str]:
+    """A line for each environment with features by key: of how many keys, and how old."""
+    for name in manifest.names(root):
+        serving, place = manifest.load(root, name).serving, f"features of {name}"
+        try:
+            found = stores.store(serving.store, "serving.store").about(serving.place(name, root))
+        except UserError as error:
+            yield f"{place}: {error}"
+            continue
+        if found:
+            hours = (time.time() - found.made) / 3600
+            stale = f", refused after {serving.stale_after:g}" if hours > serving.stale_after else ""
+            yield f"{place}: {found.keys:,} keys, {hours:.1f} hours old{stale}"
+        elif serving.features:
+            yield f"{place}: none published: mlops features --environment {name}"
 
 
 def _row(params: Params, root: Path, environment: str) -> Row:

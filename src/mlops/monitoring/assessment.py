@@ -75,8 +75,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Published:
-    """Features by key: of how many of the `expected` coming rows they were `found`, when they were
-    made, in seconds since 1970, and the hours after which the service refuses them."""
+    """Features by key: of how many of the `expected` keys of the next day they were `found`, when
+    they were made, in seconds since 1970, and the hours after which the service refuses them."""
 
     expected: int
     found: int

@@ -63,4 +63,10 @@ def _registry(assessment: Assessment) -> CollectorRegistry:
     now, before = ({q.metric: getattr(q, k) for q in qualities} for k in ("value", "before"))
     gauge("quality", "A metric of the newest labelled rows", "metric", now)
     gauge("quality_before", "The same metric of the evidence", "metric", before)
+    if found := assessment.published:
+        gauge("features_expected", "Keys of the next day in the source", "", {"": found.expected})
+        gauge("features_found", "Those of them with published features", "", {"": found.found})
+        made, stale = "When features were published last", "The age at which they are refused"
+        gauge("features_made_timestamp_seconds", made, "", {"": found.made})
+        gauge("features_stale_after_seconds", stale, "", {"": 3600 * found.stale_after})
     return registry

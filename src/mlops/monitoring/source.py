@@ -14,7 +14,6 @@ from mlops.base.errors import UserError, one_line
 from mlops.contract.bundle import Card
 from mlops.deploy.manifest import Serving
 from mlops.monitoring.assessment import Published
-from mlops.monitoring.logs import literal
 from mlops.monitoring.params import Params
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def read(
     serving: Serving,
 ) -> Known:  # fmt: skip
     """Join the answers with the outcomes of their keys, as `labels.of_keys` does, and look up the
-    keys of the rows to come.
+    keys of the next day.
 
     The source is read where answers have keys and no other labels, or features are published.
     """
@@ -67,7 +66,10 @@ def read(
         known.published = Published(0, 0, about and about.made, serving.stale_after)
     if watched and rows:
         with _noted(known.notes, "features not watched"):
-            known.published = _looked_up(database, rows, card, serving, place, about)
+            known.published = found = _looked_up(database, rows, card, serving, place, about)
+            if found.found < found.expected:
+                counted = f"{found.found:,} of {found.expected:,} keys of the next day"
+                known.notes.append(f"features of {counted} are published: mlops features")
     return known
 
 
@@ -89,13 +91,12 @@ def _looked_up(
     database: duckdb.DuckDBPyConnection, rows: Path, card: Card, serving: Serving, place: str,
     about: About | None,
 ) -> Published:  # fmt: skip
-    """Look up every key of the rows to come."""
+    """Look up every key of the next day."""
     from mlops.data import targets
     from mlops.data.streaming import quoted
     from mlops.serving import stores
 
-    source = f"read_parquet({literal(str(rows))}) WHERE {targets.of_coming(rows)}"
-    keys = database.execute(f"SELECT {quoted(card.key)} FROM {source}")
+    keys = database.execute(f"SELECT {quoted(card.key)} FROM {targets.of_next_day(rows)}")
 
     def parts() -> Iterator[list[str]]:
         while part := keys.fetchmany(KEYS):

@@ -43,6 +43,14 @@ class Metrics:
         self.swaps = count("mlops_swaps", "Bundles loaded.", ["outcome"])
         self.sampled = count("mlops_samples", "Rows kept.", ["outcome"])
         self.keys = count("mlops_keys", "Keys looked up.", ["outcome"])
+        # A counter that appears with its first event has no increase that an alert could see.
+        for counter, outcomes in (
+            (self.swaps, ("done", "refused")),
+            (self.sampled, ("kept", "lost")),
+            (self.keys, ("found", "unknown", "stale", "unavailable")),
+        ):
+            for outcome in outcomes:
+                counter.labels(outcome)
         self.made = prometheus.Gauge(
             "mlops_features_made_timestamp_seconds", "When the features last read were made.",
             registry=own, multiprocess_mode="mostrecent",
