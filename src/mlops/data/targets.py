@@ -1,4 +1,4 @@
-"""The targets of the source's newer rows, by key: read again when the source or the code changes."""
+"""Targets of the source's newer rows, by key: read again when the source or the code changes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _metadata(file: Path) -> Any:
 
 
 def _state(params: Params, root: Path, after: dt.date) -> bytes:
-    """All that the file depends on: the source's state, the settings, the project's code, the day."""
+    """What the file depends on: the source's state, the settings, the project's code, the day."""
     folder = root / "src" / params.project
     files = (path for path in folder.rglob("*") if path.is_file())
     code = {

@@ -117,6 +117,8 @@ class Serving(Section):
     def _placed(self) -> Serving:
         if self.store != "embedded" and not self.features:
             raise ValueError("features, the location in that store")
+        if self.store == "redis" and not re.fullmatch(r"\w+/\S+", str(self.features)):
+            raise ValueError("features as VARIABLE/NAME: what holds the URL of Redis, and a name")
         return self
 
     def place(self, environment: str, root: Path) -> str:
@@ -127,7 +129,8 @@ class Serving(Section):
 
     def options(self, place: str) -> list[str]:
         """The options by which a service looks features up."""
-        return ["--store", self.store, "--features", place, "--stale-after", f"{self.stale_after:g}"]
+        stale_after = f"{self.stale_after:g}"
+        return ["--store", self.store, "--features", place, "--stale-after", stale_after]
 
 
 class Manifest(Section):

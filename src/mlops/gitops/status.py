@@ -68,7 +68,7 @@ def features(root: Path) -> Iterator[str]:
             continue
         if found:
             hours = (time.time() - found.made) / 3600
-            stale = f", refused after {serving.stale_after:g}" if hours > serving.stale_after else ""
+            stale = f", refused after {serving.stale_after:g}" * (hours > serving.stale_after)
             yield f"{place}: {found.keys:,} keys, {hours:.1f} hours old{stale}"
         elif serving.features:
             yield f"{place}: none published: mlops features --environment {name}"

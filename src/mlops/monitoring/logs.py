@@ -73,9 +73,9 @@ def read(
 
     Gives the number of lines by kind: judged, and those of LEFT_OUT.
 
-    Columns: time (seconds since 1970), request, row, key, i0…, o0…; a missing value is NULL. Lines that
-    can't be parsed are counted: the last one may be half written. Raises UserError when there is
-    no such place.
+    Columns: time (seconds since 1970), request, row, key, i0…, o0…; a missing value is NULL. Lines
+    that can't be parsed are counted: the last one may be half written. Raises UserError when there
+    is no such place.
     """
     for attempt in range(TRIES):
         try:

@@ -1,4 +1,4 @@
-"""What the project's own tables say: the outcomes of answered keys, and the keys to be published."""
+"""What the project's own tables say: outcomes of answered keys, and which keys need features."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.base.errors import UserError
-from mlops.deploy import specification
+from mlops.deploy import manifest, specification
 from mlops.deploy.kubernetes import kubectl
 from mlops.deploy.target import Endpoint
 from mlops.registry.pin import Pin
@@ -21,6 +21,8 @@ from mlops.registry.pin import Pin
 OVERLAYS = Path("infra/kubernetes/overlays")
 STORE = "MLOPS_BUNDLE_STORE"
 PORT = 8080
+# The secret with the URLs of stores of features.
+URLS = "features"
 # The kinds of each bundle's objects, and of the endpoint's, in the order of their removal.
 OF_BUNDLE = ("horizontalpodautoscaler", "poddisruptionbudget", "service", "deployment")
 OF_ENDPOINT = ("httproute", "networkpolicy", "configmap", "serviceaccount")
@@ -61,7 +63,11 @@ def of_bundle(endpoint: Endpoint, pin: Pin) -> list[Object]:
         "bundle-content": pin.dvc.bundle,
         "bundle-store": store,
     }
-    return _filled(endpoint, OF_BUNDLE, values)
+    documents = _filled(endpoint, OF_BUNDLE, values)
+    for document in documents:
+        if document["kind"] == "Deployment":
+            _let_look_up(endpoint, document)
+    return documents
 
 
 def of_endpoint(endpoint: Endpoint) -> list[Object]:
@@ -109,6 +115,25 @@ def digest(deployment: Any) -> str:
             if variable["name"] == "BUNDLE_DIGEST":
                 return str(variable.get("value", ""))
     return ""
+
+
+def _let_look_up(endpoint: Endpoint, deployment: Object) -> None:
+    """Pass on where features are by key; the URL of Redis is in a secret, by its variable's name.
+
+    Raises UserError for a file, which the pods do not share.
+    """
+    serving = manifest.load(endpoint.root, endpoint.environment).serving
+    if not serving.features:
+        return
+    if serving.store == "embedded":
+        place = f"{manifest.path(endpoint.environment)}: serving.store"
+        raise UserError(f"{place}: found 'embedded', a file of one machine, expected 'redis'")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["args"] = [*container["args"], *serving.options(serving.features)]
+    if serving.store == "redis":
+        variable = serving.features.partition("/")[0]
+        url = {"secretKeyRef": {"name": URLS, "key": variable}}
+        container["env"] = [*container.get("env", []), {"name": variable, "valueFrom": url}]
 
 
 def _place(endpoint: Endpoint) -> Path:

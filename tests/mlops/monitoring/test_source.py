@@ -1,0 +1,243 @@
+"""Answers are labelled by key from the project's own tables; published features are counted."""
+
+import shutil
+import time
+from contextlib import chdir
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from mlops.base.files import folder_digest
+from mlops.contract import params, project
+from mlops.contract.paths import BUNDLE, EVIDENCE
+from mlops.data import targets
+from mlops.deploy import manifest, predict
+from mlops.monitoring import prometheus, watch
+from mlops.registry.store import STORE
+from mlops.serving import model
+from mlops.serving.model import Rows
+from mlops.serving.samples import Sample, lines
+from tests.mlops.deploy import small
+from tests.mlops.monitoring.place import ENVIRONMENT
+
+NOW = datetime(2023, 4, 1, tzinfo=UTC)
+MANIFEST = "target: local\nendpoint: trips\npin: null\n"
+LOGS = "logs/production"
+TARGETS = f".run/outcomes/{ENVIRONMENT}/{targets.FILE}"
+
+
+class Trips:
+    """A repository that pins a bundle of trips up to 10 March, and the answers that it gave."""
+
+    def __init__(self, workspace):
+        self.workspace, self.root = workspace, workspace.root
+        digest = folder_digest(self.root / BUNDLE)
+        self.folder = self.root / STORE / digest
+        for part in (BUNDLE, EVIDENCE):
+            shutil.copytree(self.root / part, self.folder / part)
+        evidence = folder_digest(self.root / EVIDENCE)
+        self.pin = small.pin(digest).model_copy(update={"evidence": evidence})
+        (self.root / manifest.FOLDER).mkdir()
+        self.manifest(MANIFEST)
+        (self.root / LOGS).mkdir(parents=True)
+        workspace.change({"monitoring.logs": LOGS, "monitoring.rows": 100})
+        self.asked = 0
+
+    def manifest(self, text):
+        (self.root / manifest.path(ENVIRONMENT)).write_text(manifest.with_pin(text, self.pin))
+
+    def features(self, part="holdout"):
+        return pd.read_parquet(self.root / f"data/features/{part}.parquet")
+
+    def answer(self, rows, since=NOW - timedelta(days=6), keys=None):
+        """Log the answers to rows with their keys, an hour apart for every four."""
+        served = model.load(self.folder / BUNDLE, "1")
+        self.asked += 1
+        with (self.root / LOGS / "predictions-1.jsonl").open("a") as log:
+            for first in range(0, len(rows), 4):
+                part = rows[first : first + 4].astype(object).where(rows.notna(), None)
+                named = list(part["trip"]) if keys is None else keys[first : first + 4]
+                numeric, categorical = (
+                    [tuple(row) for row in part[list(names)].itertuples(index=False)]
+                    for names in (served.numeric, served.categorical)
+                )
+                asked = Rows(numeric, categorical, named)
+                moment = (since + timedelta(hours=first / 4)).timestamp()
+                outputs = served.score(asked.arrays)
+                sample = Sample(moment, f"{self.asked}-{first}", served, asked, outputs, 1)
+                log.writelines(f"{line}\n" for line in lines(sample))
+
+    def watch(self):
+        with chdir(self.root):
+            return watch.run(self.workspace.params(), Path(), ENVIRONMENT, NOW)
+
+    def delays(self, change):
+        """Rewrite what is known of the trips' delays."""
+        self.workspace.edit_table(
+            "trips", lambda t: t.assign(delay=change(t["day"], t["delay"].astype("Int64")))
+        )
+
+    def publish(self, first, last):
+        with chdir(self.root):
+            rows = predict.rows(self.workspace.params(), Path(), first, last)
+            place = manifest.load(Path(), ENVIRONMENT).serving.place(ENVIRONMENT, Path())
+            return predict.publish(rows, "embedded", place)
+
+
+@pytest.fixture
+def trips(finished, tmp_path):
+    yield Trips(finished("trips").copy(tmp_path / "repository"))
+    project.forget("trips")
+
+
+def test_answers_are_judged_by_the_outcomes_of_their_keys(trips):
+    rows = trips.features()
+    trips.answer(rows)
+    assessment = trips.watch()
+    assert (assessment.labelled[0].labels, assessment.notes) == (len(rows), ())
+    (main,) = [q for q in assessment.labelled[0].qualities if q.kind == "performance"]
+    # These are the evidence's own rows.
+    assert main.value == pytest.approx(main.before, abs=1e-6)
+
+
+def test_the_last_answer_of_a_key_counts_once_and_rows_of_the_training_never(trips):
+    rows = trips.features()
+    trips.answer(rows.assign(rain=99.0))
+    trips.answer(rows, NOW - timedelta(days=3))
+    trips.answer(rows[:40], keys=[f"no-{n}" for n in range(40)])
+    trips.answer(trips.features("training")[-200:])
+    window = trips.watch().labelled[0]
+    assert window.labels == len(rows)
+    (main,) = [q for q in window.qualities if q.kind == "performance"]
+    assert main.value == pytest.approx(main.before, abs=1e-6)
+
+
+def test_outcomes_count_as_they_arrive_and_a_corrected_one_instead_of_the_earlier(trips):
+    trips.workspace.change({"data.until": "2023-03-10"})
+    rows = trips.features()
+    trips.answer(rows)
+    trips.delays(lambda day, delay: delay.mask(day > "2023-03-20"))
+    known = int((rows["day"] <= "2023-03-20").sum())
+    assert trips.watch().labelled[0].labels == known
+    trips.workspace.edit_table("trips", lambda t: t.assign(delay=t["delay"].astype("Int64")))
+    with duckdb.connect() as database:
+        late = f"SELECT count(*) FILTER (late = 1) FROM '{trips.root / TARGETS}'"
+        before = database.execute(late).fetchone()
+        trips.delays(lambda day, delay: delay.mask(day == "2023-03-15", 60))
+        trips.watch()
+        assert database.execute(late).fetchone() > before
+
+
+def test_an_unchanged_source_is_read_once_and_changed_features_read_it_again(trips):
+    def made():
+        return (trips.root / TARGETS).stat().st_ino
+
+    trips.answer(trips.features()[:60])
+    trips.watch()
+    first = made()
+    trips.answer(trips.features()[60:])
+    assert trips.watch().labelled[0].labels == len(trips.features())
+    assert made() == first
+    source = trips.root / "src/trips"
+    real = source.resolve()
+    source.unlink()
+    shutil.copytree(real, source)
+    (source / "features.py").write_text((source / "features.py").read_text() + "\n")
+    trips.watch()
+    assert made() != first
+    assert [f.name for f in (trips.root / TARGETS).parent.iterdir()] == [targets.FILE]
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        (lambda t: (t.root / "csv").rename(t.root / "away"), "data.location: found 'csv'"),
+        (lambda t: t.workspace.edit_table("trips", lambda rows: rows.assign(hour=99)),
+         "less_than_or_equal_to"),
+        (lambda t: t.workspace.change({"project": "tips"}), "expected a package under src/"),
+    ],
+)  # fmt: skip
+def test_a_source_that_cannot_be_read_is_a_note_and_drift_is_judged_all_the_same(
+    trips, fault, note
+):
+    trips.answer(trips.features())
+    fault(trips)
+    assessment = trips.watch()
+    assert assessment.windows[0].features
+    assert assessment.labelled == ()
+    (line,) = assessment.notes
+    assert line.startswith("no outcomes read, performance not judged: ")
+    assert note in line
+    assert "\n" not in line
+    with chdir(trips.root):
+        settings = trips.workspace.params()
+        # What could not be judged is not ripe for a promotion.
+        assert watch.outcome(settings, Path(), ENVIRONMENT, NOW)[1] == assessment.line
+
+
+def test_keys_whose_outcomes_have_not_arrived_are_said_to_have_none(trips):
+    trips.answer(trips.features()[:200], keys=[f"no-{n}" for n in range(200)])
+    assert trips.watch().notes == ("no label fits an answer yet: performance not judged",)
+
+
+def test_answers_without_keys_need_no_source(trips):
+    trips.answer(trips.features(), keys=[])
+    (trips.root / "csv").rename(trips.root / "away")
+    assessment = trips.watch()
+    assert (assessment.notes, assessment.labelled) == ((), ())
+    assert not (trips.root / ".run/outcomes").exists()
+
+
+def test_a_target_that_is_not_the_bundles_labels_nothing(trips):
+    trips.answer(trips.features())
+    source = trips.root / "src/trips"
+    real = source.resolve()
+    source.unlink()
+    shutil.copytree(real, source)
+    text = (source / "features.py").read_text()
+    (source / "features.py").write_text(text.replace('TARGET = "late"', 'TARGET = "tardy"'))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(source.parent)
+        project.forget("trips")
+        (note,) = trips.watch().notes
+    assert "no column 'late'; it has trip, day, tardy" in note
+
+
+def test_published_features_are_counted_against_the_keys_of_the_next_day(trips):
+    trips.workspace.change({"data.until": "2023-03-31"})
+    trips.delays(lambda day, delay: delay.mask(day > "2023-04-10"))
+    trips.answer(trips.features()[:4])
+    assert trips.watch().published is None
+    trips.publish(date(2023, 4, 11), date(2023, 4, 12))
+    assessment = trips.watch()
+    assert (assessment.published.expected, assessment.published.found) == (12, 12)
+    assert assessment.published.made == pytest.approx(time.time(), abs=600)
+    trips.delays(lambda day, delay: delay.mask(day < "2023-04-13", 1).mask(day > "2023-04-12"))
+    assessment = trips.watch()
+    assert (assessment.published.expected, assessment.published.found) == (12, 0)
+    assert "features of 0 of 12 keys of the next day are published: mlops features" in (
+        assessment.notes
+    )
+    text = prometheus.text(assessment).decode()
+    assert 'mlops_monitoring_features_found{environment="production"} 0.0' in text
+    trips.manifest(MANIFEST.replace("pin:", "serving: {store: redis, features: NOT_SET/x}\npin:"))
+    assessment = trips.watch()
+    assert assessment.notes[0].startswith("features not watched: features: found 'NOT_SET/x'")
+
+
+@pytest.mark.nightly
+@pytest.mark.spark
+def test_both_engines_give_the_same_targets(trips):
+    made = {}
+    for engine in ("duckdb", "spark"):
+        trips.workspace.change({"engine": engine})
+        with chdir(trips.root):
+            settings = params.load_all()
+            file = targets.refresh(settings, Path(), Path(".run/of") / engine, date(2023, 3, 10))
+            made[engine] = pd.read_parquet(file)
+        project.forget("trips")
+    pd.testing.assert_frame_equal(made["duckdb"], made["spark"])
+    assert made["duckdb"]["late"].notna().any()
