@@ -1,7 +1,8 @@
 """`python -m benchmarks.year`: simulate the year, print each figure beside its goal, draw it.
 
 Three teams begin with the same model, trained on data until May. Each month their models score
-that month's flights; labels arrive at its end. One team never retrains, one every month, one when
+that month's flights, whose features are published and asked for by key; their outcomes are in the
+source at its end. One team never retrains, one every month, one when
 monitoring says so. All parts are the project's own: scoring, monitoring, training, gate, proposals,
 release. Exits 1 when a figure misses its goal.
 """
@@ -71,7 +72,7 @@ def _set_up(place: Workspace) -> Simulation:
     progress("reading the year")
     source.fill(params.load_all(place.root), END)
     source.arrive(START)
-    monitored = {f"monitoring.{part}": str(base / part) for part in ("logs", "labels")}
+    monitored = {"monitoring.logs": str(base / "logs")}
     files = {"data.source": "files", "data.location": str(source.arrived)}
     place.change(CHANGES | files | monitored)
     first = Team(base / POLICIES[0])

@@ -1,4 +1,4 @@
-"""Simulate the months: models answer, labels arrive, each policy decides, the gate judges."""
+"""Simulate the months: models answer, outcomes arrive, each policy decides, the gate judges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.figure import progress
 from benchmarks.year.policies import POLICIES, Month, Policy, month_ends
-from benchmarks.year.source import Source, labels, score
+from benchmarks.year.source import Source, ask, publish
 from benchmarks.year.team import ENVIRONMENT, Team
 from mlops.contract import project
 from mlops.contract.bundle import Array
@@ -19,19 +19,24 @@ from mlops.evaluation import metrics
 from mlops.monitoring import watch
 
 START, END = dt.date(2013, 5, 31), dt.date(2013, 12, 31)
-# Labels have arrived, and monitoring runs, at the end of the month's last day.
+# Outcomes have arrived, and monitoring runs, at the end of the month's last day.
 EVENING = dt.time(23, 59)
 
 
 @dataclass
 class Simulation:
-    """Three teams, one source of data, and the folder of the services' logs and the labels."""
+    """Three teams, one source of data, and the folder of published features and samples."""
 
     base: Path
     source: Source
     teams: dict[Policy, Team]
     # Teams that serve the same bundle share its answers.
     scored: dict[str, tuple[Array, list[str]]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> str:
+        """Where features are published."""
+        return str(self.base / "features.sqlite")
 
     def run(self) -> Iterator[Month]:
         """Every month under every policy, in the order of time."""
@@ -40,6 +45,7 @@ class Simulation:
             params = self.teams["never"].params()
             rows = self.source.month(params, end, self.base / "months" / f"{end:%Y-%m}")
             self.scored.clear()
+            publish(rows, project.features(params.project), self.features)
             for policy in POLICIES:
                 month = self._month(policy, end, rows)
                 progress(month.line)
@@ -50,17 +56,15 @@ class Simulation:
         spec = project.features(team.params().project)
         digest, bundle = team.bundle()
         if digest not in self.scored:
-            self.scored[digest] = score(bundle, rows, spec)
+            folder = self.base / "services" / f"{end:%Y-%m}-{policy}"
+            self.scored[digest] = ask(bundle, rows, spec, self.features, folder)
         probability, lines = self.scored[digest]
         outcome = rows[spec.target].to_numpy(dtype="float64")
         auc = metrics.score("binary", outcome, probability, 0.5)["roc_auc"]
         if policy == "monitored":
             log = self.base / "logs" / f"predictions-{end:%Y-%m}.jsonl"
-            table = self.base / "labels" / f"{end:%Y-%m}.parquet"
-            for file in (log, table):
-                file.parent.mkdir(exist_ok=True)
+            log.parent.mkdir(exist_ok=True)
             log.write_text("\n".join(lines) + "\n")
-            labels(rows, spec).to_parquet(table, index=False)
         why = self._why(policy, end)
         # A training after the last month would not be measured.
         retrained = bool(why) and end < END and policy != "never"

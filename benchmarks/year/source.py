@@ -1,24 +1,29 @@
-"""The year's flights as they arrive, month by month; the answers to them, and their labels."""
+"""The year's flights as they arrive, month by month, and the answers to them by key."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from benchmarks.answers import answer
+from benchmarks.figure import Failed
 from mlops.contract import dataset
 from mlops.contract.bundle import Array
 from mlops.contract.paths import FEATURES, RAW
 from mlops.contract.project import Features
 from mlops.data import featurize, ingest
 from mlops.data.params import Params
-from mlops.serving import model
+from mlops.deploy import predict
+from tests.served import served
 
 NOON = dt.time(12)
+STORE = "embedded"
 
 
 @dataclass(frozen=True)
@@ -57,23 +62,36 @@ def until(params: Params, end: dt.date, holdout_days: int | None = None) -> Para
     return params.model_copy(update={"data": data, "split": split})
 
 
-def score(bundle: Path, rows: pd.DataFrame, spec: Features) -> tuple[Array, list[str]]:
-    """The probability of each row, in order of the days, and the lines that the service logs.
+def publish(rows: pd.DataFrame, spec: Features, location: str) -> None:
+    """Publish the rows' features by key.
 
-    A day is one request, dated its noon.
+    What each day's are as of that day is what the feature table has, as `featurize` proves.
     """
-    served = model.load(bundle)
-    probabilities, logged = [], []
-    for day, asked in dataset.inputs(rows, spec).groupby(rows[spec.day].dt.date):
-        noon = dt.datetime.combine(day, NOON, dt.UTC).timestamp()
-        (probability,), lines = answer(served, asked, day.isoformat(), noon)
-        probabilities.append(probability)
-        logged += lines
-    return np.concatenate(probabilities), logged
+    days = sorted(rows[spec.day].dt.date.unique())
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    predict.publish(predict.Rows(spec, days, table, time.time()), STORE, location)
 
 
-def labels(rows: pd.DataFrame, spec: Features) -> pd.DataFrame:
-    """The label of each row, by its request and its position there."""
-    request = rows[spec.day].dt.strftime("%Y-%m-%d")
-    row = rows.groupby(request).cumcount()
-    return pd.DataFrame({"request": request, "row": row, spec.target: rows[spec.target]})
+def ask(
+    bundle: Path, rows: pd.DataFrame, spec: Features, location: str, folder: Path
+) -> tuple[Array, list[str]]:
+    """Ask a service for the rows' keys over HTTP: the probability of each row, in order of the
+    days, and the lines that the service logs.
+
+    A day is one request; the simulation's clock is at its noon.
+    """
+    (samples := folder / "samples").mkdir(parents=True)
+    options = ("--store", STORE, "--features", location, "--samples", str(samples))
+    probabilities: list[float] = []
+    with served(bundle, folder, *options) as service:
+        for day, keys in rows.groupby(rows[spec.day].dt.date)[spec.key]:
+            reply = service.post("/predict", {"keys": list(keys)}, **{"x-request-id": str(day)})
+            if reply.status != 200:
+                raise Failed(f"{day}: {reply.error}")
+            probabilities += [one["probability"] for one in reply.json["predictions"]]
+        service.stop()
+    lines = [json.loads(line) for file in samples.iterdir() for line in file.open()]
+    for line in lines:
+        noon = dt.datetime.combine(dt.date.fromisoformat(line["request"]), NOON, dt.UTC)
+        line["time"] = noon.timestamp()
+    return np.array(probabilities), [json.dumps(line) for line in lines]

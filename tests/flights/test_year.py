@@ -1,8 +1,7 @@
-"""The simulated year: months, figures, samples and picture, without running it."""
+"""The simulated year: months, answers by key and picture, without running it."""
 
 import datetime as dt
 import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,6 +9,8 @@ import pytest
 from benchmarks.year import picture, policies, source
 from benchmarks.year.policies import Month
 from benchmarks.year.source import Source
+from mlops.contract import bundle
+from mlops.contract.project import Features
 from tests.mlops.serving import bundles
 
 APRIL, MAY = dt.date(2013, 4, 30), dt.date(2013, 5, 31)
@@ -27,27 +28,23 @@ def test_only_the_tables_of_the_months_so_far_have_arrived(tmp_path):
         assert tables == ["flights/2013-03", "flights/2013-04", "planes/all"]
 
 
-def test_a_day_is_a_request_that_is_logged_at_its_noon(tmp_path):
-    rows = bundles.frame(5).assign(date=pd.to_datetime(["2013-05-01"] * 3 + ["2013-05-02"] * 2))
-    spec = SimpleNamespace(day="date", features=bundles.COLUMNS)
+@pytest.mark.slow
+def test_a_day_is_a_request_by_key_that_is_logged_at_its_noon(tmp_path):
+    days = pd.to_datetime(["2013-05-01"] * 3 + ["2013-05-02"] * 2)
+    rows = bundles.frame(5).assign(date=days, id=list("vwxyz"))
+    units = {name: "unit" for name in bundles.NUMBERS} | dict.fromkeys(bundles.WORDS, "category")
+    spec = Features(None, "id", "date", "late", units, (), "")
     made = bundles.make(tmp_path / "bundle", "lightgbm", "binary")
-    probability, lines = source.score(made, rows, spec)
-    logged = [json.loads(line) for line in lines]
+    (made / bundle.CARD).unlink()
+    bundle.write_card(made, bundles.card(bundles.frame(), "lightgbm", "binary") | {"key": "id"})
+    place = f"{tmp_path}/features.sqlite"
+    source.publish(rows, spec, place)
+    probability, lines = source.ask(made, rows, spec, place, tmp_path / "service")
+    logged = sorted(map(json.loads, lines), key=lambda line: line["key"])
     noons = [dt.datetime(2013, 5, day, 12, tzinfo=dt.UTC).timestamp() for day in (1, 1, 1, 2, 2)]
     assert [line["time"] for line in logged] == noons
-    assert [(line["request"], line["row"]) for line in logged][2:4] == [
-        ("2013-05-01", 2), ("2013-05-02", 0),
-    ]  # fmt: skip
+    assert [(line["key"], line["row"]) for line in logged][2:4] == [("x", 2), ("y", 0)]
     assert [line["outputs"]["probability"] for line in logged] == probability.tolist()
-
-
-def test_a_label_has_the_requested_day_and_the_row_in_it():
-    rows = pd.DataFrame({"date": pd.to_datetime(["2013-05-01"] * 2 + ["2013-05-02"]),
-                         "late": [0, 1, 1]})  # fmt: skip
-    labels = source.labels(rows, SimpleNamespace(day="date", target="late"))
-    assert labels.to_dict("list") == {
-        "request": ["2013-05-01", "2013-05-01", "2013-05-02"], "row": [0, 1, 0], "late": [0, 1, 1],
-    }  # fmt: skip
 
 
 @pytest.mark.slow

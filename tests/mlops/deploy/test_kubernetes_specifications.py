@@ -15,9 +15,12 @@ import jsonschema
 import pytest
 import yaml
 
+from mlops.base.errors import UserError
 from mlops.contract import bundle
+from mlops.deploy import manifest
 from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.target import Endpoint
+from mlops.serving import settings
 from tests import apart
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import small
@@ -139,6 +142,44 @@ def test_pods_are_hardened(environment, sent):
             assert {"livenessProbe", "readinessProbe"} <= container.keys()
     for account in [one for one in documents if one["kind"] == "ServiceAccount"]:
         assert account["automountServiceAccountToken"] is False
+
+
+def looking_up(root: Path, serving: dict[str, Any]) -> Any:
+    """The container of a bundle whose environment looks features up so."""
+    (root / manifest.FOLDER).mkdir()
+    (root / "infra").symlink_to(REPOSITORY / "infra")
+    text = {"target": "kubernetes", "endpoint": "trips", "serving": serving, "pin": None}
+    (root / manifest.path("staging")).write_text(yaml.safe_dump(text, sort_keys=False))
+    documents = objects.of_bundle(Endpoint("staging", "trips", root), small.pin("a" * 64, 1))
+    (container,) = pods(documents)[0]["containers"]
+    return container
+
+
+def test_a_service_looks_features_up_in_redis_whose_url_is_in_a_secret(sent, tmp_path):
+    sent("staging")
+    serving = {"store": "redis", "features": "FEATURES_URL/trips", "stale_after": 6}
+    container = looking_up(tmp_path, serving)
+    # As the service itself reads them.
+    options = settings.parse([a if a != "/bundle" else "bundle" for a in container["args"]], None)
+    assert (options.store, options.features, options.stale_after) == tuple(serving.values())
+    url = {"secretKeyRef": {"name": "features", "key": "FEATURES_URL"}}
+    assert container["env"] == [{"name": "FEATURES_URL", "valueFrom": url}]
+
+
+@pytest.mark.parametrize("serving", [{}, {"store": "embedded", "stale_after": 6}])
+def test_a_service_without_features_has_no_such_options(sent, tmp_path, serving):
+    sent("staging")
+    assert "--features" not in looking_up(tmp_path, serving)["args"]
+
+
+def test_a_file_of_features_is_refused_where_pods_share_none(sent, tmp_path):
+    sent("staging")
+    with pytest.raises(UserError) as refused:
+        looking_up(tmp_path, {"features": "features.sqlite"})
+    assert str(refused.value) == (
+        "environments/staging.yaml: serving.store: found 'embedded', a file of one machine, "
+        "expected 'redis'"
+    )
 
 
 @pytest.mark.slow

@@ -77,6 +77,9 @@ def test_a_manifest_that_hides_a_key_or_its_pin_is_refused(text, reason):
         ({"rollout": {"steps": [100]}}, "rollout.steps.0: found 100, expected less than"),
         ({"endpoint": "Bad Name"}, "endpoint: found 'Bad Name', expected text that matches "
                                    "^[a-z][a-z0-9-]{1,30}[a-z0-9]$"),
+        ({"serving": {"store": "redis"}}, "serving: found {'store': 'redis'}, expected features, "),
+        ({"serving": {"store": "redis", "features": "redis://a"}},
+         "serving: found {'store': 'redis', 'features': 'redis://a'}, expected features as VARIABLE"),
         ({"pin": {"model": "m"}}, "pin.version: missing"),
         ({"pin": {**PIN.model_dump(), "digest": "xyz"}}, "pin.digest: found 'xyz'"),
     ],

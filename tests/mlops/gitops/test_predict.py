@@ -1,6 +1,7 @@
 """The coming rows: predicted with what production pins, and published so that keys are asked."""
 
 import json
+import time
 from contextlib import chdir
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mlops.contract.bundle import Scorer, digest
 from mlops.data import coming
+from mlops.gitops import status
 from mlops.serving import stores
 
 PREDICTED = ".run/predictions/production/predictions"
@@ -68,6 +70,12 @@ def test_published_features_are_those_of_the_coming_rows(arriving):
     embedded = stores.store("embedded")
     about = embedded.about(place)
     assert about.keys == 60
+    with chdir(arriving.root):
+        assert list(status.features(Path())) == ["features of production: 60 keys, 0.0 hours old"]
+        embedded.publish(place, about.columns, [], time.time() - 50 * 3600)
+        stale = "features of production: 0 keys, 50.0 hours old, refused after 48"
+        assert list(status.features(Path())) == [stale]
+    arriving.command("features")
     spec, made = features(arriving, date(2023, 4, 26), date(2023, 4, 30))
     import asyncio
 
