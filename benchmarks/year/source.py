@@ -48,9 +48,8 @@ class Source:
 
     def month(self, params: Params, end: dt.date, scratch: Path) -> pd.DataFrame:
         """The feature rows of the month that ends on a day, from the tables so far."""
-        (scratch / RAW).parent.mkdir(parents=True)
-        (scratch / RAW).symlink_to(self.arrived)
-        featurize.run(until(params, end, end.day), scratch)
+        for stage in (ingest, featurize):
+            stage.run(until(params, end, end.day), scratch)
         return dataset.read(scratch / FEATURES / dataset.HOLDOUT)
 
 

@@ -1,6 +1,9 @@
 """The coming rows: predicted with what production pins, and published so that keys are asked."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from contextlib import chdir
 from datetime import date
@@ -9,11 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
+from flows import checkout
 from mlops.contract.bundle import Scorer, digest
 from mlops.data import coming
 from mlops.gitops import status
 from mlops.serving import stores
+from tests.conftest import REPOSITORY
+from tests.mlops.deploy.processes import stop
+from tests.mlops.gitops.conftest import committed
 
 PREDICTED = ".run/predictions/production/predictions"
 BUNDLE = "models/bundle"
@@ -106,3 +114,80 @@ def test_what_cannot_be_predicted_is_said_in_one_line(clone, change, message):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(message, err)
     assert not (clone.root / PREDICTED).exists()
+
+
+FLOW = """\
+from pathlib import Path
+from flows import temporary_server
+temporary_server.start_where_needed(Path())
+from flows.monitoring import monitoring
+monitoring("production")
+"""
+
+
+def over_hours(samples):
+    """Date the samples of the service back, three in an hour, as if they had been asked so."""
+    for file in samples.iterdir():
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for number, line in enumerate(lines):
+            line["time"] -= 3600 * ((len(lines) - number) // 3)
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_row_is_predicted_asked_by_key_and_judged_when_its_outcome_arrives(
+    trained, tmp_path
+):
+    workspace = trained("trips").copy(tmp_path / "repository")
+    location = str(workspace.tables())
+    workspace.change({"data.location": location, "monitoring.rows": 100})
+    workspace.run("register")
+    clone = committed(workspace, tmp_path / "remote.git")
+    whole = pd.read_csv(clone.workspace.tables() / "trips.csv", dtype={"delay": "Int64"})
+
+    def arrive(known):
+        """The source has ten more days of trips than it has outcomes of."""
+        delay = whole["delay"].mask(whole["day"] > known)
+        rows = whole.assign(delay=delay)[whole["day"] <= "2023-04-10"]
+        rows.to_csv(clone.workspace.tables() / "trips.csv", index=False)
+
+    # Trained up to 31 March, and released.
+    arrive("2023-03-31")
+    clone.pin("production", clone.judged_pin())
+    try:
+        assert clone.command("reconcile", "production")[0] == 0
+        code, out, _ = clone.command("predict")
+        assert (code, "120 rows of 2023-04-01 to 2023-04-10 predicted" in out) == (0, True)
+        assert clone.command("features")[0] == 0
+        predicted = pd.read_parquet(clone.root / PREDICTED).set_index("key")["probability"]
+        with chdir(clone.root):
+            (_, row) = [r for r in status.status(clone.params(), Path()) if r[0] != "staging"]
+        for keys in (list(predicted.index[:1]), list(predicted.index)):
+            reply = requests.post(f"{row[5]}/predict", json={"keys": keys}, timeout=60)
+            answered = [one["probability"] for one in reply.json()["predictions"]]
+            assert answered == predicted[keys].tolist()
+    finally:
+        stop(clone.root)
+    over_hours(clone.root / ".run/local/production/samples")
+
+    code, out, _ = clone.command("monitor", "production")
+    assert (code, "no label fits an answer yet" in out) == (0, True)
+    arrive("2023-04-10")
+    # As a scheduled run does it: in a clone of its own, linked to what all runs share.
+    fresh = tmp_path / "fresh"
+    clone.git("clone", "--quiet", str(clone.remote), str(fresh))
+    checkout._link_kept(clone.root / ".run/worker", fresh, "")
+    path = f"{REPOSITORY}:{fresh / 'src'}"
+    done = subprocess.run(
+        [sys.executable, "-c", FLOW], cwd=fresh, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path, "PREFECT_HOME": str(tmp_path / "prefect")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    decision = json.loads((fresh / "monitoring/production/decision.json").read_text())
+    # A cancelled trip has no outcome, and the key that was asked twice has one.
+    first = whole[whole["day"].between("2023-04-01", "2023-04-10")]
+    assert decision["labelled"][0]["labels"] == first["delay"].notna().sum()
+    assert [q["kind"] for q in decision["labelled"][0]["qualities"]][:1] == ["performance"]
+    assert decision["published"]["expected"] == 0
