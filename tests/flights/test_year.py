@@ -32,7 +32,7 @@ def test_only_the_tables_of_the_months_so_far_have_arrived(tmp_path):
 def test_a_day_is_a_request_by_key_that_is_logged_at_its_noon(tmp_path):
     days = pd.to_datetime(["2013-05-01"] * 3 + ["2013-05-02"] * 2)
     rows = bundles.frame(5).assign(date=days, id=list("vwxyz"))
-    units = {name: "unit" for name in bundles.NUMBERS} | dict.fromkeys(bundles.WORDS, "category")
+    units = dict.fromkeys(bundles.NUMBERS, "unit") | dict.fromkeys(bundles.WORDS, "category")
     spec = Features(None, "id", "date", "late", units, (), "")
     made = bundles.make(tmp_path / "bundle", "lightgbm", "binary")
     (made / bundle.CARD).unlink()

@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 FOLDER = Path(".run/outcomes")
 # Keys that are looked up at once.
 KEYS = 1000
+UNREAD, UNWATCHED = "no outcomes read, performance not judged", "features not watched"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Known:
-    """Whether answers are labelled by key, the time of the newest that is, what is published; why
-    the source's tables could not be read, and what else could not be."""
+    """Whether answers are labelled by key, the time of the newest that is, and what is published.
 
-    keyed: bool = False
-    newest: dt.datetime | None = None
-    published: Published | None = None
-    unread: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    `unread` is why the project's tables could not be read, `notes` are about published features.
+    """
+
+    keyed: bool
+    newest: dt.datetime | None
+    published: Published | None
+    unread: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def read(
@@ -50,27 +53,28 @@ def read(
     from mlops.monitoring import labels
     from mlops.serving import stores
 
-    known, about, place = Known(), None, serving.place(environment, root)
-    ((keys,),) = database.execute("SELECT count(key) FROM answers").fetchall()
-    known.keyed = bool(keys) and not params.monitoring.labels
-    with _noted(known.notes, "features not watched"):
+    about = rows = newest = published = None
+    unread: list[str] = []
+    notes: list[str] = []
+    place = serving.place(environment, root)
+    with _noted(notes, UNWATCHED):
         about = stores.store(serving.store, "serving.store").about(place)
-    watched, rows = bool(about or serving.features), None
-    if known.keyed or watched:
-        with _noted(known.unread, "no outcomes read, performance not judged"):
+    ((keys,),) = database.execute("SELECT count(key) FROM answers").fetchall()
+    keyed, watched = bool(keys) and not params.monitoring.labels, bool(about or serving.features)
+    if keyed or watched:
+        with _noted(unread, UNREAD) if keyed else _noted(notes, UNWATCHED):
             rows = _rows(params, root, FOLDER / environment, card)
-            known.keyed = known.keyed and rows is not None
-            if known.keyed and rows:
-                known.newest = labels.of_keys(database, rows, card)
+            keyed = keyed and rows is not None
+            newest = labels.of_keys(database, rows, card) if keyed and rows else None
     if watched:
-        known.published = Published(0, 0, about and about.made, serving.stale_after)
+        published = Published(0, 0, about and about.made, serving.stale_after)
     if watched and rows:
-        with _noted(known.notes, "features not watched"):
-            known.published = found = _looked_up(database, rows, card, serving, place, about)
-            if found.found < found.expected:
-                counted = f"{found.found:,} of {found.expected:,} keys of the next day"
-                known.notes.append(f"features of {counted} are published: mlops features")
-    return known
+        with _noted(notes, UNWATCHED):
+            published = _looked_up(database, rows, card, serving, place, about)
+    if published and published.found < published.expected:
+        counted = f"{published.found:,} of {published.expected:,} keys of the next day"
+        notes.append(f"features of {counted} are published: mlops features")
+    return Known(keyed, newest, published, tuple(unread), tuple(notes))
 
 
 def _rows(params: Params, root: Path, folder: Path, card: Card) -> Path | None:

@@ -137,9 +137,7 @@ def over_hours(samples):
 @pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_row_is_predicted_asked_by_key_and_judged_when_its_outcome_arrives(
-    trained, tmp_path
-):
+def test_a_row_is_predicted_asked_by_key_and_judged_when_its_outcome_arrives(trained, tmp_path):
     workspace = trained("trips").copy(tmp_path / "repository")
     location = str(workspace.tables())
     workspace.change({"data.location": location, "monitoring.rows": 100})

@@ -223,6 +223,14 @@ def test_published_features_are_counted_against_the_keys_of_the_next_day(trips):
     )
     text = prometheus.text(assessment).decode()
     assert 'mlops_monitoring_features_found{environment="production"} 0.0' in text
+    trips.workspace.change({"monitoring.labels": "came-true"})
+    (trips.root / "came-true").mkdir()
+    (trips.root / "csv").rename(trips.root / "away")
+    assessment = trips.watch()
+    # Labels of files do not need the source.
+    assert assessment.unread == ""
+    assert assessment.notes[0].startswith("features not watched: params.yaml: data.location: ")
+    assert assessment.published.made
     trips.manifest(MANIFEST.replace("pin:", "serving: {store: redis, features: NOT_SET/x}\npin:"))
     assessment = trips.watch()
     assert assessment.notes[0].startswith("features not watched: features: found 'NOT_SET/x'")
