@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,15 +33,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ONE_DAY = dt.timedelta(days=1)
+# Of DuckDB's session: the first day, the end of the last one, and the day as of which they are.
+VARIABLES = ("first_day", "end_day", "known_day")
 
 
-def as_of(tables: Mapping[str, Any], later: Mapping[str, Later], day: dt.date) -> dict[str, Any]:
-    """The engine's tables as they were known on the morning of a day."""
+class Span(NamedTuple):
+    """The days from `first` to `last`, as of the morning of `known`."""
+
+    first: dt.date
+    last: dt.date
+    known: dt.date
+
+
+def as_of(tables: Mapping[str, Any], later: Mapping[str, Later], moment: Any) -> dict[str, Any]:
+    """The engine's tables as they were known at a timestamp, which is a column of the engine."""
     from pyspark.sql import functions as F
 
     known = dict(tables)
     for name, (column, columns) in later.items():
-        before = F.col(column) < F.lit(str(day)).cast("timestamp")
+        before = F.col(column) < moment
         if columns is None:
             known[name] = tables[name].where(before)
         else:
@@ -52,46 +62,81 @@ def as_of(tables: Mapping[str, Any], later: Mapping[str, Later], day: dt.date) -
     return known
 
 
-def rows(
-    session: Any,
-    spec: project.Features,
-    tables: Mapping[str, Any],
-    first: dt.date,
-    last: dt.date,
-) -> pa.Table:
-    """The feature table's rows of some days, in the types and the order of training's."""
-    import pyarrow as pa
-
-    schema, parts = stream(session, spec, tables, first, last)
-    return pa.concat_tables([schema.empty_table(), *parts])
-
-
 def stream(
-    session: Any,
-    spec: project.Features,
-    tables: Mapping[str, Any],
-    first: dt.date,
-    last: dt.date,
+    session: Any, spec: project.Features, tables: Mapping[str, Any], first: dt.date, last: dt.date
 ) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """The same, a few at a time."""
+    """The features of some days, a few at a time, in the types and the order of training's."""
     from pyspark.sql import functions as F
 
-    assert spec.day
-    day = F.col(spec.day)
+    days = (F.lit(str(day)) for day in (first, last + ONE_DAY))
+    return _typed(spec, *streaming.batches(session, _frame(spec, tables, *days), order(spec)))
+
+
+def _frame(spec: project.Features, tables: Mapping[str, Any], first: Any, end: Any) -> Any:
+    """The features from a day to before another one; both are columns of the engine."""
+    from pyspark.sql import functions as F
+
     frame = spec.build(tables)
     require_made(frame.columns, spec)
-    frame = frame.select(*spec.columns).where(
-        (day >= F.lit(str(first)).cast("timestamp"))
-        & (day < F.lit(str(last + ONE_DAY)).cast("timestamp"))
-    )
-    made, batches = streaming.batches(session, frame, order(spec))
+    day = F.col(str(spec.day))
+    within = (day >= first.cast("timestamp")) & (day < end.cast("timestamp"))
+    return frame.select(*spec.columns).where(within)
+
+
+def _typed(
+    spec: project.Features, made: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> tuple[pa.Schema, Iterator[pa.Table]]:
     typing = Typing(made, spec)
 
-    def typed() -> Iterator[pa.Table]:
+    def tables() -> Iterator[pa.Table]:
         yield from (typing.batch(table) for table in streaming.chunks(batches))
         typing.require_sound()
 
-    return typing.schema, typed()
+    return typing.schema, tables()
+
+
+def reader(
+    session: Any, spec: project.Features, raw: Mapping[str, Any], later: Mapping[str, Later]
+) -> Callable[[Span], pa.Table]:
+    """A function that gives the features of a span, as `stream` does, as of its day.
+
+    DuckDB compiles the features once, whatever the days: they are variables of its session.
+    """
+    import pyarrow as pa
+    from pyspark.sql import functions as F
+
+    def build(first: Any, end: Any, known: Any) -> Any:
+        return _frame(spec, as_of(raw, later, known.cast("timestamp")), first, end)
+
+    def whole(made: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+        schema, parts = _typed(spec, made, batches)
+        return pa.concat_tables([schema.empty_table(), *parts])
+
+    def built(span: Span) -> pa.Table:
+        days = (F.lit(str(day)) for day in (span.first, span.last + ONE_DAY, span.known))
+        return whole(*streaming.batches(session, build(*days), order(spec)))
+
+    if not type(session).__module__.startswith("sqlframe"):
+        return built
+    import duckdb
+
+    def choose(*days: object) -> None:
+        for name, day in zip(VARIABLES, days, strict=True):
+            session._conn.execute(f"SET VARIABLE {name} = '{day}'")
+
+    # No days: a query that the project's code runs already now, and that depends on them, fails.
+    choose(*VARIABLES)
+    try:
+        frame = build(*(F.expr(f"getvariable('{name}')") for name in VARIABLES))
+        query = frame.orderBy(*order(spec)).sql(dialect="duckdb", optimize=False)
+    except duckdb.ConversionException:
+        return built
+
+    def queried(span: Span) -> pa.Table:
+        choose(span.first, span.last + ONE_DAY, span.known)
+        return whole(*streaming.from_duckdb(session, query))
+
+    return queried
 
 
 def compare(
@@ -109,9 +154,9 @@ def compare(
     """
     if spec.day is None or not later:
         return 0
-    days = _days(spec.day, folder, count)
+    days, features = _days(spec.day, folder, count), reader(session, spec, raw, later)
     for day in days:
-        found = rows(session, spec, as_of(raw, later, day), day, day)
+        found = features(Span(day, day, day))
         _require_unknown(spec, found, day)
         _require_same(spec, found, _written(spec.day, folder, day), day)
     return len(days)

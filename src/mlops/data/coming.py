@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.base.files import whole_folder
+from mlops.base.files import alone
 from mlops.contract import project
-from mlops.data import as_of, engine, ingest, tables
+from mlops.data import engine, ingest, tables
+from mlops.data.as_of import ONE_DAY, Span, reader
 from mlops.data.failures import Failure, explain
 from mlops.data.params import Params
 from mlops.data.raw import opened, raw_tables
@@ -49,24 +52,24 @@ class Coming:
 
         Raises NothingComing where there is none.
         """
-        start, end = first or self.known + as_of.ONE_DAY, last or self.last
+        start, end = first or self.known + ONE_DAY, last or self.last
         if start > end:
             found = f"outcomes are known to {self.known}, rows are there to {self.last}"
             raise NothingComing(f"no day from {start} to {end} to predict: {found}")
         return [start + dt.timedelta(days=n) for n in range((end - start).days + 1)]
 
-    def features(self, first: dt.date, last: dt.date) -> tuple[project.Features, pa.Table]:
-        """The declared roles, and the features of the days as of the first."""
+    def features(self, spans: Iterable[Span]) -> Iterator[tuple[project.Features, pa.Table]]:
+        """The declared roles, and the features of each span in turn."""
         with opened(self.params, self.folder, self.ingested) as (session, spec, raw):
             if spec.day is None:
                 found = "features.py has no DAY; every row is known at once"
                 raise NothingComing(f"{self.params.project}: {found}")
-            known = as_of.as_of(raw, self.later, first)
-            return spec, as_of.rows(session, spec, known, first, last)
+            yield from ((spec, made) for made in map(reader(session, spec, raw, self.later), spans))
 
 
-def refresh(params: Params, root: Path, place: Path = FOLDER) -> Coming:
-    """Read the source as it is now into a folder, and check it.
+@contextmanager
+def refreshed(params: Params, root: Path) -> Iterator[Coming]:
+    """Read the source as it is now, and check it; other processes wait until the context ends.
 
     After `data.until` outcomes may be missing. Raises NothingComing where no table has days and
     outcomes, and UserError for anything else that is wrong.
@@ -80,15 +83,23 @@ def refresh(params: Params, root: Path, place: Path = FOLDER) -> Coming:
         )
     queries = tables.queries(schemas, to_the_last_day(params).data)
     relaxed = {name: _without_outcomes(schemas[name], later.get(name)) for name in schemas}
-    with whole_folder(root / place) as folder:
-        result = ingest.ingested(params, queries, relaxed, folder, lambda name, table: None)
-    session = engine.start(params.engine)
-    with engine.engine_as_pyspark(params.engine):
-        raw = raw_tables(session, root / place, result)
-        _require_outcomes(raw, schemas, later, params.data.until)
-        days = [_days(name, raw[name], one) for name, one in later.items()]
-    known, last = min(one for one, _ in days), max(one for _, one in days)
-    return Coming(params, root / place, result, later, known, last)
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    with alone(root / FOLDER):
+        folder = root / FOLDER / "tables"
+        # What a killed process left.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            result = ingest.ingested(params, queries, relaxed, folder, lambda name, table: None)
+            session = engine.start(params.engine)
+            with engine.engine_as_pyspark(params.engine):
+                raw = raw_tables(session, folder, result)
+                _require_outcomes(raw, schemas, later, params.data.until)
+                days = [_days(name, raw[name], one) for name, one in later.items()]
+            known, last = min(one for one, _ in days), max(one for _, one in days)
+            yield Coming(params, folder, result, later, known, last)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def to_the_last_day(params: Params) -> Params:
@@ -122,7 +133,7 @@ def _require_outcomes(
         own = schemas[name].to_schema().columns
         for column in columns or ():
             if until and not own[column].nullable:
-                early = F.col(day) < F.lit(str(until + as_of.ONE_DAY)).cast("timestamp")
+                early = F.col(day) < F.lit(str(until + ONE_DAY)).cast("timestamp")
                 rows = raw[name].where(early & F.col(column).isNull()).count()
                 if rows:
                     check = f"no missing values up to {until}"

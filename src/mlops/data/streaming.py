@@ -137,12 +137,17 @@ def batches(
     """
     ordered = frame.orderBy(*order)
     if type(session).__module__.startswith("sqlframe"):
-        with resources():
-            reader = ordered.toArrow(BATCH_ROWS)
-        return reader.schema, _read(reader)
+        return from_duckdb(session, ordered.sql(dialect="duckdb", optimize=False))
     from pyspark.sql.pandas.types import to_arrow_schema
 
     return to_arrow_schema(ordered.schema, timezone="UTC"), from_spark(ordered)
+
+
+def from_duckdb(session: Any, query: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The rows of a query of DuckDB's SQL, a few at a time."""
+    with resources():
+        reader = session._conn.sql(query).to_arrow_reader(BATCH_ROWS)
+    return reader.schema, _read(reader)
 
 
 def _read(reader: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

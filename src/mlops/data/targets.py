@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,11 @@ def refresh(params: Params, root: Path, place: Path, after: dt.date) -> Path:
     """
     file = root / place / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    # A folder above: `coming` holds the lock of the folder that it writes in.
-    with alone(file.parent.parent):
+    with alone(file.parent):
         state = _state(params, root, after)
         if not file.exists() or _metadata(file)[STATE] != state:
-            try:
-                _write(coming.refresh(params, root, place / "raw"), file, after, state)
-            finally:
-                shutil.rmtree(file.parent / "raw", ignore_errors=True)
+            with coming.refreshed(params, root) as source:
+                _write(source, file, after, state)
     return file
 
 

@@ -61,11 +61,12 @@ def rows(
     Raises UserError, and NothingComing where there are no rows.
     """
     from mlops.data import coming
+    from mlops.data.as_of import Span
 
     made = time.time()
-    tables = coming.refresh(params, root)
-    days = tables.days(first, last)
-    spec, features = tables.features(days[0], days[-1])
+    with coming.refreshed(params, root) as tables:
+        days = tables.days(first, last)
+        ((spec, features),) = tables.features([Span(days[0], days[-1], days[0])])
     if not len(features):
         last_rows = f"the source's last are of {tables.last}"
         raise coming.NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
@@ -89,7 +90,7 @@ def predict(params: Any, root: Path, environment: str, made: Callable[[], Rows])
     location = params.predict.location.replace("{environment}", environment)
     scored = refused = 0
     for day in days:
-        own = _of(features, spec, day)
+        own = of_day(features, spec, day)
         if not len(own):
             continue
         table = predictions(own, spec, loaded, pin, day)
@@ -139,7 +140,7 @@ def publish(rows: Rows, kind: str, location: str) -> str:
     return f"features of {len(features):,} keys of {days[0]} to {days[-1]}: {kind}: {location}"
 
 
-def _of(features: pa.Table, spec: Features, day: dt.date) -> pa.Table:
+def of_day(features: pa.Table, spec: Features, day: dt.date) -> pa.Table:
     """The rows of one day; they are in the order of days."""
     import pyarrow.compute as pc
 

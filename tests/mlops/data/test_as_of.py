@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def edit(workspace, file, old, new):
     project.forget("trips")
 
 
+@contextmanager
+def refreshed(workspace):
+    with chdir(workspace.root), coming.refreshed(workspace.params(), Path()) as tables:
+        yield tables
+
+
+def features(tables, first, last):
+    ((spec, rows),) = tables.features([as_of.Span(first, last, first)])
+    return spec, rows
+
+
 def compared(workspace, days):
     with chdir(workspace.root):
         return as_of.run(workspace.params(), Path(), days)
@@ -67,9 +79,8 @@ def test_a_number_of_days_that_is_none_is_refused(words, capsys):
 
 def test_what_is_known_of_a_day_leaves_later_outcomes_out(trips):
     trips.run("ingest", "featurize")
-    with chdir(trips.root):
-        tables = coming.refresh(trips.params(), Path())
-        spec, rows = tables.features(dt.date(2023, 4, 3), dt.date(2023, 4, 4))
+    with refreshed(trips) as tables:
+        spec, rows = features(tables, dt.date(2023, 4, 3), dt.date(2023, 4, 4))
     assert (tables.known, tables.last) == (dt.date(2023, 4, 30), dt.date(2023, 4, 30))
     assert len(rows) == 24
     assert rows.column(spec.target).null_count == 24
@@ -113,6 +124,25 @@ def test_a_leak_is_refused_with_feature_key_and_values(trips, name):
     assert not (trips.root / FEATURES).exists()
 
 
+def test_what_the_features_ask_the_engine_for_themselves_is_as_of_each_day(trips):
+    """No query can be compiled once for all days then: it would have the numbers of one."""
+    edit(trips, "features.py", "    trips = timetable(tables[\"trips\"])\n",
+         "    trips = timetable(tables[\"trips\"])\n"
+         "    known = trips.where(F.col(TARGET).isNotNull()).agg(F.max('day_number'))\n"
+         "    last = F.lit(known.collect()[0][0] or 19357)\n"
+         "    soon = trips.groupBy('line', 'day_number').agg(F.count('*').alias('all'))\n"
+         "    soon = soon.where(F.col('day_number') <= last + 1)\n")  # fmt: skip
+    edit(trips, "features.py", 'history(trips), ["line", "day_number"], "left")',
+         'history(trips), ["line", "day_number"], "left")\n'
+         '        .join(soon, ["line", "day_number"], "left")')  # fmt: skip
+    edit(trips, "features.py", '"km": "kilometre",', '"km": "kilometre",\n    "all": "trip",')
+    trips.run("ingest", "featurize")
+    assert compared(trips, 12) == 12
+    edit(trips, "features.py", "last + 1", "last")
+    with pytest.raises(UserError, match=r"features: all: .*: found None as of that day, and"):
+        trips.run("featurize")
+
+
 def test_a_table_without_days_has_no_outcomes(trips):
     edit(trips, "tables.py", "km: Series[float] = pa.Field(gt=0)",
          'km: Series[float] = pa.Field(gt=0, metadata={"outcome": True})')  # fmt: skip
@@ -123,8 +153,8 @@ def test_a_table_without_days_has_no_outcomes(trips):
 def test_without_outcomes_nothing_is_compared_and_nothing_can_come(trips):
     edit(trips, "tables.py", "nullable=True, metadata=DELAY)", "nullable=True)")
     assert trips.run("ingest", "featurize").days_compared == 0
-    with chdir(trips.root), pytest.raises(UserError, match="no column of a table with days is an"):
-        coming.refresh(trips.params(), Path())
+    with pytest.raises(UserError, match="no column of a table with days is an"), refreshed(trips):
+        pass
 
 
 def test_rows_after_the_last_day_known_may_lack_outcomes_alone(trips):
@@ -137,8 +167,7 @@ def test_rows_after_the_last_day_known_may_lack_outcomes_alone(trips):
         return rows.assign(delay=rows["delay"].mask(rows["day"] > "2023-04-25"))
 
     trips.edit_table("trips", arrived)
-    with chdir(trips.root):
-        tables = coming.refresh(trips.params(), Path())
+    with refreshed(trips) as tables:
         assert (tables.known, tables.last) == (dt.date(2023, 4, 25), dt.date(2023, 4, 30))
         assert tables.days(None, None) == [dt.date(2023, 4, n) for n in range(26, 31)]
         with pytest.raises(coming.NothingComing, match="outcomes are known to 2023-04-25"):
@@ -150,16 +179,15 @@ def test_rows_after_the_last_day_known_may_lack_outcomes_alone(trips):
         trips.edit_table(
             "trips", lambda rows, c=column, v=value: rows.assign(**{c: rows[c].mask(rows.day == v)})
         )
-        with chdir(trips.root), pytest.raises(UserError) as error:
-            coming.refresh(trips.params(), Path())
+        with pytest.raises(UserError) as error, refreshed(trips):
+            pass
         assert re.sub(" +", " ", message) in re.sub(" +", " ", str(error.value))
 
 
 def test_the_coming_rows_have_the_features_that_training_gives_them_later(trips):
     trips.change({"data.until": "2023-04-20"})
-    with chdir(trips.root):
-        tables = coming.refresh(trips.params(), Path())
-        spec, before = tables.features(dt.date(2023, 4, 30), dt.date(2023, 4, 30))
+    with refreshed(trips) as tables:
+        spec, before = features(tables, dt.date(2023, 4, 30), dt.date(2023, 4, 30))
     trips.change({"data.until": "2023-04-30"}).run("ingest", "featurize")
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

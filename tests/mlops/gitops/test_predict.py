@@ -17,6 +17,7 @@ import requests
 from flows import checkout
 from mlops.contract.bundle import Scorer, digest
 from mlops.data import coming
+from mlops.data.as_of import Span
 from mlops.gitops import status
 from mlops.serving import stores
 from tests.conftest import REPOSITORY
@@ -41,8 +42,8 @@ def arriving(clone):
 
 
 def features(clone, first, last):
-    with chdir(clone.root):
-        spec, rows = coming.refresh(clone.params(), Path()).features(first, last)
+    with chdir(clone.root), coming.refreshed(clone.params(), Path()) as tables:
+        ((spec, rows),) = tables.features([Span(first, last, first)])
         return spec, rows.to_pandas()
 
 
