@@ -73,10 +73,9 @@ def down() -> Iterator[str]:
     yield from (f"still runs: {command}" for command in servers.left(ROOT))
 
 
-def _day(name: str, which: str) -> Any:
-    return click.option(
-        f"--{name}", f"{name}_", type=click.DateTime(["%Y-%m-%d"]), metavar="DAY", help=which
-    )
+def _day(name: str, which: str, **settings: Any) -> Any:
+    kind = click.DateTime(["%Y-%m-%d"])
+    return click.option(f"--{name}", f"{name}_", type=kind, metavar="DAY", help=which, **settings)
 
 
 _days = (
@@ -95,6 +94,24 @@ def predict(environment: str, from_: datetime | None, to_: datetime | None) -> s
     settings, days = params.load_all(ROOT), [day and day.date() for day in (from_, to_)]
     rows = partial(predict.rows, settings, ROOT, *days)
     return predict.predict(settings, ROOT, environment, rows).line
+
+
+@verb(
+    _environment,
+    _day("from", "The first day.", required=True),
+    _day("to", "The last day, whose outcomes are known.", required=True),
+    click.option("--every", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+                 help="Predict every N days, for all days until the next time."),
+    click.option("--current", is_flag=True, help="With what is pinned now, not what was then."),
+)  # fmt: skip
+def backtest(environment: str, from_: datetime, to_: datetime, every: int, current: bool) -> str:
+    """Predict past days as of each, with what was pinned then, and compare with their outcomes."""
+    from mlops.contract import params
+    from mlops.gitops import backtest
+    from mlops.gitops.backtest.content import Scope
+
+    scope = Scope(environment, from_.date(), to_.date(), every, current)
+    return backtest.run(params.load_all(ROOT), ROOT, scope)
 
 
 @verb(

@@ -27,7 +27,7 @@ from mlops.data.ingest import Ingested
 from mlops.data.params import Params
 from mlops.data.raw import opened
 from mlops.data.tables import Later, outcomes
-from mlops.pipeline import stage
+from mlops.pipeline import lines, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -252,7 +252,8 @@ def main(arguments: Sequence[str]) -> int:
 
     def command() -> None:
         days = run(params.load(Params), Path(), count)
-        print(f"features of {days} days are the same as of each day")
+        same = "features of one day are" if days == 1 else f"features of {days} days are"
+        print(f"{same} those as of the day, bit by bit" if days else lines.NOTHING_COMPARED)
 
     return stage.guarded(command)
 

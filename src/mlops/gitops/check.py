@@ -18,10 +18,10 @@ import yaml
 
 from mlops.base import processes
 from mlops.base.errors import UserError, one_line
-from mlops.base.files import digest_of, sha256
+from mlops.base.files import digest_of, read_json, sha256
 from mlops.contract import dataset, params, project
 from mlops.contract.params import Params
-from mlops.contract.paths import FEATURES, WRITERS
+from mlops.contract.paths import FEATURES, RESULT, WRITERS
 from mlops.contract.stages import MADE_BY_DVC, MODULES, PIPELINE
 from mlops.data import engine, sources
 from mlops.deploy import manifest
@@ -39,6 +39,8 @@ CI = [*(f".github/workflows/{name}.yml" for name in ("ci", "retrain", "deploy"))
       "azure-pipelines.yml"]  # fmt: skip
 PARTS = (dataset.HOLDOUT, dataset.TRAINING)
 ROWS = 2000
+# Days of which features are compared with those as of the day.
+DAYS = 6
 # What a quick training changes in `params.yaml`, where the section is there.
 QUICK: dict[str, dict[str, Any]] = {
     "tune": {"max_evals": 2, "first_look": 1.0},
@@ -63,7 +65,9 @@ def run(root: Path) -> Iterator[str]:
     yield _check_project(settings)
     _run_tests(settings.project, root)
     yield f"{TESTS / settings.project}: passed"
-    rows = _train(root, settings)
+    rows, compared = _train(root, settings)
+    if compared:
+        yield compared
     yield f"a training on {rows:,} rows: ended with a bundle and its evidence"
 
 
@@ -144,10 +148,15 @@ def _run_tests(name: str, root: Path) -> None:
         raise UserError(f"{TESTS / name}: failed; see the lines above")
 
 
-def _train(root: Path, settings: Params) -> int:
-    """Run every stage on a few rows in a temporary folder; the rows that it trained on."""
+def _train(root: Path, settings: Params) -> tuple[int, str]:
+    """Run every stage on a few rows in a temporary folder.
+
+    Gives the rows that it trained on, and a line on the days that were compared before; "" where
+    rows have none.
+    """
     environment = {**os.environ, "PYTHONPATH": "src"}
     environment.pop(tracking_server.VARIABLE, None)
+    compared = ""
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as name:
         folder = Path(name)
         _link(root.resolve(), folder)
@@ -155,8 +164,11 @@ def _train(root: Path, settings: Params) -> int:
             what = f"a training on a few rows: {stage}"
             processes.run([sys.executable, "-m", MODULES[stage]], what, cwd=folder, env=environment)
             if stage == "featurize":
+                if read_json(folder / FEATURES / RESULT)["days"]:
+                    command = [sys.executable, "-m", "mlops.data.as_of", str(DAYS)]
+                    compared = processes.run(command, "features", cwd=folder, env=environment)
                 rows = _thin(folder, settings)
-    return rows
+    return rows, compared.strip()
 
 
 def _link(root: Path, folder: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from mlops.base.errors import listed
 
+# Of rows with days, where it is not declared what of them is known only later.
+NOTHING_COMPARED = "no outcomes in tables.py: nothing is compared with what was known on a day"
+
 
 def screen_line(stage: str, result: Mapping[str, Any], seconds: float, how: str) -> str:
     """Describe a stage's run; `result` are the fields of its Result, `how` it got its output."""
@@ -39,12 +42,14 @@ def _outcome(stage: str, result: Mapping[str, Any]) -> str:
                 for name, (kept, values) in result["rounded"].items()
             )
             note = f"; float32 keeps less of: {rounded}" if rounded else ""
+            is_compared = result["days_compared"] or not result["days"]
             empty = [name for name, share in result["null_share"].items() if share == 1]
             return (
                 f"{result['features']} features, {result['rows']['training']:,} rows to train on, "
                 f"{result['rows']['holdout']:,} held out; left out: {dropped or 'none'}{note}"
                 f"{_listed('; tables not used: ', result['unused_tables'])}"
                 f"{_listed('; without any value: ', empty)}"
+                f"{'' if is_compared else f'; {NOTHING_COMPARED}'}"
             )
         case "tune":
             text = (

@@ -1,10 +1,11 @@
 """A stage's line says what a user should look at."""
 
-from mlops.pipeline.lines import screen_line
+from mlops.pipeline.lines import NOTHING_COMPARED, screen_line
 
 FEATURIZED = {
     "rows": {"training": 1000, "holdout": 200}, "dropped": {"without an outcome": 0},
     "features": 3, "rounded": {}, "unused_tables": (), "null_share": {"age": 0.5},
+    "days": {}, "days_compared": 0,
 }  # fmt: skip
 TUNED = {
     "family": "linear", "trials": 10, "given_up": 2, "loss_name": "RMSE", "loss": 1.5,
@@ -27,6 +28,12 @@ def test_numbers_that_float32_rounds_are_named():
 def test_features_without_any_value_are_named():
     empty = {**FEATURIZED, "null_share": {"age": 1.0, "name": 0.2}}
     assert outcome("featurize", empty).endswith("left out: none; without any value: age")
+
+
+def test_where_no_outcome_of_rows_with_days_is_declared_nothing_is_compared():
+    dated = {**FEATURIZED, "days": {"training": ("2020-01-01", "2020-01-09")}}
+    assert outcome("featurize", dated).endswith(f"left out: none; {NOTHING_COMPARED}")
+    assert outcome("featurize", {**dated, "days_compared": 1}).endswith("left out: none")
 
 
 def test_the_positive_class_is_named_where_classes_have_names():
