@@ -1,4 +1,5 @@
-"""From raw tables to the feature table: ingest, featurize, engines, validation and sources.
+"""From raw tables to the feature table: ingest, featurize, as of a day; engines and validation.
 
-Imports `base`, `contract` and `pipeline`. A new kind of source is a file in `sources/`.
+Imports `base`, `contract` and `pipeline`. A new kind of source is a file in `sources/`, a new place
+for predictions one in `sinks/`.
 """

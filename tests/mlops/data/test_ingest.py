@@ -123,7 +123,7 @@ def test_a_last_day_before_all_rows_names_the_days_that_there_are(workspace, as_
         ({"data.copy": False}, "data: found .*, expected copy: true, or source: spark and engine:"),
         ({"data.versions": {"wine": 1}}, "data.versions: found 'wine'; did you mean 'wines'?"),
         ({"data.versions": {"wines": 1}},
-         "data.versions: found 1 of wines, but files holds no versions"),
+         "data.versions: wines: found 1, but files holds no versions"),
     ],
 )  # fmt: skip
 def test_what_a_source_cannot_do_is_refused_by_name(workspace, changes, line):

@@ -75,5 +75,5 @@ def no_versions(name: str, queries: Sequence[Query]) -> None:
     """Raise UserError where a version is asked of a source that holds none."""
     for query in queries:
         if query.version is not None:
-            found = f"found {query.version} of {query.name}"
-            raise UserError(f"params.yaml: data.versions: {found}, but {name} holds no versions")
+            found = f"{query.name}: found {query.version}, but {name} holds no versions"
+            raise UserError(f"params.yaml: data.versions: {found}")

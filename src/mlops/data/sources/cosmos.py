@@ -13,8 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, listed, nearest, one_line
-from mlops.data.sources import Query, Rows, Unreachable
-from mlops.data.sources.days import bounds, refuse_version
+from mlops.data.sources import Query, Rows, Unreachable, no_versions
+from mlops.data.sources.days import bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def read(location: str, query: Query) -> Rows:
     document lacks is missing. A query of Cosmos DB has no snapshot: what is changed while it is
     read may be old or new.
     """
-    refuse_version("cosmos", query)
+    no_versions("cosmos", [query])
     with _explained(location, query.name):
         container, hidden = _container(location, query.name)
         sample = islice(_pages(container, "SELECT * FROM c", []), SAMPLE)
@@ -55,9 +55,9 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     Times of changes have seconds: of two changes of a document in one second the later one is not
     seen. Raises UserError as `read` does.
     """
+    no_versions("cosmos", queries)
     states = {}
     for query in queries:
-        refuse_version("cosmos", query)
         with _explained(location, query.name):
             container, _ = _container(location, query.name)
             where, values = _where(query)

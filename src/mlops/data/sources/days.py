@@ -1,10 +1,9 @@
-"""What a query asks for and a store may not have: days as bounds, and versions."""
+"""The days that a query asks for, as bounds of a store's own query."""
 
 from __future__ import annotations
 
 import datetime as dt
 
-from mlops.base.errors import UserError
 from mlops.data.sources import Query
 
 
@@ -18,10 +17,3 @@ def bounds(query: Query, *, zoned: bool = False) -> list[tuple[str, dt.date]]:
     first = [(">=", query.since - margin)] if query.since else []
     past = [("<", query.until + dt.timedelta(days=1) + margin)] if query.until else []
     return first + past
-
-
-def refuse_version(source: str, query: Query) -> None:
-    """Raise UserError where a version is asked of a source that holds none."""
-    if query.version is not None:
-        place = f"params.yaml: data.versions: {query.name}"
-        raise UserError(f"{place}: found {query.version}, but {source} holds no versions")

@@ -11,9 +11,9 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, one_line
-from mlops.data.sources import Query, Rows
+from mlops.data.sources import Query, Rows, no_versions
 from mlops.data.sources.database import Database, database
-from mlops.data.sources.days import bounds, refuse_version
+from mlops.data.sources.days import bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ def read(location: str, query: Query) -> Rows:
     on, so that a lost connection costs one month; the months that follow then are of a later
     snapshot.
     """
-    refuse_version("sql", query)
+    no_versions("sql", [query])
     store = database(location)
     with store.explained(), ExitStack() as opened:
         connection = opened.enter_context(closing(store.begin()))
@@ -61,8 +61,7 @@ def fingerprint(location: str, queries: Sequence[Query]) -> dict[str, str]:
     Of the days and columns asked for: rows of later days make no other state. The hashes of SQL
     Server have 32 bits and leave out columns of `text`, `ntext`, `image` and `xml`.
     """
-    for query in queries:
-        refuse_version("sql", query)
+    no_versions("sql", queries)
     store, states = database(location), {}
     with store.reading() as connection:
         for query in queries:

@@ -18,6 +18,8 @@ from mlops.gitops.backtest.content import PERIOD_DAYS, Content, Group
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Metrics beside the main one in the page's tables; the CSV has them all.
+OTHERS = 3
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 
 
@@ -56,7 +58,7 @@ def summary(content: Content) -> str:
 def render(content: Content) -> str:
     """Write the page, in the style of the evaluation's report."""
     name, greater_is_better = main_metric(content.card.task)
-    others = [metric for metric in SLICE_METRICS[content.card.task] if metric != name]
+    others = [metric for metric in SLICE_METRICS[content.card.task] if metric != name][:OTHERS]
     over_time = table(content.periods)
 
     def cells(group: Group) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def render(content: Content) -> str:
 
     head = ("rows", metric_name(name), "95 % interval", *map(metric_name, others))
     periods = [
-        (f"{group.first} to {group.last}", group.digest[:12], *cells(group), trained(group))
+        (f"{group.first} to {group.last}", group.digest[:12], trained(group), *cells(group))
         for group in content.periods
     ]
     models = [
@@ -84,7 +86,7 @@ def render(content: Content) -> str:
             lambda axes: _over_time(axes, over_time, name, content),
             (12, 3.6),
         ),
-        periods=(("days", "model", *head, "trained on"), periods),
+        periods=(("days", "model", "trained on", *head), periods),
         models=(("model", "trained on", *head, "at its release"), models),
     )
 

@@ -1,0 +1,39 @@
+"""Every day of the year has the features that training has for it, on both engines."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from mlops.data import as_of
+from tests.conftest import REPOSITORY, make_repository
+
+pytestmark = [pytest.mark.nightly, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def year(raw, tmp_path_factory):
+    """The whole year at one airport, every tenth flight number: each has all of its past."""
+    flights, weather = (raw[name].query("origin == 'EWR'") for name in ("flights", "weather"))
+    tables = {**raw, "flights": flights[flights["flight"] % 10 == 0], "weather": weather}
+    root = tmp_path_factory.mktemp("year") / "repository"
+    workspace = make_repository("flights", root, REPOSITORY / "src/flights", tables)
+    workspace.change({"data.until": "2013-12-31", "split.holdout_days": 30})
+    workspace.run("ingest", "featurize")
+    return workspace
+
+
+def compared(workspace, days):
+    with chdir(workspace.root):
+        return as_of.run(workspace.params(), Path(), days)
+
+
+@pytest.mark.timeout(1800)
+def test_every_day_is_on_duckdb_as_it_was_known(year):
+    assert compared(year, 0) == 365
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(1800)
+def test_spark_gives_some_days_the_bits_that_duckdb_wrote(year):
+    assert compared(year.change({"engine": "spark"}), 3) == 3
