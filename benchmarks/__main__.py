@@ -15,7 +15,7 @@ import traceback
 from benchmarks.figure import Failed, progress
 
 NAMES = (
-    *("flow", "engines", "search", "scale", "memory", "sql", "gate", "batch"),
+    *("flow", "engines", "search", "scale", "memory", "sql", "gate", "batch", "predict"),
     *("monitoring", "coverage", "size", "cost"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -22,9 +23,11 @@ SAMPLE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command took: wall time in seconds, peak memory in bytes (0 unless watched)."""
+    """What a command took: wall time and CPU time, its children's too, in seconds; peak memory in
+    bytes (0 unless watched)."""
 
     seconds: float
+    cpu: float
     peak: int
     out: str
 
@@ -37,7 +40,7 @@ def run(
     Raises Failed with the command's last line when it does not end well.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start, peak = time.perf_counter(), 0
+        start, cpu, peak = time.perf_counter(), _cpu_of_children(), 0
         inside: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         process = subprocess.Popen(command, **streams, **inside)
@@ -57,7 +60,13 @@ def run(
         if process.returncode:
             last = (err.read().strip() or out.read().strip() or "no output").splitlines()[-1]
             raise Failed(f"{' '.join(command[1:])}: exit code {process.returncode}: {last}")
-        return Ended(seconds, peak, out.read())
+        return Ended(seconds, _cpu_of_children() - cpu, peak, out.read())
+
+
+def _cpu_of_children() -> float:
+    """Seconds that all ended children of this process took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory(pid: int) -> int:

@@ -162,7 +162,7 @@ def test_columns_of_no_schema_and_tables_of_no_feature_are_named_in_the_line(wor
     assert line.endswith("to 2021-05-28; in no schema, left out: wines.a, wines.b")
     made = workspace.run("featurize").model_copy(update={"unused_tables": tuple("abcdefg")})
     line = lines.screen_line("featurize", made.model_dump(), 1.0, "run")
-    assert line.endswith("; tables not used: a, b, c, d, e and 2 more")
+    assert "; tables not used: a, b, c, d, e and 2 more" in line
 
 
 @pytest.mark.parametrize("location", ["data/raw", "data", ".", "data/raw/wines", "file://models"])

@@ -42,12 +42,6 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     numeric: bytes
     categorical: tuple[str, ...]
 
-    @property
-    def numbers(self) -> list[float | None]:
-        """The numeric features."""
-        values = np.frombuffer(self.numeric, dtype="<f4").tolist()
-        return [None if value != value else value for value in values]
-
 
 class About(NamedTuple):
     """What was published: how many keys, with which columns, when, in seconds since 1970."""
