@@ -1,4 +1,7 @@
-"""Every day of the year has the features that training has for it, on both engines."""
+"""Days of the year have the features that training has for them, bit by bit, on both engines.
+
+All of them, and all flights, are compared by `python -m mlops.data.as_of 0`.
+"""
 
 from contextlib import chdir
 from pathlib import Path
@@ -28,9 +31,8 @@ def compared(workspace, days):
         return as_of.run(workspace.params(), Path(), days)
 
 
-@pytest.mark.timeout(1800)
-def test_every_day_is_on_duckdb_as_it_was_known(year):
-    assert compared(year, 0) == 365
+def test_every_tenth_day_is_on_duckdb_as_it_was_known(year):
+    assert compared(year, 37) == 37
 
 
 @pytest.mark.spark
