@@ -15,10 +15,8 @@ from mlops.serving.errors import Refusal, too_many_rows
 from mlops.serving.metrics import Metrics
 from mlops.serving.model import Model, Row, Rows
 from mlops.serving.settings import Settings
-from mlops.serving.stores import Columns, Stored, Unavailable, store
+from mlops.serving.stores import LONGEST_KEY, Columns, Stored, Unavailable, store
 
-# Characters of a key.
-LONGEST_KEY = 512
 # Seconds by which clocks may differ.
 SKEW = 300.0
 HOUR = 3600.0

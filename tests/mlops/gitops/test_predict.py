@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,53 @@ def test_the_coming_days_are_predicted_as_the_pinned_bundle_scores_them(arriving
     again = pd.read_parquet(folder / "day=2023-04-28")
     # As of that day, more of the days before was known: none is, so nothing has moved.
     assert len(again) == 12
+
+
+def test_days_without_rows_are_left_out_and_named_where_there_is_none(arriving):
+    def without(rows):
+        return rows[~rows["day"].isin(["2023-04-27", "2023-04-28"])]
+
+    arriving.workspace.edit_table("trips", without)
+    code, out, err = arriving.command("predict")
+    assert (code, err) == (0, "")
+    assert "36 rows of 2023-04-26 to 2023-04-30 predicted" in out
+    found = sorted(path.name for path in (arriving.root / PREDICTED).iterdir())
+    assert found == [f"day=2023-04-{n}" for n in (26, 29, 30)]
+    code, out, err = arriving.command("predict", "--from", "2023-04-27", "--to", "2023-04-28")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no rows from 2023-04-27 to 2023-04-28; the source's last are of 2023-04-30" in err
+
+
+def test_of_two_predictions_at_once_both_end_and_each_day_is_whole(arriving):
+    """The second waits until the first has read its raw tables."""
+    running = [arriving.start("predict") for _ in range(2)]
+    ended = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ended
+    assert all("60 rows of 2023-04-26 to 2023-04-30 predicted" in out for out, _ in ended)
+    rows = pd.read_parquet(arriving.root / PREDICTED)
+    assert (len(rows), rows["key"].nunique(), rows["made_at"].nunique()) == (60, 60, 5)
+    assert not list((arriving.root / ".run/coming").iterdir())
+
+
+def test_what_is_away_or_does_not_fit_leaves_the_earlier_predictions(arriving):
+    assert arriving.command("predict")[0] == 0
+    before = digest(arriving.root / PREDICTED)
+    words = ("features", "--to", "redis:FEATURES_URL/trips")
+    code, out, err = arriving.command(*words, FEATURES_URL="redis://127.0.0.1:9/0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: features: FEATURES_URL/trips: ")
+    package = arriving.root / "src/trips"
+    real = package.resolve()
+    package.unlink()
+    shutil.copytree(real, package)
+    file = package / "features.py"
+    file.write_text(file.read_text().replace('    "km": "kilometre",\n', ""))
+    code, out, err = arriving.command("predict")
+    assert (code, out, err) == (2, "", "error: features: column 'km': missing\n")
+    (arriving.root / "csv").rename(arriving.root / "away")
+    code, out, err = arriving.command("predict")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert digest(arriving.root / PREDICTED) == before
 
 
 def test_published_features_are_those_of_the_coming_rows(arriving):

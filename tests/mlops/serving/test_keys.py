@@ -154,6 +154,23 @@ def test_what_cannot_be_looked_up_is_refused_in_one_line(keyed, place):
     assert "mlops_features_made_timestamp_seconds 1." in metrics
 
 
+def test_keys_of_any_form_are_looked_up_as_they_were_published(keyed, place):
+    hostile = [
+        "a'b", 'a"; drop table features; --', "ü\n\t", "mlops:features:*", "%s {0} $1", "é" * 512,
+        "../../etc/passwd", "\u202e", "a b ", " a b", "A B", "𝄞", "0", "null",
+    ]  # fmt: skip
+    count = len(hostile)
+    publish(place, rows=ROWS[:count], keys=hostile)
+    answer = ask(keyed, hostile).json["predictions"]
+    assert [row["probability"] for row in answer] == scores(keyed, ROWS[:count])
+    # Half of a pair of UTF-16 is no text.
+    reply = keyed.post("/predict", b'{"keys": ["\\ud834"]}')
+    assert (reply.status, "error" in reply.json) == (400, True)
+    with pytest.raises(UserError, match=r"features: id: found 600 characters: '.*, expected at"):
+        publish(place, rows=ROWS[:1], keys=["k" * 600])
+    assert ask(keyed, hostile[:1]).status == 200
+
+
 def test_rows_in_the_body_need_no_store_and_may_have_a_key(made, serve, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(made("lightgbm", "binary"), folder)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Packed = tuple[str, bytes]
 FUNCTIONS = ("publish", "about", "connect")
+# Characters of a key.
+LONGEST_KEY = 512
 
 
 class Unavailable(Exception):
@@ -87,7 +89,8 @@ pack = msgspec.msgpack.Encoder().encode
 def packed(
     batches: Iterable[pa.RecordBatch], key: str, columns: Columns, made: float
 ) -> Iterator[Packed]:
-    """The rows of a feature table, by key. Raises UserError for a row without a key."""
+    """The rows of a feature table, by key. Raises UserError for a row without a key, or with one
+    that no request may have."""
     for batch in batches:
         numbers = [np.asarray(batch[n], dtype="<f4") for n in columns.numeric]
         matrix = np.stack(numbers, axis=1) if numbers else np.empty((len(batch), 0), dtype="<f4")
@@ -95,5 +98,8 @@ def packed(
         for place, name in enumerate(batch[key].to_pylist()):
             if not name:
                 raise UserError(f"features: {key}: found a row without one")
+            if len(name) > LONGEST_KEY:
+                found = f"features: {key}: found {len(name)} characters: {name[:40]!r}"
+                raise UserError(f"{found}, expected at most {LONGEST_KEY}")
             categories = tuple(column[place] or "" for column in texts)
             yield name, pack(Stored(made, matrix[place].tobytes(), categories))
