@@ -1,4 +1,5 @@
 """What a pull request and a merge do: gate, rules, release, promotion, rollback, reconcile.
 
-Imports the rooms up to `forge`. A new rule of the gate is a file in `rules/`.
+And `backtest/`: what the pinned models would have predicted before. Imports the rooms up to
+`forge`. A new rule of the gate is a file in `rules/`.
 """
