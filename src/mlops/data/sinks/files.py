@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mlops.base.errors import UserError, one_line
 from mlops.base.files import alone, whole_file
 from mlops.data.sinks import kept
+from mlops.data.sources.files import opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ def write(
     """Write a day's file aside; it takes the place of the earlier one as a whole."""
     with kept(batches, day) as rows, tempfile.TemporaryDirectory() as aside:
         try:
-            system, root = fsspec.url_to_fs(location)
+            system, root = opened(location)
             folder = f"{root.rstrip('/')}/{name}/day={day}"
             system.makedirs(folder, exist_ok=True)
             target = f"{folder}/part.{ending}"

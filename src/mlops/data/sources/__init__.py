@@ -37,6 +37,18 @@ class Query:
     until: dt.date | None = None
     version: int | None = None
 
+    def bounds(self, *, zoned: bool = False) -> list[tuple[str, dt.date]]:
+        """Operators and days: at or after the first day, before the one that follows the last.
+
+        Sources add the rows without a day, which ingest refuses. The local day of an instant with a
+        zone (`zoned`) is another one than the store's by at most a day: one more is read on each
+        side.
+        """
+        margin = dt.timedelta(days=int(zoned))
+        first = [(">=", self.since - margin)] if self.since else []
+        past = [("<", self.until + dt.timedelta(days=1) + margin)] if self.until else []
+        return first + past
+
 
 class Rows(NamedTuple):
     """A table as a stream: the names of all the columns that the source has, and batches of those

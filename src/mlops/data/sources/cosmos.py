@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, listed, nearest, one_line
 from mlops.data.sources import Query, Rows, Unreachable, no_versions
-from mlops.data.sources.days import bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +88,7 @@ def _batches(
 
 def _where(query: Query) -> tuple[str, list[dict[str, Any]]]:
     """The days asked for, by a day in ISO text or by `_ts`; what is neither comes along."""
-    limits = bounds(query, zoned=True)
+    limits = query.bounds(zoned=True)
     if query.day is None or not limits:
         return "", []
     path = _path(query.day)

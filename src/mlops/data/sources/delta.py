@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.data.sources import Query, Rows, Unreachable
-from mlops.data.sources.days import bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +119,7 @@ def _predicate(query: Query, types: dict[str, pa.DataType]) -> str | None:
     zoned = pa.types.is_timestamp(kind) and kind.tz is not None
     literal = "TIMESTAMP" if pa.types.is_timestamp(kind) else "DATE"
     column = (query.day or "").replace('"', '""')
-    terms = [f"\"{column}\" {op} {literal} '{day}'" for op, day in bounds(query, zoned=zoned)]
+    terms = [f"\"{column}\" {op} {literal} '{day}'" for op, day in query.bounds(zoned=zoned)]
     return f'({" AND ".join(terms)}) OR "{column}" IS NULL' if terms else None
 
 

@@ -26,6 +26,11 @@ VERSIONS = (
     *("ETag", "etag", "md5Hash", "generation", "Content-MD5", "Digest"),
     *("Last-Modified", "LastModified", "last_modified"),
 )
+# For Azure's client, whose own choice is more than a minute; in seconds.
+PATIENCE = {
+    "connection_timeout": 5, "read_timeout": 15, "retry_total": 2,
+    "initial_backoff": 1, "increment_base": 1, "random_jitter_range": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,7 @@ def _find(location: str, names: Iterable[str]) -> tuple[Any, dict[str, list[File
     """The file system of a location, and the files of each table."""
     place = f"params.yaml: data.location: {location}"
     try:
-        system, path = fsspec.url_to_fs(location)
-        _fail_soon(system)
+        system, path = opened(location)
         paths = [str(entry).rstrip("/") for entry in system.ls(path, detail=False)]
         entries = {entry.rsplit("/", 1)[-1]: entry for entry in paths}
         return system, {name: _files(system, entries, location, name) for name in names}
@@ -162,16 +166,17 @@ def _find(location: str, names: Iterable[str]) -> tuple[Any, dict[str, list[File
         raise Unreachable(f"{place}: {_explain(error)}") from None
 
 
-def _fail_soon(system: Any) -> None:
-    """Let Azure's client repeat a request for seconds; its own choice is more than a minute.
-
-    What its login logs is in the error that it raises.
-    """
+def opened(location: str) -> tuple[Any, str]:
+    """The file system of a location, and the path there."""
+    system, path = fsspec.url_to_fs(location)
+    # What a login logs is in the error that it raises.
     logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     client = getattr(system, "service_client", None)
-    policy: Any = getattr(getattr(client, "_config", None), "retry_policy", None)
-    if hasattr(policy, "initial_backoff"):
-        policy.initial_backoff, policy.increment_base, policy.random_jitter_range = 1, 1, 1
+    # fsspec keeps file systems; Azure's takes no such settings, so it gets a client that has them.
+    if client and not hasattr(system, "fails_soon"):
+        system.service_client = type(client)(client.url, client.credential, **PATIENCE)
+        system.fails_soon = True
+    return system, path
 
 
 def _files(system: Any, entries: dict[str, str], location: str, name: str) -> list[File]:

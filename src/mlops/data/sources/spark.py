@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError, listed, nearest, one_line
 from mlops.data import engine
 from mlops.data.sources import Query, Rows, Unreachable
-from mlops.data.sources.days import bounds
 from mlops.data.streaming import from_spark
 
 if TYPE_CHECKING:
@@ -51,10 +50,8 @@ def frame(session: Any, location: str, query: Query) -> Any:
     kinds = dict(table.dtypes)
     if kinds.get(query.day or "") in ("date", "timestamp", "timestamp_ntz"):
         day = F.col(quoted(str(query.day)))
-        limits = bounds(query, zoned=kinds[str(query.day)] == "timestamp")
-        within = [OPERATORS[name](day, F.lit(limit)) for name, limit in limits]
-        for term in within:
-            table = table.where(term | day.isNull())
+        for name, limit in query.bounds(zoned=kinds[str(query.day)] == "timestamp"):
+            table = table.where(OPERATORS[name](day, F.lit(limit)) | day.isNull())
     names = [name for name in table.columns if query.columns is None or name in query.columns]
     return table.select(*map(quoted, names))
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from mlops.base.errors import UserError, one_line
 from mlops.data.sources import Query, Rows, no_versions
 from mlops.data.sources.database import Database, database
-from mlops.data.sources.days import bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,7 +143,7 @@ class Table:
         """The days asked for; rows without a day too, which ingest refuses."""
         import sqlalchemy as sa
 
-        terms = self._compared(bounds(self.query, zoned=self.zoned))
+        terms = self._compared(self.query.bounds(zoned=self.zoned))
         return [sa.or_(sa.and_(*terms), self.day.is_(None))] if terms else []
 
     def _compared(self, limits: list[tuple[str, dt.date]]) -> list[Any]:

@@ -1,19 +1,24 @@
-"""Tables below Azure's URLs, read with the real client from Azurite."""
+"""Tables below Azure's URLs, read and written with the real client from Azurite."""
 
+import datetime as dt
 import os
+import socket
 import subprocess
 from base64 import b64encode
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlops.base import processes
+from mlops.base.errors import UserError
+from mlops.data.sinks import sink
 from mlops.data.sources import Query, Unreachable, files
 from tests.conftest import REPOSITORY
 from tests.programs import program
 
 pytestmark = pytest.mark.nightly
-QUERY = Query("rows", columns=("n",))
+QUERY, DAY = Query("rows", columns=("n",)), dt.date(2020, 1, 1)
 
 
 def connection(port, key):
@@ -71,22 +76,43 @@ def test_azure_s_urls_are_read_and_the_store_knows_the_state(azurite, monkeypatc
     assert "version" in state
 
 
+def read(place):
+    files.read(place, QUERY)
+
+
+def write(place):
+    sink("files")(place, "late", DAY, pa.table({"day": [DAY]}).to_reader())
+
+
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize("use", [read, write])
 @pytest.mark.parametrize(
     ("credentials", "said"),
     [
         ("key", "HttpResponseError: Server failed to authenticate the request"),
         ("chain", "ClientAuthenticationError: DefaultAzureCredential failed to retrieve a token"),
+        ("closed", "ServiceRequestError: Cannot connect to host 127.0.0.1:9"),
+        ("silent", "ServiceResponseTimeoutError: Timeout on reading data from socket"),
     ],
 )
-def test_a_failed_login_is_one_line_in_seconds(azurite, monkeypatch, caplog, credentials, said):
-    if credentials == "key":
-        wrong = b64encode(os.urandom(64)).decode()
-        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection(azurite[0], wrong))
-    else:
-        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
-    with pytest.raises(Unreachable) as error:
-        files.read("abfs://raw/tables", QUERY)
-    assert str(error.value).startswith(f"params.yaml: data.location: abfs://raw/tables: {said}")
+def test_a_store_that_is_away_or_refuses_is_one_line_in_seconds(
+    azurite, monkeypatch, caplog, use, credentials, said
+):
+    wrong = b64encode(os.urandom(64)).decode()
+    monkeypatch.setitem(files.PATIENCE, "read_timeout", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = {"key": azurite[0], "closed": 9, "silent": silent.getsockname()[1]}
+        if credentials in ports:
+            given = connection(ports[credentials], wrong)
+            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", given)
+        else:
+            monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
+        with pytest.raises(UserError) as error:
+            use("abfs://raw/tables")
+    places = {read: "params.yaml: data.location: abfs://raw/tables",
+              write: "abfs://raw/tables: late: can't be written"}  # fmt: skip
+    assert str(error.value).startswith(f"{places[use]}: {said}")
+    assert isinstance(error.value, Unreachable) == (use is read)
     assert "\n" not in str(error.value)
+    assert wrong not in str(error.value)
     assert not caplog.records

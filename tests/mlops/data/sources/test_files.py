@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.data.sources import Query, Unreachable, files, formats
+from mlops.data.sources import Query, files, formats
 
 ROWS = pd.DataFrame({"x": [1.5, None, 3.0], "word": ["a", None, "None"], "n": [1, 2, 3]})
 ROWS["n"] = ROWS["n"].astype("Int64")
@@ -274,15 +274,3 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
         file.write("2\n")
     with pytest.raises(UserError, match=r"rows\.csv: can't be read: .*changed while it was read"):
         list(batches)
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(15)
-def test_a_store_that_does_not_answer_is_said_in_seconds(monkeypatch):
-    """Azure's client alone repeats for more than a minute."""
-    account = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=AAAA"
-    connection = f"{account};BlobEndpoint=http://127.0.0.1:9/a;"
-    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
-    line = "data.location: abfs://raw/tables: ServiceRequestError: Cannot connect to host"
-    with pytest.raises(Unreachable, match=line):
-        files.read("abfs://raw/tables", Query("rows"))
