@@ -24,11 +24,12 @@ SAMPLE_SECONDS = 0.2
 @dataclass(frozen=True)
 class Ended:
     """What a command took: wall time and CPU time, its children's too, in seconds; peak memory in
-    bytes (0 unless watched)."""
+    bytes (0 unless watched), `own` without its children."""
 
     seconds: float
     cpu: float
     peak: int
+    own: int
     out: str
 
 
@@ -40,7 +41,7 @@ def run(
     Raises Failed with the command's last line when it does not end well.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start, cpu, peak = time.perf_counter(), _cpu_of_children(), 0
+        start, cpu, peak, own = time.perf_counter(), _cpu_of_children(), 0, 0
         inside: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         process = subprocess.Popen(command, **streams, **inside)
@@ -50,6 +51,7 @@ def run(
                     process.wait(timeout=SAMPLE_SECONDS if watched else None)
                     break
                 peak = max(peak, memory(process.pid))
+                own = max(own, memory(process.pid, children=False))
             seconds = time.perf_counter() - start
         finally:
             # Whatever interrupts a benchmark must not leave its processes behind.
@@ -60,7 +62,7 @@ def run(
         if process.returncode:
             last = (err.read().strip() or out.read().strip() or "no output").splitlines()[-1]
             raise Failed(f"{' '.join(command[1:])}: exit code {process.returncode}: {last}")
-        return Ended(seconds, _cpu_of_children() - cpu, peak, out.read())
+        return Ended(seconds, _cpu_of_children() - cpu, peak, own, out.read())
 
 
 def _cpu_of_children() -> float:
@@ -69,12 +71,12 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def memory(pid: int) -> int:
+def memory(pid: int, *, children: bool = True) -> int:
     """What a process and all its children hold now, in bytes; pages they share count once."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for member in (process, *process.children(recursive=True)):
+        for member in (process, *(process.children(recursive=True) if children else ())):
             with suppress(psutil.Error):
                 held = member.memory_full_info()
                 # Where the system does not share pages out, only a process's own are counted.

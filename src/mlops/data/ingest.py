@@ -22,7 +22,6 @@ from mlops.data.streaming import CHUNK_ROWS, Parquet, database, quoted
 from mlops.pipeline import stage
 
 if TYPE_CHECKING:
-    from mlops.data.sources import Query
     from mlops.data.staging import Staged
     from mlops.data.tables import Schema
     from mlops.data.validation import Validator

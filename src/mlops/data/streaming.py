@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Rows of a group of a Parquet file.
-ROWS = 2**17
+ROWS = 2**16
 # Rows that are worked on at once, and that an engine gives at once.
-CHUNK_ROWS, BATCH_ROWS = 2**15, 2**13
+CHUNK_ROWS, BATCH_ROWS = 2**14, 2**13
 LIMIT, VARIABLE = "50%", "DUCKDB_MEMORY_LIMIT"
+# M_MMAP_THRESHOLD of glibc's mallopt, and less than a block of DuckDB.
+MMAP_THRESHOLD, BYTES = -3, 2**17
 
 
 def quoted(name: str) -> str:
@@ -50,6 +53,9 @@ def limit(connection: Any, folder: Path) -> None:
     connection.execute("SET preserve_insertion_order = false")
     connection.execute(f"SET memory_limit = '{os.environ.get(VARIABLE) or LIMIT}'")
     connection.execute(f"SET temp_directory = '{os.path.relpath(folder)}'")
+    # Else glibc keeps freed blocks, more of them the longer a query takes.
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(MMAP_THRESHOLD, BYTES)
 
 
 @contextmanager

@@ -36,8 +36,9 @@ def minimize(
 
     A candidate is `{"family": name, hyperparameter: value, ...}`; an outcome is what `objective`
     returns and carries its `loss`. Candidates are proposed in rounds of `parallelism`, from the
-    outcomes of the rounds before: the seed, `max_evals`, `parallelism` and the searcher's name
-    decide the result, wherever trials run and in whatever order they end.
+    outcomes of the rounds before; those that are drawn at random, in one round. The seed,
+    `max_evals`, `parallelism` and the searcher's name decide the result, wherever trials run and in
+    whatever order they end.
     """
     with workers.started(objective, parallelism, spark) as attempts:
 
@@ -53,7 +54,9 @@ def minimize(
         losses = [outcome["loss"] for outcome in outcomes]
         proposing = searcher(name, space, seed, list(zip(known, losses, strict=True)))
         while left := max_evals - len(outcomes):
-            proposed = tried(proposing.propose(min(left, parallelism)))
+            # A round ends with its slowest trial: the fewer rounds, the less a worker waits.
+            count = max(parallelism, getattr(proposing, "random", 0) - len(outcomes))
+            proposed = tried(proposing.propose(min(left, count)))
             proposing.tell([outcome["loss"] for outcome in proposed])
             outcomes += proposed
     return outcomes

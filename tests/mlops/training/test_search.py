@@ -50,6 +50,29 @@ def test_the_order_in_which_the_trials_of_a_round_end_changes_nothing(monkeypatc
     assert minimize(parallelism=5) != expected
 
 
+@pytest.mark.parametrize("name", ["hyperopt", "optuna"])
+def test_trials_drawn_at_random_are_one_round_and_the_same_for_any_number_at_once(
+    monkeypatch, name
+):
+    rounds = []
+
+    @contextmanager
+    def counted(objective, parallelism, spark):
+        def run(candidates):
+            rounds.append(len(candidates))
+            yield from enumerate(map(objective, candidates))
+
+        yield run
+
+    monkeypatch.setattr(workers, "started", counted)
+    outcomes = [minimize(11, parallelism=number, name=name)[:8] for number in (1, 2)]
+    assert outcomes[0] == outcomes[1]
+    assert rounds == [2, 6, 1, 1, 1] + [2, 6, 2, 1]
+    monkeypatch.setattr(type(searchers.searcher(name, SPACE, 1)), "random", 0)
+    assert minimize(8, name=name) == outcomes[0]
+    assert rounds[-7:] == [2] + [1] * 6
+
+
 @pytest.mark.slow
 def test_processes_give_each_candidate_s_own_outcome():
     with workers.started(dict, 2) as run:

@@ -10,6 +10,7 @@ where it lies has `frame(session, location, query)` too, which gives a table as 
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ from mlops.contract import extensions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+# Those of `Query.bounds`, for expressions of SQLAlchemy and Spark.
+OPERATORS = {">=": operator.ge, "<": operator.lt}
 
 
 @dataclass(frozen=True)

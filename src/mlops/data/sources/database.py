@@ -85,13 +85,6 @@ class Database:
             kind = Unreachable if isinstance(error, self.away) else UserError
             raise kind(f"{self.place}: {one_line(text)}") from None
 
-    def columns(self, connection: Any) -> dict[str, dict[str, Any]]:
-        """Of each table and view of the schema that the login may read, its columns' types."""
-        found: dict[str, dict[str, Any]] = {}
-        for table, column, *kind in self.rows(connection, self.catalog()):
-            found.setdefault(table, {})[column] = tuple(kind)
-        return found
-
     def catalog(self) -> sa.Select[Any]:
         """Tables, columns, types, precisions and scales, as both databases list them."""
         import sqlalchemy as sa
@@ -106,8 +99,10 @@ class Database:
         return sa.select(*shown).select_from(source).where(where).order_by(*order)
 
     def columns_of(self, connection: Any, name: str) -> dict[str, Any]:
-        """The columns' types of one table. Raises UserError with the nearest name."""
-        tables = self.columns(connection)
+        """The columns' types of a table or view. Raises UserError with the nearest name."""
+        tables: dict[str, dict[str, Any]] = {}
+        for table, column, *kind in self.rows(connection, self.catalog()):
+            tables.setdefault(table, {})[column] = tuple(kind)
         if name not in tables:
             hint = nearest(name, tables) or f"; it has {listed(sorted(tables)) or 'none'}"
             raise UserError(

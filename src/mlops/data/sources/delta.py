@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.data.sources import Query, Rows, Unreachable
+from mlops.data.streaming import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,9 +119,9 @@ def _predicate(query: Query, types: dict[str, pa.DataType]) -> str | None:
         return None
     zoned = pa.types.is_timestamp(kind) and kind.tz is not None
     literal = "TIMESTAMP" if pa.types.is_timestamp(kind) else "DATE"
-    column = (query.day or "").replace('"', '""')
-    terms = [f"\"{column}\" {op} {literal} '{day}'" for op, day in query.bounds(zoned=zoned)]
-    return f'({" AND ".join(terms)}) OR "{column}" IS NULL' if terms else None
+    column = quoted(str(query.day))
+    terms = [f"{column} {op} {literal} '{day}'" for op, day in query.bounds(zoned=zoned)]
+    return f"({' AND '.join(terms)}) OR {column} IS NULL" if terms else None
 
 
 def _refuse_version(location: str, name: str, version: int) -> None:

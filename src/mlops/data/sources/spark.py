@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, listed, nearest, one_line
 from mlops.data import engine
-from mlops.data.sources import Query, Rows, Unreachable
+from mlops.data.sources import OPERATORS, Query, Rows, Unreachable
 from mlops.data.streaming import from_spark
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-OPERATORS = {">=": operator.ge, "<": operator.lt}
 
 
 def read(location: str, query: Query) -> Rows:

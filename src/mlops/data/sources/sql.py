@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import operator
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError, one_line
-from mlops.data.sources import Query, Rows, no_versions
+from mlops.data.sources import OPERATORS, Query, Rows, no_versions
 from mlops.data.sources.database import Database, database
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ ATTEMPTS = 3
 TOGETHER = 200_000
 # Bytes of a month that need no file.
 IN_MEMORY = 2**25
-OPERATORS = {">=": operator.ge, "<": operator.lt}
 # Days since 1970 of the first and the last one that Python has: PostgreSQL's infinity is beyond.
 FIRST, LAST = (
     day.toordinal() - dt.date(1970, 1, 1).toordinal() for day in (dt.date.min, dt.date.max)

@@ -123,6 +123,9 @@ PACKED = gzip.compress(TEXT.to_csv(index=False).encode(), mtime=0)
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
+        ("rows.parquet", ROWS.to_parquet(index=False)[:-9],
+         "ArrowInvalid: Parquet magic bytes not found in footer. Either the file is corrupted or "
+         "this is not a parquet file."),
         ("rows.csv.gz", PACKED[:-9],
          "EOFError: Compressed file ended before the end-of-stream marker was reached"),
         ("rows.csv.zip", zipped(a="x\n1\n", b="x\n2\n"),
