@@ -22,7 +22,8 @@ from mlops.data.params import Params
 from mlops.deploy import predict
 from tests.served import served
 
-NOON = dt.time(12)
+# When a day is asked for, in parts.
+HOURS = (6, 12, 18)
 STORE = "embedded"
 
 
@@ -77,20 +78,23 @@ def ask(
     """Ask a service for the rows' keys over HTTP: the probability of each row, in order of the
     days, and the lines that the service logs.
 
-    A day is one request; the simulation's clock is at its noon.
+    A day is a request at each of HOURS, by the simulation's clock.
     """
     (samples := folder / "samples").mkdir(parents=True)
     options = ("--store", STORE, "--features", location, "--samples", str(samples))
     probabilities: list[float] = []
     with served(bundle, folder, *options) as service:
         for day, keys in rows.groupby(rows[spec.day].dt.date)[spec.key]:
-            reply = service.post("/predict", {"keys": list(keys)}, **{"x-request-id": str(day)})
-            if reply.status != 200:
-                raise Failed(f"{day}: {reply.error}")
-            probabilities += [one["probability"] for one in reply.json["predictions"]]
+            parts = np.array_split(list(keys), min(len(HOURS), len(keys)))
+            for hour, part in zip(HOURS, parts, strict=False):
+                moment = f"{day}T{hour:02}"
+                reply = service.post("/predict", {"keys": list(part)}, **{"x-request-id": moment})
+                if reply.status != 200:
+                    raise Failed(f"{moment}: {reply.error}")
+                probabilities += [one["probability"] for one in reply.json["predictions"]]
         service.stop()
     lines = [json.loads(line) for file in samples.iterdir() for line in file.open()]
     for line in lines:
-        noon = dt.datetime.combine(dt.date.fromisoformat(line["request"]), NOON, dt.UTC)
-        line["time"] = noon.timestamp()
+        moment = dt.datetime.fromisoformat(line["request"]).replace(tzinfo=dt.UTC)
+        line["time"] = moment.timestamp()
     return np.array(probabilities), [json.dumps(line) for line in lines]

@@ -29,7 +29,7 @@ def test_only_the_tables_of_the_months_so_far_have_arrived(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_day_is_a_request_by_key_that_is_logged_at_its_noon(tmp_path):
+def test_a_day_is_asked_by_key_in_parts_that_are_logged_at_their_hours(tmp_path):
     days = pd.to_datetime(["2013-05-01"] * 3 + ["2013-05-02"] * 2)
     rows = bundles.frame(5).assign(date=days, id=list("vwxyz"))
     units = dict.fromkeys(bundles.NUMBERS, "unit") | dict.fromkeys(bundles.WORDS, "category")
@@ -41,9 +41,10 @@ def test_a_day_is_a_request_by_key_that_is_logged_at_its_noon(tmp_path):
     source.publish(rows, spec, place)
     probability, lines = source.ask(made, rows, spec, place, tmp_path / "service")
     logged = sorted(map(json.loads, lines), key=lambda line: line["key"])
-    noons = [dt.datetime(2013, 5, day, 12, tzinfo=dt.UTC).timestamp() for day in (1, 1, 1, 2, 2)]
-    assert [line["time"] for line in logged] == noons
-    assert [(line["key"], line["row"]) for line in logged][2:4] == [("x", 2), ("y", 0)]
+    moments = [(1, 6), (1, 12), (1, 18), (2, 6), (2, 12)]
+    times = [dt.datetime(2013, 5, *moment, tzinfo=dt.UTC).timestamp() for moment in moments]
+    assert [line["time"] for line in logged] == times
+    assert [line["key"] for line in logged] == list("vwxyz")
     assert [line["outputs"]["probability"] for line in logged] == probability.tolist()
 
 
