@@ -45,7 +45,7 @@ def run(params: Any, root: Path, scope: Scope) -> str:
 
     if scope.first > scope.last:
         raise UserError(f"--from: found {scope.first}, expected a day up to --to, {scope.last}")
-    chosen = [_pin(root, scope, span.first) for span in scope.spans]
+    chosen = _pins(root, scope)
     models = _models(root, chosen)
     own = own_metrics.load(params.evaluate.metrics, "params.yaml: evaluate.metrics")
     rows, counts = _predicted(params, root, scope, chosen, models)
@@ -58,24 +58,28 @@ def run(params: Any, root: Path, scope: Scope) -> str:
     return f"{page.summary(content)}: {folder / 'report.html'}"
 
 
-def _pin(root: Path, scope: Scope, day: dt.date) -> Pin:
-    """What the environment pinned on the morning of a day, or pins now, with a line where it is
-    nothing."""
+def _pins(root: Path, scope: Scope) -> list[Pin]:
+    """What the environment pinned on the morning of each span, or pins now.
+
+    Raises UserError where that is nothing.
+    """
     place = manifest.path(scope.environment)
     now = manifest.load(root, scope.environment).pin
     if scope.current:
         if now is None:
             raise UserError(f"{place}: pins nothing to predict with")
-        return now
-    morning = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
-    history = list(pins.history(root, "HEAD", scope.environment))
-    pinned = next((pin for change, pin in history if change.time < morning), None)
-    if pinned is None:
-        first = min((change.day for change, pin in history if pin), default=None)
-        found = f"its first pin is of {first}" if first else "it never pinned anything"
-        cure = "--current predicts with what it pins now"
-        raise UserError(f"{place}: pinned nothing on the morning of {day}; {found}; {cure}")
-    return pinned
+        return [now] * len(scope.spans)
+    history, found = list(pins.history(root, "HEAD", scope.environment)), []
+    for day in (span.known for span in scope.spans):
+        morning = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
+        pinned = next((pin for change, pin in history if change.time < morning), None)
+        if pinned is None:
+            first = min((change.day for change, pin in history if pin), default=None)
+            since = f"its first pin is of {first}" if first else "it never pinned anything"
+            cure = "--current predicts with what it pins now"
+            raise UserError(f"{place}: pinned nothing on the morning of {day}; {since}; {cure}")
+        found.append(pinned)
+    return found
 
 
 def _models(root: Path, chosen: Sequence[Pin]) -> dict[str, Model]:
