@@ -94,6 +94,15 @@ def test_a_fault_in_any_file_is_found_before_the_first_stage(wines):
     assert complaint().startswith(f"{wines.root}/src/cellar/features.py:11: ZeroDivisionError: ")
 
 
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_several_days_are_compared_where_outcomes_are_declared(repository, tmp_path):
+    workspace = repository("trips", tmp_path / "trips")
+    rows, compared = check._train(workspace.root, workspace.params())
+    assert compared == f"features of {check.DAYS} days are those as of the day, bit by bit"
+    assert rows > 0
+
+
 RETRAIN, AZURE = ".github/workflows/retrain.yml", "azure-pipelines.yml"
 
 
