@@ -95,6 +95,6 @@ def ask(
         service.stop()
     lines = [json.loads(line) for file in samples.iterdir() for line in file.open()]
     for line in lines:
-        moment = dt.datetime.fromisoformat(line["request"]).replace(tzinfo=dt.UTC)
-        line["time"] = moment.timestamp()
+        asked = dt.datetime.fromisoformat(line["request"]).replace(tzinfo=dt.UTC)
+        line["time"] = asked.timestamp()
     return np.array(probabilities), [json.dumps(line) for line in lines]
