@@ -16,6 +16,7 @@ from tests.programs import program
 from tests.stack.servers import LOCAL, PROMETHEUS
 
 RULES = LOCAL / "prometheus/rules.yml"
+CASES = Path(__file__).with_name("rules.test.yml")
 
 
 def queries():
@@ -40,7 +41,18 @@ def test_prometheus_accepts_its_configuration():
 
 @pytest.mark.nightly
 def test_each_rule_fires_when_it_should_and_only_then():
-    promtool("test", "rules", Path(__file__).with_name("rules.test.yml"))
+    promtool("test", "rules", CASES)
+
+
+@pytest.mark.parametrize("case", [
+    "nothing runs yet", "the targets do not answer", "every failure at once",
+    "a service that has just started, and one event",
+])  # fmt: skip
+def test_each_rule_is_tried_without_series_with_one_event_and_with_its_target_gone(case):
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    cases = {one["name"]: one for one in yaml.safe_load(CASES.read_text())["tests"]}
+    tried = {test["alertname"] for test in cases[case]["alert_rule_test"]}
+    assert {rule["alert"] for group in groups for rule in group["rules"]} - tried == set()
 
 
 @pytest.mark.nightly
