@@ -15,7 +15,9 @@ import os
 import shutil
 import sys
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 SECONDS = 30
 
@@ -27,7 +29,7 @@ def main() -> None:
     try:
         fetch(os.environ["BUNDLE_CONTENT"], folder)
         found = digest(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         clear(folder)
         # A URL in the message may contain the signature.
         sys.exit(f"bundle {expected[:12]}: {type(error).__name__}: {hidden(str(error))}")
@@ -38,32 +40,34 @@ def main() -> None:
 
 
 def fetch(content: str, folder: Path) -> None:
-    """Write every file of the folder that DVC keeps under this name."""
-    for file in json.loads(read(content)):
+    """Write every file of the folder that DVC keeps under this name; none is held in memory."""
+    with opened(content) as response:
+        files = json.load(response)
+    for file in files:
         place = PurePosixPath(file["relpath"])
         if place.is_absolute() or ".." in place.parts:
             raise ValueError(f"{place}: leads out of the bundle")
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(read(file["md5"]))
+        with opened(file["md5"]) as response, target.open("wb") as copy:
+            shutil.copyfileobj(response, copy)
 
 
-def read(name: str) -> bytes:
-    """The bytes that DVC keeps under a name."""
+def opened(name: str) -> Any:
+    """A response with the bytes that DVC keeps under a name."""
     query = os.environ.get("BUNDLE_QUERY", "").lstrip("?")
     url = f"{os.environ['BUNDLE_STORE'].rstrip('/')}/files/md5/{name[:2]}/{name[2:]}"
-    with urllib.request.urlopen(f"{url}?{query}" if query else url, timeout=SECONDS) as response:
-        content: bytes = response.read()
-    return content
+    return urllib.request.urlopen(f"{url}?{query}" if query else url, timeout=SECONDS)
 
 
 def digest(folder: Path) -> str:
     """A folder's digest, computed as the bundle's own."""
-    files = {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            files[path.relative_to(folder).as_posix()] = found
     lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +218,13 @@ class Signed(Cloud):
         return Answer(200, (self.folder / place).read_bytes()) if signed else Answer(403)
 
 
-def fetched(url: str, content: str, digest: str, target: Path, query: str = "") -> tuple[int, str]:
+def fetched(
+    url: str, content: str, digest: str, target: Path, query: str = "", limits: Sequence[str] = ()
+) -> tuple[int, str]:
     """Run the script as the init container does: nothing of this repository is there."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(FOLDER / "base/fetch.py"), str(target)], check=False,
+        [*limits, sys.executable, "-I", "-S", str(FOLDER / "base/fetch.py"), str(target)],
+        check=False,
         env={"BUNDLE_STORE": url, "BUNDLE_CONTENT": content, "BUNDLE_DIGEST": digest,
              "BUNDLE_QUERY": query},
         capture_output=True, text=True,
@@ -242,6 +245,25 @@ def test_a_pod_fetches_the_bytes_that_are_pinned_with_a_signature_that_it_does_n
         assert fetched(server.url, content, digest, target, "?sv=1&sig=made-up")[0] == 0
         code, line = fetched(server.url, content, digest, target, "sv=1&sig=other")
     assert (code, "403" in line, "other" in line) == (1, True, False)
+
+
+def test_a_pod_fetches_a_bundle_larger_than_its_memory(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    with (tmp_path / "bundle/model.onnx").open("wb") as file:
+        file.truncate(300 * 2**20)
+    digest = bundle.digest(tmp_path / "bundle")
+    content, target = stored(tmp_path / "bundle", tmp_path / "remote"), tmp_path / "target"
+    url, limits = (tmp_path / "remote").as_uri(), ("prlimit", f"--as={256 * 2**20}")
+    assert fetched(url, content, digest, target, limits=limits)[0] == 0
+
+
+def test_kserve_and_the_deployment_fetch_by_the_same_settings():
+    deployment, kserve = (
+        yaml.safe_load((FOLDER / file).read_text())["spec"]
+        for file in ("base/deployment.yaml", "kserve/inferenceservice.yaml")
+    )
+    containers = deployment["template"]["spec"]["initContainers"]
+    assert containers == kserve["predictor"]["initContainers"]
 
 
 @pytest.mark.parametrize("damage", ["other bytes", "a file is gone", "out of the folder"])
