@@ -53,7 +53,10 @@ DOCKERFILE = dict(instructions())
 
 def context() -> set[str]:
     """The repository's files that .dockerignore lets into a build."""
-    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    # Docker's patterns begin at the context's root, those of Git do at a slash.
+    lines = re.sub(
+        r"(?m)^(!?)(?=[^#!])", r"\1/", (REPOSITORY / ".dockerignore").read_text()
+    ).splitlines()
     ignored = pathspec.PathSpec.from_lines("gitwildmatch", lines)
     names = [*listed(), "models/bundle/model.onnx", ".env", ".git/config"]
     return {name for name in names if not ignored.match_file(name)}

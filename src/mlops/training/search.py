@@ -55,7 +55,7 @@ def minimize(
         proposing = searcher(name, space, seed, list(zip(known, losses, strict=True)))
         while left := max_evals - len(outcomes):
             # A round ends with its slowest trial: the fewer rounds, the less a worker waits.
-            count = max(parallelism, getattr(proposing, "random", 0) - len(outcomes))
+            count = max(parallelism, getattr(proposing, "random_trials", 0) - len(outcomes))
             proposed = tried(proposing.propose(min(left, count)))
             proposing.tell([outcome["loss"] for outcome in proposed])
             outcomes += proposed

@@ -68,7 +68,7 @@ def test_trials_drawn_at_random_are_one_round_and_the_same_for_any_number_at_onc
     outcomes = [minimize(11, parallelism=number, name=name)[:8] for number in (1, 2)]
     assert outcomes[0] == outcomes[1]
     assert rounds == [2, 6, 1, 1, 1, 2, 6, 2, 1]
-    monkeypatch.setattr(type(searchers.searcher(name, SPACE, 1)), "random", 0)
+    monkeypatch.setattr(type(searchers.searcher(name, SPACE, 1)), "random_trials", 0)
     assert minimize(8, name=name) == outcomes[0]
     assert rounds[-7:] == [2] + [1] * 6
 

@@ -2,8 +2,8 @@
 
 A module has a class `Searcher(space, seed, known)` with two methods: `propose(count)`, which gives
 the candidates of a round, and `tell(losses)`, their losses in the same order. `known` are the
-hand-set candidates with their losses. Where it has a number `random`, it proposes trials up to that
-one without their losses: they are one round. Its result depends on these arguments alone; what it
+hand-set candidates with their losses. Where it has a number `random_trials`, as many trials are
+proposed without any loss: they are one round. Its result depends on these arguments alone; what it
 can't search it refuses with a UserError when it is made.
 """
 

@@ -11,7 +11,7 @@ from mlops.training.space import Candidate, Space, label
 class Searcher:
     """Every candidate of a round is proposed with a seed of its own, from the same outcomes."""
 
-    random = RANDOM_TRIALS
+    random_trials = RANDOM_TRIALS
 
     def __init__(self, space: Space, seed: int, known: Known) -> None:
         import numpy as np

@@ -29,7 +29,7 @@ ARGUMENTS = ("low", "high", "q")
 class Searcher:
     """Within a round, a candidate counts as a bad one until its loss is known."""
 
-    random = RANDOM_TRIALS
+    random_trials = RANDOM_TRIALS
 
     def __init__(self, space: Space, seed: int, known: Known) -> None:
         import optuna

@@ -207,7 +207,7 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
 
 def test_a_version_is_refused_before_anything_is_asked():
     for read in (sql.read, lambda place, query: sql.fingerprint(place, [query])):
-        with pytest.raises(UserError, match=r"data\.versions: found 3 of trips, but sql holds no"):
+        with pytest.raises(UserError, match="data.versions: trips: found 3, but sql holds no"):
             read("WAREHOUSE", Query("trips", version=3))
 
 
