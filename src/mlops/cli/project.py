@@ -131,7 +131,8 @@ def features(environment: str, to: str | None) -> str:
         raise UserError(f"--to: found {to!r}, expected KIND:LOCATION")
     # A name that is wrong is said before the source is read.
     stores.store(kind, "--to" if to else f"{manifest.path(environment)}: serving.store")
-    return predict.publish(predict.rows(params.load_all(ROOT), ROOT), kind, location)
+    card = predict.card(ROOT, environment)
+    return predict.publish(predict.rows(params.load_all(ROOT), ROOT), kind, location, card)
 
 
 @verb(arguments_argument, **own_options)

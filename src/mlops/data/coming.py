@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mlops.data.tables import Schema
 
 FOLDER = Path(".run/coming")
+# From this share of a day's usual outcomes on, those that are missing are not worth a note.
+WHOLE = 0.9
 # Types with missing values of those that have none.
 NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "int8": "Int8", "bool": "boolean"}
 
@@ -38,7 +40,7 @@ class NothingComing(UserError):
 @dataclass(frozen=True)
 class Coming:
     """The source's raw tables, checked; outcomes are known up to the day `known`, rows are there
-    up to the day `last`."""
+    up to the day `last`. `share` are the outcomes of the day `known` against those of others."""
 
     params: Params
     folder: Path
@@ -46,6 +48,14 @@ class Coming:
     later: Mapping[str, Later]
     known: dt.date
     last: dt.date
+    share: float
+
+    @property
+    def note(self) -> str:
+        """What is to be said of the day `known`; "" where its outcomes are as many as usual."""
+        if self.share >= WHOLE:
+            return ""
+        return f"; {self.known} has only {self.share:.0%} of a day's outcomes, the rest are missing"
 
     def days(self, first: dt.date | None, last: dt.date | None) -> list[dt.date]:
         """The days from `first` to `last`; by default those after the last known outcomes.
@@ -95,9 +105,10 @@ def refreshed(params: Params, root: Path) -> Iterator[Coming]:
             with engine.engine_as_pyspark(params.engine):
                 raw = raw_tables(session, folder, result)
                 _require_outcomes(raw, schemas, later, params.data.until)
-                days = [_days(name, raw[name], one) for name, one in later.items()]
-            known, last = min(one for one, _ in days), max(one for _, one in days)
-            yield Coming(params, folder, result, later, known, last)
+                until = params.data.until
+                days = [_days(name, raw[name], one, until) for name, one in later.items()]
+            (known, share), last = min(one for one, _ in days), max(one for _, one in days)
+            yield Coming(params, folder, result, later, known, last, share)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -142,16 +153,25 @@ def _require_outcomes(
         raise UserError(explain(failures))
 
 
-def _days(name: str, table: Any, later: Later) -> tuple[dt.date, dt.date]:
-    """The last day of which a table has an outcome, and the last one of any row."""
+def _days(
+    name: str, table: Any, later: Later, until: dt.date | None
+) -> tuple[tuple[dt.date, float], dt.date]:
+    """The last day whose outcomes are known, with their share, and the last day of any row.
+
+    Known is a day that has at least half as many outcomes, for its rows, as days up to `until`
+    have: one that a timetable has already does not make its day known.
+    """
     from pyspark.sql import functions as F
 
-    known = F.lit(later.columns is None)
+    filled = F.lit(1.0 if later.columns is None else 0.0)
     for column in later.columns or ():
-        known = known | F.col(column).isNotNull()
-    day = F.col(later.day).cast("date")
-    found = table.agg(F.max(F.when(known, day)).alias("known"), F.max(day).alias("last"))
-    ((last_known, last),) = found.collect()
-    if last_known is None:
+        filled = filled + F.when(F.col(column).isNotNull(), 1.0).otherwise(0.0)
+    rows = table.select(F.col(later.day).cast("date").alias("day"), filled.alias("filled"))
+    found = rows.groupBy("day").agg(F.avg("filled").alias("filled")).collect()
+    days = {day: float(share) for day, share in found}
+    usual = [share for day, share in days.items() if share and (not until or day <= until)]
+    mean = sum(usual) / len(usual) if usual else max(days.values(), default=0.0)
+    known = [day for day, share in days.items() if share and share >= mean / 2]
+    if not known:
         raise UserError(f"{name}: no row has an outcome yet")
-    return last_known, last
+    return (max(known), days[max(known)] / mean), max(days)

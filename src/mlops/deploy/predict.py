@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops.base.errors import UserError
+from mlops.base.errors import UserError, listed
+from mlops.contract import bundle
 from mlops.contract.paths import BUNDLE
 from mlops.deploy import manifest
+from mlops.forge import git
 from mlops.registry import store
 from mlops.registry.pin import Pin
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops.contract.bundle import Card
     from mlops.contract.project import Features
     from mlops.serving.model import Model
 
@@ -26,31 +29,37 @@ TABLE = "predictions"
 class Rows(NamedTuple):
     """The features of some days of the source, as of the first of them.
 
-    `made` is when the source was read, in seconds since 1970.
+    `made` is when the source was read, in seconds since 1970; `note` is what to say of it.
     """
 
     spec: Features
     days: list[dt.date]
     features: pa.Table
     made: float
+    note: str = ""
 
 
 class Predicted(NamedTuple):
-    """How many rows were scored and refused, of which days, by which pin, and where they are."""
+    """How many rows were scored and refused, of which days, by which pin, and where they are.
+
+    `notes` are what to say of it besides.
+    """
 
     rows: int
     refused: int
-    days: tuple[dt.date, dt.date]
+    days: list[dt.date]
     pin: Pin
     place: str
+    notes: str
 
     @property
     def line(self) -> str:
         """The result in one line."""
-        first, last = self.days
+        first, last = self.days[0], self.days[-1]
         span = str(first) if first == last else f"{first} to {last}"
         refused = f", {self.refused:,} refused (column `refused`)" if self.refused else ""
-        return f"{self.pin.short}: {self.rows:,} rows of {span} predicted{refused}: {self.place}"
+        done = f"{self.rows:,} rows of {span} predicted{refused}"
+        return f"{self.pin.short}: {done}: {self.place}{self.notes}"
 
 
 def rows(
@@ -70,7 +79,7 @@ def rows(
     if not len(features):
         last_rows = f"the source's last are of {tables.last}"
         raise coming.NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
-    return Rows(spec, days, features, made)
+    return Rows(spec, days, features, made, tables.note)
 
 
 def predict(params: Any, root: Path, environment: str, made: Callable[[], Rows]) -> Predicted:
@@ -86,18 +95,32 @@ def predict(params: Any, root: Path, environment: str, made: Callable[[], Rows])
         raise UserError(f"{manifest.path(environment)}: pins nothing to predict with")
     replace = sinks.sink(params.predict.sink)
     loaded = model.load(store.fetch(pin, root) / BUNDLE, str(pin.version))
-    spec, days, features, _ = made()
+    spec, days, features, _, note = made()
     location = params.predict.location.replace("{environment}", environment)
     scored = refused = 0
-    for day in days:
-        own = of_day(features, spec, day)
-        if not len(own):
-            continue
-        table = predictions(own, spec, loaded, pin, day)
+    parts = {day: of_day(features, spec, day) for day in days}
+    written = [day for day, own in parts.items() if len(own)]
+    for day in written:
+        table = predictions(parts[day], spec, loaded, pin, day)
         replace(location, TABLE, day, table.to_reader())
         good = table.column("refused").null_count
         scored, refused = scored + good, refused + len(table) - good
-    return Predicted(scored, refused, (days[0], days[-1]), pin, f"{location}/{TABLE}")
+    empty = [str(day) for day in days if day not in written]
+    nothing = f"; no rows on {listed(empty)}, whose predictions stay as they were" if empty else ""
+    notes = note + nothing + _other_code(params.project, root, pin)
+    return Predicted(scored, refused, written, pin, f"{location}/{TABLE}", notes)
+
+
+def _other_code(project: str, root: Path, pin: Pin) -> str:
+    """A note where the project's code is not that of the pinned commit; "" where nobody knows."""
+    try:
+        changed = git.changed(root, pin.commit)
+    except UserError:
+        return ""
+    files = [name for name in changed if f"{name}/".startswith(f"src/{project}/")]
+    if not files:
+        return ""
+    return f"; {listed(files)} changed since commit {pin.commit[:12]}, which trained the model"
 
 
 def predictions(rows: pa.Table, spec: Features, model: Model, pin: Pin, day: dt.date) -> pa.Table:
@@ -128,16 +151,32 @@ def predictions(rows: pa.Table, spec: Features, model: Model, pin: Pin, day: dt.
     return pa.table(columns)
 
 
-def publish(rows: Rows, kind: str, location: str) -> str:
-    """Publish features by key in a store of this kind; gives a line that says how many."""
+def card(root: Path, environment: str) -> Card | None:
+    """The card of the bundle that an environment pins; None where it pins nothing."""
+    pin = manifest.load(root, environment).pin
+    return bundle.read_card(store.fetch(pin, root) / BUNDLE) if pin else None
+
+
+def publish(rows: Rows, kind: str, location: str, card: Card | None = None) -> str:
+    """Publish features by key in a store of this kind; gives a line that says how many.
+
+    Raises UserError where a column is missing that the bundle of this card needs.
+    """
     from mlops.serving import stores
 
-    spec, days, features, made = rows
+    spec, days, features, made, note = rows
+    needed = [one.name for one in card.inputs if one.name not in card.optional] if card else []
+    if missing := [name for name in needed if name not in spec.features]:
+        raise UserError(
+            f"features.py: FEATURES: found no {listed(missing)}, which the pinned bundle needs; "
+            "what was published before stays"
+        )
     texts = tuple(name for name in spec.features if spec.is_category(name))
     columns = stores.Columns(tuple(n for n in spec.features if n not in texts), texts)
     packed = stores.packed(features.to_batches(), spec.key, columns, made)
     stores.store(kind).publish(location, columns, packed, made)
-    return f"features of {len(features):,} keys of {days[0]} to {days[-1]}: {kind}: {location}"
+    place = f"{kind}: {location}{note}"
+    return f"features of {len(features):,} keys of {days[0]} to {days[-1]}: {place}"
 
 
 def of_day(features: pa.Table, spec: Features, day: dt.date) -> pa.Table:

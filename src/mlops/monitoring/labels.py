@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ from mlops.monitoring import logs
 KEY = "monitoring.labels"
 PATTERNS = ("*.parquet", "*.csv", "*.csv.gz")
 REQUEST, ROW = "request", "row"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(
@@ -60,7 +62,10 @@ def _join(connection: duckdb.DuckDBPyConnection, labels: str) -> datetime | None
         f"CREATE OR REPLACE TABLE labelled AS SELECT answers.*, l.label FROM answers JOIN {labels}"
     )
     ((newest,),) = connection.execute("SELECT max(time) FROM labelled").fetchall()
-    return None if newest is None else datetime.fromtimestamp(newest, UTC)
+    if newest is None:
+        return None
+    # Up, never down: the newest answers belong to the window that ends here.
+    return EPOCH + timedelta(microseconds=math.ceil(newest * 1e6))
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, file: str, number: int, card: Card) -> None:

@@ -19,6 +19,7 @@ from flows import checkout
 from mlops.contract.bundle import Scorer, digest
 from mlops.data import coming
 from mlops.data.as_of import Span
+from mlops.deploy import manifest
 from mlops.gitops import status
 from mlops.serving import stores
 from tests.conftest import REPOSITORY
@@ -80,11 +81,56 @@ def test_days_without_rows_are_left_out_and_named_where_there_is_none(arriving):
     code, out, err = arriving.command("predict")
     assert (code, err) == (0, "")
     assert "36 rows of 2023-04-26 to 2023-04-30 predicted" in out
+    assert "; no rows on 2023-04-27, 2023-04-28, whose predictions stay as they were" in out
     found = sorted(path.name for path in (arriving.root / PREDICTED).iterdir())
     assert found == [f"day=2023-04-{n}" for n in (26, 29, 30)]
     code, out, err = arriving.command("predict", "--from", "2023-04-27", "--to", "2023-04-28")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "no rows from 2023-04-27 to 2023-04-28; the source's last are of 2023-04-30" in err
+
+
+@pytest.mark.parametrize(
+    ("known", "first", "note"),
+    [
+        # The timetable has one outcome of the first coming day: that day is still to come.
+        (lambda rows: rows["number"].eq(3) & rows["day"].eq("2023-04-26"), "2023-04-26", ""),
+        # Half of a day's outcomes have arrived.
+        (lambda rows: rows["number"].lt(8) & rows["day"].eq("2023-04-26"), "2023-04-27",
+         "; 2023-04-26 has only 68% of a day's outcomes, the rest are missing"),
+    ],
+)  # fmt: skip
+def test_a_day_is_known_when_most_of_its_outcomes_are(arriving, known, first, note):
+    def arrived(rows):
+        early = rows["day"] <= "2023-04-25"
+        delay = rows["delay"].astype("Int64").fillna(1)
+        return rows.assign(delay=delay.where((early & rows["delay"].notna()) | known(rows)))
+
+    arriving.workspace.edit_table("trips", arrived)
+    for verb in ("predict", "features"):
+        code, out, err = arriving.command(verb)
+        assert (code, err) == (0, "")
+        assert f" of {first} to 2023-04-30" in out
+        assert out.endswith(f"{note}\n")
+
+
+def test_features_of_other_code_are_told_and_such_as_the_bundle_lacks_are_not_published(arriving):
+    commit = manifest.load(arriving.root, "production").pin.commit[:12]
+    arriving.command("features")
+    store = arriving.root / ".run/features/production.sqlite"
+    before = store.read_bytes()
+    package = arriving.root / "src/trips"
+    real = package.resolve()
+    package.unlink()
+    shutil.copytree(real, package)
+    code, out, err = arriving.command("predict")
+    assert (code, err) == (0, "")
+    assert f"; src/trips changed since commit {commit}, which trained the model" in out
+    file = package / "features.py"
+    file.write_text(file.read_text().replace('    "km": "kilometre",\n', ""))
+    code, out, err = arriving.command("features")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "features.py: FEATURES: found no km, which the pinned bundle needs" in err
+    assert store.read_bytes() == before
 
 
 def test_of_two_predictions_at_once_both_end_and_each_day_is_whole(arriving):

@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mlops.base.errors import UserError
 from mlops.monitoring import labels, logs
@@ -32,6 +34,18 @@ def test_labels_are_joined_to_their_answer(place, joined, file):
     place.answer(bundles.frame(3))
     place.labels({"request": ["0-1", "0-2", "unknown"], "outcome": [1, 0, 1]}, file)
     assert joined() == [("0-1", 0, 1.0), ("0-2", 0, 0.0)]
+
+
+@given(time=st.floats(min_value=0, max_value=NOW.timestamp()))
+@example(time=1774000000.6322143)
+@settings(max_examples=25)
+def test_the_newest_labelled_answer_is_never_after_the_time_that_ends_its_window(time):
+    with logs.database() as database:
+        database.execute("CREATE TABLE answers AS SELECT $1::DOUBLE AS time, 'a' AS key", [time])
+        newest = labels._join(database, "(SELECT 'a' AS key, 1.0 AS label) l USING (key)")
+        where = f"time <= {newest.timestamp()!r}"
+        rows = database.sql(f"SELECT count(*) FROM labelled WHERE {where}").fetchall()
+        assert rows == [(1,)]
 
 
 def test_a_request_of_several_rows_has_a_label_for_each(place, joined):

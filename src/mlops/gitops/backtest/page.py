@@ -47,12 +47,13 @@ def summary(content: Content) -> str:
     rows = sum(group.rows for group in groups if not group.trained_on)
     trained = sum(group.rows for group in groups if group.trained_on)
     apart = f"; {trained:,} of days that a model was trained on stand apart" if trained else ""
-    if content.main is None:
-        result = "every day lies inside its model's training data: no figure is a fair one"
-    else:
-        result = f"{name} {number(content.main.value)} ({bounds(content.main)})"
     days = f"{scope.first} to {scope.last}"
-    return f"{scope.environment}: {result} on {rows:,} rows of {days}{apart}"
+    if content.main is None:
+        result = f"every day lies inside its model's training data, {days}: no figure is a fair one"
+    else:
+        result = f"{name} {number(content.main.value)} ({bounds(content.main)}) on {rows:,} rows"
+        result += f" of {days}"
+    return f"{scope.environment}: {result}{apart}"
 
 
 def render(content: Content) -> str:
