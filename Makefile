@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks databricks-wheel clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -19,10 +19,10 @@ STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
 
-# Environments of infra/platform's locks: both conflict with requirements.lock.
+# Environments of other locks, apart from requirements.lock.
 APART ?= .run
 apart = uv venv -q --allow-existing --python $(BIN)/python $(APART)/$(1) \
-	&& uv pip sync -q --require-hashes --python $(APART)/$(1) infra/platform/$(2).lock
+	&& uv pip sync -q --require-hashes --python $(APART)/$(1) infra/$(2).lock
 STACKS ?= dev staging production
 # Nothing in the state is secret: nobody has a key or a password.
 export PULUMI_CONFIG_PASSPHRASE ?=
@@ -142,28 +142,37 @@ image: ## build the service's image, once its Dockerfile names its base
 	@docker build -f infra/serving/Dockerfile -t mlops-serving .
 
 platform: setup ## test infra/platform without an account: its policies and types, and checkov on infra/
-	@$(call apart,platform,requirements)
-	@$(call apart,checkov,checkov)
+	@$(call apart,platform,platform/requirements)
+	@$(call apart,checkov,platform/checkov)
 	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m pytest
 	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m mypy
 	@$(APART)/checkov/bin/checkov --config-file infra/platform/checkov.yaml
 
 platform-preview: setup ## write what `platform-up` would change in STACKS into .run/platform.md
-	@$(call apart,platform,requirements)
+	@$(call apart,platform,platform/requirements)
 	@for stack in $(STACKS); do printf '## Platform: %s\n\n~~~diff\n' "$$stack"; \
 		pulumi -C infra/platform preview --stack "$$stack" --diff --non-interactive --color never; \
 		printf '~~~\n\n'; done | tee .run/platform.md
 
 platform-up: setup ## make one stack of infra/platform so: STACK=dev, staging or production
-	@$(call apart,platform,requirements)
+	@$(call apart,platform,platform/requirements)
 	@pulumi -C infra/platform stack select --create $(STACK)
 	@pulumi -C infra/platform up --stack $(STACK) $(if $(CI),--yes --non-interactive)
+
+databricks: setup ## make what `databricks bundle` needs, and test the jobs without an account
+	@$(call apart,databricks,databricks/requirements)
+	@pytest tests/test_databricks_jobs.py
+
+databricks-wheel: setup ## build the wheel of this commit, as `databricks bundle deploy` does
+	@rm -rf infra/databricks/wheel
+	@hatchling build -t wheel -d infra/databricks/wheel
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock
 	@for part in serving forge; do \
 		$(COMPILE) --group $$part -c requirements.lock -o infra/$$part/requirements.lock; done
-	@for part in infra/azureml/requirements infra/kubernetes/tests infra/platform/requirements \
+	@for part in infra/azureml/requirements infra/databricks/requirements \
+		infra/kubernetes/tests infra/platform/requirements \
 		infra/platform/checkov tests/mlops/serving/clients benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 

@@ -1,0 +1,199 @@
+"""The jobs of databricks.yml: the stages as tasks of one, and a job for each scheduled flow.
+
+Nothing is listed a second time: stages and what they pass on are those of `mlops.contract.stages`
+and dvc.yaml, flows and their schedules those of prefect.yaml. The Databricks CLI runs this in the
+environment of requirements.lock beside it, and fills in what stands in `${…}`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from databricks.bundles.core import Bundle, Resources, Variable, job_mutator
+from databricks.bundles.jobs import Job
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+from mlops.base import documents  # noqa: E402
+from mlops.contract import stages  # noqa: E402
+
+TASK = "${workspace.file_path}/infra/databricks/task.py"
+TRAINING = "stages"
+# The flows that run here; the forge's CI compares the world with Git.
+FLOWS = ("retraining", "monitoring", "scoring")
+ENVIRONMENTS = {"staging", "production"}
+COMPUTE = {
+    "cluster": {"job_clusters": [{"job_cluster_key": TRAINING, "new_cluster": {
+        "spark_version": "${var.spark_version}",
+        "node_type_id": "${var.node_type}",
+        "autoscale": {"min_workers": "${var.min_workers}", "max_workers": "${var.max_workers}"},
+        # The driver, which every stage needs, is no spot machine; workers fall back to others.
+        "azure_attributes": {"availability": "SPOT_WITH_FALLBACK_AZURE", "first_on_demand": 1,
+                             "spot_bid_max_price": -1},
+        "data_security_mode": "SINGLE_USER",
+    }}]},
+    # Version 2 has Python 3.11.
+    "serverless": {"environments": [{"environment_key": TRAINING,
+                                     "spec": {"environment_version": "2"}}]},
+}  # fmt: skip
+KEYS = {"cluster": "job_cluster_key", "serverless": "environment_key"}
+DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+def load_resources(bundle: Bundle) -> Resources:
+    """All jobs of the bundle's target."""
+    compute = bundle.resolve_variable(Variable(path="var.compute", type=str))
+    if compute not in COMPUTE:
+        raise ValueError(f"compute: found {compute!r}, expected one of {', '.join(COMPUTE)}")
+    resources = Resources()
+    resources.add_job(TRAINING, _training(compute))
+    for name, deployment in deployments().items():
+        environments = ENVIRONMENTS & set(deployment.get("tags", ())) or {"production"}
+        if bundle.target in {*environments, "dev"}:
+            resources.add_job(name.replace("-", "_"), _scheduled(deployment, compute))
+    return resources
+
+
+def deployments() -> dict[str, Any]:
+    """The deployments of prefect.yaml that are jobs here, by name."""
+    listed = documents.read(ROOT / "prefect.yaml", "deployments", anchors=True)["deployments"]
+    return {one["name"]: one for one in listed if _flow(one) in FLOWS}
+
+
+def _flow(deployment: dict[str, Any]) -> str:
+    return str(deployment["entrypoint"]).rpartition(":")[2]
+
+
+def _training(compute: str) -> Job:
+    """The stages in their order; each waits for those whose outputs it reads."""
+    tasks = []
+    for name, (needs, makes) in passed_on().items():
+        words = ["stage", name, "--module", stages.MODULES[name],
+                 "--run", "{{job.parameters.folder}}/{{job.run_id}}"]  # fmt: skip
+        words += [word for stage in needs for word in ("--needs", stage)]
+        words += [word for path in makes for word in ("--makes", path)]
+        tasks.append(_task(name, words, compute, needs))
+    return _job(TRAINING, tasks, {"folder": "${var.folder}"}, compute)
+
+
+def passed_on() -> dict[str, tuple[list[str], list[str]]]:
+    """For each stage those that it needs, and the folders that it makes."""
+    listed = documents.read(ROOT / stages.PIPELINE, "the pipeline's stages")["stages"]
+    makes = {name: list(listed[name]["outs"]) for name in stages.MADE_BY_DVC}
+    needs = {name: [other for other, places in makes.items()
+                    if any(f"{path}/".startswith(f"{place}/") for path in listed[name]["deps"]
+                           for place in places)]
+             for name in stages.MADE_BY_DVC}  # fmt: skip
+    # What DVC does not know of registers what the last stage judged, and what that one read.
+    last = stages.MADE_BY_DVC[-1]
+    return {name: (needs.get(name, [*needs[last], last]), makes.get(name, []))
+            for name in stages.MODULES}  # fmt: skip
+
+
+def _scheduled(deployment: dict[str, Any], compute: str) -> Job:
+    """A flow on its schedule; an empty parameter stands for the flow's own default."""
+    given = {key: "" if value is None else str(value)
+             for key, value in deployment.get("parameters", {}).items()}  # fmt: skip
+    words = ["flow", _flow(deployment), "--repository", "${bundle.git.origin_url}",
+             "--commit", "${bundle.git.commit}", "--secrets", "${var.forge_secrets}",
+             *(w for key in given for w in ("--set", f"{key}={{{{job.parameters.{key}}}}}"))]  # fmt: skip
+    job = _job(deployment["name"], [_task("flow", words, compute)], given, compute,
+               deployment=deployment["name"])  # fmt: skip
+    job.description, job.schedule = deployment.get("description"), schedule(deployment)
+    return job
+
+
+def schedule(deployment: dict[str, Any]) -> Any:
+    """The schedule of a deployment as Quartz has it."""
+    (own,) = deployment["schedules"]
+    expression = quartz(own["cron"])
+    return Job.from_dict({"schedule": {"quartz_cron_expression": expression,
+                                       "timezone_id": own["timezone"]}}).schedule  # fmt: skip
+
+
+def quartz(cron: str) -> str:
+    """A schedule of five fields in Quartz's six; raises ValueError for what Quartz has not."""
+    if len(fields := cron.split()) != 5:
+        raise ValueError(f"cron: found {cron!r}, expected five fields")
+    minute, hour, day, month, weekday = fields
+    if weekday == "*":
+        return f"0 {minute} {hour} {day} {month} ?"
+    if day != "*" or "/" in weekday:
+        raise ValueError(f"cron: found {cron!r}, expected days of the month or of the week alone")
+    named = re.sub(r"\d", lambda number: DAYS[int(number[0]) % 7], weekday)
+    return f"0 {minute} {hour} ? {month} {named}"
+
+
+def _task(name: str, words: list[str], compute: str, needs: list[str] | None = None) -> Any:
+    parameters = ["${workspace.file_path}", *words, "--tracking", "${var.tracking}",
+                  "--secrets", "${var.secrets}"]  # fmt: skip
+    return {
+        "task_key": name, KEYS[compute]: TRAINING,
+        "depends_on": [{"task_key": other} for other in needs or ()],
+        "spark_python_task": {"python_file": TASK, "parameters": parameters},
+    }  # fmt: skip
+
+
+def _job(
+    name: str, tasks: list[Any], parameters: dict[str, str], compute: str, **tags: str
+) -> Job:  # fmt: skip
+    return Job.from_dict({
+        "name": f"${{bundle.name}}-{name}", "tasks": tasks, **COMPUTE[compute],
+        "parameters": [{"name": key, "default": value} for key, value in parameters.items()],
+        # As prefect.yaml's `alone`: what is due while one of its kind runs is left out.
+        "max_concurrent_runs": 1, "queue": {"enabled": False},
+        "permissions": [{"group_name": "${var.operators}", "level": "CAN_MANAGE_RUN"}],
+        "tags": {"commit": "${bundle.git.commit}", **tags},
+    })  # fmt: skip
+
+
+@job_mutator
+def consistent(bundle: Bundle, job: Job) -> Job:
+    """Refuse what Databricks' own checks accept; also of jobs and changes in databricks.yml."""
+    content = job.as_dict()
+    tasks = {task["task_key"]: task for task in content.get("tasks", ())}
+    if len(tasks) != len(content.get("tasks", ())):
+        raise ValueError(f"tasks: found a key twice in {[t['task_key'] for t in content['tasks']]}")
+    waits = {key: [other["task_key"] for other in task.get("depends_on", ())]
+             for key, task in tasks.items()}  # fmt: skip
+    for key, others in waits.items():
+        for other in others:
+            _require(other, tasks, f"tasks.{key}.depends_on")
+    try:
+        order = list(TopologicalSorter(waits).static_order())
+    except CycleError as error:
+        raise ValueError(f"depends_on: found the circle {' → '.join(error.args[1])}") from None
+    before: dict[str, set[str]] = {}
+    for key in order:
+        before[key] = {*waits[key], *(early for other in waits[key] for early in before[other])}
+        _require_task(key, tasks[key], content, before[key])
+    if name := content.get("tags", {}).get("deployment"):
+        _require(name, deployments(), "tags.deployment")
+        if job.schedule != schedule(deployments()[name]):
+            raise ValueError(f"schedule: found {content.get('schedule')}, expected prefect.yaml's, "
+                             f"{schedule(deployments()[name]).as_dict()}")  # fmt: skip
+    return job
+
+
+def _require_task(key: str, task: Any, job: Any, before: set[str]) -> None:
+    clusters = [cluster["job_cluster_key"] for cluster in job.get("job_clusters", ())]
+    environments = [one["environment_key"] for one in job.get("environments", ())]
+    for name, known in (("job_cluster_key", clusters), ("environment_key", environments)):
+        if name in task:
+            _require(task[name], known, f"tasks.{key}.{name}")
+    words = task.get("spark_python_task", {}).get("parameters", [])
+    for flag, stage in zip(words, words[1:], strict=False):
+        if flag == "--needs":
+            _require(stage, before, f"tasks.{key}.depends_on: --needs")
+    own = [parameter["name"] for parameter in job.get("parameters", ())]
+    for name in re.findall(r"{{job\.parameters\.(\w+)}}", " ".join(words)):
+        _require(name, own, f"tasks.{key}: job.parameters")
+
+
+def _require(name: str, known: Any, place: str) -> None:
+    if name not in known:
+        raise ValueError(f"{place}: found {name!r}, expected one of {', '.join(sorted(known))}")
