@@ -1,0 +1,292 @@
+"""The jobs of databricks.yml: rendered by Databricks' own builder, and run task by task."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlops.base.files import folder_digest
+from mlops.contract.stages import MODULES
+from tests import apart
+from tests.conftest import PROJECTS
+from tests.mlops.deploy.cloud import Answer, Cloud
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = REPOSITORY / "infra/databricks"
+# What the jobs are derived from, and the code that does it.
+FILES = ("databricks.yml", "infra/databricks/jobs.py", "infra/databricks/task.py",
+         "src/mlops/__init__.py", "src/mlops/base", "src/mlops/contract")  # fmt: skip
+DEPLOYMENTS = {
+    "deployments": [
+        {"name": name, "entrypoint": f"flows/{flow}.py:{flow}", "tags": tags,
+         "schedules": [{"cron": cron, "timezone": "Europe/Oslo"}], "parameters": parameters}
+        for name, flow, tags, cron, parameters in (
+            ("weekly", "retraining", [], "30 4 * * 1", {"until": None, "because": "a test"}),
+            ("watch-s", "monitoring", ["staging"], "5 * * * *", {"environment": "staging"}),
+            ("watch-p", "monitoring", ["production"], "*/10 6-18 1,15 * *",
+             {"environment": "production"}),
+            ("score", "scoring", ["production"], "0 2 * 1-6 1-5,0", {"environment": "production"}),
+            ("look", "reconcile_check", ["staging"], "0 6 * * *", {}),
+        )
+    ]
+}  # fmt: skip
+QUARTZ = {"weekly": "0 30 4 ? * MON", "watch_s": "0 5 * * * ?",
+          "watch_p": "0 */10 6-18 1,15 * ?", "score": "0 0 2 ? 1-6 MON-FRI,SUN"}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory):
+    """The Python of the builder's environment."""
+    folder = tmp_path_factory.mktemp("databricks-bundles")
+    apart.environment(FOLDER / "requirements.lock", folder)
+    return folder / "bin/python"
+
+
+@pytest.fixture
+def bundle(builder, tmp_path):
+    """A copy of the bundle with the tests' own stages and schedules."""
+    root = tmp_path / "bundle"
+    for name in FILES:
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(REPOSITORY / name, root / name)
+    shutil.copy(PROJECTS / "dvc.yaml", root)
+    (root / "prefect.yaml").write_text(yaml.safe_dump(DEPLOYMENTS))
+    return Bundle(root, builder)
+
+
+class Bundle:
+    """A bundle's folder; `build` runs the builder as the CLI does, without its interpolation."""
+
+    def __init__(self, root, python):
+        self.root, self.python = root, python
+
+    def edit(self, name, change):
+        content = yaml.safe_load((self.root / name).read_text())
+        change(content)
+        (self.root / name).write_text(yaml.safe_dump(content))
+
+    def build(self, target="production", change=lambda jobs: None, **variables):
+        """The jobs, and the errors; `change` is what databricks.yml would do to the jobs."""
+        content = yaml.safe_load((self.root / "databricks.yml").read_text())
+        content["bundle"]["target"] = target
+        for name, variable in content["variables"].items():
+            variable["value"] = variables.get(name, variable.get("default"))
+        content, errors = self._phase("load_resources", content)
+        if not errors:
+            change(content["resources"]["jobs"])
+            content, errors = self._phase("apply_mutators", content)
+        return content.get("resources", {}).get("jobs", {}), errors
+
+    def _phase(self, phase, content):
+        files = {name: self.root / f"{name}.json"
+                 for name in ("input", "output", "diagnostics", "locations")}  # fmt: skip
+        files["input"].write_text(json.dumps(content))
+        words = [word for name, file in files.items() for word in (f"--{name}", file)]
+        command = [self.python, "-m", "databricks.bundles.build", "--phase", phase, *words]
+        subprocess.run(command, cwd=self.root, capture_output=True, check=False)
+        said = map(json.loads, files["diagnostics"].read_text().splitlines())
+        errors = [" ".join([one["summary"], one.get("detail", "")]) for one in said]
+        return json.loads(files["output"].read_text() or "{}"), "\n".join(errors)
+
+
+def order(job):
+    """The keys of a job's tasks, as Databricks may run them."""
+    waits = {task["task_key"]: [other["task_key"] for other in task.get("depends_on", ())]
+             for task in job["tasks"]}  # fmt: skip
+    return list(TopologicalSorter(waits).static_order())
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("target", ["dev", "staging", "production"])
+@pytest.mark.parametrize("compute", ["cluster", "serverless"])
+def test_this_repository_s_own_bundle_is_accepted(builder, tmp_path, target, compute):
+    root = tmp_path / "bundle"
+    names = [*FILES, "dvc.yaml", "prefect.yaml"]
+    root.mkdir()
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(REPOSITORY / name)
+    jobs, errors = Bundle(root, builder).build(target, compute=compute)
+    assert not errors
+    assert order(jobs["stages"]) == list(MODULES)
+
+
+@pytest.mark.nightly
+def test_schedules_and_parameters_are_those_of_prefect_yaml(bundle):
+    rendered = {target: bundle.build(target)[0] for target in ("dev", "staging", "production")}
+    names = {target: sorted(set(jobs) - {"stages"}) for target, jobs in rendered.items()}
+    assert names == {"dev": ["score", "watch_p", "watch_s", "weekly"], "staging": ["watch_s"],
+                     "production": ["score", "watch_p", "weekly"]}  # fmt: skip
+    for name, expression in QUARTZ.items():
+        expected = {"quartz_cron_expression": expression, "timezone_id": "Europe/Oslo"}
+        assert rendered["dev"][name]["schedule"] == expected
+    assert rendered["dev"]["weekly"]["parameters"] == [
+        {"name": "until", "default": ""}, {"name": "because", "default": "a test"}
+    ]  # fmt: skip
+    assert "schedule" not in rendered["dev"]["stages"]
+
+
+@pytest.mark.nightly
+def test_every_variable_is_declared_and_used(bundle):
+    declared = yaml.safe_load((bundle.root / "databricks.yml").read_text())
+    jobs = [bundle.build(compute=compute)[0] for compute in ("cluster", "serverless")]
+    used = set(re.findall(r"\$\{var\.(\w+)\}", json.dumps([*jobs, declared["targets"]])))
+    assert used | {"compute"} == set(declared["variables"])
+    for target in declared["targets"].values():
+        assert set(target.get("variables", ())) <= set(declared["variables"])
+
+
+def _task(change, key="tune"):
+    def apply(jobs):
+        (task,) = (task for task in jobs["stages"]["tasks"] if task["task_key"] == key)
+        change(task)
+
+    return apply
+
+
+def _cluster(change):
+    return lambda jobs: change(jobs["stages"]["job_clusters"][0]["new_cluster"])
+
+
+WRONG = {
+    "a task that waits for none": (
+        _task(lambda task: task["depends_on"].append({"task_key": "tuning"})),
+        "tasks.tune.depends_on: found 'tuning', expected one of"),
+    "a circle": (
+        _task(lambda task: task["depends_on"].append({"task_key": "train"})),
+        "depends_on: found the circle"),
+    "a task that waits for itself": (
+        _task(lambda task: task["depends_on"].append({"task_key": "tune"})), "the circle tune"),
+    "an output that it does not wait for": (
+        _task(lambda task: task.update(depends_on=[])),
+        "tasks.tune.depends_on: --needs: found 'featurize'"),
+    "an unknown cluster": (
+        _task(lambda task: task.update(job_cluster_key="large")),
+        "tasks.tune.job_cluster_key: found 'large', expected one of stages"),
+    "an unknown environment": (
+        _task(lambda task: task.update(environment_key="large")),
+        "tasks.tune.environment_key: found 'large'"),
+    "two tasks of one name": (
+        _task(lambda task: task.update(task_key="train")), "tasks: found a key twice"),
+    "an unknown parameter of the job": (
+        lambda jobs: jobs["stages"]["parameters"][0].update(name="volume"),
+        "job.parameters: found 'folder', expected one of volume"),
+    "another schedule": (
+        lambda jobs: jobs["score"]["schedule"].update(quartz_cron_expression="0 0 3 ? * *"),
+        "expected prefect.yaml's"),
+    "another time zone": (
+        lambda jobs: jobs["score"]["schedule"].update(timezone_id="UTC"),
+        "expected prefect.yaml's"),
+    "no schedule": (lambda jobs: jobs["score"].pop("schedule"), "schedule: found None"),
+    "a deployment that there is not": (
+        lambda jobs: jobs["score"]["tags"].update(deployment="scores"),
+        "tags.deployment: found 'scores'"),
+    "a misspelt key of a task": (
+        _task(lambda task: task.update(depend_on=[])), "depend_on"),
+    "a misspelt key of the cluster": (
+        _cluster(lambda cluster: cluster.update(node_type="Standard_D4ds_v5")), "node_type"),
+    "an unknown spot policy": (
+        _cluster(lambda cluster: cluster["azure_attributes"].update(availability="SPOT")),
+        "SPOT"),
+    "an unknown permission": (
+        lambda jobs: jobs["stages"]["permissions"][0].update(level="CAN_RUN"), "CAN_RUN"),
+}  # fmt: skip
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_job_is_refused(wrong, bundle):
+    change, line = WRONG[wrong]
+    _, errors = bundle.build(change=change)
+    assert line in errors
+
+
+WRONG_FILES = {
+    "six fields": ("prefect.yaml", lambda content: _cron(content, "0 0 2 * * *"), "five fields"),
+    "days of month and week": (
+        "prefect.yaml", lambda content: _cron(content, "0 2 1 * 1"), "found '0 2 1 * 1'"),
+    "a stage without outputs": (
+        "dvc.yaml", lambda content: content["stages"]["tune"].pop("outs"), "outs"),
+    "stages in a circle": (
+        "dvc.yaml", lambda content: content["stages"]["tune"]["deps"].append("reports/x.json"),
+        "depends_on: found the circle"),
+    "no such compute": (
+        "databricks.yml", lambda content: content["variables"]["compute"].update(default="pool"),
+        "compute: found 'pool', expected one of cluster, serverless"),
+    "a misspelt function": (
+        "databricks.yml",
+        lambda content: content["python"].update(resources=["infra.databricks.jobs:load"]),
+        "'load' not found"),
+}  # fmt: skip
+
+
+def _cron(content, cron):
+    content["deployments"][0]["schedules"][0]["cron"] = cron
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("wrong", WRONG_FILES)
+def test_a_wrong_file_is_refused(wrong, bundle):
+    name, change, line = WRONG_FILES[wrong]
+    bundle.edit(name, change)
+    _, errors = bundle.build()
+    assert line in errors
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_the_tasks_make_the_laptop_s_bundle(bundle, repository, trained, tmp_path):
+    files = bundle.root
+    laptop = trained("trips")
+    shutil.rmtree(files / "src")
+    shutil.copytree(laptop.root / "src", files / "src", symlinks=False,
+                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, files)
+    shutil.copy(laptop.root / "params.yaml", files)
+    # What is on another machine is named by its whole path.
+    bundle.edit("params.yaml", lambda c: c["data"].update(location=str(laptop.root / "csv")))
+    wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
+    subprocess.run([*wheel, "infra/databricks/wheel"], cwd=files, check=True, capture_output=True)
+
+    volume = tmp_path / "volume"
+    shutil.copytree(laptop.store, tmp_path / "mlruns")
+    values = {"${workspace.file_path}": str(files), "{{job.parameters.folder}}": str(volume),
+              "{{job.run_id}}": "1", "${var.secrets}": "",
+              "${var.tracking}": f"sqlite:///{tmp_path}/mlruns/mlflow.db"}  # fmt: skip
+    jobs, errors = bundle.build()
+    assert not errors
+    tasks = {task["task_key"]: task["spark_python_task"] for task in jobs["stages"]["tasks"]}
+    said = ""
+    for key in order(jobs["stages"]):
+        words = [tasks[key]["python_file"], *tasks[key]["parameters"]]
+        for name, value in values.items():
+            words = [word.replace(name, value) for word in words]
+        # A machine of its own has other disks; the environment is this test's.
+        (tmp_path / "tmp").mkdir(exist_ok=True)
+        env = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": "/nowhere"}
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, text=True,
+                              capture_output=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += done.stdout
+    assert [line.split()[0] for line in said.splitlines()] == list(MODULES)
+    (run,) = (volume / "1").iterdir()
+    for archive in run.glob("*.zip"):
+        shutil.unpack_archive(archive, tmp_path / "made")
+    for place in ("models/bundle", "reports/metrics.json", "data/features", "models/search"):
+        made, expected = tmp_path / "made" / place, laptop.root / place
+        if made.is_dir():
+            assert folder_digest(made) == folder_digest(expected), place
+        else:
+            assert made.read_bytes() == expected.read_bytes()
+    assert not list((tmp_path / "tmp").glob("mlops-task-*"))
