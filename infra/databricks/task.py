@@ -40,11 +40,14 @@ CLONE = """
 import sys
 from pathlib import Path
 from mlops.forge import git
-repository, commit, folder = sys.argv[1], sys.argv[2], Path()
-git.git(folder, "init", "--quiet")
-git.git(folder, "remote", "add", "origin", repository)
-git.git(folder, "fetch", "--quiet", "origin")
-git.git(folder, "checkout", "--quiet", "--detach", commit)
+from mlops.pipeline import stage
+
+def clone():
+    for words in (["init"], ["remote", "add", "origin", sys.argv[1]], ["fetch", "origin"],
+                  ["checkout", "--quiet", "--detach", sys.argv[2]]):
+        git.git(Path(), *words)
+
+sys.exit(stage.guarded(clone))
 """
 
 
