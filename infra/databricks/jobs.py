@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,8 @@ def _scheduled(deployment: dict[str, Any], compute: str) -> Job:
     given = {key: "" if value is None else str(value)
              for key, value in deployment.get("parameters", {}).items()}  # fmt: skip
     words = ["flow", _flow(deployment), "--repository", "${bundle.git.origin_url}",
-             "--commit", "${bundle.git.commit}", "--secrets", "${var.forge_secrets}",
-             *(w for key in given for w in ("--set", f"{key}={{{{job.parameters.{key}}}}}"))]  # fmt: skip
+             "--commit", "${bundle.git.commit}", "--secrets", "${var.forge_secrets}"]  # fmt: skip
+    words += [word for key in given for word in ("--set", f"{key}={{{{job.parameters.{key}}}}}")]
     job = _job(deployment["name"], [_task("flow", words, compute)], given, compute,
                deployment=deployment["name"])  # fmt: skip
     job.description, job.schedule = deployment.get("description"), schedule(deployment)
@@ -151,8 +152,7 @@ def _job(
     })  # fmt: skip
 
 
-@job_mutator
-def consistent(bundle: Bundle, job: Job) -> Job:
+def require_consistent(bundle: Bundle, job: Job) -> Job:
     """Refuse what Databricks' own checks accept; also of jobs and changes in databricks.yml."""
     content = job.as_dict()
     tasks = {task["task_key"]: task for task in content.get("tasks", ())}
@@ -179,6 +179,9 @@ def consistent(bundle: Bundle, job: Job) -> Job:
     return job
 
 
+consistent = job_mutator(require_consistent)
+
+
 def _require_task(key: str, task: Any, job: Any, before: set[str]) -> None:
     clusters = [cluster["job_cluster_key"] for cluster in job.get("job_clusters", ())]
     environments = [one["environment_key"] for one in job.get("environments", ())]
@@ -186,7 +189,7 @@ def _require_task(key: str, task: Any, job: Any, before: set[str]) -> None:
         if name in task:
             _require(task[name], known, f"tasks.{key}.{name}")
     words = task.get("spark_python_task", {}).get("parameters", [])
-    for flag, stage in zip(words, words[1:], strict=False):
+    for flag, stage in pairwise(words):
         if flag == "--needs":
             _require(stage, before, f"tasks.{key}.depends_on: --needs")
     own = [parameter["name"] for parameter in job.get("parameters", ())]

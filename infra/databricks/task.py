@@ -120,9 +120,9 @@ def environment(lock: Path) -> Path:
             installer = folder / "uv.txt"
             installer.write_text(uv[0])
             clean = _without_foreign()
-            pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            pip = ("-m", "pip", "install", "-q", "--disable-pip-version-check")
             _run([python, *pip, "--require-hashes", "-r", installer], "pip", folder, clean)
-            sync = ["-m", "uv", "pip", "sync", "-q", "--require-hashes", "--python", python]
+            sync = ("-m", "uv", "pip", "sync", "-q", "--require-hashes", "--python", str(python))
             _run([python, *sync, lock.absolute()], "uv", folder, clean)
             whole.touch()
     return python

@@ -56,7 +56,7 @@ def client() -> WorkspaceClient:
 
 def find(name: str) -> Served:
     """The endpoint once no change is under way; without one it has no entities."""
-    with _one_line(f"find the endpoint {name}", VIEW):
+    with one_line_errors(f"find the endpoint {name}", VIEW):
         endpoint = _settled(name)
     config = endpoint and endpoint.config
     traffic = config and config.traffic_config
@@ -76,7 +76,7 @@ def create(name: str, entity: serving.ServedEntityInput) -> None:
     operation = f"create the endpoint {name}"
     traffic = _traffic({str(entity.name): 100})
     config = EndpointCoreConfigInput(name, served_entities=[entity], traffic_config=traffic)
-    with _one_line(operation, "to create serving endpoints"):
+    with one_line_errors(operation, "to create serving endpoints"):
         # It exists when the response to an earlier attempt was lost.
         with suppress(ResourceConflict):
             client().serving_endpoints.create(name, config=config)
@@ -95,7 +95,7 @@ def change(
 
     inputs = [ServedEntityInput.from_dict(entity.as_dict()) for entity in entities.values()]
     traffic = _traffic({entity: shares.get(entity, 0) for entity in entities})
-    with _one_line(operation, MANAGE):
+    with one_line_errors(operation, MANAGE):
         endpoints = client().serving_endpoints
         endpoints.update_config(name, served_entities=inputs, traffic_config=traffic)
         _require_success(name, operation)
@@ -106,7 +106,7 @@ def tag(name: str, key: str, value: str) -> None:
     from databricks.sdk.service.serving import EndpointTag
 
     added, deleted = ([EndpointTag(key, value)], None) if value else (None, [key])
-    with _one_line(f"write a note on the endpoint {name}", MANAGE):
+    with one_line_errors(f"write a note on the endpoint {name}", MANAGE):
         client().serving_endpoints.patch(name, add_tags=added, delete_tags=deleted)
 
 
@@ -114,27 +114,27 @@ def delete(name: str) -> None:
     """Delete the endpoint, where there is one."""
     from databricks.sdk.errors import NotFound
 
-    with _one_line(f"remove the endpoint {name}", MANAGE), suppress(NotFound):
+    with one_line_errors(f"remove the endpoint {name}", MANAGE), suppress(NotFound):
         client().serving_endpoints.delete(name)
 
 
 def score(name: str, entity: str, rows: Any) -> Any:
     """The response of one served entity to rows, whatever its share."""
     path = f"/serving-endpoints/{name}/served-models/{entity}/invocations"
-    with _one_line(f"ask {entity} behind {name}", QUERY):
+    with one_line_errors(f"ask {entity} behind {name}", QUERY):
         return client().api_client.do("POST", path, body={"dataframe_records": rows})
 
 
 def metrics(name: str) -> str:
     """The endpoint's metrics of the last minute, in Prometheus' text form."""
-    with _one_line(f"read the metrics of {name}", VIEW):
+    with one_line_errors(f"read the metrics of {name}", VIEW):
         contents = client().serving_endpoints.export_metrics(name).contents
         return contents.read().decode() if contents else ""
 
 
 def tags_of(model: str, version: str) -> dict[str, str]:
     """The tags of a registered model's version."""
-    with _one_line(f"read version {version} of {model}", "EXECUTE on the model"):
+    with one_line_errors(f"read version {version} of {model}", "EXECUTE on the model"):
         query = {"name": model, "version": version}
         response: Any = client().api_client.do("GET", VERSIONS, query=query)
         return {tag["key"]: tag["value"] for tag in response["model_version"].get("tags") or []}
@@ -176,7 +176,7 @@ def _traffic(shares: Mapping[str, int]) -> serving.TrafficConfig:
 
 
 @contextmanager
-def _one_line(operation: str, permission: str) -> Iterator[None]:
+def one_line_errors(operation: str, permission: str) -> Iterator[None]:
     """Turn what Databricks refuses, or does not answer, into one line."""
     from databricks.sdk.errors import PermissionDenied, Unauthenticated
 
