@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from mlops.base.files import folder_digest
+from mlops.contract import bundle as bundles
 from mlops.contract.stages import MODULES
-from tests import apart
+from tests import apart, standing
 from tests.conftest import PROJECTS
 from tests.mlops.deploy.cloud import Answer, Cloud
 
@@ -243,9 +244,19 @@ def test_a_wrong_file_is_refused(wrong, bundle):
     assert line in errors
 
 
+@pytest.fixture
+def tracking(tmp_path):
+    """The URL of an MLflow server."""
+    standing.start(tmp_path / "server", *standing.MLFLOW)
+    yield standing.answering(tmp_path / "server", "mlflow")
+    standing.stop(tmp_path / "server")
+
+
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tmp_path):
+def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, tmp_path):
+    from mlflow import MlflowClient
+
     files = bundle.root
     laptop = trained("trips")
     shutil.rmtree(files / "src")
@@ -260,10 +271,9 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tmp_path):
     subprocess.run([*wheel, "infra/databricks/wheel"], cwd=files, check=True, capture_output=True)
 
     volume = tmp_path / "volume"
-    shutil.copytree(laptop.store, tmp_path / "mlruns")
     values = {"${workspace.file_path}": str(files), "{{job.parameters.folder}}": str(volume),
               "{{job.run_id}}": "1", "${var.secrets}": "",
-              "${var.tracking}": f"sqlite:///{tmp_path}/mlruns/mlflow.db"}  # fmt: skip
+              "${var.tracking}": tracking}  # fmt: skip
     jobs, errors = bundle.build()
     assert not errors
     tasks = {task["task_key"]: task["spark_python_task"] for task in jobs["stages"]["tasks"]}
@@ -291,6 +301,9 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tmp_path):
         else:
             assert made.read_bytes() == expected.read_bytes()
     assert not list((tmp_path / "tmp").glob("mlops-task-*"))
+    digest = bundles.digest(laptop.root / "models/bundle")
+    registered = MlflowClient(tracking).get_model_version_by_alias("trips-model", "challenger")
+    assert registered.tags["mlops.bundle"] == digest
 
 
 @pytest.fixture
@@ -329,7 +342,7 @@ sys.exit(int(os.environ.get("A_CODE", 0)))
 def _stage(files, name, *needs):
     words = [word for stage in needs for word in ("--needs", stage)]
     return [str(files), "stage", name, "--module", "one", "--run", str(files.parent / "run"),
-            "--makes", "made", *words]  # fmt: skip
+            "--makes", "made", *words, "--tracking", "http://there"]  # fmt: skip
 
 
 def test_a_task_finds_what_an_earlier_one_made(task, files, capfd):
@@ -378,6 +391,12 @@ def test_a_failed_task_keeps_nothing(task, files, monkeypatch):
     assert not (files.parent / "run").exists()
 
 
+@pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "mlruns"])
+def test_a_tracking_store_that_ends_with_the_task_is_refused(uri, task, files):
+    with pytest.raises(task.Failed, match="tracking: .*, expected the URL of an MLflow server"):
+        task.main([*_stage(files, "first"), "--tracking", uri])
+
+
 class Secrets(Cloud):
     """A workspace with one scope of secrets, as Databricks' documentation of the API has it."""
 
@@ -396,8 +415,7 @@ def test_secrets_and_the_tracking_server_reach_the_stage(task, files, monkeypatc
     with Secrets() as workspace:
         monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
         monkeypatch.setenv("DATABRICKS_TOKEN", "its-own")
-        words = ["--secrets", "mine", "--secrets", "", "--tracking", "http://there"]
-        task.main([*_stage(files, "first"), *words])
+        task.main([*_stage(files, "first"), "--secrets", "mine", "--secrets", ""])
     said = capfd.readouterr().out
     assert "'A_LOGIN': 'of A_LOGIN'" in said
     assert "'MLFLOW_TRACKING_URI': 'http://there'" in said
@@ -422,7 +440,7 @@ def test_a_flow_runs_in_a_clone_of_its_commit(task, files, tmp_path, capfd):
         for path in (REPOSITORY / "src/mlops").rglob("*.py"):
             packages.write(path, path.relative_to(REPOSITORY / "src"))
     words = ["flow", "monitoring", "--repository", str(origin), "--set", "environment=staging",
-             "--set", "until="]  # fmt: skip
+             "--set", "until=", "--tracking", "http://there"]  # fmt: skip
     task.main([str(files), *words, "--commit", head])
     said = capfd.readouterr().out
     assert "['monitoring', 'environment=staging']" in said

@@ -58,6 +58,9 @@ class Failed(Exception):
 def main(arguments: Sequence[str]) -> None:
     """Run a task; raises Failed with the reason."""
     given = _parser().parse_args(arguments)
+    if not re.match("https?:|databricks", given.tracking):
+        # Anything else ends with this machine, or with this task.
+        raise Failed(f"tracking: found {given.tracking!r}, expected the URL of an MLflow server")
     python = environment(given.files / LOCK)
     surroundings = _surroundings(given, python)
     with tempfile.TemporaryDirectory(prefix="mlops-task-") as place:
@@ -89,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     stage, flow = kinds.add_parser("stage"), kinds.add_parser("flow")
     for kind in (stage, flow):
         kind.add_argument("name")
-        kind.add_argument("--tracking", default="")
+        kind.add_argument("--tracking", required=True)
         kind.add_argument("--secrets", action="append", default=[])
     stage.add_argument("--module", required=True)
     stage.add_argument("--run", type=Path, required=True)
@@ -186,8 +189,7 @@ def _surroundings(given: argparse.Namespace, python: Path) -> dict[str, str]:
     """The environment variables of what runs: this machine's, the workspace's, the secrets."""
     variables = _without_foreign()
     variables["PATH"] = os.pathsep.join([str(python.parent), variables.get("PATH", "")])
-    if given.tracking:
-        variables["MLFLOW_TRACKING_URI"] = given.tracking
+    variables["MLFLOW_TRACKING_URI"] = given.tracking
     scopes = [scope for scope in given.secrets if scope]
     if scopes or given.tracking.startswith("databricks"):
         from databricks.sdk import WorkspaceClient
