@@ -110,7 +110,7 @@ def order(job):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("target", ["dev", "staging", "production"])
-@pytest.mark.parametrize("compute", ["cluster", "serverless"])
+@pytest.mark.parametrize("compute", ["single-node", "cluster", "serverless"])
 def test_this_repository_s_own_bundle_is_accepted(builder, tmp_path, target, compute):
     root = tmp_path / "bundle"
     names = [*FILES, "dvc.yaml", "prefect.yaml"]
@@ -223,7 +223,7 @@ WRONG_FILES = {
         "depends_on: found the circle"),
     "no such compute": (
         "databricks.yml", lambda content: content["variables"]["compute"].update(default="pool"),
-        "compute: found 'pool', expected one of cluster, serverless"),
+        "compute: found 'pool', expected one of single-node, cluster, serverless"),
     "a misspelt function": (
         "databricks.yml",
         lambda content: content["python"].update(resources=["infra.databricks.jobs:load"]),

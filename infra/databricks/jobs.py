@@ -27,21 +27,26 @@ TRAINING = "stages"
 # The flows that run here; the forge's CI compares the world with Git.
 FLOWS = ("retraining", "monitoring", "scoring")
 ENVIRONMENTS = {"staging", "production"}
-COMPUTE = {
-    "cluster": {"job_clusters": [{"job_cluster_key": TRAINING, "new_cluster": {
-        "spark_version": "${var.spark_version}",
-        "node_type_id": "${var.node_type}",
-        "autoscale": {"min_workers": "${var.min_workers}", "max_workers": "${var.max_workers}"},
-        # The driver, which every stage needs, is no spot machine; workers fall back to others.
-        "azure_attributes": {"availability": "SPOT_WITH_FALLBACK_AZURE", "first_on_demand": 1,
-                             "spot_bid_max_price": -1},
-        "data_security_mode": "SINGLE_USER",
-    }}]},
+MACHINES = {
+    "spark_version": "${var.spark_version}", "node_type_id": "${var.node_type}",
+    "data_security_mode": "SINGLE_USER",
+    # The driver, which every stage needs, is no spot machine; workers fall back to others.
+    "azure_attributes": {"availability": "SPOT_WITH_FALLBACK_AZURE", "first_on_demand": 1,
+                         "spot_bid_max_price": -1},
+}  # fmt: skip
+WORKERS = {"autoscale": {"min_workers": "${var.min_workers}", "max_workers": "${var.max_workers}"}}
+# As Databricks' own pages make a cluster without workers.
+ALONE = {
+    "num_workers": 0, "custom_tags": {"ResourceClass": "SingleNode"},
+    "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"},
+}  # fmt: skip
+COMPUTE: dict[str, dict[str, Any]] = {
+    **{name: {"job_clusters": [{"job_cluster_key": TRAINING, "new_cluster": {**MACHINES, **size}}]}
+       for name, size in (("single-node", ALONE), ("cluster", WORKERS))},
     # Version 2 has Python 3.11.
     "serverless": {"environments": [{"environment_key": TRAINING,
                                      "spec": {"environment_version": "2"}}]},
 }  # fmt: skip
-KEYS = {"cluster": "job_cluster_key", "serverless": "environment_key"}
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 
@@ -132,8 +137,9 @@ def quartz(cron: str) -> str:
 def _task(name: str, words: list[str], compute: str, needs: list[str] | None = None) -> Any:
     parameters = ["${workspace.file_path}", *words, "--tracking", "${var.tracking}",
                   "--secrets", "${var.secrets}"]  # fmt: skip
+    place = "environment_key" if compute == "serverless" else "job_cluster_key"
     return {
-        "task_key": name, KEYS[compute]: TRAINING,
+        "task_key": name, place: TRAINING,
         "depends_on": [{"task_key": other} for other in needs or ()],
         "spark_python_task": {"python_file": TASK, "parameters": parameters},
     }  # fmt: skip

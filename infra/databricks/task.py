@@ -116,7 +116,7 @@ def environment(lock: Path) -> Path:
         # Tasks that run at once share it.
         fcntl.flock(alone, fcntl.LOCK_EX)
         if not whole.exists():
-            venv.create(folder, clear=True, with_pip=True)
+            venv.create(folder, clear=True, symlinks=True, with_pip=True)
             uv = re.search(r"^uv==(?:.*\\\n)*.*\n", content.decode(), re.MULTILINE)
             if not uv:
                 raise Failed(f"{lock}: uv: not found; `make lock`")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.deploy.databricks import endpoint, job
+from tests.conftest import REPOSITORY
 from tests.mlops.deploy.cloud import Answer, Cloud, Fault
 
 NAME, PAGE = "mlops-stages", "https://there/jobs/11/runs/455"
@@ -105,3 +109,15 @@ def test_who_may_not_run_it_is_told_what_is_needed(workspace):
     workspace.faults = [Fault("POST .*run-now", 403, denied)]
     with pytest.raises(UserError, match="CAN MANAGE RUN on the job"):
         job.run(NAME, print)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_prefect_shows_the_job_s_progress(workspace, tmp_path):
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
+    env = {**os.environ, "PYTHONPATH": path, "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = [sys.executable, "-m", "flows", "databricks", f"job={NAME}"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "tune: SUCCESS" in done.stdout
