@@ -231,6 +231,9 @@ WRONG_FILES = {
     "six fields": ("prefect.yaml", lambda content: _cron(content, "0 0 2 * * *"), "five fields"),
     "days of month and week": (
         "prefect.yaml", lambda content: _cron(content, "0 2 1 * 1"), "found '0 2 1 * 1'"),
+    "two schedules": (
+        "prefect.yaml", lambda content: content["deployments"][0]["schedules"].append({"rrule": 1}),
+        "weekly: schedules: found [['cron', 'timezone'], ['rrule']], expected one with cron"),
     "a stage without outputs": (
         "dvc.yaml", lambda content: content["stages"]["tune"].pop("outs"), "outs"),
     "stages in a circle": (

@@ -114,11 +114,17 @@ def _scheduled(deployment: dict[str, Any], compute: str) -> Job:
 
 
 def schedule(deployment: dict[str, Any]) -> Any:
-    """The schedule of a deployment as Quartz has it."""
-    (own,) = deployment["schedules"]
-    expression = quartz(own["cron"])
-    return Job.from_dict({"schedule": {"quartz_cron_expression": expression,
-                                       "timezone_id": own["timezone"]}}).schedule  # fmt: skip
+    """The one schedule of a deployment as Quartz has it; raises ValueError without one."""
+    listed = deployment.get("schedules") or [{}]
+    own = listed[0]
+    if len(listed) > 1 or "cron" not in own:
+        found = [list(one) for one in listed]
+        raise ValueError(f"prefect.yaml: {deployment['name']}: schedules: found {found}, "
+                         "expected one with cron")  # fmt: skip
+    return Job.from_dict({"schedule": {
+        "quartz_cron_expression": quartz(own["cron"]),
+        "timezone_id": own.get("timezone", "UTC"),
+    }}).schedule  # fmt: skip
 
 
 def quartz(cron: str) -> str:
