@@ -1,4 +1,4 @@
-"""A job that is run and watched, on a workspace that answers as the API's documentation says."""
+"""A job that is run and watched, on a workspace that answers with the fields that the SDK reads."""
 
 from __future__ import annotations
 
