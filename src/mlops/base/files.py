@@ -23,13 +23,14 @@ def whole_file(target: Path, mode: int = 0o644) -> Iterator[Path]:
     may write the same file at once must hold a lock, such as `alone`.
     """
     partial = target.with_name(f".{target.name}.part")
-    partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, mode))
     try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, mode))
         yield partial
         partial.replace(target)
     except OSError as error:
-        error.filename = error.filename or str(target)
+        if error.filename in (None, str(partial), partial):
+            error.filename = str(target)
         raise
     finally:
         partial.unlink(missing_ok=True)

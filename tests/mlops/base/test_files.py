@@ -53,6 +53,14 @@ def test_a_block_that_ends_well_replaces_a_file_and_its_mode(output):
     assert left_in(output) == ["result"]
 
 
+def test_a_place_that_cannot_be_written_is_named_and_not_the_partial_file(tmp_path):
+    for target in (tmp_path, tmp_path / "lost" / "file"):
+        errors = IsADirectoryError, FileNotFoundError
+        with pytest.raises(errors) as raised, files.whole_file(target):
+            pass
+        assert raised.value.filename == str(target)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_raises_leaves_the_output_and_nothing_else(output, error):
     with pytest.raises(error), files.whole_folder(output) as folder:

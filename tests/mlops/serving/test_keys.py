@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -227,6 +228,38 @@ def test_a_new_publication_is_read_at_once_and_a_broken_one_never(keyed, place, 
         os.remove(place[1])
         assert ask(keyed, KEYS[:1]).json["predictions"] == after
         assert sorted(os.listdir(os.path.dirname(place[1]))) == []
+
+
+@pytest.mark.parametrize("content", [b"day,key\n", b"", "database", "folder"])
+def test_a_publication_removes_nothing_but_published_features(tmp_path, content):
+    path = tmp_path / "airlines.csv"
+    place = "embedded", str(path)
+    if content == "folder":
+        (path / "more").mkdir(parents=True)
+    elif content == "database":
+        with sqlite3.connect(path) as database:
+            database.execute("create table flights (day text)")
+    else:
+        path.write_bytes(content)
+    before = path.is_file() and path.read_bytes()
+    with pytest.raises(UserError, match=r"airlines.csv: found something else; expected published"):
+        publish(place)
+    assert before == (path.is_file() and path.read_bytes())
+    assert os.listdir(tmp_path) == ["airlines.csv"]
+
+
+def test_published_features_are_replaced_though_damaged_or_of_an_earlier_version(tmp_path):
+    path = tmp_path / "features.sqlite"
+    place = "embedded", str(path)
+    publish(place)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"features.sqlite: not a whole file of features"):
+        stores.store("embedded").about(place[1])
+    publish(place)
+    with sqlite3.connect(path) as database:
+        database.execute("pragma application_id = 0")
+    publish(place, rows=ROWS[:1], keys=KEYS[:1])
+    assert stores.store("embedded").about(place[1]).keys == 1
 
 
 def test_what_is_published_says_how_much_and_when(place):

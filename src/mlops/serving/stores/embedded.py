@@ -18,13 +18,21 @@ from mlops.base.errors import UserError
 from mlops.base.files import alone, whole_file
 from mlops.serving.stores import About, Columns, Packed, Stored, Unavailable, unpack
 
-SCHEMA = """create table about (keys integer, columns text, made real);
+# Bytes 68 to 72 of a file of SQLite say whose it is.
+OURS = int.from_bytes(b"mlop")
+SCHEMA = f"""pragma application_id = {OURS};
+create table about (keys integer, columns text, made real);
 create table features (key text primary key, packed blob) without rowid;"""
 
 
 def publish(location: str, columns: Columns, rows: Iterable[Packed], made: float) -> None:
-    """Write the file, and give it its name when it is whole."""
+    """Write the file, and give it its name when it is whole.
+
+    Raises UserError where the name is another file's: it would be lost.
+    """
     path = Path(location)
+    if path.exists() and not _is_own(path):
+        raise UserError(f"features: {location}: found something else; expected published features")
     path.parent.mkdir(parents=True, exist_ok=True)
     with alone(path.parent), whole_file(path) as partial:
         with closing(sqlite3.connect(partial)) as database, database:
@@ -47,9 +55,9 @@ def about(location: str) -> About | None:
         return None
     try:
         with closing(_opened(location)) as database:
-            return _about(database)
+            return _about(database, location)
     except Unavailable as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"features: {error}") from None
 
 
 def connect(location: str) -> Embedded:
@@ -94,7 +102,7 @@ class Embedded:
             self._stamp = stamp
             try:
                 database = _opened(self._location)
-                self._columns = _about(database).columns
+                self._columns = _about(database, self._location).columns
             except Unavailable:
                 if not self._database:
                     self._stamp = None
@@ -107,6 +115,20 @@ class Embedded:
         return self._database
 
 
+def _is_own(path: Path) -> bool:
+    """Whether features were published there; earlier versions left no mark but the tables."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(72)[68:] == OURS.to_bytes(4):
+            return True
+    try:
+        with closing(_opened(str(path))) as database:
+            return bool(_about(database, str(path)))
+    except Unavailable:
+        return False
+
+
 def _opened(location: str) -> sqlite3.Connection:
     try:
         # Immutable: a publication replaces the file, and never writes to it.
@@ -116,9 +138,9 @@ def _opened(location: str) -> sqlite3.Connection:
         raise Unavailable(f"{location}: can't be read: {error}") from None
 
 
-def _about(database: sqlite3.Connection) -> About:
+def _about(database: sqlite3.Connection, location: str) -> About:
     try:
         (row,) = database.execute("select keys, columns, made from about")
         return About(row[0], msgspec.json.decode(row[1], type=Columns), row[2])
     except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
-        raise Unavailable(f"features: not a whole file of features: {error}") from None
+        raise Unavailable(f"{location}: not a whole file of features: {error}") from None
