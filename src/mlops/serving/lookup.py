@@ -50,12 +50,13 @@ class Lookup:
             raise Refusal(422, "keys: this service has no features by key; expected all columns")
         try:
             columns, published = await self._reader.get(keys)
+            numeric, categorical, lacks_numbers = self._places(columns, model)
+            pairs = zip(keys, published, strict=True)
+            stored = [self._fresh(place, *pair) for place, pair in enumerate(pairs)]
+            _require_whole(columns, keys, stored)
         except Unavailable as error:
             self._metrics.keys.labels("unavailable").inc(len(keys))
             raise Refusal(503, f"features: {error}", **{"retry-after": "1"}) from None
-        numeric, categorical, lacks_numbers = self._places(columns, model)
-        pairs = zip(keys, published, strict=True)
-        stored = [self._fresh(place, *pair) for place, pair in enumerate(pairs)]
         self._found.inc(len(keys))
         now = time.time()
         # An array for all rows: numbers of Python's own would take as long as the rest.
@@ -77,7 +78,7 @@ class Lookup:
             raise Refusal(422, f"keys[{place}]: found {key[:80]!r}, expected a published key")
         self._metrics.made.set(stored.made)
         age, most = time.time() - stored.made, self._settings.stale_after * HOUR
-        if age > most or age < -SKEW:
+        if not -SKEW <= age <= most:
             self._metrics.keys.labels("stale").inc()
             found = f"features are {age / HOUR:,.1f} hours old"
             if age < 0:
@@ -93,7 +94,8 @@ class Lookup:
 
 
 def _places(columns: Columns, model: Model) -> tuple[Array, list[int], bool]:
-    """Where the published features have each of the model's columns; raises Refusal without one.
+    """Where the published features have each of the model's columns; raises Unavailable without
+    one.
 
     An optional column that was not published is missing: -1; and whether a numeric one is.
     """
@@ -103,12 +105,20 @@ def _places(columns: Columns, model: Model) -> tuple[Array, list[int], bool]:
     ):  # fmt: skip
         lost = [name for name in names if name not in (*published, *model.card.optional)]
         if lost:
-            raise Refusal(
-                503, f"features: found no column {listed(lost)}, which bundle "
-                f"{model.digest[:12]} needs; publish them anew (mlops features)",
-            )  # fmt: skip
+            raise Unavailable(
+                f"found no column {listed(lost)}, which bundle {model.digest[:12]} needs; "
+                "publish them anew (mlops features)"
+            )
         places.append([published.index(name) if name in published else -1 for name in names])
     return np.array(places[0], dtype=np.intp), places[1], -1 in places[0]
+
+
+def _require_whole(columns: Columns, keys: Sequence[str], stored: Sequence[Stored]) -> None:
+    """Raise Unavailable for a key with other than a value for each column."""
+    expected = 4 * len(columns.numeric), len(columns.categorical)
+    for key, one in zip(keys, stored, strict=True):
+        if (len(one.numeric), len(one.categorical)) != expected:
+            raise Unavailable(f"{key[:80]!r}: damaged; publish them anew (mlops features)")
 
 
 def _picked(values: Sequence[str], places: list[int]) -> Row:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -152,6 +153,7 @@ def test_what_cannot_be_looked_up_is_refused_in_one_line(keyed, place):
     metrics = keyed.get("/metrics").body.decode()
     for outcome in ("found", "unknown", "stale"):
         assert f'mlops_keys_total{{outcome="{outcome}"}}' in metrics
+    assert 'mlops_keys_total{outcome="unavailable"} 2.0' in metrics
     assert "mlops_features_made_timestamp_seconds 1." in metrics
 
 
@@ -260,6 +262,47 @@ def test_published_features_are_replaced_though_damaged_or_of_an_earlier_version
         database.execute("pragma application_id = 0")
     publish(place, rows=ROWS[:1], keys=KEYS[:1])
     assert stores.store("embedded").about(place[1]).keys == 1
+
+
+WHOLE = stores.Stored(time.time(), b"\0" * 4 * len(bundles.NUMBERS), ("a",) * len(bundles.WORDS))
+DAMAGED = {
+    "short numbers": stores.pack(msgspec.structs.replace(WHOLE, numeric=b"\0" * 4)),
+    "odd numbers": stores.pack(msgspec.structs.replace(WHOLE, numeric=b"\0" * 7)),
+    "no categories": stores.pack(msgspec.structs.replace(WHOLE, categorical=())),
+    "no text": stores.pack(WHOLE).replace(b"\xa1a", b"\xa1\xff"),
+    "no moment": stores.pack(msgspec.structs.replace(WHOLE, made=float("nan"))),
+    "cut": stores.pack(WHOLE)[:-2],
+    "null": b"\xc0",
+}
+
+
+@pytest.mark.parametrize("packed", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_row_is_refused_in_one_line_and_counted(keyed, place, packed):
+    publish(place)
+    stores.store(place[0]).publish(place[1], COLUMNS, [(KEYS[0], packed)], time.time())
+    reply = ask(keyed, KEYS[:1])
+    assert (reply.status, "features" in reply.error) == (503, True), reply.body
+    metrics = keyed.get("/metrics").body.decode()
+    outcome = "stale" if packed is DAMAGED["no moment"] else "unavailable"
+    assert f'mlops_keys_total{{outcome="{outcome}"}} 1.0' in metrics
+
+
+@pytest.mark.parametrize("place", ["embedded"], indirect=True)
+def test_a_damaged_file_is_not_opened_and_said_in_a_line(keyed, place, caplog):
+    publish(place, rows=ROWS.iloc[[0] * 2000], keys=[f"{n}" for n in range(2000)])
+    before = ask(keyed, ["1"]).json["predictions"]
+    path = Path(place[1])
+    whole = path.read_bytes()
+    for damage in (whole[: len(whole) // 2], whole[:8192] + b"\xff" * 4096 + whole[12288:]):
+        part = path.with_name("part")
+        part.write_bytes(damage)
+        part.replace(path)
+        caplog.clear()
+        assert ask(keyed, ["1"]).json["predictions"] == before
+        assert ask(keyed, ["1"]).json["predictions"] == before
+        (record,) = caplog.records
+        assert record.getMessage() == "features refused"
+        assert f"{path}: not a whole file of features: " in record.reason
 
 
 def test_what_is_published_says_how_much_and_when(place):

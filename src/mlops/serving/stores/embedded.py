@@ -6,6 +6,7 @@ replaces the file; the service opens the new one when it is there.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,11 @@ OURS = int.from_bytes(b"mlop")
 SCHEMA = f"""pragma application_id = {OURS};
 create table about (keys integer, columns text, made real);
 create table features (key text primary key, packed blob) without rowid;"""
+
+# What reading a file raises that is not whole.
+DAMAGED = sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError
+
+log = logging.getLogger("mlops.serving")
 
 
 def publish(location: str, columns: Columns, rows: Iterable[Packed], made: float) -> None:
@@ -81,7 +87,7 @@ class Embedded:
         try:
             rows = [database.execute(query, (key,)).fetchone() for key in keys]
             return self._columns, [unpack(row[0]) if row else None for row in rows]
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except DAMAGED as error:
             raise Unavailable(f"{self._location}: can't be read: {error}") from None
 
     async def close(self) -> None:
@@ -103,10 +109,11 @@ class Embedded:
             try:
                 database = _opened(self._location)
                 self._columns = _about(database, self._location).columns
-            except Unavailable:
+            except Unavailable as error:
                 if not self._database:
                     self._stamp = None
                     raise
+                log.error("features refused", extra={"reason": str(error)})
             else:
                 if self._database:
                     self._database.close()
@@ -141,6 +148,10 @@ def _opened(location: str) -> sqlite3.Connection:
 def _about(database: sqlite3.Connection, location: str) -> About:
     try:
         (row,) = database.execute("select keys, columns, made from about")
-        return About(row[0], msgspec.json.decode(row[1], type=Columns), row[2])
-    except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+        # Reads every page: a damaged one is found before the earlier file is closed.
+        ((count,),) = database.execute("select count(*) from features")
+        if count != row[0]:
+            raise ValueError(f"found {count} keys, expected {row[0]}")
+        return About(count, msgspec.json.decode(row[1], type=Columns), row[2])
+    except DAMAGED as error:
         raise Unavailable(f"{location}: not a whole file of features: {error}") from None

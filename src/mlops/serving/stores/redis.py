@@ -97,7 +97,7 @@ class Reader:
                 self._prefix = f"{self._name}:{_digest(self._columns)}:"
                 _, *values = await self._get(keys)
             return self._columns, [unpack(value) if value else None for value in values]
-        except (redis.RedisError, OSError, msgspec.MsgspecError) as error:
+        except (redis.RedisError, OSError, msgspec.MsgspecError, ValueError) as error:
             raise Unavailable(f"{self._location}: {one_line(error)}") from None
 
     async def close(self) -> None:
