@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -13,6 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from mlops.base.errors import UserError
+
+# What programs leave in folders.
+OF_SYSTEM = r"(.*/)?(\..+|Thumbs\.db|desktop\.ini)"
 
 
 @contextmanager
@@ -37,12 +43,15 @@ def whole_file(target: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, written: str = "") -> Iterator[Path]:
     """Yield a folder to write in; it takes the place of `target` only when the block ends well.
 
     A block that raises, or a process that is stopped, leaves `target` as it was. Of two processes
-    that write at once, one waits for the other.
+    that write at once, one waits for the other. With `written`, other files there are refused, as
+    `require_own` does it.
     """
+    if written:
+        require_own(target, written)
     target.parent.mkdir(parents=True, exist_ok=True)
     with alone(target.parent), _exit_on_sigterm():
         prefix = f".{target.name}.part-"
@@ -59,6 +68,29 @@ def whole_folder(target: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_own(folder: Path, written: str) -> None:
+    """Raise UserError for a file whose name in the folder does not match a regular expression."""
+    for path in foreign(folder, written):
+        raise UserError(
+            f"{path}: found a file that is none of the results here and would be removed; "
+            "move it to another folder"
+        )
+
+
+def foreign(folder: Path, written: str) -> Iterator[Path]:
+    """The files whose names in the folder match neither `written` nor what systems leave."""
+    for path, name in files_in(folder):
+        if not re.fullmatch(f"{written}|{OF_SYSTEM}", name):
+            yield path
+
+
+def files_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All files of a folder, each with its name there."""
+    for path in sorted([folder, *folder.rglob("*")]):
+        if path.is_symlink() or path.is_file():
+            yield path, path.relative_to(folder).as_posix()
 
 
 def _swap(partial: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ from mlops.registry.pin import BRANCH, Pin, Section
 FILE = verdict.FOLDER / "proposal.json"
 PARTS = {"bundle": BUNDLE, "evidence": EVIDENCE}
 FILES = re.compile(
-    rf"dvc\.lock|{verdict.FOLDER}/(verdict\.json|report\.md|proposal\.json|\w+\.cdx\.json)|"
+    rf"dvc\.lock|{verdict.FOLDER}/({verdict.WRITTEN})|"
     + "|".join(f"{part}/({WRITTEN[part]})" for part in PARTS.values())
 )
 # Git's branch gets a folder of at most so many times `gate.size_mb`, which limits the model.

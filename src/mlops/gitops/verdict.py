@@ -10,6 +10,8 @@ from mlops.registry.pin import Section
 
 FOLDER = Path("verdict")
 FILE = FOLDER / "verdict.json"
+# With what other commands add to it.
+WRITTEN = r"(verdict|proposal)\.json|report\.md|\w+\.cdx\.json"
 
 
 class Rule(Section):
@@ -108,7 +110,7 @@ class Verdict(Section):
 
     def save(self, root: Path) -> None:
         """Write the verdict; an earlier one is removed with its report."""
-        with whole_folder(root / FOLDER) as folder:
+        with whole_folder(root / FOLDER, WRITTEN) as folder:
             write_json(folder / FILE.name, self.model_dump(mode="json"))
 
 

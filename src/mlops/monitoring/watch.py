@@ -33,6 +33,7 @@ DECISION = "decision.json"
 SUMMARY = "summary.md"
 REPORT = "report.html"
 METRICS = "metrics.prom"
+WRITTEN = r"decision\.json|summary\.md|report\.html|metrics\.prom"
 
 
 class NothingYet(UserError):
@@ -159,7 +160,7 @@ def _write(assessment: Assessment, limits: Monitoring) -> None:
 
     content = asdict(assessment)
     del content["folder"]
-    with whole_folder(assessment.folder) as folder:
+    with whole_folder(assessment.folder, WRITTEN) as folder:
         # msgspec turns times into text and NaN into null.
         write_json(folder / DECISION, msgspec.json.decode(msgspec.json.encode(content)))
         (folder / SUMMARY).write_text(report.markdown(assessment, limits), encoding="utf-8")

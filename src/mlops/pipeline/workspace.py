@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from mlops.base import files
 from mlops.base.errors import UserError
 from mlops.contract.paths import BUNDLE, EVIDENCE, FEATURES, RAW, SEARCH, WRITERS
 
@@ -25,8 +26,6 @@ WRITTEN = {
     EVIDENCE: r"(result|metrics)\.json|holdout\.parquet|report\.html|"
     rf"plots/({PLOTS}|slices|importance|search)\.csv",
 }
-# What programs leave in folders.
-OF_SYSTEM = r"(.*/)?(\..+|Thumbs\.db|desktop\.ini)"
 
 
 @contextmanager
@@ -61,9 +60,8 @@ def begun(root: Path, stages: Collection[str]) -> Iterator[None]:
 def require_own(root: Path, stages: Collection[str]) -> None:
     """Raise UserError for a file that somebody has put into the output of one of these stages."""
     for output, stage in WRITERS.items():
-        for path, name in _files(root, output) if stage in stages else ():
-            known = re.fullmatch(f"{WRITTEN[output]}|{OF_SYSTEM}", name)
-            if not known and not _is_cached(root, path):
+        for path in files.foreign(root / output, WRITTEN[output]) if stage in stages else ():
+            if not _is_cached(root, path):
                 cure = ", such as raw/, and set data.location to that" if output == RAW else ""
                 raise UserError(
                     f"{path}: found a file that {stage} did not write and would remove; "
@@ -74,17 +72,9 @@ def require_own(root: Path, stages: Collection[str]) -> None:
 def clean(root: Path) -> None:
     """Remove what the stages wrote."""
     for output, written in WRITTEN.items():
-        for path, name in _files(root, output):
+        for path, name in files.files_in(root / output):
             if re.fullmatch(written, name):
                 path.unlink()
-
-
-def _files(root: Path, output: Path) -> Iterator[tuple[Path, str]]:
-    """All files of an output, each with its name there."""
-    folder = root / output
-    for path in sorted([folder, *folder.rglob("*")]):
-        if path.is_symlink() or path.is_file():
-            yield path, path.relative_to(folder).as_posix()
 
 
 def _is_cached(root: Path, path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Outputs are whole or not there, whatever interrupts them; digests name nothing but content."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.base import files
+from mlops.base.errors import UserError
 from tests import locks
 
 CONTENTS = st.dictionaries(
@@ -51,6 +53,20 @@ def test_a_block_that_ends_well_replaces_a_file_and_its_mode(output):
         assert file.read_text() == "earlier"
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o600)
     assert left_in(output) == ["result"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "plots/notes.txt", "result.bak"])
+def test_a_folder_with_a_file_of_somebody_else_is_not_replaced(output, name):
+    written = r"result|plots/\w+\.csv"
+    (output / "plots").mkdir()
+    (output / ".DS_Store").touch()
+    with files.whole_folder(output, written) as folder:
+        (folder / "plots").mkdir()
+    (output / name).write_text("mine")
+    line = f"{output / name}: found a file that is none of the results here and would be removed"
+    with pytest.raises(UserError, match=re.escape(line)), files.whole_folder(output, written):
+        pass
+    assert (output / name).read_text() == "mine"
 
 
 def test_a_place_that_cannot_be_written_is_named_and_not_the_partial_file(tmp_path):

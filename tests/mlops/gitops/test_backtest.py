@@ -137,6 +137,17 @@ def test_what_cannot_be_backtested_is_one_line(pinned):
         assert not (clone.root / PLACE).exists()
 
 
+def test_a_file_of_somebody_else_beside_the_report_is_not_removed(pinned):
+    clone, *_ = pinned
+    notes = clone.root / PLACE / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    code, out, err = backtest(clone, "2023-04-02", "2023-04-05")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{PLACE}/notes.txt: found a file that is none of the results here" in err
+    assert notes.read_text() == "mine"
+
+
 def test_a_bundle_that_no_store_has_or_a_source_that_is_away_is_one_line(pinned, monkeypatch):
     clone, _, second = pinned
     assert backtest(clone, "2023-04-02", "2023-04-05")[0] == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from mlops.base.errors import UserError
 from mlops.gitops import gate, markdown, report
 from mlops.gitops.verdict import Compared
 
@@ -84,3 +85,14 @@ def test_right_of_the_bar_is_better_whatever_the_metric(less_is_better, low, hig
     )  # fmt: skip
     line = markdown.drawing([compared]).splitlines()[2]
     assert (line.index("●") > line.index("│")) is better
+
+
+def test_a_file_of_somebody_else_beside_the_verdict_is_not_removed(clone):
+    verdict = clone.judge()
+    rendered(clone)
+    verdict.save(clone.root)
+    notes = clone.root / "verdict/notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(UserError, match="notes.txt: found a file that is none of the results"):
+        verdict.save(clone.root)
+    assert notes.read_text() == "mine"

@@ -178,6 +178,16 @@ def test_before_anything_is_deployed_there_is_nothing_yet_to_watch(place, pins):
         place.watch(logs=".run/local/{environment}/samples")
 
 
+def test_a_file_of_somebody_else_beside_the_report_is_not_removed(place):
+    place.answer(requests(0))
+    notes = place.watch().folder / "notes.txt"
+    place.watch()
+    notes.write_text("mine")
+    with pytest.raises(UserError, match="notes.txt: found a file that is none of the results"):
+        place.watch()
+    assert notes.read_text() == "mine"
+
+
 def test_the_command_prints_a_line_and_exits_with_its_code(place, monkeypatch):
     from click.testing import CliRunner
 

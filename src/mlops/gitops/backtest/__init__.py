@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.base.files import whole_folder
+from mlops.base.files import require_own, whole_folder
 from mlops.contract import dataset
 from mlops.contract.paths import BUNDLE
 from mlops.data import coming
@@ -34,24 +34,27 @@ if TYPE_CHECKING:
     from mlops.serving.model import Model
 
 FOLDER = Path(".run/backtest")
+WRITTEN = r"report\.html|over_time\.csv|predictions\.parquet"
 
 
 def run(params: Any, root: Path, scope: Scope) -> str:
     """Write the report, the metrics over time and the predictions; gives the result in one line.
 
-    Raises UserError for days that are none, or without a pin, an outcome or a row.
+    Raises UserError for days that are none, or without a pin, an outcome or a row, and for a file
+    in the report's folder that is not its own.
     """
     from mlops.gitops.backtest import page
 
     if scope.first > scope.last:
         raise UserError(f"--from: found {scope.first}, expected a day up to --to, {scope.last}")
+    folder = root / FOLDER / scope.environment
+    require_own(folder, WRITTEN)
     chosen = _pins(root, scope)
     models = _models(root, chosen)
     own = own_metrics.load(params.evaluate.metrics, "params.yaml: evaluate.metrics")
     rows, counts = _predicted(params, root, scope, chosen, models)
     content = _content(params, scope, chosen, models, rows, counts, own)
-    folder = root / FOLDER / scope.environment
-    with whole_folder(folder) as written:
+    with whole_folder(folder, WRITTEN) as written:
         rows.to_parquet(written / "predictions.parquet", index=False)
         page.table(content.periods).to_csv(written / "over_time.csv", index=False)
         (written / "report.html").write_text(page.render(content), encoding="utf-8")
