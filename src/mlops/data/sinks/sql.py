@@ -24,7 +24,7 @@ def replace(location: str, name: str, day: dt.date, batches: pa.RecordBatchReade
     """
     import sqlalchemy as sa
 
-    store = database(location)
+    store = database(location, "predict.location")
     if store.dialect.name != "postgresql":
         raise UserError(f"{store.place}: found {store.dialect.name}; predictions go to postgresql")
     table = sa.table(name, sa.column("day"), schema=store.schema)

@@ -112,8 +112,8 @@ class Database:
         return tables[name]
 
 
-def database(location: str) -> Database:
-    """The database of a location: the name of an environment variable, or `NAME/schema`.
+def database(location: str, setting: str = "data.location") -> Database:
+    """The database of a setting: the name of an environment variable, or `NAME/schema`.
 
     The variable holds an SQLAlchemy URL, such as `postgresql://user@host/name`.
     """
@@ -123,11 +123,11 @@ def database(location: str) -> Database:
     variable, _, schema = location.partition("/")
     if not variable.isidentifier():
         raise UserError(
-            "params.yaml: data.location: expected the name of an environment variable that holds "
-            "an SQLAlchemy URL, such as WAREHOUSE or WAREHOUSE/schema; found something else"
+            f"params.yaml: {setting}: expected the name of an environment variable that holds an "
+            "SQLAlchemy URL, such as WAREHOUSE or WAREHOUSE/schema; found something else"
         )
     if not os.environ.get(variable):
-        raise Unreachable(f"params.yaml: data.location: environment variable {variable} is not set")
+        raise Unreachable(f"params.yaml: {setting}: environment variable {variable} is not set")
     try:
         url = make_url(os.environ[variable])
     except (ArgumentError, ValueError):

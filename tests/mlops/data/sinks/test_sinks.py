@@ -223,3 +223,9 @@ def test_files_and_delta_are_written_to_azure(monkeypatch):
             assert pq.read_table(file)["p"].to_pylist() == [2.0]
         table = delta.opened("az://lake/delta", Query("late"))
         assert pa.table(table.scan())["p"].to_pylist() == [2.0]
+
+
+@pytest.mark.parametrize("location", ["NOVAR/x", "no name"])
+def test_a_wrong_location_is_named_by_the_setting_of_the_sink(location):
+    with pytest.raises(UserError, match="params.yaml: predict.location: "):
+        sink("sql")(location, "late", FIRST, rows(FIRST, [1.0]))
