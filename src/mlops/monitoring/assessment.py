@@ -57,7 +57,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class Window:
-    """The rows answered after `since` and up to `until`, in UTC; `labels` counts labelled rows."""
+    """The rows answered after `since` and up to `until`, in UTC; `labels` counts labelled rows,
+    `few` says what these have too few of to be judged."""
 
     since: datetime
     until: datetime
@@ -66,6 +67,7 @@ class Window:
     features: tuple[Column, ...] = ()
     scores: tuple[Column, ...] = ()
     qualities: tuple[Quality, ...] = ()
+    few: str = ""
 
     @property
     def span(self) -> str:

@@ -80,7 +80,8 @@ def _too_few(
     if labelled and labelled[0].labels < limits.rows:
         yield f"{labelled[0].labels} of {limits.rows} labels: too few to judge performance"
     elif labelled and not any(q.kind == "performance" for q in labelled[0].qualities):
-        yield "performance not judged: too few rows of a class, labelled or in the evidence"
+        reason = labelled[0].few or "too few rows of a class in the evidence"
+        yield f"performance not judged: {reason}"
 
 
 def _columns(window: Window, limits: Monitoring) -> Iterator[Breach]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,12 +41,13 @@ def evidence(workspace: Path) -> Evidence:
 
 def measure(
     database: duckdb.DuckDBPyConnection, where: str, card: Card, evidence: Evidence
-) -> tuple[Quality, ...]:
-    """Measure the main metric and the calibration of the labelled rows that meet an SQL condition.
+) -> dict[str, Any]:
+    """Measure the main metric and the calibration of the labelled rows that meet an SQL condition:
+    `qualities` of a window, and what is too `few` for them.
 
     A metric that these rows, or the evidence, leave undefined or without an interval is left out.
     """
-    from mlops.evaluation import metrics
+    from mlops.evaluation import bounds, metrics
 
     outputs = [f"o{i}" for i in range(len(card.outputs))]
     complete = " AND ".join(f"{name} IS NOT NULL" for name in outputs)
@@ -55,12 +56,16 @@ def measure(
     prediction = table[outputs].to_numpy(dtype="float64")
     if card.task != "multiclass":
         prediction = prediction[:, 0]
+    label, hours = table["label"].to_numpy(), table["hour"].to_numpy()
     # Rows of one hour depend on one another; a window has too few days to be clusters.
-    now = metrics.intervals(
-        card.task, table["label"].to_numpy(), prediction, card.threshold,
-        clusters=table["hour"].to_numpy(),
-    )  # fmt: skip
-    return qualities(card, now, evidence, chance_calibration_error(card, prediction))
+    now = metrics.intervals(card.task, label, prediction, card.threshold, clusters=hours)
+    support = bounds.support(card.task, label, [(prediction, card.threshold)], hours)
+    of_class = " of the rarest class" if support.whole >= bounds.FEWEST else ""
+    few = f"labelled rows{of_class} in {support.rarest if of_class else support.whole} hours"
+    return {
+        "qualities": qualities(card, now, evidence, chance_calibration_error(card, prediction)),
+        "few": f"{few}, at least {bounds.FEWEST} needed" if support.rarest < bounds.FEWEST else "",
+    }
 
 
 def qualities(card: Card, now: Evidence, before: Evidence, chance: float) -> tuple[Quality, ...]:

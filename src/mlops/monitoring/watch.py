@@ -101,7 +101,7 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
             return drift.measure(database, where, rows, reference())
 
         def qualities(where: str, rows: int) -> dict[str, Any]:
-            return {"qualities": performance.measure(database, where, card, evidence)}
+            return performance.measure(database, where, card, evidence)
 
         requests = _windows(database, "answers", "rows", now, limits, measure)
         known = source.read(database, params, root, environment, card, wanted.serving)

@@ -1,5 +1,6 @@
 """The decision is pure: it follows from the windows and the limits alone."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -60,10 +61,11 @@ def test_good_windows_are_ok_and_give_no_reason():
     assert decide([GOOD, GOOD], [GOOD, GOOD], limits()) == ("ok", ())
 
 
-def test_labels_that_are_too_few_of_a_class_are_said():
-    assert decide([GOOD], [window()], limits())[1] == (
-        "performance not judged: too few rows of a class, labelled or in the evidence",
-    )
+@pytest.mark.parametrize("few", ["labelled rows in 4 hours, at least 10 needed", ""])
+def test_why_performance_is_not_judged_is_said(few):
+    reason = few or "too few rows of a class in the evidence"
+    labelled = replace(window(), few=few)
+    assert decide([GOOD], [labelled], limits())[1] == (f"performance not judged: {reason}",)
 
 
 @pytest.mark.parametrize("bad", [MANY, SCORES, WORSE, UNCALIBRATED])

@@ -20,9 +20,9 @@ NAMES = {
 
 @pytest.fixture
 def measured(pinned):
-    """The qualities of a task's labels, which `change` makes of the outcomes of training."""
+    """What is measured of a task's labels, which `change` makes of the outcomes of training."""
 
-    def run(task, change=lambda outcome: outcome, count=600, without=()):
+    def run(task, change=lambda outcome: outcome, count=600, without=(), what="qualities", hours=0):
         place = pinned(task)
         rows = bundles.frame(4000, seed=3)
         ids = place.answer(rows[:count])
@@ -34,9 +34,14 @@ def measured(pinned):
         with logs.database() as database:
             logs.read(database, "logs/production", place.root, (place.card, place.pin.digest), NOW)
             labels.read(database, "labels", place.root, place.card)
-            return performance.measure(database, "true", place.card, evidence)
+            where = f"time > {NOW.timestamp()} - 3600 * {hours or 24}"
+            return performance.measure(database, where, place.card, evidence)[what]
 
     return run
+
+
+def test_labels_of_enough_hours_have_nothing_too_few(measured):
+    assert measured("binary", what="few") == ""
 
 
 @pytest.mark.parametrize("task", NAMES)
@@ -72,6 +77,17 @@ def test_a_metric_that_the_evidence_lacks_is_left_out(measured):
 @pytest.mark.parametrize("positives", [0, 1, 9])
 def test_labels_of_too_few_positives_are_not_judged(measured, positives):
     assert measured("binary", lambda outcome: np.arange(len(outcome)) < positives) == ()
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_labels_of_too_few_hours_are_said_with_what_is_needed(measured, task):
+    few = measured(task, hours=3, what="few")
+    assert few == "labelled rows in 3 hours, at least 10 needed"
+
+
+def test_labels_of_a_class_in_too_few_hours_are_said_with_what_is_needed(measured):
+    few = measured("binary", lambda outcome: np.arange(len(outcome)) < 1, what="few")
+    assert few == "labelled rows of the rarest class in 1 hours, at least 10 needed"
 
 
 def test_absent_evidence_is_empty_and_null_is_undefined(tmp_path):
