@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests import apart
-from tests.stack.servers import HOST, Servers
+from tests.stack.servers import HOST, running
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "infra/platform"
@@ -140,12 +140,9 @@ print(json.dumps([*found, asyncio.run(other())]))
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_both_drivers_log_in_to_postgresql_with_a_token(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("entra")
-    for place in (folder, *list(folder.parents)[:2]):
-        place.chmod(0o755)
-    stub = folder / "stub/azure/identity.py"
-    stub.parent.mkdir(parents=True)
+def test_both_drivers_log_in_to_postgresql_with_a_token(tmp_path):
+    stub = tmp_path / "azure/identity.py"
+    stub.parent.mkdir()
     stub.write_text(
         "from types import SimpleNamespace\n"
         "class DefaultAzureCredential:\n"
@@ -153,20 +150,17 @@ def test_both_drivers_log_in_to_postgresql_with_a_token(tmp_path_factory):
         "        assert scope == 'https://ossrdbms-aad.database.windows.net/.default'\n"
         "        return SimpleNamespace(token='a-token-of-an-hour')\n"
     )
-    servers = Servers(folder, ("postgres",))
-    try:
-        servers.start("postgres")
+    with running("postgres") as servers:
         servers.query("ALTER USER mlops PASSWORD 'a-token-of-an-hour'")
-        (folder / "postgres/pg_hba.conf").write_text(f"host all all {HOST}/32 scram-sha-256\n")
+        rule = f"host all all {HOST}/32 scram-sha-256\n"
+        (servers.folder / "postgres/pg_hba.conf").write_text(rule)
         servers.query("SELECT pg_reload_conf()")
         where = f"mlops@{HOST}:{servers.ports['postgres']}/postgres"
-        path = os.pathsep.join([str(FOLDER / "entra_login"), str(stub.parents[1])])
+        path = os.pathsep.join([str(FOLDER / "entra_login"), str(tmp_path)])
         ends = {}
         for host in (HOST, "another.invalid"):
             env = {**os.environ, "PYTHONPATH": path, "ENTRA_LOGIN_HOST": host}
             ends[host] = subprocess.run([sys.executable, "-c", CONNECTS, where], env=env,
                                         capture_output=True, text=True, check=False)  # fmt: skip
-        assert json.loads(ends[HOST].stdout) == ["mlops", "mlops"], ends[HOST].stderr
-        assert "no password supplied" in ends["another.invalid"].stderr
-    finally:
-        servers.kill("postgres")
+    assert json.loads(ends[HOST].stdout) == ["mlops", "mlops"], ends[HOST].stderr
+    assert "no password supplied" in ends["another.invalid"].stderr
