@@ -18,7 +18,7 @@ from mlops.data import engine, ingest, tables
 from mlops.data.as_of import ONE_DAY, Span, reader
 from mlops.data.failures import Failure, explain
 from mlops.data.params import Params
-from mlops.data.raw import opened, raw_tables
+from mlops.data.raw import Tables, opened, raw_tables
 from mlops.data.tables import Later, outcomes
 
 if TYPE_CHECKING:
@@ -60,20 +60,34 @@ class Coming:
     def days(self, first: dt.date | None, last: dt.date | None) -> list[dt.date]:
         """The days from `first` to `last`; by default those after the last known outcomes.
 
-        Raises NothingComing where there is none.
+        Raises NothingComing where there is none, or no row can be of them.
         """
         start, end = first or self.known + ONE_DAY, last or self.last
         if start > end:
             found = f"outcomes are known to {self.known}, rows are there to {self.last}"
             raise NothingComing(f"no day from {start} to {end} to predict: {found}")
+        if start > self.last:
+            raise self.no_rows(start, end)
         return [start + dt.timedelta(days=n) for n in range((end - start).days + 1)]
 
-    def features(self, spans: Iterable[Span]) -> Iterator[tuple[project.Features, pa.Table]]:
-        """The declared roles, and the features of each span in turn."""
+    def no_rows(self, first: dt.date, last: dt.date) -> NothingComing:
+        """What to raise for days without rows."""
+        return NothingComing(
+            f"no rows from {first} to {last}; the source's last are of {self.last}"
+        )
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Any, project.Features, Tables]]:
+        """The session, the declared roles and the raw tables; raises NothingComing without days."""
         with opened(self.params, self.folder, self.ingested) as (session, spec, raw):
             if spec.day is None:
                 found = "features.py has no DAY; every row is known at once"
                 raise NothingComing(f"{self.params.project}: {found}")
+            yield session, spec, raw
+
+    def features(self, spans: Iterable[Span]) -> Iterator[tuple[project.Features, pa.Table]]:
+        """The declared roles, and the features of each span in turn."""
+        with self.opened() as (session, spec, raw):
             yield from ((spec, made) for made in map(reader(session, spec, raw, self.later), spans))
 
 

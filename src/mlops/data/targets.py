@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops.base.errors import UserError
 from mlops.base.files import alone, digest_of, sha256, whole_file
 from mlops.data import as_of, coming, fingerprint
 from mlops.data.featurize import require_unique
 from mlops.data.params import Params
-from mlops.data.raw import opened
 from mlops.data.streaming import Parquet, database, parquet, quoted
 
 FILE = "targets.parquet"
@@ -67,9 +65,7 @@ def _state(params: Params, root: Path, after: dt.date) -> bytes:
 
 
 def _write(source: coming.Coming, file: Path, after: dt.date, state: bytes) -> None:
-    with opened(source.params, source.folder, source.ingested) as (session, spec, raw):
-        if spec.day is None:
-            raise UserError(f"{source.params.project}: features.py has no DAY")
+    with source.opened() as (session, spec, raw):
         spec = replace(spec, features={}, slices=(), group=None)
         first = after + as_of.ONE_DAY
         schema, parts = as_of.stream(session, spec, raw, first, max(first, source.last))

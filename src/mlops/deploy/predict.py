@@ -75,10 +75,10 @@ def rows(
     made = time.time()
     with coming.refreshed(params, root) as tables:
         days = tables.days(first, last)
-        ((spec, features),) = tables.features([Span(days[0], days[-1], days[0])])
+        span = Span(days[0], min(days[-1], tables.last), days[0])
+        ((spec, features),) = tables.features([span])
     if not len(features):
-        last_rows = f"the source's last are of {tables.last}"
-        raise coming.NothingComing(f"no rows from {days[0]} to {days[-1]}; {last_rows}")
+        raise tables.no_rows(days[0], days[-1])
     return Rows(spec, days, features, made, tables.note)
 
 

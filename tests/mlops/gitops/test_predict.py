@@ -87,6 +87,9 @@ def test_days_without_rows_are_left_out_and_named_where_there_is_none(arriving):
     code, out, err = arriving.command("predict", "--from", "2023-04-27", "--to", "2023-04-28")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "no rows from 2023-04-27 to 2023-04-28; the source's last are of 2023-04-30" in err
+    code, out, err = arriving.command("predict", "--from", "9999-12-30", "--to", "9999-12-31")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no rows from 9999-12-30 to 9999-12-31; the source's last are of 2023-04-30" in err
 
 
 @pytest.mark.parametrize(
