@@ -116,9 +116,15 @@ def _forge(file: str, values: Mapping[str, str]) -> Forge:
         raise Refused(f"{file}: expected one of platform:github and platform:azureDevOps")
     if values["github"]:
         return Forge(GITHUB_ISSUER, values["github"])
-    given = json.loads(values["azureDevOps"])
-    if not isinstance(given, dict) or not str(given.get("issuer", "")).startswith("https://"):
-        raise Refused(f"{file}: azureDevOps: expected `issuer`, an https address, and `subjects`")
+    wrong = Refused(f"{file}: azureDevOps: expected `issuer`, an https address, and `subjects`")
+    try:
+        given = json.loads(values["azureDevOps"])
+    except ValueError:
+        raise wrong from None
+    if not isinstance(given, dict) or not isinstance(given.get("subjects", {}), dict):
+        raise wrong
+    if not str(given.get("issuer", "")).startswith("https://"):
+        raise wrong
     subjects = {str(key): str(value) for key, value in given.get("subjects", {}).items()}
     for connection in subjects.keys() - set(CONNECTIONS):
         near = difflib.get_close_matches(connection, CONNECTIONS, n=1)

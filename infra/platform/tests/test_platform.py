@@ -119,6 +119,15 @@ def test_a_wrong_stack_file_is_refused_in_one_line(key: str, value: str | None, 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [
+    "https://dev.azure.com", "[]", "{}", '{"issuer": "http://a"}',
+    '{"issuer": "https://a", "subjects": ["azureProposals"]}',
+])  # fmt: skip
+def test_what_azure_devops_is_told_of_tokens_is_refused_in_one_line(value: str) -> None:
+    with pytest.raises(settings.Refused, match="azureDevOps: expected `issuer`, an https address"):
+        settings.parse("dev", config("dev", github=None, azureDevOps=value))
+
+
 def test_a_stack_of_another_name_is_refused() -> None:
     with pytest.raises(settings.Refused, match="found the stack 'prod', expected one of dev"):
         settings.parse("prod", config("production"))
