@@ -94,7 +94,19 @@ def test_the_images_are_named_by_their_digests(run):
     assert done.stdout == "crmlopsdevab12.azurecr.io/mlops-azureml@sha256:0123\n"
     service = "SERVICE=crmlopsdevab12.azurecr.io/mlops-serving@sha256:0123"
     assert [call for call in calls if "acr build" in call and service in call]
-    assert run("images.sh", "python:3.11")[0].returncode == 2
+    done, calls = run("images.sh", "python:3.11")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: images.sh: found 'python:3.11', expected the base's name, BASE@sha256:DIGEST\n"
+    )
+
+
+def test_without_pulumi_no_variable_is_set(tmp_path):
+    command = [sys.executable, str(FOLDER / "variables.py")]
+    env = {"PATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: outputs of the stack dev: ")
 
 
 def test_each_environment_gets_its_own_identity_and_target():

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 if (($# != 1)) || [[ "$1" != *@sha256:* ]]; then
-	sed -n '5p' "$0" >&2
+	echo "error: images.sh: found '$*', expected the base's name, BASE@sha256:DIGEST" >&2
 	exit 2
 fi
 server=$(pulumi -C infra/platform stack output registryServer --stack dev)

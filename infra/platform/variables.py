@@ -61,15 +61,20 @@ def commands(stacks: Mapping[str, Outputs], image: str) -> Iterator[str]:
                 yield f"gh variable set {key}{where} --body {shlex.quote(value)}"
 
 
+def stack_outputs(folder: Path, stack: str) -> Outputs:
+    """What a stack has exported; ends the program with a line where Pulumi cannot say."""
+    command = ["pulumi", "-C", str(folder), "stack", "output", "--json", "--stack", stack]
+    try:
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: outputs of the stack {stack}: {error}")
+    outputs: Outputs = json.loads(done.stdout)
+    return outputs
+
+
 def main() -> None:
     folder = Path(__file__).parent
-    stacks = {
-        stack: json.loads(subprocess.run(
-            ["pulumi", "-C", str(folder), "stack", "output", "--json", "--stack", stack],
-            check=True, stdout=subprocess.PIPE, text=True,
-        ).stdout)
-        for stack in ("dev", *SERVING)
-    }  # fmt: skip
+    stacks = {stack: stack_outputs(folder, stack) for stack in ("dev", *SERVING)}
     image = sys.argv[1] if len(sys.argv) > 1 else ""
     if "platform:azureDevOps" in (folder / "Pulumi.dev.yaml").read_text():
         for name, variables in environments(stacks, image):
