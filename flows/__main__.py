@@ -24,7 +24,7 @@ from mlops.gitops import check
 from mlops.pipeline import dependencies, reproduction, servers, stage
 
 TRAINING = "training"
-FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check", "databricks")
+FLOWS = (TRAINING, "retraining", "monitoring", "scoring", "reconcile_check", "databricks_job")
 # Commands that need a permanent server.
 SERVICES = ("deploy", "worker")
 CHECK = "check"

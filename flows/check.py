@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,24 @@ def _flow(place: str, entrypoint: str) -> Any:
     path, _, name = entrypoint.partition(":")
     if not Path(path).is_file():
         raise UserError(f"{place}: entrypoint: found {entrypoint!r}, expected FILE.py:FLOW")
+    _check_names(Path(path).parent)
     module = importlib.import_module(".".join(Path(path).with_suffix("").parts))
     if not hasattr(module, name):
         raise UserError(f"{place}: entrypoint: {path} has no {name!r}{nearest(name, vars(module))}")
     return getattr(module, name)
+
+
+def _check_names(folder: Path) -> None:
+    """Raise UserError for a file that a run would import in place of a package.
+
+    Prefect puts the folder of a flow's file before all others on the path of imports.
+    """
+    own = (folder.resolve(), Path.cwd())
+    elsewhere = [path for path in sys.path if Path(path).resolve() not in own]
+    for file in sorted(folder.glob("[!_]*.py")):
+        found = PathFinder.find_spec(file.stem, elsewhere)
+        if found is not None or file.stem in sys.stdlib_module_names:
+            raise UserError(f"{file}: found the name of a package, which flows could not import")
 
 
 def _check_schedule(place: str, schedule: dict[str, Any]) -> None:

@@ -128,3 +128,16 @@ def test_check_names_what_a_deployment_lacks(monkeypatch, capsys, tmp_path, depl
     assert code == MENDABLE
     assert said.startswith(f"error: prefect.yaml: {line}")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("package", ["mlflow", "azure", "logging"])
+def test_check_refuses_a_flow_that_hides_a_package(monkeypatch, capsys, tmp_path, package):
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [DEPLOYMENT]}))
+    shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")
+    (tmp_path / "flows" / f"{package}.py").touch()
+    monkeypatch.chdir(tmp_path)
+    code, said = run(monkeypatch, capsys, "check")
+    assert code == MENDABLE
+    assert said == (
+        f"error: flows/{package}.py: found the name of a package, which flows could not import\n"
+    )

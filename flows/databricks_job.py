@@ -9,8 +9,8 @@ from mlops.deploy.databricks import job as jobs
 
 
 @flow
-def databricks(job: str) -> str:
+def databricks_job(job: str) -> str:
     """Start the job of this name, show its tasks' progress; the run fails where the job does."""
     page = jobs.run(job, print)
-    create_link_artifact(page, link_text=job, key="databricks")
+    create_link_artifact(page, link_text=job, key="databricks-job")
     return page
