@@ -69,6 +69,7 @@ class Inference:
         self.model = model
         self.columns = columns
         self.decoder = msgspec.json.Decoder(InferRequest)
+        self._datatypes: dict[str, Any] = dict.fromkeys(model.numeric, NUMERIC)
 
     def decode(self, body: bytes, length: int | None) -> tuple[InferRequest, Rows]:
         """A request and its rows; its JSON is of `length` bytes where binary tensors follow."""
@@ -126,18 +127,19 @@ class Inference:
             if (size is None) == (tensor.data is msgspec.UNSET):
                 found = "neither data nor" if size is None else "both data and"
                 raise Refusal(422, f"inputs.{tensor.name}: found {found} {SIZE}")
-            place = f"inputs.{tensor.name}"
-            if not 0 <= (size or 0) <= len(binary):
-                raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
-            content, binary = binary[: size or 0], binary[size or 0 :]
-            if tensor.name in self.columns.retired:
-                continue
-            self._require_shape(tensor)
+            if tensor.name not in self.columns.retired:
+                self._require_shape(tensor)
+                if size is None:
+                    columns[tensor.name] = self._from_json(tensor)
             if size is None:
-                columns[tensor.name] = self._from_json(tensor)
                 continue
-            unpack = _strings if tensor.datatype == BYTES else _numbers
-            columns[tensor.name] = unpack(tensor, content, place)
+            place = f"inputs.{tensor.name}"
+            if not 0 <= size <= len(binary):
+                raise Refusal(422, f"{place}: found {SIZE} {size}, {len(binary)} bytes are left")
+            content, binary = binary[:size], binary[size:]
+            if tensor.name not in self.columns.retired:
+                unpack = _strings if tensor.datatype == BYTES else _numbers
+                columns[tensor.name] = unpack(tensor, content, place)
         if len(binary):
             raise Refusal(400, f"body: found {len(binary)} bytes after the last tensor")
         return self.columns.transposed(columns, "inputs", partial)
@@ -147,8 +149,7 @@ class Inference:
         if not shape or shape[0] < 0 or len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
             found = f"inputs.{tensor.name}: found shape {shape}"
             raise Refusal(422, f"{found}, expected [rows] or [rows, 1]")
-        numeric = tensor.name in self.model.numeric
-        expected = NUMERIC if numeric else (BYTES,)
+        expected = self._datatypes.get(tensor.name, (BYTES,))
         if tensor.datatype not in expected:
             wrong = f"found datatype {tensor.datatype!r}, expected {' or '.join(expected)}"
             raise Refusal(422, f"inputs.{tensor.name}: {wrong}")
