@@ -107,7 +107,8 @@ def _batches(
     except (OSError, DeltaError, pa.ArrowException) as error:
         if "not found" in str(error).lower():
             _refuse_version(location, query.name, table.version())
-        kind = Unreachable if isinstance(error, OSError) else UserError
+        away = isinstance(error, OSError) or "Object Store error" in str(error)
+        kind = Unreachable if away else UserError
         raise kind(f"{address(location, query.name)}: {explain(error)}") from None
 
 

@@ -15,6 +15,7 @@ from mlops.base.errors import UserError
 from mlops.data.sinks import sink
 from mlops.data.sources import Query, Unreachable, files
 from tests.conftest import REPOSITORY
+from tests.mlops.data.sources.expiring import expiring
 from tests.programs import program
 
 pytestmark = pytest.mark.nightly
@@ -26,11 +27,15 @@ def connection(port, key):
     return f"{account};BlobEndpoint=http://127.0.0.1:{port}/mlops;"
 
 
+def blobs(port, key):
+    from azure.storage.blob import ContainerClient
+
+    return ContainerClient.from_connection_string(connection(port, key), "raw", retry_total=9)
+
+
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory):
     """The port and the key of a store that has a table in the container `raw`."""
-    from azure.storage.blob import BlobServiceClient
-
     folder, key = tmp_path_factory.mktemp("azurite"), b64encode(os.urandom(64)).decode()
     command = program(
         "azurite-blob", "npm ci --prefix infra/local", REPOSITORY / "infra/local/node_modules/.bin"
@@ -42,9 +47,8 @@ def azurite(tmp_path_factory):
         env={**os.environ, "AZURITE_ACCOUNTS": f"mlops:{key}"},
     )
     try:
-        container = BlobServiceClient.from_connection_string(
-            connection(port, key), retry_total=9
-        ).create_container("raw")
+        container = blobs(port, key)
+        container.create_container()
         content = pd.DataFrame({"n": [1, 2], "x": [0.5, 1.5]}).to_parquet(index=False)
         container.upload_blob("tables/rows/part-0.parquet", content)
         container.upload_blob("tables/others.csv", b"n\n1\n")
@@ -116,3 +120,28 @@ def test_a_store_that_is_away_or_refuses_is_one_line_in_seconds(
     assert "\n" not in str(error.value)
     assert wrong not in str(error.value)
     assert not caplog.records
+
+
+def test_credentials_that_expire_in_the_middle_are_one_line(azurite, monkeypatch):
+    port, key = azurite
+    content = pd.DataFrame({"n": [3], "x": [2.5]}).to_parquet(index=False)
+    later = blobs(port, key).get_blob_client("tables/rows/part-1.parquet")
+    later.upload_blob(content)
+    refusal = (403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+
+    def second(path, _):
+        return path.startswith("/mlops/raw/tables/rows/part-1.parquet")
+
+    try:
+        with expiring(f"http://127.0.0.1:{port}", refusal, second, answers=0) as place:
+            through = connection(place.rpartition(":")[2], key)
+            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", through)
+            batches = files.read("abfs://raw/tables", QUERY).batches
+            assert next(batches).to_pydict() == {"n": [1, 2]}
+            with pytest.raises(UserError, match=r"^raw/tables/rows/part-1\.parquet: .*") as error:
+                next(batches)
+    finally:
+        later.delete_blob()
+    assert "Forbidden" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert key not in str(error.value)

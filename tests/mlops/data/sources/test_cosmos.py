@@ -2,15 +2,13 @@
 
 import datetime as dt
 import json
-import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pyarrow as pa
 import pytest
 
 from mlops.base.errors import UserError
 from mlops.data.sources import Query, Unreachable, cosmos
+from tests.mlops.data.sources.expiring import expiring
 from tests.stack.servers import running
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow]
@@ -140,41 +138,11 @@ def test_other_names_and_forms_are_one_line(container, url, monkeypatch):
 def test_credentials_that_expire_in_the_middle_are_one_line(container, url, monkeypatch):
     monkeypatch.setattr(cosmos, "SAMPLE", 1)
     fill(container)
-    pages = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        """Passes requests on; none after the second page of rows."""
-
-        def do_GET(self):
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
-            request = urllib.request.Request(url + self.path, body or None, headers,
-                                             method=self.command)  # fmt: skip
-            with urllib.request.urlopen(request) as answer:
-                code, content, headers = answer.status, answer.read(), answer.headers.items()
-            pages.append(b'"n":' in content)
-            if sum(pages) > 3:
-                code, content = 401, json.dumps({"code": "Unauthorized"}).encode()
-            self.send_response(code)
-            for name, value in headers:
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_GET
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        Thread(target=proxy.serve_forever, daemon=True).start()
-        place = f"http://127.0.0.1:{proxy.server_port}/sales"
-        batches = cosmos.read(place, Query("trips")).batches
-        # One page was read for the names of the columns.
+    refusal = (401, json.dumps({"code": "Unauthorized"}).encode())
+    # One page is read for the names of the columns.
+    with expiring(url, refusal, lambda _, content: b'"n":' in content, answers=3) as place:
+        batches = cosmos.read(f"{place}/sales", Query("trips")).batches
         assert [next(batches).num_rows, next(batches).num_rows] == [10, 10]
-        with pytest.raises(Unreachable, match=rf"^{place}: trips: .*Unauthorized") as error:
+        with pytest.raises(Unreachable, match=rf"^{place}/sales: trips: .*Unauthorized") as error:
             next(batches)
-        proxy.shutdown()
     assert len(str(error.value).splitlines()) == 1

@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from mlops.base.errors import UserError
 from mlops.data.sources import Query, Unreachable, delta
+from tests.mlops.data.sources.expiring import expiring
 from tests.stack.servers import running
 
 B85 = digits + ascii_uppercase + ascii_lowercase + "!#$%&()*+-;<=>?@^_`{|}~"
@@ -166,3 +167,25 @@ def test_azure_is_read_with_its_own_variables_and_a_failed_login_is_one_line(mon
                 delta.read("az://lake/sales", Query("trips"))
             assert "c2VjcmV0" not in str(error.value)
             assert servers.key not in str(error.value)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_credentials_that_expire_in_the_middle_are_one_line(monkeypatch):
+    with running("azurite") as servers:
+        from azure.storage.blob import BlobServiceClient
+
+        service = BlobServiceClient.from_connection_string(servers.connection_string)
+        service.create_container("lake")
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", servers.connection_string)
+        write("az://lake/sales", storage_options=delta.options(), partition_by=["day"])
+        place = f"http://127.0.0.1:{servers.ports['azurite']}"
+        refusal = (403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+        with expiring(place, refusal, lambda path, _: ".parquet" in path, answers=1) as front:
+            through = servers.connection_string.replace(place, front)
+            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", through)
+            with pytest.raises(Unreachable, match="^az://lake/sales/trips: ") as error:
+                list(delta.read("az://lake/sales", Query("trips")).batches)
+        assert len(str(error.value).splitlines()) == 1
+        assert servers.key not in str(error.value)
