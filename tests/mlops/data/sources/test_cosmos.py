@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import socket
 
 import pyarrow as pa
 import pytest
@@ -133,6 +134,17 @@ def test_other_names_and_forms_are_one_line(container, url, monkeypatch):
     assert "AZURE_COSMOS_KEY: expected a key in Base64" in line(f"{url}/sales")
     monkeypatch.delenv(cosmos.KEY)
     assert line("https://127.0.0.1:9/sales").startswith("Unreachable: https://127.0.0.1:9/sales: ")
+
+
+@pytest.mark.timeout(60)
+def test_a_silent_server_is_one_line(monkeypatch):
+    monkeypatch.setenv(cosmos.KEY, KEY)
+    monkeypatch.setitem(cosmos.LIMITS, "read_timeout", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}/sales"
+        with pytest.raises(Unreachable, match=f"^{place}: trips: ") as error:
+            cosmos.read(place, Query("trips"))
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_credentials_that_expire_in_the_middle_are_one_line(container, url, monkeypatch):
