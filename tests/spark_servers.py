@@ -77,7 +77,7 @@ def cluster(folder: Path, hidden: Path | None = None) -> Iterator[Cluster]:
 
 
 @contextmanager
-def connect(folder: Path, hidden: Path | None = None) -> Iterator[str]:
+def connect(folder: Path, hidden: Path | None = None, master: str = "local[2]") -> Iterator[str]:
     """A Spark Connect server, for which the folder `hidden` is empty; its URL."""
     folder.mkdir(parents=True)
     port = free_port()
@@ -88,7 +88,7 @@ def connect(folder: Path, hidden: Path | None = None) -> Iterator[str]:
     }  # fmt: skip
     options = [word for name, value in conf.items() for word in ("--conf", f"{name}={value}")]
     # What `start-connect-server.sh --wait` runs, without its shell.
-    words = ("spark-submit", "--class", CONNECT, "--master", "local[2]", *options, "spark-internal")
+    words = ("spark-submit", "--class", CONNECT, "--master", master, *options, "spark-internal")
     log = folder / "connect.log"
     with _running(words, log, "Spark Connect server started at", hidden):
         yield f"sc://{HOST}:{port}"

@@ -19,7 +19,7 @@ import yaml
 from mlops.base.files import folder_digest
 from mlops.contract import bundle as bundles
 from mlops.contract.stages import MODULES
-from tests import apart, standing
+from tests import apart, spark_servers, standing
 from tests.conftest import PROJECTS
 from tests.mlops.deploy.cloud import Answer, Cloud
 
@@ -263,6 +263,16 @@ def test_a_wrong_file_is_refused(wrong, bundle):
 
 
 @pytest.fixture
+def spark(tmp_path):
+    """A cluster of two workers, and the URL of its Spark Connect server."""
+    with (
+        spark_servers.cluster(tmp_path / "cluster") as cluster,
+        spark_servers.connect(tmp_path / "connect", master=cluster.url) as url,
+    ):
+        yield cluster, url
+
+
+@pytest.fixture
 def tracking(tmp_path):
     """The URL of an MLflow server."""
     standing.start(tmp_path / "server", *standing.MLFLOW)
@@ -272,7 +282,8 @@ def tracking(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, tmp_path):
+def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, tmp_path):
+    """On Spark's two workers, where the laptop had DuckDB."""
     from mlflow import MlflowClient
 
     files = bundle.root
@@ -285,6 +296,8 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, tmp_path)
     shutil.copy(laptop.root / "params.yaml", files)
     # What is on another machine is named by its whole path.
     bundle.edit("params.yaml", lambda c: c["data"].update(location=str(laptop.root / "csv")))
+    bundle.edit("params.yaml", lambda c: c.update(engine="spark"))
+    cluster, remote = spark
     wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
     subprocess.run([*wheel, "infra/databricks/wheel"], cwd=files, check=True, capture_output=True)
 
@@ -302,11 +315,17 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, tmp_path)
             words = [word.replace(name, value) for word in words]
         # A machine of its own has other disks; the environment is this test's.
         (tmp_path / "tmp").mkdir(exist_ok=True)
-        env = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": "/nowhere"}
+        env = {
+            **os.environ,
+            "TMPDIR": str(tmp_path / "tmp"),
+            "PYTHONPATH": "/nowhere",
+            "SPARK_REMOTE": remote,
+        }
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, text=True,
                               capture_output=True, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         said += done.stdout
+    assert len(cluster.executors()) == 2
     # An installer may say more.
     assert re.findall(rf"^({'|'.join(MODULES)}) ", said, re.MULTILINE) == list(MODULES)
     (run,) = (volume / "1").iterdir()
