@@ -57,6 +57,32 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
     return bytes(graph.SerializeToString(deterministic=True))
 
 
+def require_converter(name: str, estimator: Any, task: Task) -> None:
+    """Raise UserError, before a search, for a family whose estimator can't be exported.
+
+    `estimator` is an unfitted one; a few made-up rows are fitted. Where they do not do for it,
+    nothing is said.
+    """
+    import pandas as pd
+    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(200, 2)).astype(np.float32), columns=["a", "b"])
+    classes = {"regression": 1, "binary": 2, "multiclass": 3}[task]
+    outcome = frame["a"] if task == "regression" else np.arange(len(frame)) % classes
+    encoder = families.encoder("ordinal", frame).fit(frame)
+    try:
+        estimator.fit(encoder.transform(frame), outcome)
+        export(encoder, estimator, frame, task, classes)
+    except (MissingConverter, MissingShapeCalculator):
+        kind = type(estimator).__name__
+        raise UserError(
+            f"params.yaml: tune.families: {name}: found {kind}, for which skl2onnx has no converter"
+        ) from None
+    except Exception:
+        return
+
+
 def output_names(task: Task, classes: int) -> list[str]:
     """The graph's outputs, in order."""
     if task == "regression":

@@ -104,7 +104,11 @@ def _require_arguments(name: str, own: dict[str, Any], task: Any) -> None:
                 f"{nearest(key, known)}"
             )
     try:
-        family.build(task, sample(own, np.random.default_rng(0)), 0, 1)
+        estimator = family.build(task, sample(own, np.random.default_rng(0)), 0, 1)
     except Exception as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"models.py: SPACE: {name}: {reason}") from error
+    if "." in name:
+        from mlops.training import onnx
+
+        onnx.require_converter(name, estimator, task)

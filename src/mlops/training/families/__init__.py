@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -40,11 +39,17 @@ Pair = tuple[Array, Array]
 Encoding = Literal["ordinal", "dense"]
 
 
-def family(name: str) -> ModuleType:
-    """The family of a name or a module's path; UserError names the nearest known one."""
-    return extensions.resolve(
-        "params.yaml: tune.families", name, __name__, ("build", "fit", "ENCODING", "ROUNDS")
-    )
+def family(name: str) -> Any:
+    """The family of a name, a module's path or scikit-learn's dotted name of an estimator.
+
+    Raises UserError with the nearest known one.
+    """
+    setting = "params.yaml: tune.families"
+    from mlops.training.families import scikit_learn
+
+    if name.startswith(scikit_learn.PREFIX):
+        return scikit_learn.estimator(setting, name)
+    return extensions.resolve(setting, name, __name__, ("build", "fit", "ENCODING", "ROUNDS"))
 
 
 def require_distributed(names: Iterable[str], workers: int) -> None:
