@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +132,14 @@ class Serving(Section):
         """The options by which a service looks features up."""
         stale_after = f"{self.stale_after:g}"
         return ["--store", self.store, "--features", place, "--stale-after", stale_after]
+
+    @staticmethod
+    def outdated(options: Sequence[str], expected: Sequence[str]) -> str:
+        """How the options of a running service differ from those that it would be given now."""
+        if list(options) == list(expected):
+            return ""
+        found = " ".join(options) or "no options"
+        return f"serving: runs with {found}, expected {' '.join(expected) or 'none'}"
 
 
 class Manifest(Section):

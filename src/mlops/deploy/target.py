@@ -68,13 +68,15 @@ class Running:
     64 hex digits, 0 included; `note` is what a rollout left there: that it is in progress, or why
     it was undone. `answers` is "no" when something deployed does not answer, and "elsewhere" when
     that is not seen from here, as another machine runs it. `address` is where clients send
-    requests, "" where that is not known.
+    requests, "" where that is not known. `outdated` says how the options that a service was started
+    with differ from the manifest's `serving:`; deploying the bundle again gives it these.
     """
 
     traffic: Mapping[str, int]
     note: str = ""
     answers: Literal["yes", "no", "elsewhere"] = "yes"
     address: str = field(default="", compare=False)
+    outdated: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,9 @@ def _deploy(
         replaced = [digest for digest, percent in before.traffic.items() if percent == 100]
         ended = f", before it {replaced[0][:12]}" if replaced else ""
         yield f"{wanted.target} runs it{ended}"
-    elif before.answers != "yes":
+    elif before.answers != "yes" or before.outdated:
         target.deploy(endpoint, pin, bundle)
-        yield f"{wanted.target} runs it again"
+        yield f"{wanted.target} runs it again{', as `serving:` says' * bool(before.outdated)}"
     else:
         if before.note:
             # Why another bundle does not run here says nothing of this one.
@@ -196,6 +196,8 @@ def differences(params: Params, root: Path, environment: str) -> list[str]:
         mirrored = version.digest if version else None
         if mirrored != pinned:
             lines.append(f"registry alias {_short(mirrored)}, pinned is {_short(pinned)}")
+    if now.outdated:
+        lines.append(f"{wanted.target}: {now.outdated}")
     if now.answers != "yes":
         lines.append(f"{wanted.target} runs {shown(now)}, and {SILENT[now.answers]}")
     return [f"{environment}: {line}" for line in lines]

@@ -63,6 +63,24 @@ def test_a_killed_process_loses_no_request_and_is_started_again(place):
     assert place.current.answers == "yes"
 
 
+def test_other_options_reach_the_process_and_no_request_is_lost(place):
+    (digest,) = place.deploy(1.0)
+    before = place.processes()[digest].pid
+    file = place.root / "environments/staging.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        f"target: local\nendpoint: {place.endpoint.name}\nserving: {{stale_after: 6}}\npin: null\n"
+    )
+    assert place.current.outdated.startswith("serving: runs with --store embedded ")
+    with place.load() as clients:
+        clients.wait(100)
+        place.deploy_again(digest)
+        clients.wait(500)
+    assert clients.failed == []
+    assert place.processes()[digest].pid != before
+    assert place.current.outdated == ""
+
+
 def test_a_second_version_is_served_when_the_folder_of_the_first_command_is_gone(place, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()

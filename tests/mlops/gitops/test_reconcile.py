@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlops import deploy
 from mlops.base.errors import Refused, UserError
 from mlops.deploy import local
+from mlops.deploy.local import control
 from mlops.deploy.local.home import HOME, Home
 from mlops.deploy.target import Endpoint
 from mlops.gitops import promotion, reconcile, status
@@ -64,6 +65,12 @@ def alias(clone):
 def rows(clone):
     with chdir(clone.root):
         return status.status(clone.params(), Path())
+
+
+def processes_of(clone):
+    """The scoring processes' numbers, by digest."""
+    report = control.status(Home(clone.root, "staging"))
+    return {digest: process.pid for digest, process in report.bundles.items()}
 
 
 def everything(root):
@@ -127,6 +134,27 @@ def test_what_was_moved_or_changed_by_hand_is_found_and_mended(pinned):
         run(clone)
     assert running(clone) == pin.digest
     assert list((clone.root / ".run/bundles").glob(".*.part-*")) == []
+
+
+def test_another_place_of_features_is_found_and_reaches_what_runs(pinned):
+    clone, pin = pinned
+    run(clone)
+    before = processes_of(clone)
+    file = clone.root / "environments/staging.yaml"
+    file.write_text(f"serving: {{stale_after: 6}}\n{file.read_text()}")
+    assert differences(clone) == [
+        "staging: local: serving: runs with --store embedded --features "
+        ".run/features/staging.sqlite --stale-after 48, expected --store embedded --features "
+        ".run/features/staging.sqlite --stale-after 6"
+    ]
+    assert "staging: local runs it again, as `serving:` says" in run(clone)
+    assert (running(clone), differences(clone)) == (pin.digest, [])
+    after = processes_of(clone)
+    assert before[pin.digest] != after[pin.digest]
+    words = Path(f"/proc/{after[pin.digest]}/cmdline").read_text().split("\0")
+    assert words[words.index("--stale-after") + 1] == "6"
+    run(clone)
+    assert processes_of(clone) == after
 
 
 def test_on_a_machine_that_never_saw_the_bundle_it_is_registered_from_what_was_fetched(

@@ -20,7 +20,7 @@ from mlops.base.errors import UserError, one_line
 from mlops.base.files import folder_digest, whole_folder
 from mlops.base.processes import HOST, wait
 from mlops.contract.bundle import Scorer, read_card
-from mlops.deploy import prometheus, smoke_test
+from mlops.deploy import manifest, prometheus, smoke_test
 from mlops.deploy.local import control
 from mlops.deploy.local.home import SAMPLES, Deployed, Home, State
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
@@ -39,7 +39,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     """
     home = _home(endpoint)
     home.folder.mkdir(parents=True, exist_ok=True)
-    digest = folder_digest(bundle)
+    digest, options = folder_digest(bundle), _options(endpoint)
     before = home.state().bundles
 
     def with_copy(state: State) -> State:
@@ -48,6 +48,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
             if folder.is_dir() and folder.name not in {*state.bundles, digest, SAMPLES}:
                 shutil.rmtree(folder, ignore_errors=True)
         deployed = state.bundles.get(digest, Deployed(version=str(pin.version)))
+        deployed = replace(deployed, options=options)
         if set(state.bundles) <= {digest}:
             deployed = replace(deployed, percent=100)
         bundles = {**state.bundles, digest: deployed}
@@ -117,7 +118,10 @@ def current(endpoint: Endpoint) -> Running:
         return Running(shares, state.note, "no")
     all_answer = all(process.ready for process in status.bundles.values())
     address = f"http://{HOST}:{status.port}"
-    return Running(shares, state.note, "yes" if all_answer else "no", address)
+    expected = _options(endpoint)
+    lines = [manifest.Serving.outdated(one.options, expected) for one in state.bundles.values()]
+    outdated = next(filter(None, lines), "")
+    return Running(shares, state.note, "yes" if all_answer else "no", address, outdated)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
@@ -165,6 +169,14 @@ def _forget(home: Home, name: str) -> State:
             state, bundles={key: one for key, one in state.bundles.items() if key != name}
         )
     )
+
+
+def _options(endpoint: Endpoint) -> tuple[str, ...]:
+    """The options by which a service looks features up; a file is below the service's folder."""
+    named = (endpoint.root / manifest.path(endpoint.environment)).exists()
+    loaded = manifest.load(endpoint.root, endpoint.environment) if named else None
+    serving = loaded.serving if loaded else manifest.Serving()
+    return tuple(serving.options(serving.place(endpoint.environment, Path())))
 
 
 def _port(endpoint: Endpoint) -> int:

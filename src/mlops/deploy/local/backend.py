@@ -18,9 +18,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from mlops.base.errors import UserError
 from mlops.base.processes import HOST, free_port
-from mlops.deploy import manifest
 from mlops.deploy.local.home import LOG, SAMPLES, Deployed, Home, Process
 
 NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
@@ -133,7 +131,7 @@ class Backend:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "mlops.deploy.local.worker", str(folder / self.digest),
                 "--version", self.deployed.version, "--samples", str(folder / SAMPLES),
-                "--host", HOST, "--port", str(self.process.port), *_lookup(self._home),
+                "--host", HOST, "--port", str(self.process.port), *self.deployed.options,
                 stdin=PIPE, stdout=DEVNULL, stderr=output,
             )  # fmt: skip
         self.process.pid = child.pid
@@ -175,15 +173,6 @@ class Backend:
             if response.status == 200:
                 return response.headers.get("x-model-digest", "")
         return None
-
-
-def _lookup(home: Home) -> list[str]:
-    """The options by which a service looks features up, as the manifest has them now."""
-    serving = manifest.Serving()
-    # What runs goes on, whatever is wrong with the file.
-    with suppress(UserError, OSError):
-        serving = manifest.load(home.root, home.environment).serving
-    return serving.options(serving.place(home.environment, home.root.absolute()))
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -23,11 +23,15 @@ ADDRESS, LOCK, LOG = "supervisor.json", "lock", "log"
 
 @dataclass(frozen=True)
 class Deployed:
-    """One bundle: the percentage of the requests that it answers, and of those copied to it."""
+    """One bundle: the percentage of the requests that it answers, and of those copied to it.
+
+    `options` are those of its service by which it looks features up.
+    """
 
     percent: int = 0
     mirror: int = 0
     version: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

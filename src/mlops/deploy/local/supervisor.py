@@ -81,14 +81,19 @@ class Supervisor:
 
     def _apply(self, state: State) -> None:
         before, self._state = self._router.backends, state
-        self._router.backends = {
-            digest: before.get(digest) or Backend(self._home, digest, deployed, self._session)
-            for digest, deployed in state.bundles.items()
+        backends = {
+            digest: backend
+            for digest, backend in before.items()
+            if digest in state.bundles and backend.deployed.options == state.bundles[digest].options
         }
+        stopping = [backend for backend in before.values() if backend not in backends.values()]
         for digest, deployed in state.bundles.items():
-            self._router.backends[digest].deployed = deployed
-        for digest in before.keys() - state.bundles.keys():
-            task = asyncio.create_task(before[digest].stop())
+            if digest not in backends:
+                backends[digest] = Backend(self._home, digest, deployed, self._session)
+            backends[digest].deployed = deployed
+        self._router.backends = backends
+        for backend in stopping:
+            task = asyncio.create_task(backend.stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
