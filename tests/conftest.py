@@ -179,7 +179,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_server() -> None:
     """Tests track in their own folder, whatever server this machine names."""
     # What a forge's own machine says of itself, too: what runs there ends with the job.
-    for name in ("MLFLOW_TRACKING_URI", "SPARK_REMOTE", "RUNNER_ENVIRONMENT", "AGENT_ISSELFHOSTED"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME",
+                 "SPARK_REMOTE", "RUNNER_ENVIRONMENT", "AGENT_ISSELFHOSTED"):  # fmt: skip
         os.environ.pop(name, None)
 
 

@@ -151,6 +151,12 @@ class Manifest(Section):
         examples=["local", "azureml", "databricks", "kubernetes", "churn.targets.edge"],
     )
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the registered model that the bundle is copied to; by default the pin's own",
+        examples=["production.models.flights_late"],
+    )
     rollout: Rollout = Field(default=Rollout(), description="how a new version takes over")
     serving: Serving = Field(default=Serving(), description="requests by key")
     promotion: Promotion = Field(default=Promotion(), description="when a version may come here")

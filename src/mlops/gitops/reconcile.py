@@ -57,6 +57,9 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
     if deploy.ends_with_job(wanted.target):
         yield from _rehearse(root, environment, wanted, pin, fetched / BUNDLE)
         return
+    if wanted.model:
+        pin = _copied(root, wanted.model, pin, fetched)
+        yield f"registered as {pin.model} version {pin.version}"
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)
     before = alias(wanted, params, root, environment)
     if not keeps_alias(wanted):
@@ -69,6 +72,13 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         other = f" (registered here; the pin says version {pin.version})"
         yield f"registry alias points to version {number}{other * (number != pin.version)}{was}"
     yield f"as {manifest.path(environment)} says"
+
+
+def _copied(root: Path, model: str, pin: Pin, fetched: Path) -> Pin:
+    """The pin as another registered model has it: the very bytes, registered there once."""
+    known = versions.by_digest(root, model, pin.digest)
+    number = known.number if known else register.adopt(root, fetched, pin.commit, model)
+    return pin.model_copy(update={"model": model, "version": number})
 
 
 def _require_signature(root: Path, environment: str, wanted: Manifest, pin: Pin) -> None:
@@ -167,7 +177,7 @@ def _run_nothing(params: Params, root: Path, environment: str, wanted: Manifest)
     if before.traffic:
         yield f"{wanted.target} runs nothing now, before it {shown(before)}"
     if alias(wanted, params, root, environment):
-        versions.set_alias(root, params.model, environment, None)
+        versions.set_alias(root, wanted.model or params.model, environment, None)
         yield "registry alias removed"
     yield "pins nothing, and nothing runs"
 
@@ -218,8 +228,9 @@ def keeps_alias(wanted: Manifest) -> bool:
 
 
 def alias(wanted: Manifest, params: Params, root: Path, environment: str) -> Version | None:
-    """The version of the environment's alias; the registered model is the pin's, where it pins."""
-    return versions.by_alias(root, wanted.pin.model if wanted.pin else params.model, environment)
+    """The version of the environment's alias; the model is the manifest's, or else the pin's."""
+    model = wanted.model or (wanted.pin.model if wanted.pin else params.model)
+    return versions.by_alias(root, model, environment)
 
 
 def shown(running: Running) -> str:

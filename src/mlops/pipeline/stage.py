@@ -23,7 +23,7 @@ from mlops.contract.params import Params
 from mlops.contract.paths import LOG, not_found
 from mlops.contract.result import Result
 from mlops.contract.stages import MADE_BY_DVC
-from mlops.pipeline import dependencies, workspace
+from mlops.pipeline import dependencies, tracking_server, workspace
 from mlops.pipeline.lines import screen_line
 
 P = TypeVar("P", bound=Params)
@@ -41,6 +41,8 @@ def main(name: str, run: Callable[[P, Path], Result], kind: type[P]) -> None:
         dependencies.require_own_code(root)
         before = dependencies.inputs(name, root) if recorded else {}
         settings = params.load(kind)
+        # Names that the registry refuses at the end are refused before the first stage.
+        tracking_server.experiment_name(settings.model, root)
         with workspace.begun(root, [name]):
             result = run(settings, root)
         if recorded:

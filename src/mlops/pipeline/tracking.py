@@ -27,6 +27,7 @@ from mlops.pipeline.tracking_server import (
     STORE,
     VARIABLE,
     display_uri,
+    experiment_name,
     is_named,
     mlflow_errors,
     require_usable,
@@ -65,10 +66,10 @@ def create_store(root: Path) -> None:
 
 
 def connect(model: str, root: Path) -> tuple[MlflowClient, str]:
-    """A client, and the id of the experiment of the model's name; UserError without a server."""
-    connected = client(root)
+    """A client, and the id of the model's experiment; UserError without a server."""
+    name, connected = experiment_name(model, root), client(root)
     with mlflow_errors(root):
-        return connected, _experiment(connected, model, root)
+        return connected, _experiment(connected, name, root)
 
 
 def client(root: Path) -> MlflowClient:

@@ -13,6 +13,8 @@ from mlops.base.environment import given, without_credentials
 from mlops.base.errors import UserError, one_line
 
 VARIABLE = "MLFLOW_TRACKING_URI"
+# MLflow's own, for a registry elsewhere and an experiment of another name.
+REGISTRY, EXPERIMENT = "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"
 EMBEDDED = Path("mlruns")
 STORE = "mlflow.db"
 ANSWER_SECONDS = 10
@@ -22,6 +24,8 @@ OLDEST = (3, 0)
 BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    # Otherwise models go to Unity Catalog's storage by each cloud's own library.
+    "MLFLOW_USE_DATABRICKS_SDK_MODEL_ARTIFACTS_REPO_FOR_UC": "true",
 }
 # What to do about a reason that MLflow gives, and what to say instead of one that explains nothing.
 CURES = {
@@ -41,7 +45,10 @@ REASONS = {
     "start the server and try again",
 }
 # Whose exceptions say what a store or its client refused.
-CLIENTS = ("mlflow", "requests", "sqlalchemy", "boto3", "botocore", "azure", "google")
+CLIENTS = (
+    *("mlflow", "requests", "sqlalchemy", "databricks"),
+    *("boto3", "botocore", "azure", "google"),
+)
 
 
 def uri(root: Path) -> str:
@@ -61,6 +68,39 @@ def display_uri(root: Path) -> str:
 def is_named() -> bool:
     """Whether the environment names a tracking server, or another store."""
     return bool(given(os.environ, VARIABLE))
+
+
+def has_unity_catalog(root: Path) -> bool:
+    """Whether the registry is Unity Catalog, as MLflow has it by default behind `databricks`."""
+    registry = given(os.environ, REGISTRY)
+    return bool(re.match("databricks-uc(://|$)", registry)) or (
+        not registry and _is_databricks(root)
+    )
+
+
+def experiment_name(model: str, root: Path) -> str:
+    """The experiment's name: `MLFLOW_EXPERIMENT_NAME`, or the model's, on Databricks in /Shared.
+
+    Raises UserError where Databricks would refuse the experiment's or the registered model's name.
+    """
+    if has_unity_catalog(root) and not re.fullmatch(r"[^.]+(\.[^.]+){2}", model):
+        raise UserError(
+            f"model: found {model!r}, expected CATALOG.SCHEMA.NAME, for the registry of "
+            f"{REGISTRY} or {VARIABLE} is Unity Catalog"
+        )
+    named = given(os.environ, EXPERIMENT)
+    if not _is_databricks(root):
+        return named or model
+    if named and not re.fullmatch(r"(/[^/]+){2,}", named):
+        raise UserError(
+            f"{EXPERIMENT}: found {named!r}, expected an absolute path of the Databricks "
+            f"workspace, such as /Shared/{model}"
+        )
+    return named or f"/Shared/{model}"
+
+
+def _is_databricks(root: Path) -> bool:
+    return bool(re.match("databricks(://|$)", uri(root)))
 
 
 @contextmanager

@@ -49,53 +49,64 @@ def run(params: Params, root: Path) -> Registered:
         tracking.search(card.name, root)
         run = tracking.evidence(card.name, root)
         before = versions.by_digest(root, card.name, digest)
-        version = before.number if before else _create(client, card, run, root, git.described(root))
+        version = before.number if before else _create(
+            client, card, card.name, run, root, git.described(root)
+        )  # fmt: skip
         evidence = folder_digest(root / EVIDENCE)
-        client.set_model_version_tag(card.name, str(version), tracking.EVIDENCE_TAG, evidence)
+        tag = versions.tag_key(tracking.EVIDENCE_TAG, root)
+        client.set_model_version_tag(card.name, str(version), tag, evidence)
         client.set_registered_model_alias(card.name, ALIAS, str(version))
         return Registered(
             model=card.name, version=version, digest=digest, run=run, new=before is None
         )
 
 
-def adopt(root: Path, fetched: Path, commit: str) -> int:
-    """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version."""
+def adopt(root: Path, fetched: Path, commit: str, model: str = "") -> int:
+    """Register a bundle that was made elsewhere, and fetched, where `root` tracks; its version.
+
+    `model` is the registered model's name, unless it is the bundle's own. The bundle's bytes are
+    compared with their digests; a version that has this bundle already is not made again.
+    """
     with alone(fetched), tracking_server.mlflow_errors(fetched):
         (root / tracking_server.EMBEDDED).mkdir(exist_ok=True)
         store = fetched / tracking_server.EMBEDDED
         if not store.exists():
             store.symlink_to((root / tracking_server.EMBEDDED).resolve())
         card = bundle.read_card(fetched / BUNDLE)
-        client, _ = tracking.connect(card.name, fetched)
+        name = model or card.name
+        client, _ = tracking.connect(name, fetched)
         # Today's parameters are not those that made it.
-        run = tracking.bundle(card.name, fetched, settings=False)
+        run = tracking.bundle(name, fetched, settings=False)
         if (fetched / EVIDENCE).exists():
-            tracking.evidence(card.name, fetched)
-        before = versions.by_digest(fetched, card.name, bundle.digest(fetched / BUNDLE))
-        return before.number if before else _create(client, card, run, fetched, commit)
+            tracking.evidence(name, fetched)
+        before = versions.by_digest(fetched, name, bundle.digest(fetched / BUNDLE))
+        return before.number if before else _create(client, card, name, run, fetched, commit)
 
 
-def _create(client: MlflowClient, card: bundle.Card, run: str, root: Path, commit: str) -> int:
+def _create(
+    client: MlflowClient, card: bundle.Card, name: str, run: str, root: Path, commit: str
+) -> int:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
-    for name, key, file in DATASETS:
+    for use, key, file in DATASETS:
         source = json.dumps({"uri": str(FEATURES / file)})
-        entity = Dataset(name, card.hashes[key][:DATASET_DIGEST], "local", source)
-        client.log_inputs(run, [DatasetInput(entity, [InputTag("mlflow.data.context", name)])])
+        entity = Dataset(use, card.hashes[key][:DATASET_DIGEST], "local", source)
+        client.log_inputs(run, [DatasetInput(entity, [InputTag("mlflow.data.context", use)])])
     model = _log_model(run, card, root)
     try:
-        client.create_registered_model(card.name)
+        client.create_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
-    tags = {f"mlops.{name}": value for name, value in card.hashes.items()}
+    tags = {f"mlops.{key}": value for key, value in card.hashes.items()}
     tags |= {tracking.BUNDLE_TAG: bundle.digest(root / BUNDLE), "mlops.git_commit": commit}
     if card.labels:
         tags["mlops.classes"] = json.dumps(card.labels)
+    tags = {versions.tag_key(key, root): value for key, value in tags.items()}
     # With its tags from the start: a version that has no digest could be made twice.
     version = client.create_model_version(
-        card.name, model.model_uri, run, tags=tags, model_id=model.model_id
+        name, model.model_uri, run, tags=tags, model_id=model.model_id
     )
     return int(version.version)
 

@@ -15,9 +15,10 @@ from mlops.base.files import folder_digest, whole_folder
 from mlops.pipeline import tracking, tracking_server
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 FETCHED = Path(".run/served")
 MODEL = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
@@ -53,10 +54,34 @@ def by_alias(root: Path, model: str, alias: str) -> Version | None:
 def by_digest(root: Path, model: str, digest: str) -> Version | None:
     """The first version with this bundle; None when it is not registered."""
     client = tracking.client(root)
-    query = f"name = '{model}' and tags.`{tracking.BUNDLE_TAG}` = '{digest}'"
     with tracking_server.mlflow_errors(root):
+        if tracking_server.has_unity_catalog(root):
+            every = (client.get_model_version(model, str(n)) for n in _ready(client, model))
+            return next((v for v in map(_version, every) if v.digest == digest), None)
+        query = f"name = '{model}' and tags.`{tracking.BUNDLE_TAG}` = '{digest}'"
         versions = [_version(version) for version in client.search_model_versions(query)]
     return min(versions, key=lambda version: version.number, default=None)
+
+
+def _ready(client: MlflowClient, model: str) -> list[int]:
+    """The numbers of a model's versions whose files are whole, in Unity Catalog.
+
+    Its search takes one condition, and gives versions without their tags.
+    """
+    from mlflow.exceptions import MlflowException
+
+    ready: list[int] = []
+    page, more = None, True
+    try:
+        while more:
+            listed = client.search_model_versions(f"name = '{model}'", page_token=page)
+            ready += [int(version.version) for version in listed if version.status == "READY"]
+            page = listed.token
+            more = bool(page)
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+    return sorted(ready)
 
 
 def set_alias(root: Path, model: str, alias: str, number: int | None) -> None:
@@ -98,6 +123,12 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
     return bundle, str(version.version)
 
 
+def tag_key(key: str, root: Path) -> str:
+    """The key of a version's tag as its registry has it: Unity Catalog takes no dots."""
+    return key.replace(".", "_") if tracking_server.has_unity_catalog(root) else key
+
+
 def _version(version: ModelVersion) -> Version:
-    digest = version.tags.get(tracking.BUNDLE_TAG, "")
+    tags = {key.replace(".", "_"): value for key, value in version.tags.items()}
+    digest = tags.get(tracking.BUNDLE_TAG.replace(".", "_"), "")
     return Version(int(version.version), str(version.run_id or ""), digest)

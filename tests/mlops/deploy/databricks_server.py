@@ -46,7 +46,7 @@ class Databricks(Cloud):
 
     def register(self, model: str, version: int, folder: Path) -> None:
         """Make a version of a bundle, as `mlops register` does."""
-        self.versions[model, str(version)] = folder, {"mlops.bundle": bundle.digest(folder)}
+        self.versions[model, str(version)] = folder, {"mlops_bundle": bundle.digest(folder)}
 
     def shares(self, name: str) -> dict[str, int]:
         routes = self.endpoints[name]["config"]["traffic_config"]["routes"]

@@ -36,14 +36,14 @@ def test_a_version_of_another_bundle_is_neither_served_nor_taken_for_what_is_pin
     workspace, bundles
 ):
     tags = workspace.server.versions[MODEL, "1"][1]
-    digest, tags["mlops.bundle"] = tags["mlops.bundle"], "0" * 64
-    message = r"version 1: found tag mlops.bundle='0{12}', expected"
+    digest, tags["mlops_bundle"] = tags["mlops_bundle"], "0" * 64
+    message = r"version 1: found tag mlops_bundle='0{12}', expected"
     with pytest.raises(UserError, match=message):
         workspace.deploy(bundles[0])
     assert not workspace.left()
-    tags["mlops.bundle"] = digest
+    tags["mlops_bundle"] = digest
     workspace.deploy(bundles[0])
-    tags["mlops.bundle"] = "0" * 64
+    tags["mlops_bundle"] = "0" * 64
     with pytest.raises(UserError, match=message):
         assert workspace.current
 

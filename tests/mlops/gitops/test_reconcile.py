@@ -62,6 +62,19 @@ def alias(clone):
     return versions.by_alias(clone.root, "trips-model", "staging")
 
 
+def test_an_environment_s_own_registered_model_gets_the_pinned_bytes_once(pinned):
+    clone, pin = pinned
+    manifest, model = clone.root / "environments/staging.yaml", "staging.models.trips"
+    manifest.write_text(f"model: {model}\n{manifest.read_text()}")
+    assert f"staging: registered as {model} version 1" in run(clone)
+    version = versions.by_alias(clone.root, model, "staging")
+    assert version
+    assert (version.number, version.digest) == (1, pin.digest)
+    assert alias(clone) is None
+    assert differences(clone) == []
+    assert f"staging: registered as {model} version 1" in run(clone)
+
+
 def rows(clone):
     with chdir(clone.root):
         return status.status(clone.params(), Path())

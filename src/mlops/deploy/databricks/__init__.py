@@ -1,7 +1,7 @@
 """Databricks as a target: a Model Serving endpoint, a served entity for each registered version.
 
 Databricks serves MLflow's model from Unity Catalog, not the bundle's folder: the digest is the tag
-`mlops.bundle` of the version, which `register` sets when it makes the version from the bundle, and
+`mlops_bundle` of the version, which `register` sets when it makes the version from the bundle, and
 the answers to the bundle's reference rows are compared when it is deployed. The bytes themselves
 can't be read there. The registry that releases must be Unity Catalog, so that the pin's version is
 the one that is served.
@@ -20,7 +20,6 @@ from mlops.base.errors import UserError, nearest
 from mlops.deploy import prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
-from mlops.pipeline.tracking import BUNDLE_TAG
 from mlops.registry.pin import Pin
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ READS = (
 )  # fmt: skip
 # The environment variable in which an entity keeps its bundle's digest.
 DIGEST = "MLOPS_BUNDLE"
+# The same among the version's tags.
+DIGEST_TAG = "mlops_bundle"
 NOTE, LONGEST_NOTE = "mlops_note", 255
 COUNTS = ("request_count_total", "request_5xx_count_total", "request_4xx_count_total")
 
@@ -161,10 +162,10 @@ def _serve(endpoint: Endpoint, entity: ServedEntityInput) -> bool:
 def _require_digest(entity: ServedEntityInput | ServedEntityOutput, digest: str) -> None:
     """Raise UserError unless the version that an entity serves was made from this bundle."""
     model, version = str(entity.entity_name), str(entity.entity_version)
-    tagged = api.tags_of(model, version).get(BUNDLE_TAG, "")
+    tagged = api.tags_of(model, version).get(DIGEST_TAG, "")
     if tagged != digest:
         raise UserError(
-            f"Databricks: {model} version {version}: found tag {BUNDLE_TAG}={tagged[:12]!r}, "
+            f"Databricks: {model} version {version}: found tag {DIGEST_TAG}={tagged[:12]!r}, "
             f"expected {digest[:12]}; was it released from Unity Catalog?"
         )
 
