@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks databricks-wheel clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks azureml wheel clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -163,9 +163,14 @@ databricks: setup ## make what `databricks bundle` needs, and test the jobs with
 	@$(call apart,databricks,databricks/requirements)
 	@pytest tests/test_databricks_jobs.py
 
-databricks-wheel: setup ## build the wheel of this commit, as `databricks bundle deploy` does
-	@rm -rf infra/databricks/wheel
-	@hatchling build -t wheel -d infra/databricks/wheel
+azureml: wheel ## write the training as an Azure ML pipeline, which Azure's own loader must accept
+	@$(call apart,azureml,azureml/requirements)
+	@python -m infra.azureml.training
+	@$(APART)/azureml/bin/python -W ignore infra/azureml/load.py .run/azureml-training/pipeline.yaml
+
+wheel: setup ## build the wheel that jobs on Databricks and Azure ML run
+	@rm -rf infra/jobs/wheel
+	@hatchling build -t wheel -d infra/jobs/wheel
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock, and the service's part of it
 	@$(COMPILE) pyproject.toml --group dev --group serving -o requirements.lock

@@ -26,8 +26,9 @@ from tests.mlops.deploy.cloud import Answer, Cloud
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "infra/databricks"
 # What the jobs are derived from, and the code that does it.
-FILES = ("databricks.yml", "infra/databricks/jobs.py", "infra/databricks/task.py",
-         "src/mlops/__init__.py", "src/mlops/base", "src/mlops/contract")  # fmt: skip
+FILES = ("databricks.yml", "infra/databricks/jobs.py", "infra/jobs/task.py",
+         "infra/jobs/handover.py", "src/mlops/__init__.py", "src/mlops/base",
+         "src/mlops/contract")  # fmt: skip
 DEPLOYMENTS = {
     "deployments": [
         {"name": name, "entrypoint": f"flows/{flow}.py:{flow}", "tags": tags,
@@ -280,9 +281,26 @@ def tracking(tmp_path):
     standing.stop(tmp_path / "server")
 
 
+def own_disk(shared, tmp_path):
+    """The variables of a machine whose disk is empty but for the lock's environment."""
+
+    def make(folder):
+        folder.mkdir()
+        made = "from task import *; environment(Path(sys.argv[1]))"
+        command = [sys.executable, "-c", made, REPOSITORY / "requirements.lock"]
+        subprocess.run(command, cwd=REPOSITORY / "infra/jobs", check=True,
+                       env={**os.environ, "TMPDIR": str(folder)})  # fmt: skip
+
+    (tmp_path / "tmp").mkdir()
+    for place in shared.folder("lock-environment", make).iterdir():
+        if place.is_dir():
+            (tmp_path / "tmp" / place.name).symlink_to(place)
+    return {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": "/nowhere"}
+
+
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, tmp_path):
+def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, shared, tmp_path):
     """On Spark's two workers, where the laptop had DuckDB."""
     from mlflow import MlflowClient
 
@@ -299,7 +317,7 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, tm
     bundle.edit("params.yaml", lambda c: c.update(engine="spark"))
     cluster, remote = spark
     wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
-    subprocess.run([*wheel, "infra/databricks/wheel"], cwd=files, check=True, capture_output=True)
+    subprocess.run([*wheel, "infra/jobs/wheel"], cwd=files, check=True, capture_output=True)
 
     volume = tmp_path / "volume"
     values = {"${workspace.file_path}": str(files), "{{job.parameters.folder}}": str(volume),
@@ -308,19 +326,11 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, tm
     jobs, errors = bundle.build()
     assert not errors
     tasks = {task["task_key"]: task["spark_python_task"] for task in jobs["stages"]["tasks"]}
-    said = ""
+    said, env = "", own_disk(shared, tmp_path) | {"SPARK_REMOTE": remote}
     for key in order(jobs["stages"]):
         words = [tasks[key]["python_file"], *tasks[key]["parameters"]]
         for name, value in values.items():
             words = [word.replace(name, value) for word in words]
-        # A machine of its own has other disks; the environment is this test's.
-        (tmp_path / "tmp").mkdir(exist_ok=True)
-        env = {
-            **os.environ,
-            "TMPDIR": str(tmp_path / "tmp"),
-            "PYTHONPATH": "/nowhere",
-            "SPARK_REMOTE": remote,
-        }
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, text=True,
                               capture_output=True, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -345,8 +355,8 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, tracking, spark, tm
 
 @pytest.fixture
 def task(monkeypatch):
-    """The module of infra/databricks/task.py; the environment that it would make is this one."""
-    spec = spec_from_file_location("databricks_task", FOLDER / "task.py")
+    """The module of infra/jobs/task.py; the environment that it would make is this one."""
+    spec = spec_from_file_location("task", REPOSITORY / "infra/jobs/task.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "environment", lambda lock: Path(sys.executable))
@@ -357,8 +367,8 @@ def task(monkeypatch):
 def files(tmp_path):
     """What a deployment copies: a wheel of one module, the settings and the lock."""
     folder = tmp_path / "files"
-    (folder / "infra/databricks/wheel").mkdir(parents=True)
-    with ZipFile(folder / "infra/databricks/wheel/one-1-py3-none-any.whl", "w") as wheel:
+    (folder / "infra/jobs/wheel").mkdir(parents=True)
+    with ZipFile(folder / "infra/jobs/wheel/one-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("one.py", WRITES)
     for name in ("params.yaml", "dvc.yaml", "requirements.lock"):
         (folder / name).write_text(name)
@@ -472,7 +482,7 @@ def test_a_flow_runs_in_a_clone_of_its_commit(task, files, tmp_path, capfd):
         subprocess.run([*git, *words], cwd=origin, check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=origin, check=True, text=True,
                           capture_output=True).stdout.strip()  # fmt: skip
-    (wheel,) = files.glob("infra/databricks/wheel/*.whl")
+    (wheel,) = files.glob("infra/jobs/wheel/*.whl")
     with ZipFile(wheel, "w") as packages:
         for path in (REPOSITORY / "src/mlops").rglob("*.py"):
             packages.write(path, path.relative_to(REPOSITORY / "src"))

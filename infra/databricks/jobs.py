@@ -19,10 +19,11 @@ from databricks.bundles.jobs import Job
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "src"))
+from infra.jobs.handover import passed_on  # noqa: E402
 from mlops.base import documents  # noqa: E402
 from mlops.contract import stages  # noqa: E402
 
-TASK = "${workspace.file_path}/infra/databricks/task.py"
+TASK = "${workspace.file_path}/infra/jobs/task.py"
 TRAINING = "stages"
 # The flows that run here; the forge's CI compares the world with Git.
 FLOWS = ("retraining", "monitoring", "scoring")
@@ -77,27 +78,13 @@ def _flow(deployment: dict[str, Any]) -> str:
 def _training(compute: str) -> Job:
     """The stages in their order; each waits for those whose outputs it reads."""
     tasks = []
-    for name, (needs, makes) in passed_on().items():
+    for name, (needs, makes) in passed_on(ROOT).items():
         words = ["stage", name, "--module", stages.MODULES[name],
                  "--run", "{{job.parameters.folder}}/{{job.run_id}}"]  # fmt: skip
         words += [word for stage in needs for word in ("--needs", stage)]
         words += [word for path in makes for word in ("--makes", path)]
         tasks.append(_task(name, words, compute, needs))
     return _job(TRAINING, tasks, {"folder": "${var.folder}"}, compute)
-
-
-def passed_on() -> dict[str, tuple[list[str], list[str]]]:
-    """For each stage those that it needs, and the folders that it makes."""
-    listed = documents.read(ROOT / stages.PIPELINE, "the pipeline's stages")["stages"]
-    makes = {name: list(listed[name]["outs"]) for name in stages.MADE_BY_DVC}
-    needs = {name: [other for other, places in makes.items()
-                    if any(f"{path}/".startswith(f"{place}/") for path in listed[name]["deps"]
-                           for place in places)]
-             for name in stages.MADE_BY_DVC}  # fmt: skip
-    # What DVC does not know of registers what the last stage judged, and what that one read.
-    last = stages.MADE_BY_DVC[-1]
-    return {name: (needs.get(name, [*needs[last], last]), makes.get(name, []))
-            for name in stages.MODULES}  # fmt: skip
 
 
 def _scheduled(deployment: dict[str, Any], compute: str) -> Job:

@@ -1,16 +1,18 @@
-"""Run one task of a Databricks job: a stage or a flow, in an environment made from the lock.
+"""Run one task of a job, a stage or a flow, in an environment made from the lock.
 
-    task.py FILES stage NAME --module MODULE --run FOLDER [--needs STAGE] [--makes PATH]
+    task.py FILES stage NAME --module MODULE --run FOLDER [--needs STAGE[=FOLDER]] [--makes PATH]
+                             [--data PATH=FOLDER]
     task.py FILES flow NAME --repository URL --commit COMMIT [--set KEY=VALUE]
 
-FILES has what the bundle's deployment copied: `params.yaml`, `dvc.yaml`, the lock and the wheel.
-This file runs in Databricks' own Python, and imports the standard library and Databricks' SDK
-alone; all else runs in the environment, which has none of Databricks' libraries.
+FILES has what the job's deployment copied: `params.yaml`, `dvc.yaml`, the lock and the wheel.
+This file runs in the machine's own Python, and imports the standard library and, on Databricks,
+its SDK alone; all else runs in the environment, which has none of the machine's libraries.
 
 A volume takes files that are written once, from start to end: no database, no lock, nothing
 appended. So a stage works on the machine's own disk, in a folder as `dvc.yaml` expects it, and
 what it makes passes through FOLDER, an archive for each stage with its SHA-256 beside it. What
-other code, parameters or libraries made is never used: FOLDER has a part for each.
+other code, parameters or libraries made is never used: FOLDER has a part for each. Azure ML gives
+each stage a FOLDER of its own, and mounts raw data that stands where `data.location` says.
 """
 
 from __future__ import annotations
@@ -32,10 +34,14 @@ from zipfile import ZipFile
 
 LOCK = "requirements.lock"
 SETTINGS = ("params.yaml", "dvc.yaml", LOCK)
-WHEEL = "infra/databricks/wheel/*.whl"
+WHEEL = "infra/jobs/wheel/*.whl"
 PYTHON = (3, 11)
-# Databricks' own Python and Spark, which the environment's must not find.
-FOREIGN = re.compile(r"PYTHON|PYSPARK|SPARK_(?!REMOTE)|VIRTUAL_ENV|MASTER$")
+# Databricks' own Python and Spark, which the environment's must not find, and what Azure ML says
+# of its own tracking server.
+FOREIGN = re.compile(
+    r"PYTHON|PYSPARK|SPARK_(?!REMOTE)|VIRTUAL_ENV|MASTER$|MLFLOW_(RUN_ID|EXPERIMENT_ID)$"
+)
+AZUREML = re.compile("MLFLOW_(EXPERIMENT_NAME|TRACKING_TOKEN)$")
 CLONE = """
 import sys
 from pathlib import Path
@@ -69,8 +75,11 @@ def main(arguments: Sequence[str]) -> None:
         own = {**surroundings, "PYTHONPATH": "src"}
         if given.kind == "stage":
             run = given.run / version
-            for stage in given.needs:
-                take(stage, run, work)
+            for stage, _, folder in (word.partition("=") for word in given.needs):
+                take(stage, Path(folder, version) if folder else run, work)
+            for place, _, folder in (word.partition("=") for word in given.data):
+                (work / place).parent.mkdir(parents=True, exist_ok=True)
+                (work / place).symlink_to(Path(folder).absolute())
             _run([python, "-m", given.module], given.name, work, own)
             keep(given.name, given.makes, work, run)
         else:
@@ -98,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("--run", type=Path, required=True)
     stage.add_argument("--needs", action="append", default=[])
     stage.add_argument("--makes", action="append", default=[])
+    stage.add_argument("--data", action="append", default=[])
     flow.add_argument("--repository", required=True)
     flow.add_argument("--commit", required=True)
     flow.add_argument("--set", action="append", default=[])
@@ -108,7 +118,8 @@ def environment(lock: Path) -> Path:
     """Make the lock's environment on this machine, once for all tasks; gives its Python."""
     if sys.version_info[:2] != PYTHON:
         found, expected = (".".join(map(str, v)) for v in (sys.version_info[:2], PYTHON))
-        raise Failed(f"Python: found {found}, expected {expected}; see spark_version")
+        raise Failed(f"Python: found {found}, expected {expected}; see spark_version, or "
+                     "the image of Azure ML")  # fmt: skip
     content = lock.read_bytes()
     folder = Path(tempfile.gettempdir(), f"mlops-{hashlib.sha256(content).hexdigest()[:16]}")
     python, whole = folder / "bin/python", folder / "whole"
@@ -206,7 +217,9 @@ def _surroundings(given: argparse.Namespace, python: Path) -> dict[str, str]:
 
 
 def _without_foreign() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+    foreign = [FOREIGN, *([AZUREML] if "AZUREML_RUN_ID" in os.environ else [])]
+    return {name: value for name, value in os.environ.items()
+            if not any(pattern.match(name) for pattern in foreign)}  # fmt: skip
 
 
 def _run(

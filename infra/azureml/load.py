@@ -1,0 +1,28 @@
+"""Load jobs with Azure ML's own loader: python load.py FILE...; run by requirements.lock's Python.
+
+The exit code is 1, and each line names a file and what is wrong, unless it accepts all of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def fault(path: str) -> str:
+    """What the loader refuses in a file, "" for nothing."""
+    from azure.ai.ml import load_job
+
+    try:
+        job: Any = load_job(path)
+        return "" if (found := job._validate()).passed else str(found.error_messages)
+    except Exception as error:
+        return f"{type(error).__name__} {error}"
+
+
+if __name__ == "__main__":
+    faults = {path: fault(path) for path in sys.argv[1:]}
+    for path, reason in faults.items():
+        if reason:
+            print(f"{path}: {' '.join(reason.split())}", file=sys.stderr)
+    sys.exit(any(faults.values()))

@@ -1,0 +1,22 @@
+"""What the stages pass on to each other, for the jobs that are made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlops.base import documents
+from mlops.contract import stages
+
+
+def passed_on(root: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """For each stage those that it needs, and the folders that it makes."""
+    listed = documents.read(root / stages.PIPELINE, "the pipeline's stages")["stages"]
+    makes = {name: list(listed[name]["outs"]) for name in stages.MADE_BY_DVC}
+    needs = {name: [other for other, places in makes.items()
+                    if any(f"{path}/".startswith(f"{place}/") for path in listed[name]["deps"]
+                           for place in places)]
+             for name in stages.MADE_BY_DVC}  # fmt: skip
+    # What DVC does not know of registers what the last stage judged, and what that one read.
+    last = stages.MADE_BY_DVC[-1]
+    return {name: (needs.get(name, [*needs[last], last]), makes.get(name, []))
+            for name in stages.MODULES}  # fmt: skip

@@ -1,0 +1,260 @@
+"""The training as an Azure ML pipeline: accepted by Azure's own loader, and run step by step."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.azureml import training
+from mlops.base.errors import UserError
+from mlops.base.files import folder_digest
+from mlops.contract import bundle as bundles
+from mlops.contract.stages import MODULES
+from tests import standing
+from tests.conftest import PROJECTS, REPOSITORY
+from tests.mlops.deploy.azure_server import sdk_python
+from tests.settings import change
+from tests.test_databricks_jobs import own_disk
+
+IMAGE, TRACKING = f"python@sha256:{'a' * 64}", "https://mlflow.example"
+RAW = {"type": "uri_folder", "path": "azureml:raw:3", "mode": "ro_mount"}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A repository's files of which the pipeline is made; its raw data are a data asset."""
+    return copied(tmp_path / "project")
+
+
+def copied(root):
+    for name in ("infra/azureml/training.yaml", "infra/jobs/task.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, root / name)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(PROJECTS / name, root)
+    change(root, {"project": "trips", "model": "trips-model"})
+    edit(root / training.PIPELINE, lambda content: content["inputs"].update(raw=RAW))
+    return root
+
+
+def edit(path, change):
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+def order(pipeline):
+    """The steps as Azure ML may run them: each after those whose outputs it is bound to."""
+    jobs = pipeline["jobs"]
+    waits = {name: re.findall(r"jobs\.(\w+)\.", str(job["inputs"])) for name, job in jobs.items()}
+    return list(TopologicalSorter(waits).static_order())
+
+
+def refused(python, *paths):
+    """What Azure ML's own loader says of each file, "" for nothing."""
+    command = [python, "-W", "ignore", REPOSITORY / "infra/azureml/load.py", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines() if line[:1] == "/")
+    assert done.returncode == bool(lines)
+    return [lines.get(str(path), "") for path in paths]
+
+
+def write(folder, files):
+    (folder / "files").mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_text(yaml.safe_dump(content))
+    return folder / "pipeline.yaml"
+
+
+@pytest.mark.nightly
+def test_this_repository_s_own_pipeline_is_accepted_with_every_stage(shared, tmp_path):
+    files = training.render(REPOSITORY, IMAGE, TRACKING)
+    assert order(files["pipeline.yaml"]) == list(MODULES)
+    assert refused(sdk_python(shared), write(tmp_path / "own", files)) == [""]
+
+
+def test_a_step_takes_what_it_reads_and_only_what_is_seen_is_taken_from_an_earlier_run(project):
+    files = training.render(project, IMAGE, TRACKING)
+    inputs = {name: set(files[f"{name}.yaml"]["inputs"]) - {"tracking"} for name in MODULES}
+    assert inputs == {
+        "ingest": {"raw"}, "featurize": {"ingest"}, "tune": {"featurize"},
+        "train": {"featurize", "tune"}, "evaluate": {"featurize", "tune", "train"},
+        "register": {"featurize", "tune", "train", "evaluate"},
+    }  # fmt: skip
+    again = [name for name in MODULES if not files[f"{name}.yaml"]["is_deterministic"]]
+    assert again == ["register"]
+    edit(project / training.PIPELINE, lambda content: content["inputs"].pop("raw"))
+    change(project, {"data.location": "abfss://raw@account.dfs.core.windows.net/flights"})
+    files = training.render(project, IMAGE, TRACKING)
+    assert not files["ingest.yaml"]["is_deterministic"]
+
+
+def _pipeline(change):
+    return lambda root: edit(root / training.PIPELINE, change)
+
+
+def _stages(change):
+    return lambda root: edit(root / "dvc.yaml", lambda content: change(content["stages"]))
+
+
+WRONG_FILES = {
+    "an unknown stage": (
+        _pipeline(lambda c: c["jobs"].update(trian={"compute": "azureml:large"})),
+        "jobs: unknown stage 'trian'; did you mean 'train'?"),
+    "an unknown placeholder": (
+        _pipeline(lambda c: c.update(display_name="${modle}")), "unknown ${modle}"),
+    "a cluster that Azure ML has no name for": (
+        _pipeline(lambda c: c["settings"].update(default_compute="cpu-cluster")),
+        "jobs.ingest.compute: found 'cpu-cluster', expected azureml:NAME or serverless"),
+    "a step's own such cluster": (
+        _pipeline(lambda c: c["jobs"].update(tune={"compute": "azureml:a:1"})),
+        "jobs.tune.compute: found 'azureml:a:1'"),
+    "data of any version": (
+        _pipeline(lambda c: c["inputs"]["raw"].update(path="azureml:raw@latest")),
+        "inputs.raw.path: found 'azureml:raw@latest', expected azureml:NAME:VERSION"),
+    "a tracking server that ends with the step": (
+        _pipeline(lambda c: c["inputs"].update(tracking="mlruns")),
+        "inputs.tracking: found 'mlruns', expected the URL of an MLflow server"),
+    "raw data that no step reaches": (
+        _pipeline(lambda c: c["inputs"].pop("raw")),
+        "params.yaml: data.location: found 'csv', a folder of this machine"),
+    "raw data in two places": (
+        lambda root: change(root, {"data.location": "abfss://raw@account/flights"}),
+        "params.yaml: data.location: found 'abfss://raw@account/flights', expected the name"),
+    "stages in a circle": (
+        _stages(lambda s: s["tune"]["deps"].append("reports/x.json")), "jobs: found the circle"),
+    "a stage without outputs": (_stages(lambda s: s["tune"].pop("outs")), "outs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_FILES)
+def test_a_wrong_file_is_refused_before_anything_is_written(wrong, project):
+    spoil, line = WRONG_FILES[wrong]
+    spoil(project)
+    with pytest.raises((UserError, KeyError), match=re.escape(line)):
+        training.write(project, IMAGE, TRACKING)
+    assert not (project / training.MADE).exists()
+
+
+def _job(name, change):
+    return lambda files: change(files["pipeline.yaml"]["jobs"][name])
+
+
+WRONG = {
+    "an image by its tag": (
+        lambda files: files["train.yaml"]["environment"].update(image="python:3.11"),
+        "train.yaml: environment.image: found 'python:3.11', expected NAME@sha256:DIGEST"),
+    "an image of no name": (
+        lambda files: files["train.yaml"].update(environment={}), "image: found 'None'"),
+    "a component that there is not": (
+        _job("tune", lambda job: job.update(component="tuning.yaml")),
+        "jobs.tune.component: found 'tuning.yaml', expected one of evaluate.yaml"),
+    "a missing input": (
+        _job("evaluate", lambda job: job["inputs"].pop("train")),
+        "jobs.evaluate.inputs: found 'train', expected one of featurize"),
+    "an input that the component has not": (
+        _job("tune", lambda job: job["inputs"].update(seed="${{parent.inputs.tracking}}")),
+        "jobs.tune.inputs: found 'seed'"),
+    "the output of no step": (
+        _job("tune", lambda job: job["inputs"].update(
+            featurize="${{parent.jobs.feature.outputs.made}}")),
+        "jobs.tune.inputs.featurize: found 'feature'"),
+    "an output that a step has not": (
+        _job("tune", lambda job: job["inputs"].update(
+            featurize="${{parent.jobs.featurize.outputs.table}}")),
+        "outputs of featurize: found 'table', expected one of made"),
+    "a folder in place of a step's output": (
+        _job("tune", lambda job: job["inputs"].update(featurize="data/features")),
+        "found 'data/features', expected a binding"),
+    "a circle": (
+        _job("featurize", lambda job: job["inputs"].update(
+            ingest="${{parent.jobs.train.outputs.made}}")), "jobs: found the circle"),
+    "a command that reads what is not given": (
+        lambda files: files["tune.yaml"].update(command="python ${{inputs.data}}"),
+        "tune.yaml: command: inputs: found 'data'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_step_is_refused(wrong, project):
+    files = training.render(project, IMAGE, TRACKING)
+    spoil, line = WRONG[wrong]
+    spoil(files)
+    with pytest.raises(UserError, match=re.escape(line)):
+        training.require_consistent(files)
+
+
+# What Azure ML's own loader refuses.
+MALFORMED = {
+    "a misspelt mode": lambda files: files["tune.yaml"]["inputs"]["featurize"].update(mode="mont"),
+    "a misspelt type": lambda files: files["tune.yaml"]["outputs"]["made"].update(type="folder"),
+    "no command": lambda files: files["tune.yaml"].pop("command"),
+    "no such kind of job": lambda files: files["pipeline.yaml"].update(type="pipelines"),
+    "a step of no kind": _job("tune", lambda job: job.update(type="comand")),
+    "no code": lambda files: files["tune.yaml"].update(code="nowhere"),
+    "a name with a space": lambda files: files["tune.yaml"].update(name="mlops tune"),
+}
+
+
+@pytest.mark.nightly
+def test_what_is_malformed_is_refused_by_azure_s_own_loader(project, shared, tmp_path):
+    sound = training.render(project, IMAGE, TRACKING)
+    paths = []
+    for name, spoil in MALFORMED.items():
+        files = deepcopy(sound)
+        spoil(files)
+        paths.append(write(tmp_path / name.replace(" ", "-"), files))
+    lines = refused(sdk_python(shared), *paths)
+    assert [name for name, line in zip(MALFORMED, lines, strict=True) if not line] == []
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_the_steps_make_the_laptop_s_bundle(trained, shared, tmp_path):
+    from mlflow import MlflowClient
+
+    laptop, root = trained("trips"), copied(tmp_path / "project")
+    shutil.copytree(laptop.root / "src", root / "src", symlinks=False,
+                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, root)
+    shutil.copy(laptop.root / "params.yaml", root)
+    wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", training.WHEEL]
+    subprocess.run(wheel, cwd=root, check=True, capture_output=True)
+    standing.start(tmp_path / "server", *standing.MLFLOW)
+    try:
+        tracking = standing.answering(tmp_path / "server", "mlflow")
+        made = training.write(root, IMAGE, tracking)
+        pipeline = yaml.safe_load((made / "pipeline.yaml").read_text())
+        given = {"tracking": tracking, "raw": str(laptop.root / "csv")}
+        # What Azure ML says of its own server, and must not reach this one.
+        env = own_disk(shared, tmp_path) | {
+            "AZUREML_RUN_ID": "1", "MLFLOW_TRACKING_TOKEN": "of-azure", "MLFLOW_RUN_ID": "1",
+        }  # fmt: skip
+        for name in order(pipeline):
+            component = yaml.safe_load((made / f"{name}.yaml").read_text())
+            given[name] = str(tmp_path / "outputs" / name)
+            # Its code is a copy of its own, and only what it is given is there.
+            code = Path(shutil.copytree(made / component["code"], tmp_path / "code" / name))
+            command = component["command"].replace("${{outputs.made}}", given[name])
+            for key in component["inputs"]:
+                command = command.replace(f"${{{{inputs.{key}}}}}", given[key])
+            program = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+            done = subprocess.run(["bash", "-c", command], cwd=code, env=env | program, text=True,
+                                  capture_output=True, check=False)  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+        digest = bundles.digest(laptop.root / "models/bundle")
+        (archive,) = Path(given["train"]).rglob("train.zip")
+        shutil.unpack_archive(archive, tmp_path / "made")
+        assert folder_digest(tmp_path / "made/models/bundle") == digest
+        version = MlflowClient(tracking).get_model_version_by_alias("trips-model", "challenger")
+        assert version.tags["mlops.bundle"] == digest
+    finally:
+        standing.stop(tmp_path / "server")
