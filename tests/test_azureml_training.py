@@ -17,7 +17,7 @@ from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle as bundles
 from mlops.contract.stages import MODULES
-from tests import standing
+from tests import tracking_api
 from tests.conftest import PROJECTS, REPOSITORY
 from tests.mlops.deploy.azure_server import sdk_python
 from tests.settings import change
@@ -199,7 +199,6 @@ MALFORMED = {
     "no such kind of job": lambda files: files["pipeline.yaml"].update(type="pipelines"),
     "a step of no kind": _job("tune", lambda job: job.update(type="comand")),
     "no code": lambda files: files["tune.yaml"].update(code="nowhere"),
-    "a name with a space": lambda files: files["tune.yaml"].update(name="mlops tune"),
 }
 
 
@@ -217,7 +216,7 @@ def test_what_is_malformed_is_refused_by_azure_s_own_loader(project, shared, tmp
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_steps_make_the_laptop_s_bundle(trained, shared, tmp_path):
+def test_the_steps_make_the_laptop_s_bundle(trained, shared, store, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
     laptop, root = trained("trips"), copied(tmp_path / "project")
@@ -228,9 +227,8 @@ def test_the_steps_make_the_laptop_s_bundle(trained, shared, tmp_path):
     shutil.copy(laptop.root / "params.yaml", root)
     wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", training.WHEEL]
     subprocess.run(wheel, cwd=root, check=True, capture_output=True)
-    standing.start(tmp_path / "server", *standing.MLFLOW)
-    try:
-        tracking = standing.answering(tmp_path / "server", "mlflow")
+    api = tracking_api.application(store, tmp_path / "server", monkeypatch)
+    with tracking_api.served(api) as tracking:
         made = training.write(root, IMAGE, tracking)
         pipeline = yaml.safe_load((made / "pipeline.yaml").read_text())
         given = {"tracking": tracking, "raw": str(laptop.root / "csv")}
@@ -256,5 +254,3 @@ def test_the_steps_make_the_laptop_s_bundle(trained, shared, tmp_path):
         assert folder_digest(tmp_path / "made/models/bundle") == digest
         version = MlflowClient(tracking).get_model_version_by_alias("trips-model", "challenger")
         assert version.tags["mlops.bundle"] == digest
-    finally:
-        standing.stop(tmp_path / "server")

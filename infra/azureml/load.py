@@ -11,7 +11,7 @@ from typing import Any
 
 def fault(path: str) -> str:
     """What the loader refuses in a file, "" for nothing."""
-    from azure.ai.ml import load_job
+    from azure.ai.ml import load_job  # type: ignore[import-untyped]
 
     try:
         job: Any = load_job(path)

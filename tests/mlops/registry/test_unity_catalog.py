@@ -4,16 +4,15 @@ MLflow's own client and store classes ask; the answers are those of `unity_catal
 """
 
 import json
-import shutil
 
 import pytest
-from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle
 from mlops.pipeline import tracking, tracking_server
 from mlops.registry import register, versions
+from tests import tracking_api
 from tests.mlops.deploy.cloud import Fault
 from tests.mlops.registry.unity_catalog import UnityCatalog
 
@@ -180,26 +179,15 @@ def test_the_tools_own_variables_name_experiment_and_registry(given, tmp_path, m
     assert (named, tracking_server.has_unity_catalog(tmp_path)) == NAMES[given]
 
 
-@pytest.fixture
-def tracking_api(store, tmp_path, monkeypatch):
-    """A client of MLflow's own REST API, in this process, on a store that is empty."""
-    from mlflow.server import app, handlers
-
-    shutil.copytree(store, tmp_path / "server")
-    monkeypatch.setenv(BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{tmp_path}/server/mlflow.db")
-    monkeypatch.setenv(ARTIFACT_ROOT_ENV_VAR, (tmp_path / "dbfs").as_uri())
-    monkeypatch.setattr(handlers, "_tracking_store", None)
-    return app.test_client()
-
-
 @pytest.mark.nightly
 def test_with_databricks_alone_runs_and_model_are_in_its_workspace(
-    finished, tmp_path, tracking_api
+    finished, store, tmp_path, monkeypatch
 ):
     from mlflow import MlflowClient
 
+    api = tracking_api.application(store, tmp_path / "server", monkeypatch).test_client()
     workspace = named(finished("wine").copy(tmp_path / "wine"))
-    with UnityCatalog(tracking_api) as catalog:
+    with UnityCatalog(api) as catalog:
         environment = {**catalog.environment(), tracking_server.VARIABLE: "databricks"}
         done = workspace.command("register", **environment)
         assert done.code == 0, done.err
