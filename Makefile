@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks azureml wheel clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks azureml azureml-automl wheel clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -167,6 +167,11 @@ azureml: wheel ## write the training as an Azure ML pipeline, which Azure's own 
 	@$(call apart,azureml,azureml/requirements)
 	@python -m infra.azureml.training
 	@$(APART)/azureml/bin/python -W ignore infra/azureml/load.py .run/azureml-training/pipeline.yaml
+
+azureml-automl: setup ## write an AutoML job, a baseline for the bundle of this folder
+	@$(call apart,azureml,azureml/requirements)
+	@python -m infra.azureml.automl
+	@$(APART)/azureml/bin/python -W ignore infra/azureml/load.py .run/azureml-automl/job.yaml
 
 wheel: setup ## build the wheel that jobs on Databricks and Azure ML run
 	@rm -rf infra/jobs/wheel

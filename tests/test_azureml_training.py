@@ -9,10 +9,11 @@ from copy import deepcopy
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from infra.azureml import training
+from infra.azureml import automl, training
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle as bundles
@@ -212,6 +213,37 @@ def test_what_is_malformed_is_refused_by_azure_s_own_loader(project, shared, tmp
         paths.append(write(tmp_path / name.replace(" ", "-"), files))
     lines = refused(sdk_python(shared), *paths)
     assert [name for name, line in zip(MALFORMED, lines, strict=True) if not line] == []
+
+
+AUTOML = {"trips": "classification", "wine": "classification", "diabetes": "regression"}
+
+
+@pytest.mark.nightly
+def test_an_automl_job_on_the_bundle_s_rows_is_accepted(finished, shared, tmp_path):
+    paths = []
+    for name in AUTOML:
+        root = finished(name).copy(tmp_path / name).root
+        (root / automl.JOB.parent).mkdir(parents=True)
+        shutil.copy(REPOSITORY / automl.JOB, root / automl.JOB)
+        paths.append(automl.write(root) / "job.yaml")
+    wrong = paths[0].with_name("wrong.yaml")
+    wrong.write_text(paths[0].read_text().replace("AUC_weighted", "roc_auc"))
+    assert [bool(line) for line in refused(sdk_python(shared), *paths, wrong)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    tasks = [yaml.safe_load(path.read_text())["task"] for path in paths]
+    assert tasks == list(AUTOML.values())
+
+
+def test_an_automl_job_sees_the_bundle_s_columns_and_rows_alone(finished, tmp_path):
+    root = finished("trips").copy(tmp_path / "trips").root
+    (root / automl.JOB.parent).mkdir(parents=True)
+    shutil.copy(REPOSITORY / automl.JOB, root / automl.JOB)
+    made, card = automl.write(root), bundles.read_card(root / "models/bundle")
+    for name, file in automl.TABLES.items():
+        written = pd.read_parquet(made / name / file)
+        assert list(written) == [*(column.name for column in card.inputs), card.target]
+        assert len(written) == len(pd.read_parquet(root / "data/features" / file))
 
 
 @pytest.mark.nightly

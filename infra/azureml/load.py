@@ -15,7 +15,9 @@ def fault(path: str) -> str:
 
     try:
         job: Any = load_job(path)
-        return "" if (found := job._validate()).passed else str(found.error_messages)
+        # A pipeline's own check of its steps, before anything is sent; AutoML jobs have none.
+        found = job._validate() if hasattr(job, "_validate") else None
+        return "" if found is None or found.passed else str(found.error_messages)
     except Exception as error:
         return f"{type(error).__name__} {error}"
 
