@@ -15,6 +15,12 @@ export PYTHONPATH := $(CURDIR)/src
 unexport PYTHONSAFEPATH PYTHONHOME
 # Every stage and every test's worker is a process: what one has compiled, the others find.
 unexport PYTHONDONTWRITEBYTECODE
+# BASE is another base; PIP_INDEX_URL a package index and CERTIFICATES a file of certificates of your
+# own, which no image keeps.
+BUILD = DOCKER_BUILDKIT=1 docker build $(if $(BASE),--build-arg BASE="$(BASE)") \
+	$(if $(PIP_INDEX_URL),--secret id=index$(comma)env=PIP_INDEX_URL) \
+	$(if $(CERTIFICATES),--secret id=certificates$(comma)src="$(CERTIFICATES)")
+comma := ,
 STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
@@ -116,7 +122,9 @@ worker: setup ## run what is due there, as processes of this machine, until Ctrl
 	@python -m flows worker
 
 stack: .run/stack.env ## start the team's servers in Docker: PostgreSQL, Azurite, MLflow, Prefect, Prometheus, Grafana
-	@$(STACK) $(if $(wildcard models/bundle/bundle.json),--profile scoring) up --build --detach --wait
+	@$(if $(MLOPS_IMAGE),,$(BUILD) -f infra/local/Dockerfile -t mlops .)
+	@$(if $(SERVING_IMAGE),,$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .)
+	@$(STACK) $(if $(wildcard models/bundle/bundle.json),--profile scoring) up --detach --wait
 	@echo "to use them from a shell: set -a; . .run/stack.env"
 
 stack-down: .run/stack.env ## stop them; their volumes stay
@@ -138,8 +146,8 @@ simulate: setup ## play a year of flights: who retrains when, and what it gains;
 bench-serving: setup ## measure the service against others; some minutes, on a quiet machine
 	@python -m benchmarks.serving
 
-image: ## build the service's image, once its Dockerfile names its base
-	@docker build -f infra/serving/Dockerfile -t mlops-serving .
+image: ## build the service's image
+	@$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .
 
 platform: setup ## test infra/platform without an account: its policies and types, and checkov on infra/
 	@$(call apart,platform,platform/requirements)

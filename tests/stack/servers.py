@@ -35,7 +35,7 @@ NAMES = ("postgres", "azurite", "mlflow", "prefect", "gateway", "prometheus")
 USER: dict[str, Any] = (
     {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 )
-PROMETHEUS = "apt-get install prometheus prometheus-pushgateway"
+PROMETHEUS = "apt-get install prometheus prometheus-alertmanager prometheus-pushgateway"
 
 
 @contextmanager
@@ -75,7 +75,8 @@ class Servers:
     def __init__(self, folder: Path, names: Sequence[str] = NAMES) -> None:
         self.folder = folder
         self.key = b64encode(secrets.token_bytes(64)).decode()
-        sockets = {name: socket.create_server((HOST, 0)) for name in (*NAMES, "cosmos")}
+        named = (*NAMES, "alertmanager", "cosmos")
+        sockets = {name: socket.create_server((HOST, 0)) for name in named}
         self.ports = {name: each.getsockname()[1] for name, each in sockets.items()}
         for each in sockets.values():
             each.close()
@@ -229,14 +230,27 @@ class Servers:
         return Server(command, self._answers("gateway", "/-/ready"))
 
     def _prometheus(self) -> Server:
-        """Prometheus as it is configured for Compose, except for the gateway's address."""
+        """Prometheus as it is configured for Compose, except for addresses."""
         folder = self.folder / "prometheus"
         shutil.copytree(LOCAL / "prometheus", folder)
         gateway = {"targets": [f"{HOST}:{self.ports['gateway']}"], "labels": {"job": "gateway"}}
         (folder / "targets.json").write_text(json.dumps([gateway]))
+        alertmanager = {"targets": [f"{HOST}:{self.ports['alertmanager']}"]}
+        (folder / "alertmanagers.json").write_text(json.dumps([alertmanager]))
         command = (
             f"{quote(program('prometheus', PROMETHEUS))} --config.file={folder / 'prometheus.yml'}"
             f" --storage.tsdb.path={folder / 'data'}"
             f" --web.listen-address={HOST}:{self.ports['prometheus']}"
         )
         return Server(command, self._answers("prometheus", "/-/ready"))
+
+    def _alertmanager(self) -> Server:
+        """Alertmanager, as the variables ALERT_* of this process configure it."""
+        file = self.folder / "alertmanager.yml"
+        file.write_text(processes.run([sys.executable, str(LOCAL / "alertmanager.py")]))
+        command = (
+            f"{quote(program('prometheus-alertmanager', PROMETHEUS))} --config.file={file}"
+            f" --storage.path={self.folder / 'alertmanager'} --cluster.listen-address="
+            f" --web.listen-address={HOST}:{self.ports['alertmanager']}"
+        )
+        return Server(command, self._answers("alertmanager", "/-/ready"))
