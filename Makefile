@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image platform platform-preview platform-up databricks azureml azureml-automl wheel clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image image-push platform platform-preview platform-up databricks azureml azureml-automl wheel clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -21,6 +21,7 @@ BUILD = DOCKER_BUILDKIT=1 docker build $(if $(BASE),--build-arg BASE="$(BASE)") 
 	$(if $(PIP_INDEX_URL),--secret id=index$(comma)env=PIP_INDEX_URL) \
 	$(if $(CERTIFICATES),--secret id=certificates$(comma)src="$(CERTIFICATES)")
 comma := ,
+SCORING := $(if $(wildcard models/bundle/bundle.json),--profile scoring)
 STACK := docker compose --env-file .run/stack.env -f infra/local/compose.yaml
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header -q
@@ -93,7 +94,7 @@ lint: setup ## style, types, shell, images, secrets, and the files of both CI sy
 	@ruff format --check .
 	@mypy
 	@rooms=$$(lint-imports --no-logo --no-cache) || { echo "$$rooms" >&2; exit 1; }
-	@shellcheck $(wildcard .ci/* .azure/*.sh examples/*.sh infra/platform/*.sh)
+	@shellcheck $(wildcard .ci/* .azure/*.sh examples/*.sh infra/platform/*.sh infra/serving/*.sh)
 	@hadolint infra/*/Dockerfile
 	@if test -d .github; then actionlint && zizmor --offline --quiet --no-progress .github \
 		&& check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml \
@@ -123,8 +124,8 @@ worker: setup ## run what is due there, as processes of this machine, until Ctrl
 
 stack: .run/stack.env ## start the team's servers in Docker: PostgreSQL, Azurite, MLflow, Prefect, Prometheus, Grafana
 	@$(if $(MLOPS_IMAGE),,$(BUILD) -f infra/local/Dockerfile -t mlops .)
-	@$(if $(SERVING_IMAGE),,$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .)
-	@$(STACK) $(if $(wildcard models/bundle/bundle.json),--profile scoring) up --detach --wait
+	@$(if $(SCORING),$(if $(SERVING_IMAGE),,$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .))
+	@$(STACK) $(SCORING) up --detach --wait
 	@echo "to use them from a shell: set -a; . .run/stack.env"
 
 stack-down: .run/stack.env ## stop them; their volumes stay
@@ -148,6 +149,9 @@ bench-serving: setup ## measure the service against others; some minutes, on a q
 
 image: ## build the service's image
 	@$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .
+
+image-push: ## push it to REGISTRY, and Azure ML's image on it; their names by digest are in .run/images
+	@mkdir -p .run && infra/serving/push.sh "$(REGISTRY)" | tee .run/images
 
 platform: setup ## test infra/platform without an account: its policies and types, and checkov on infra/
 	@$(call apart,platform,platform/requirements)

@@ -65,6 +65,8 @@ JOBS = {
     "platform.yml apply": Job(
         {**READ, **AZURE}, 90, f"platform-{STACK}", False, f"platform-{STACK}"
     ),
+    "images.yml build": Job(READ, 30, "images"),
+    "images.yml publish": Job({**READ, **AZURE}, 30, "images", False, "images"),
     "relock.yml relock": Job(READ, 20, "relock-${{ github.ref }}", True),
 }  # fmt: skip
 # Its jobs run scanners alone, which may write their findings and nothing else.
@@ -96,6 +98,10 @@ TRIGGERS = {
         "pull_request": {"branches": ["main"], "paths": ["infra/platform/**"]},
         "push": {"branches": ["main"], "paths": ["infra/platform/**"]},
     },
+    "images.yml": {"push": {"branches": ["main"], "paths": [
+        "infra/serving/**", "infra/azureml/Dockerfile", "src/mlops/**", "pyproject.toml",
+        ".dockerignore",
+    ]}},
 }  # fmt: skip
 CACHES = {".venv": "venv-", ".dvc/cache": "dvc-"}
 LENIENT = re.compile(r"\|\|\s*(?!echo)|;\s*(?:true|:)\s*$|set \+e|\bexit 0\b", re.MULTILINE)
@@ -251,7 +257,7 @@ def artifacts(tree: Path) -> list[str]:
     faults = [] if kept.get("release") == release else [f"release: {kept.get('release')}"]
     faults += [] if "verdict/" in kept.get("verdict", ()) else ["verdict"]
     # What is downloaded lies outside the checkout.
-    outside = dict.fromkeys(("release", "verdict", "platform"), "${{ runner.temp }}")
+    outside = dict.fromkeys(("release", "verdict", "platform", "image"), "${{ runner.temp }}")
     return faults + ([] if taken == outside else [str(taken)])
 
 

@@ -20,7 +20,8 @@ STAND_IN = """#!/usr/bin/env bash
 echo "${0##*/} $*" >> "$CALLS"
 case "$*" in
 	*"stack output registryServer"*) echo crmlopsdevab12.azurecr.io ;;
-	*"repository show"*) echo sha256:0123 ;;
+	"image inspect "*) name=${*: -1}; echo "${name%:*}@sha256:0123" ;;
+	"rev-parse HEAD") echo 4567 ;;
 	*query*) echo an-id ;;
 esac
 """
@@ -28,10 +29,10 @@ esac
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a copy of a script where `az` and `pulumi` are stand-ins; its end, and their calls."""
+    """Run a copy of a script where the programs are stand-ins; its end, and their calls."""
     calls = tmp_path / "calls"
     calls.touch()
-    for name in ("az", "pulumi"):
+    for name in ("az", "pulumi", "docker", "git", "make"):
         (tmp_path / name).write_text(STAND_IN)
         (tmp_path / name).chmod(0o755)
 
@@ -39,6 +40,7 @@ def run(tmp_path):
         place = tmp_path / "infra/platform"
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(FOLDER / name, place)
+        shutil.copytree(REPOSITORY / "infra/serving", tmp_path / "infra/serving")
         stack = (FOLDER / "Pulumi.dev.yaml").read_text()
         (place / "Pulumi.dev.yaml").write_text(stack.replace('"0000"', f'"{suffix}"'))
         env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
@@ -89,16 +91,13 @@ def test_a_suffix_that_nobody_chose_is_refused_before_anything_is_made(run):
 
 
 def test_the_images_are_named_by_their_digests(run):
-    done, calls = run("images.sh", "python@sha256:45")
+    done, calls = run("images.sh")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "crmlopsdevab12.azurecr.io/mlops-azureml@sha256:0123\n"
+    order = ["make --silent image", "az acr login --name crmlopsdevab12"]
+    assert [call for call in calls if call in order] == order
     service = "SERVICE=crmlopsdevab12.azurecr.io/mlops-serving@sha256:0123"
-    assert [call for call in calls if "acr build" in call and service in call]
-    done, calls = run("images.sh", "python:3.11")
-    assert done.returncode == 2
-    assert done.stderr == (
-        "error: images.sh: found 'python:3.11', expected the base's name, BASE@sha256:DIGEST\n"
-    )
+    assert [call for call in calls if "docker build" in call and service in call]
 
 
 def test_without_pulumi_no_variable_is_set(tmp_path):

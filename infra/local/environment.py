@@ -8,6 +8,8 @@ print(f"""\
 POSTGRES_PASSWORD={token_hex(16)}
 GRAFANA_PASSWORD={token_hex(16)}
 AZURITE_KEY={key}
+# Who is told of alerts; infra/local/alertmanager.py says what there is for mail.
+ALERT_WEBHOOK_URL=
 MLFLOW_TRACKING_URI=http://127.0.0.1:5000
 PREFECT_API_URL=http://127.0.0.1:4200/api
 PROMETHEUS_PUSHGATEWAY=http://127.0.0.1:9091
