@@ -29,6 +29,7 @@ def environments(stacks: Mapping[str, Outputs], image: str) -> Iterator[tuple[st
             "AZURE_STORAGE_ACCOUNT": dev["storageAccount"],
             "DVC_REMOTE_URL": "azure://releases/dvc",
             "DVC_PROPOSALS_URL": "azure://proposals/dvc",
+            "IMAGE_REGISTRY": dev.get("registryServer", ""),
             "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL", ""),
         },
     )

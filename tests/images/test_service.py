@@ -150,7 +150,7 @@ def running(engine: Engine, image: str, bundle: Path) -> Iterator[tuple[str, Ser
         url = f"http://127.0.0.1:{port}/v2/health/ready"
         assert processes.wait(lambda: processes.answers(url)), engine.docker("logs", container)
         print(f"the container was ready after {time.monotonic() - before:.1f} s")
-        yield container, Served(None, port, Path())  # type: ignore[arg-type]
+        yield container, Served(None, port, Path())
     finally:
         engine.docker("rm", "--force", container)
 

@@ -16,11 +16,12 @@ from azure_platform.place import Place, Text
 from azure_platform.settings import Settings
 
 READ, WRITE = "Storage Blob Data Reader", "Storage Blob Data Contributor"
-PULL, GRANT = "AcrPull", "Role Based Access Control Administrator"
+PULL, PUSH, GRANT = "AcrPull", "AcrPush", "Role Based Access Control Administrator"
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
     READ: "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", WRITE: "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
-    PULL: "7f951dda-4ed3-4680-a7ca-43fe172d538d", GRANT: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
+    PULL: "7f951dda-4ed3-4680-a7ca-43fe172d538d", PUSH: "8311e382-0749-4cb8-b61a-304f252e45ec",
+    GRANT: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
     "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
     "Contributor": "b24988ac-6180-42a0-ab88-20f7382dd24c",
     "Managed Identity Operator": "f1a07417-d97a-45cb-824c-7a7467783830",
@@ -28,7 +29,7 @@ ROLES = {
     "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
 }  # fmt: skip
 # What the pipeline of this folder may grant: never the right to grant, and no other role.
-GRANTABLE = (READ, WRITE, PULL, "AzureML Data Scientist", "Managed Identity Operator",
+GRANTABLE = (READ, WRITE, PULL, PUSH, "AzureML Data Scientist", "Managed Identity Operator",
              "Monitoring Reader", "Reader")  # fmt: skip
 AUDIENCE = "api://AzureADTokenExchange"
 
@@ -59,7 +60,8 @@ def identities(settings: Settings) -> list[Identity]:
     result = [Identity(f"platform-{stack}", f"azurePlatform{stack.title()}")]
     if stack == "dev":
         result += [Identity("proposals", "azureProposals"), Identity("releases", "azureReleases"),
-                   Identity("platform-preview", "azurePlatformPreview")]  # fmt: skip
+                   Identity("platform-preview", "azurePlatformPreview"),
+                   Identity("images", "azureImages")]  # fmt: skip
         result += [Identity("servers"), Identity("worker")] if settings.image else []
         # Azure DevOps has one connection that looks at both environments.
         result += [] if settings.forge.repository else [Identity("watch", "azureWatch")]
@@ -93,6 +95,7 @@ def grants(settings: Settings) -> list[Grant]:
             Grant("proposals", READ, "releases"),
             Grant("releases", READ, "raw"),
             Grant("releases", WRITE, "releases"),
+            Grant("images", PUSH, "registry"),
         ]
         given += [Grant("releases", READ, "proposals")] if settings.trust_pull_requests else []
         if settings.image:
