@@ -57,7 +57,7 @@ $(VENV)/.stamp: $(LOCK) pyproject.toml
 		PIP_USER=0 $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes \
 			-r <(sed -n -e '/^uv==/,/^[a-z]/{' -e '/^uv==/p' -e '/^ *--hash/p' -e '}' $(LOCK)); \
 	fi
-	@UV_LINK_MODE=copy $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes $(LOCK)
+	@UV_LINK_MODE=$${UV_LINK_MODE:-copy} $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@(cd $(VENV) && pwd -P) > $@
 

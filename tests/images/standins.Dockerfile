@@ -2,8 +2,8 @@
 # commands, users, folders and ports.
 ARG BASE
 FROM ${BASE} AS programs
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends \
+# hadolint ignore=DL3008,DL3009
+RUN apt-get update && apt-get -o Dpkg::Options::=--force-unsafe-io install -y --no-install-recommends \
     busybox nodejs postgresql prometheus prometheus-alertmanager prometheus-pushgateway \
     && ln -s busybox /usr/bin/wget
 

@@ -84,6 +84,19 @@ def test_compose_refers_to_services_and_files_that_exist_and_opens_loopback_port
         assert all(path.exists() for path in mounted)
 
 
+def test_who_needs_a_server_of_compose_waits_until_it_is_healthy():
+    services = yaml.safe_load((LOCAL / "compose.yaml").read_text())["services"]
+    checked = {name for name, service in services.items() if "healthcheck" in service}
+    needed = [(one, how) for service in services.values()
+              for one, how in service.get("depends_on", {}).items()]  # fmt: skip
+    for name, how in needed:
+        healthy = {"condition": "service_healthy"}
+        ends = {"condition": "service_completed_successfully"}
+        assert how == (healthy if name in checked else ends), name
+    # What ends has none, and the service's image has its own.
+    assert set(services) - checked == {"prepare", "scoring"}
+
+
 def test_azurite_is_locked_by_digest_and_from_any_mirror():
     packages = json.loads((LOCAL / "package-lock.json").read_text())["packages"]
     assert all("integrity" in package for name, package in packages.items() if name)
