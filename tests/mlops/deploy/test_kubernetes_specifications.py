@@ -1,37 +1,24 @@
-"""What is below infra/kubernetes: put together, valid, hardened; and how pods fetch bundles."""
+"""What is below infra/kubernetes: put together, hardened, and allowed to reach what it needs."""
 
 from __future__ import annotations
 
-import functools
 import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 from mlops.base.errors import UserError
-from mlops.contract import bundle
 from mlops.deploy import manifest
-from mlops.deploy.kubernetes import kubectl, objects
+from mlops.deploy.kubernetes import objects
 from mlops.deploy.target import Endpoint
 from mlops.serving import settings
-from tests import apart
-from tests.conftest import REPOSITORY, Shared
+from tests.conftest import REPOSITORY
 from tests.mlops.deploy import small
-from tests.mlops.deploy.cloud import Answer, Call, Cloud
-from tests.mlops.deploy.conftest import IMAGE, stored
+from tests.mlops.deploy.conftest import IMAGE
+from tests.mlops.deploy.kubernetes_objects import OVERLAYS, at, pods, rendered
 
-FOLDER = REPOSITORY / "infra/kubernetes"
-OVERLAYS = ("staging", "production")
-# The schemas of the oldest version that clouds still run, and of the newest one there is.
-VERSIONS = ("-k", "1.32", "-k", "1.37")
-CUSTOM = {"HTTPRoute", "InferenceService"}
 CONTAINER = {
     "securityContext.allowPrivilegeEscalation": False,
     "securityContext.readOnlyRootFilesystem": True,
@@ -43,54 +30,6 @@ POD = {
     "securityContext.runAsUser": 10001,
     "securityContext.seccompProfile": {"type": "RuntimeDefault"},
 }
-
-
-@functools.cache
-def rendered(place: str) -> list[Any]:
-    """A folder's objects, as kubectl puts them together."""
-    if not shutil.which("kubectl"):
-        pytest.skip("no kubectl on the PATH")
-    return kubectl.rendered(FOLDER / place, Path(place))
-
-
-def schema(kind: str) -> Any:
-    return json.loads((Path(__file__).parent / "schemas" / f"{kind.lower()}.json").read_text())
-
-
-@pytest.fixture(params=OVERLAYS)
-def environment(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Any]]:
-    """All objects of an endpoint with two bundles, as the target applies them."""
-    monkeypatch.setenv("MLOPS_SERVING_IMAGE", IMAGE)
-    monkeypatch.setenv("MLOPS_BUNDLE_STORE", "https://store.example/bundles")
-
-    def applied(environment: str) -> list[Any]:
-        endpoint = Endpoint(environment, "flights-late", REPOSITORY)
-        rendered(f"overlays/{environment}")
-        pins = [small.pin(letter * 64, number) for number, letter in enumerate("ab", 1)]
-        names = [objects.name(endpoint, pin.digest) for pin in pins]
-        route = objects.route(endpoint, {names[0]: 90, names[1]: 10}, {names[1]: 20})
-        bundles = [one for pin in pins for one in objects.of_bundle(endpoint, pin)]
-        return [*objects.of_endpoint(endpoint), *bundles, route]
-
-    return applied
-
-
-def pods(documents: list[Any]) -> list[Any]:
-    deployments = [one["spec"]["template"]["spec"] for one in documents
-                   if one["kind"] == "Deployment"]  # fmt: skip
-    services = [one for one in documents if one["kind"] == "InferenceService"]
-    return deployments + [one["spec"]["predictor"] for one in services]
-
-
-def at(document: Any, path: str) -> Any:
-    """What is at a dotted path."""
-    parts = [int(part) if part.isdigit() else part for part in path.split(".")]
-    return functools.reduce(lambda part, key: part[key], parts, document)
 
 
 def test_no_placeholder_is_left(environment, sent):
@@ -182,120 +121,49 @@ def test_a_file_of_features_is_refused_where_pods_share_none(sent, tmp_path):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_kubernetes_own_schemas_accept_every_object(shared: Shared, sent, tmp_path):
-    lock, file = FOLDER / "tests.lock", tmp_path / "objects.yaml"
-    folder = shared.folder("kubernetes-validate", lambda folder: apart.environment(lock, folder))
-    command = [folder / "bin/kubernetes-validate", "--strict", *VERSIONS, file]
-    documents = [one for environment in OVERLAYS for one in sent(environment)
-                 if one["kind"] not in CUSTOM]  # fmt: skip
-    # Its predictor is a pod with a few more keys.
-    predictor = pods(rendered("kserve"))[0]
-    more = at(schema("InferenceService"), "properties.spec.properties.predictor.properties")
-    pod = {key: value for key, value in predictor.items() if key == "containers" or key not in more}
-    documents.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod})
-    file.write_text(yaml.safe_dump_all(documents))
-    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    assert [line.split()[0] for line in lines.splitlines()] == 2 * len(documents) * ["INFO"], lines
+def test_kserve_runs_the_container_that_the_deployment_runs():
+    pod, kserve = pods(rendered("overlays/staging"))[0], pods(rendered("kserve"))[0]
+    for key in ("initContainers", "volumes", "securityContext", "serviceAccountName",
+                "automountServiceAccountToken", "enableServiceLinks"):  # fmt: skip
+        assert pod[key] == kserve[key], key
+    (container,), (own,) = pod["containers"], kserve["containers"]
+    # Knative names the port, takes no probe of the start, and drains a pod itself.
+    own |= {"name": container["name"], "ports": container["ports"],
+            "startupProbe": container["startupProbe"],
+            "args": [own["args"][0], "--drain", "10", *own["args"][1:]]}  # fmt: skip
+    for probe in ("livenessProbe", "readinessProbe"):
+        own[probe]["httpGet"]["port"] = "http"
+    assert own == container
 
 
-def test_the_gateway_apis_and_kserves_schemas_accept_every_object(environment, sent):
-    custom = [one for one in [*sent(environment), *rendered("kserve")] if one["kind"] in CUSTOM]
-    assert {one["kind"] for one in custom} == CUSTOM
-    for document in custom:
-        jsonschema.validate(document, schema(document["kind"]))
+@pytest.mark.parametrize(("store", "egress", "port"), [
+    ("https://store.example", [{"ports": [{"port": 53}]}], "443, expected one for MLOPS_BUNDLE_"),
+    ("https://store.example:9000", [{"ports": [{"port": 53}, {"port": 443}]}], "9000, expected"),
+    ("http://store.example", [{"ports": [{"port": 1, "endPort": 52}, {"port": 80}]}], "53, expec"),
+    ("https://store.example", [{"ports": [{"port": "dns"}, {"port": 443}]}], "53, expected one fo"),
+    ("https://store.example", None, "53, expected one for DNS"),
+])  # fmt: skip
+def test_pods_that_may_not_reach_the_store_are_refused(sent, monkeypatch, store, egress, port):
+    endpoint = Endpoint("staging", "flights-late", REPOSITORY)
+    sent("staging")
+    monkeypatch.setenv("MLOPS_BUNDLE_STORE", store)
+    (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
+    changed = {**policy, "spec": {**policy["spec"], "egress": egress}}
+    monkeypatch.setattr(objects, "overlay", lambda _: [changed])
+    with pytest.raises(UserError) as refused:
+        objects.of_endpoint(endpoint)
+    line = "infra/kubernetes/overlays/staging: NetworkPolicy: found no egress to port "
+    assert str(refused.value).startswith(line + port)
 
 
-class Signed(Cloud):
-    """DVC's remote over HTTP, behind a signature."""
-
-    routes = ((r"GET /(files/md5/../.+)", "file"),)
-    folder: Path
-
-    def file(self, call: Call, place: str) -> Answer:
-        signed = call.query == {"sv": "1", "sig": "made-up"}
-        return Answer(200, (self.folder / place).read_bytes()) if signed else Answer(403)
-
-
-def fetched(
-    url: str, content: str, digest: str, target: Path, query: str = "", limits: Sequence[str] = ()
-) -> tuple[int, str]:
-    """Run the script as the init container does: nothing of this repository is there."""
-    done = subprocess.run(
-        [*limits, sys.executable, "-I", "-S", str(FOLDER / "base/fetch.py"), str(target)],
-        check=False,
-        env={"BUNDLE_STORE": url, "BUNDLE_CONTENT": content, "BUNDLE_DIGEST": digest,
-             "BUNDLE_QUERY": query},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_a_pod_fetches_the_bytes_that_are_pinned_with_a_signature_that_it_does_not_log(tmp_path):
-    digest = small.made(tmp_path / "bundle", 1.0)
-    content, target = stored(tmp_path / "bundle", tmp_path / "remote"), tmp_path / "target"
-    target.mkdir()
-    (target / "left").write_text("by an earlier try")
-    line = f"bundle {digest[:12]}: fetched and verified\n"
-    assert fetched((tmp_path / "remote").as_uri(), content, digest, target) == (0, line)
-    assert bundle.digest(target) == digest
-    with Signed() as server:
-        server.folder = tmp_path / "remote"
-        assert fetched(server.url, content, digest, target, "?sv=1&sig=made-up")[0] == 0
-        code, line = fetched(server.url, content, digest, target, "sv=1&sig=other")
-    assert (code, "403" in line, "other" in line) == (1, True, False)
-
-
-def test_a_pod_fetches_a_bundle_larger_than_its_memory(tmp_path):
-    (tmp_path / "bundle").mkdir()
-    with (tmp_path / "bundle/model.onnx").open("wb") as file:
-        file.truncate(300 * 2**20)
-    digest = bundle.digest(tmp_path / "bundle")
-    content, target = stored(tmp_path / "bundle", tmp_path / "remote"), tmp_path / "target"
-    url, limits = (tmp_path / "remote").as_uri(), ("prlimit", f"--as={256 * 2**20}")
-    assert fetched(url, content, digest, target, limits=limits)[0] == 0
-
-
-def test_kserve_and_the_deployment_fetch_by_the_same_settings():
-    deployment, kserve = (
-        yaml.safe_load((FOLDER / file).read_text())["spec"]
-        for file in ("base/deployment.yaml", "kserve/inferenceservice.yaml")
-    )
-    containers = deployment["template"]["spec"]["initContainers"]
-    assert containers == kserve["predictor"]["initContainers"]
-
-
-@pytest.mark.parametrize("damage", ["other bytes", "a file is gone", "out of the folder"])
-def test_a_pod_keeps_nothing_of_what_is_not_pinned(tmp_path, damage):
-    digest = small.made(tmp_path / "bundle", 1.0)
-    content, target = stored(tmp_path / "bundle", tmp_path), tmp_path / "target"
-    listing = tmp_path / "files/md5" / content[:2] / content[2:]
-    files = json.loads(listing.read_text())
-    first = tmp_path / "files/md5" / files[0]["md5"][:2] / files[0]["md5"][2:]
-    if damage == "other bytes":
-        first.write_bytes(first.read_bytes() + b" ")
-    elif damage == "a file is gone":
-        first.unlink()
-    else:
-        files[0]["relpath"] = "../outside"
-        listing.write_text(json.dumps(files))
-    code, line = fetched(tmp_path.as_uri(), content, digest, target)
-    assert (code, line.count("\n")) == (1, 1)
-    assert line.startswith(f"bundle {digest[:12]}: ")
-    assert list(target.iterdir()) == []
-    assert not (tmp_path / "outside").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_a_pod_reads_what_dvc_itself_pushed(tmp_path):
-    folder, work = tmp_path / "remote", tmp_path / "work"
-    digest = small.made(work / "bundle", 1.0)
-    for arguments in (
-        "init --no-scm -q", f"remote add -d remote {folder}", "add -q bundle", "push -q"
-    ):  # fmt: skip
-        command = [sys.executable, "-m", "dvc", *arguments.split()]
-        subprocess.run(command, cwd=work, check=True, capture_output=True)
-    content = yaml.safe_load((work / "bundle.dvc").read_text())["outs"][0]["md5"]
-    assert fetched(folder.as_uri(), content, digest, tmp_path / "target")[0] == 0
+@pytest.mark.parametrize("egress", [
+    [{}], [{"to": [{"ipBlock": {"cidr": "10.0.4.0/28"}}]}],
+    [{"ports": [{"port": 53}]}, {"ports": [{"port": 400, "endPort": 500}]}],
+])  # fmt: skip
+def test_pods_that_may_reach_the_store_are_accepted(sent, monkeypatch, egress):
+    sent("staging")
+    (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
+    changed = {**policy, "spec": {**policy["spec"], "egress": egress}}
+    for one in (changed, {**policy, "spec": {**policy["spec"], "policyTypes": ["Ingress"]}}):
+        monkeypatch.setattr(objects, "overlay", lambda _, one=one: [one])
+        assert objects.of_endpoint(Endpoint("staging", "flights-late", REPOSITORY))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlops.base.errors import UserError
 from mlops.deploy import manifest, specification
@@ -21,6 +22,7 @@ from mlops.registry.pin import Pin
 OVERLAYS = Path("infra/kubernetes/overlays")
 STORE = "MLOPS_BUNDLE_STORE"
 PORT = 8080
+PORTS = {"https": 443, "http": 80}
 # The secret with the URLs of stores of features.
 URLS = "features"
 # The kinds of each bundle's objects, and of the endpoint's, in the order of their removal.
@@ -52,16 +54,13 @@ def namespace(endpoint: Endpoint) -> str:
 
 def of_bundle(endpoint: Endpoint, pin: Pin) -> list[Object]:
     """The objects of one bundle."""
-    store = os.environ.get(STORE, "").strip()
-    if not store.startswith(("https://", "http://", "file://")):
-        raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
     values = {
         "scoring-bundle": name(endpoint, pin.digest),
         "mlops-serving": specification.image(),
         "bundle-digest": pin.digest,
         "bundle-version": str(pin.version),
         "bundle-content": pin.dvc.bundle,
-        "bundle-store": store,
+        "bundle-store": _store(),
     }
     documents = _filled(endpoint, OF_BUNDLE, values)
     for document in documents:
@@ -71,8 +70,10 @@ def of_bundle(endpoint: Endpoint, pin: Pin) -> list[Object]:
 
 
 def of_endpoint(endpoint: Endpoint) -> list[Object]:
-    """The objects that all bundles share, but for the route."""
-    return _filled(endpoint, OF_ENDPOINT[1:], {})
+    """The objects that all bundles share, but for the route; pods must reach the store."""
+    documents = _filled(endpoint, OF_ENDPOINT[1:], {})
+    _require_egress(endpoint, documents)
+    return documents
 
 
 def route(endpoint: Endpoint, shares: Mapping[str, int], mirror: Mapping[str, int]) -> Object:
@@ -134,6 +135,39 @@ def _let_look_up(endpoint: Endpoint, deployment: Object) -> None:
         variable = serving.features.partition("/")[0]
         url = {"secretKeyRef": {"name": URLS, "key": variable}}
         container["env"] = [*container.get("env", []), {"name": variable, "valueFrom": url}]
+
+
+def _store() -> str:
+    store = os.environ.get(STORE, "").strip()
+    if not store.startswith(("https://", "http://", "file://")):
+        raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
+    return store
+
+
+def _require_egress(endpoint: Endpoint, documents: Sequence[Object]) -> None:
+    """Raise UserError where network policies let pods connect to no port of the store, or no DNS.
+
+    Which addresses these lead to is not known here: names are resolved in the cluster.
+    """
+    store = urlsplit(_store())
+    policies = [one["spec"] for one in documents if one["kind"] == "NetworkPolicy"]
+    if not any("Egress" in policy.get("policyTypes", []) for policy in policies):
+        return
+    allowed = [port for policy in policies for rule in policy.get("egress") or []
+               for port in rule.get("ports") or [{}]]  # fmt: skip
+    wanted = {53: "DNS"}
+    if store.scheme in PORTS:
+        wanted[store.port or PORTS[store.scheme]] = STORE
+    for number, what in wanted.items():
+        if not any(_allows(port, number) for port in allowed):
+            place = f"{_place(endpoint)}: NetworkPolicy"
+            raise UserError(f"{place}: found no egress to port {number}, expected one for {what}")
+
+
+def _allows(port: Mapping[str, Any], number: int) -> bool:
+    """Whether an entry of a policy's ports has this one; without a port it has all."""
+    first = port.get("port", number)
+    return isinstance(first, int) and first <= number <= port.get("endPort", first)
 
 
 def _place(endpoint: Endpoint) -> Path:
