@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from tests.mlops.deploy.azure_server import WORKSPACE, Azure, sdk_python
 from tests.mlops.deploy.cloud import Fault, Killed, at_call
 from tests.mlops.deploy.databricks_server import API, Databricks
 from tests.mlops.deploy.kubernetes_cluster import Cluster
+from tests.mlops.deploy.kubernetes_objects import OVERLAYS, applied
 from tests.mlops.deploy.place import Place
 from tests.mlops.deploy.processes import stop
 
@@ -231,3 +232,17 @@ SLOW = (pytest.mark.slow, pytest.mark.nightly)
 def world(request: pytest.FixtureRequest) -> World:
     """Each cloud in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=OVERLAYS)
+def environment(request: pytest.FixtureRequest) -> str:
+    """Each environment with an overlay of Kubernetes."""
+    return str(request.param)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Any]]:
+    """All objects of an environment in Kubernetes, as they are applied."""
+    monkeypatch.setenv("MLOPS_SERVING_IMAGE", IMAGE)
+    monkeypatch.setenv("MLOPS_BUNDLE_STORE", "https://store.example/bundles")
+    return applied
