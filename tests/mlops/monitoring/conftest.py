@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops.contract import project
 from tests.mlops.monitoring.place import Place, write_bundle
+from tests.mlops.monitoring.trips import Trips
 
 
 @pytest.fixture
@@ -26,3 +28,10 @@ def pinned(shared: Any, tmp_path: Path) -> Callable[[str], Place]:
 def place(pinned: Callable[[str], Place]) -> Place:
     """A repository that pins a model of two classes."""
     return pinned("binary")
+
+
+@pytest.fixture
+def trips(finished: Any, tmp_path: Path) -> Iterator[Trips]:
+    """A repository of trips, whose rows have keys and outcomes."""
+    yield Trips(finished("trips").copy(tmp_path / "repository"))
+    project.forget("trips")
