@@ -13,6 +13,7 @@ from mlops.evaluation.stability import SIGMAS, index_beyond_chance
 from mlops.monitoring import logs
 from mlops.monitoring.assessment import Bin, Column
 from mlops.monitoring.bins import Bins, categorical, numeric
+from mlops.monitoring.files import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,7 +66,7 @@ def measure(
     for i, feature in enumerate(card.inputs):
         # Every number counts as seen, and no string where training saw none.
         none = "''" if feature.type == "string" else f"i{i}"
-        seen = ", ".join(map(logs.literal, feature.categories)) or none
+        seen = ", ".join(map(literal, feature.categories)) or none
         counts.append(f"count(i{i}), count(*) FILTER (i{i} NOT IN ({seen}))")
     (counted,) = database.execute(
         f"SELECT {', '.join(counts)} FROM answers WHERE {where}"

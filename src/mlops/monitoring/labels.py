@@ -11,7 +11,7 @@ import duckdb
 from mlops.base.errors import UserError, nearest, one_line
 from mlops.contract.bundle import Card
 from mlops.data.streaming import quoted
-from mlops.monitoring import logs
+from mlops.monitoring.files import listed, literal
 
 KEY = "monitoring.labels"
 PATTERNS = ("*.parquet", "*.csv", "*.csv.gz")
@@ -31,7 +31,7 @@ def read(
     connection.execute(
         "CREATE OR REPLACE TABLE labels (request VARCHAR, row BIGINT, label DOUBLE, file BIGINT)"
     )
-    for number, file in enumerate(logs.files(connection, KEY, place, root, PATTERNS)):
+    for number, file in enumerate(listed(connection, KEY, place, root, PATTERNS)):
         try:
             _insert(connection, file, number, card)
         except duckdb.Error as error:
@@ -87,7 +87,7 @@ def _labels(
     reader, options = "read_parquet", ""
     if not file.endswith(".parquet"):
         reader, options = "read_csv", ", header = true, nullstr = ['', 'NA'], sample_size = -1"
-    source = f"{reader}({logs.literal(file)}{options}"
+    source = f"{reader}({literal(file)}{options}"
     names = connection.sql(f"FROM {source})").columns
     for name in (identity, card.target):
         if name not in names:
@@ -95,14 +95,14 @@ def _labels(
             raise UserError(f"{file}: no column {name!r}{hint}")
     # A request's id may look like a number, and a class's name like a truth value.
     texts = (identity, card.target) if card.labels else (identity,)
-    types = ", ".join(f"{logs.literal(name)}: 'VARCHAR'" for name in texts)
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in texts)
     source += f", types = {{{types}}})" if options else ")"
     target = quoted(card.target)
     label = f"TRY_CAST({target} AS DOUBLE)"
     valid, expected = f"isfinite({label})", "a number"
     if card.labels:
         # A list's positions begin at 1, and 0 is no class.
-        classes = ", ".join(map(logs.literal, card.labels))
+        classes = ", ".join(map(literal, card.labels))
         label = f"CAST(list_position([{classes}], CAST({target} AS VARCHAR)) - 1 AS DOUBLE)"
         valid, expected = f"{label} >= 0", f"one of {', '.join(card.labels)}"
     elif card.task != "regression":

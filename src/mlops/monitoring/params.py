@@ -9,12 +9,14 @@ from mlops.data import params
 
 
 class Monitoring(Section):
-    """Where the prediction logs lie, and the limits of their difference from the reference.
+    """Where answers are recorded, and the limits of their difference from the reference.
 
+    `source` is the kind of record: `service`, `databricks` or a module's path.
     Without `labels` the project's own tables say what came true, where answers have keys.
     A window is `hours` long; one with fewer than `rows` rows, or labels, is not judged.
     """
 
+    source: str = Field("service", min_length=1)
     logs: str = Field(min_length=1)
     labels: str | None = Field(min_length=1)
     hours: int = Field(ge=1, le=24 * 366)

@@ -51,7 +51,7 @@ def _registry(assessment: Assessment) -> CollectorRegistry:
     gauge("timestamp_seconds", "Time of the assessment", "", {"": assessment.now.timestamp()})
     gauge("rows", "Rows of the newest window", "", {"": newest.rows})
     gauge("labels", "Labels of the newest window", "", {"": sum(w.labels for w in labelled)})
-    gauge("lines", "Lines of the logs: judged, other, future, broken", "kind", assessment.lines)
+    gauge("lines", "Lines of the logs by kind, such as judged and broken", "kind", assessment.lines)
     beyond = "Population stability index of {}, beyond chance"
     gauge("drift", beyond.format("a feature"), "feature", {f.name: f.drift for f in features})
     missing = {f.name: f.missing for f in features}

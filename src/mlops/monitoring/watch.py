@@ -72,6 +72,7 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
     from mlops.deploy import manifest
     from mlops.gitops import reconcile
     from mlops.monitoring import drift, labels, logs, performance, source
+    from mlops.monitoring.answers import Asked
     from mlops.registry import store
 
     limits = params.monitoring
@@ -90,7 +91,7 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
     labelled: list[Window] = []
     with logs.database() as database:
         try:
-            lines = logs.read(database, logs_at, root, (card, pin.digest), now)
+            lines = logs.read(database, limits.source, Asked(logs_at, root, card, pin, now))
         except UserError as error:
             if reconcile.running(wanted, root, environment).traffic:
                 raise

@@ -29,6 +29,7 @@ class Databricks(Cloud):
         (rf"DELETE {API}/([^/]+)", "delete"),
         (rf"GET {API}/([^/]+)/metrics", "metrics"),
         (r"GET /api/2\.0/mlflow/unity-catalog/model-versions/get", "version"),
+        (r"POST /api/2\.0/sql/statements", "execute"),
         (r"POST /serving-endpoints/([^/]+)/served-models/([^/]+)/invocations", "score"),
     )
 
@@ -40,6 +41,9 @@ class Databricks(Cloud):
         # Why the next change fails.
         self.failure = ""
         self.exported = ""
+        # The state and the rows, or the reason, of each statement; and what was asked.
+        self.statement: dict[str, Any] = {}
+        self.statements: list[Any] = []
 
     def environment(self) -> dict[str, str]:
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": TOKEN}
@@ -108,6 +112,13 @@ class Databricks(Cloud):
                 rows = [{scorer.card.outputs[0]: score} for score in scores]
                 return Answer(200, {"predictions": rows})
         return self.missing(entity)
+
+    def execute(self, call: Call) -> Answer:
+        self.statements.append(call.body)
+        ((state, content),) = self.statement.items()
+        if state != "SUCCEEDED":
+            return Answer(200, {"status": {"state": state, "error": {"message": content}}})
+        return Answer(200, {"status": {"state": state}, "result": {"data_array": content}})
 
     def metrics(self, call: Call, name: str) -> Answer:
         self._endpoint(name)

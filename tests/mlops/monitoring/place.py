@@ -16,6 +16,7 @@ from mlops.contract import bundle, dataset
 from mlops.contract.paths import BUNDLE, EVIDENCE
 from mlops.deploy import manifest
 from mlops.evaluation import metrics
+from mlops.monitoring.answers import Asked
 from mlops.monitoring.params import Params
 from mlops.registry.pin import Pin
 from mlops.registry.store import STORE
@@ -85,6 +86,10 @@ class Place:
     @property
     def card(self) -> bundle.Card:
         return bundle.read_card(self.folder / BUNDLE)
+
+    def asked(self, where: str, card: bundle.Card | None = None, now: datetime = NOW) -> Asked:
+        """The answers that the pinned bundle gave up to now, recorded at a place."""
+        return Asked(where, self.root, card or self.card, self.pin, now)
 
     def repin(self, pin: Pin | None) -> None:
         (self.root / manifest.path(ENVIRONMENT)).write_text(manifest.with_pin(MANIFEST, pin))

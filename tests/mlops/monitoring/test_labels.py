@@ -18,7 +18,7 @@ def joined(place):
     def run(**changes):
         with logs.database() as database:
             card = msgspec.structs.replace(place.card, **changes)
-            logs.read(database, "logs/production", place.root, (card, place.pin.digest), NOW)
+            logs.read(database, "service", place.asked("logs/production", card))
             labels.read(database, "labels", place.root, card)
             return database.execute(
                 "SELECT request, row, label FROM labelled ORDER BY ALL"

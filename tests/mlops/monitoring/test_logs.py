@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlops.base.errors import UserError
-from mlops.monitoring import logs
+from mlops.monitoring import files, logs
+from mlops.monitoring.answers import service
 from mlops.serving import model
 from mlops.serving.metrics import Metrics
 from mlops.serving.samples import Sample, Samples
@@ -15,7 +16,7 @@ from mlops.serving.settings import Settings
 from tests.mlops.monitoring.place import NOW
 from tests.mlops.serving import bundles
 
-COUNTS = {"judged": 0, "other": 0, "future": 0, "broken": 0}
+COUNTS = {"judged": 0, "other": 0, "future": 0, "failed": 0, "broken": 0}
 
 
 @pytest.fixture
@@ -24,8 +25,7 @@ def read(place):
 
     def run(query="SELECT count(*) FROM answers", where="logs/production", now=NOW):
         with logs.database() as database:
-            judged = (place.card, place.pin.digest)
-            counts = logs.read(database, where, place.root, judged, now)
+            counts = logs.read(database, "service", place.asked(where, now=now))
             return counts, database.execute(query).fetchall()
 
     return run
@@ -111,7 +111,7 @@ def test_rows_of_other_bundles_and_of_the_future_are_counted_and_not_judged(plac
 def test_a_row_as_large_as_the_service_accepts_is_read_and_a_larger_one_refused(place, read):
     place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 17_000_000))
     assert read("SELECT length(i3) > 16000000 FROM answers")[1] == [(True,)]
-    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 2 * logs.LONGEST))
+    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 2 * service.LONGEST))
     with pytest.raises(UserError, match="^logs/production: can't be read: ") as refused:
         read()
     assert len(str(refused.value).splitlines()) == 1
@@ -136,9 +136,9 @@ def test_logs_may_lie_below_a_url(place, read):
 
 def test_a_file_that_is_rotated_away_while_it_is_read_is_listed_again(place, read, monkeypatch):
     place.answer(bundles.frame(9))
-    removed, files = str(place.logs / "predictions-2.jsonl"), logs.files
+    removed, listed = str(place.logs / "predictions-2.jsonl"), files.listed
     tries = iter([[removed], []])
-    monkeypatch.setattr(logs, "files", lambda *arguments: [*files(*arguments), *next(tries)])
+    monkeypatch.setattr(service, "listed", lambda *arguments: [*listed(*arguments), *next(tries)])
     assert read()[1] == [(9,)]
 
 

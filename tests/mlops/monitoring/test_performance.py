@@ -32,7 +32,7 @@ def measured(pinned):
         for name in without:
             del evidence[name]
         with logs.database() as database:
-            logs.read(database, "logs/production", place.root, (place.card, place.pin.digest), NOW)
+            logs.read(database, "service", place.asked("logs/production"))
             labels.read(database, "labels", place.root, place.card)
             where = f"time > {NOW.timestamp()} - 3600 * {hours or 24}"
             return performance.measure(database, where, place.card, evidence)[what]

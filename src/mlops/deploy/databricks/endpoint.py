@@ -5,6 +5,7 @@ https://databricks-sdk-py.readthedocs.io/en/latest/workspace/serving/serving_end
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ RETRY_SECONDS, RESPONSE_SECONDS = 60, 30
 LONGEST_CHANGE = timedelta(hours=1)
 # As MLflow's client asks Unity Catalog's registry: the SDK has no call for a version's tags.
 VERSIONS = "/api/2.0/mlflow/unity-catalog/model-versions/get"
+ENTITIES = (
+    "SELECT DISTINCT served_entity_id FROM system.serving.served_entities"
+    " WHERE served_entity_name = :name"
+)
 VIEW, MANAGE, QUERY = (
     f"CAN {right} on the serving endpoint" for right in ("VIEW", "MANAGE", "QUERY")
 )
@@ -138,6 +143,32 @@ def tags_of(model: str, version: str) -> dict[str, str]:
         query = {"name": model, "version": version}
         response: Any = client().api_client.do("GET", VERSIONS, query=query)
         return {tag["key"]: tag["value"] for tag in response["model_version"].get("tags") or []}
+
+
+def entity_ids(name: str) -> set[str]:
+    """The ids by which inference tables name the served entities of a name.
+
+    They are in a system table alone, which the SQL warehouse DATABRICKS_WAREHOUSE_ID is asked for.
+    https://docs.databricks.com/ai-gateway/configure-ai-gateway-endpoints (system.serving)
+    """
+    from databricks.sdk.service.sql import StatementParameterListItem, StatementState
+
+    warehouse = os.environ.get("DATABRICKS_WAREHOUSE_ID", "")
+    if not warehouse:
+        raise UserError("DATABRICKS_WAREHOUSE_ID: not set; expected the SQL warehouse to ask for "
+                        "system.serving.served_entities")  # fmt: skip
+    operation = f"find the ids of {name}"
+    with one_line_errors(operation, "SELECT on system.serving, CAN USE on the warehouse"):
+        response = client().statement_execution.execute_statement(
+            ENTITIES, warehouse, parameters=[StatementParameterListItem("name", value=name)],
+            wait_timeout="50s",
+        )  # fmt: skip
+    status = response.status
+    if not status or status.state is not StatementState.SUCCEEDED:
+        reason = status and ((status.error and status.error.message) or status.state)
+        raise UserError(f"Databricks: could not {operation}: {one_line(str(reason))}")
+    rows = response.result.data_array if response.result else None
+    return {row[0] for row in rows or []}
 
 
 def _settled(name: str) -> serving.ServingEndpointDetailed | None:

@@ -1,0 +1,141 @@
+"""The inference table of a Databricks Model Serving endpoint: a Delta table in Unity Catalog.
+
+https://docs.databricks.com/ai-gateway/inference-tables and, for tables made before,
+https://docs.databricks.com/machine-learning/model-serving/inference-tables. `monitoring.logs` is
+`uc://CATALOG.SCHEMA.TABLE`, or another address of a Delta table. Its records of the last QUARTER
+days are read; outcomes that arrive later than that label nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops.base.errors import UserError
+from mlops.monitoring.answers import FIELDS, Asked
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mlops.data.sources import Rows
+
+QUARTER = 92
+REQUIRED = ("status_code", "request", "response", "databricks_request_id")
+# Columns with other names in older tables.
+TIMES, DAYS = ("request_time", "timestamp_ms"), ("request_date", "date")
+# What says which model answered: an entity's id, or in older tables the model's version.
+ENTITY, METADATA = "served_entity_id", "request_metadata"
+OK = 200
+Record = Mapping[str, Any]
+
+
+def source(database: duckdb.DuckDBPyConnection, asked: Asked) -> str:
+    """Write the records into the table `recorded`; gives its name."""
+    import pyarrow as pa
+
+    columns, batches = _table(asked)
+    served = _served(asked) if ENTITY in columns else set()
+    types = ", ".join(f'"{name}" {kind}' for name, kind in FIELDS.items())
+    database.execute(f"CREATE OR REPLACE TABLE recorded ({types})")
+    for batch in batches:
+        rows = [row for record in batch.to_pylist() for row in _rows(record, asked, served)]
+        if rows:
+            made = pa.table({name: [row.get(name) for row in rows] for name in FIELDS})
+            database.register("made", made)
+            database.execute("INSERT INTO recorded SELECT * FROM made")
+    return "recorded"
+
+
+def _table(asked: Asked) -> Rows:
+    """The table's newest records; UserError where it is none of inference."""
+    from mlops.data.sources import Query, delta
+
+    separator = "." if asked.place.startswith("uc://") else "/"
+    location, _, name = asked.place.rpartition(separator)
+    columns = delta.read(location, Query(name)).columns
+    for choice in (*((one,) for one in REQUIRED), TIMES, DAYS, (ENTITY, METADATA)):
+        if not set(choice) & set(columns):
+            line = f"no column {' or '.join(choice)}; found {', '.join(columns)}"
+            raise UserError(f"{asked.place}: {line}, expected an inference table of Databricks")
+    day = next(one for one in DAYS if one in columns)
+    wanted = (*REQUIRED, "client_request_id", *TIMES, day, ENTITY, METADATA)
+    since = asked.now.date() - dt.timedelta(days=QUARTER)
+    return delta.read(location, Query(name, wanted, day, since))
+
+
+def _served(asked: Asked) -> set[str]:
+    """The ids of the entities that serve the pinned bundle."""
+    from mlops.deploy.databricks import endpoint
+    from mlops.deploy.specification import name_of
+
+    return endpoint.entity_ids(name_of(asked.pin.digest))
+
+
+def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, Any]]:
+    """A row for each one that was answered; one without inputs for what can't be read."""
+    answered_by = record.get(ENTITY)
+    pinned = answered_by in served
+    if METADATA in record:
+        answered_by = dict(record[METADATA] or ()).get("model_version")
+        pinned = answered_by == str(asked.pin.version)
+    head = {
+        "time": _seconds(record),
+        "request": record.get("client_request_id") or record["databricks_request_id"],
+        # Another bundle's digest is not known here.
+        "digest": asked.pin.digest if pinned else answered_by and "another",
+        "failed": record["status_code"] != OK,
+    }
+    if head["failed"]:
+        yield head
+        return
+    try:
+        inputs, outputs = _inputs(record["request"]), _outputs(record["response"], asked)
+        pairs = list(enumerate(zip(inputs, outputs, strict=True)))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        yield head
+        return
+    for row, (values, scores) in pairs:
+        key = values.get(asked.card.key) if asked.card.key else None
+        texts = {"inputs": json.dumps(values), "outputs": json.dumps(scores)}
+        yield {**head, **texts, "row": row, "key": None if key is None else str(key)}
+
+
+def _seconds(record: Record) -> float | None:
+    """Seconds since 1970, None where the time is missing."""
+    if (moment := record.get(TIMES[0])) is not None:
+        return float((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
+    milliseconds = record.get(TIMES[1])
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _inputs(text: str) -> list[dict[str, Any]]:
+    """The rows of a request's body, in any of MLflow's forms; raises for another."""
+    body = json.loads(text)
+    if "dataframe_split" in body:
+        columns, data = (body["dataframe_split"][key] for key in ("columns", "data"))
+        rows = [dict(zip(columns, row, strict=True)) for row in data]
+    elif "dataframe_records" in body:
+        rows = body["dataframe_records"]
+    else:
+        rows = body["instances"] if "instances" in body else body["inputs"]
+        if isinstance(rows, dict):
+            rows = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    if not all(isinstance(row, dict) for row in rows):
+        raise TypeError(text[:80])
+    # As the service records them: a tensor of one value is the value.
+    return [{key: value[0] if isinstance(value, list) and len(value) == 1 else value
+             for key, value in row.items()} for row in rows]  # fmt: skip
+
+
+def _outputs(text: str, asked: Asked) -> list[dict[str, float]]:
+    """The named outputs of each row; raises for what is none of the bundle's."""
+    names, rows = asked.card.outputs, json.loads(text)["predictions"]
+    if len(names) == 1:
+        rows = [row if isinstance(row, dict) else {names[0]: row} for row in rows]
+    found = [{name: float(row[name]) for name in names} for row in rows]
+    if not all(math.isfinite(value) for row in found for value in row.values()):
+        raise ValueError(text[:80])
+    return found
