@@ -25,12 +25,15 @@ ROLES = {
     "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
     "Contributor": "b24988ac-6180-42a0-ab88-20f7382dd24c",
     "Managed Identity Operator": "f1a07417-d97a-45cb-824c-7a7467783830",
+    "Monitoring Data Reader": "b0d8363b-8ddd-447d-831f-62ca05bff136",
     "Monitoring Reader": "43d0d8ad-25c7-4714-9337-8ba259a9fe05",
     "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
 }  # fmt: skip
 # What the pipeline of this folder may grant: never the right to grant, and no other role.
 GRANTABLE = (READ, WRITE, PULL, PUSH, "AzureML Data Scientist", "Managed Identity Operator",
-             "Monitoring Reader", "Reader")  # fmt: skip
+             "Monitoring Data Reader", "Monitoring Reader", "Reader")  # fmt: skip
+# A group of people, who exist before the platform does.
+READERS = "readers"
 AUDIENCE = "api://AzureADTokenExchange"
 
 
@@ -87,6 +90,9 @@ def grants(settings: Settings) -> list[Grant]:
         Grant(platform, WRITE, "state"),
     ]
     given += [Grant("connector", WRITE, "catalog")] if settings.databricks else []
+    if settings.readers:
+        given += [Grant(READERS, "Monitoring Data Reader", "metrics"),
+                  Grant(READERS, "Monitoring Reader", "group")]  # fmt: skip
     if stack == "dev":
         given += [
             Grant("platform-preview", READ, "state"),
@@ -160,7 +166,8 @@ def assign(
                 uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.project}/{settings.stack}/{key}")
             ),
             principal_id=principals[one.identity],
-            principal_type=authorization.PrincipalType.SERVICE_PRINCIPAL,
+            principal_type=authorization.PrincipalType.GROUP if one.identity == READERS
+            else authorization.PrincipalType.SERVICE_PRINCIPAL,
             role_definition_id=pulumi.Output.format(
                 "/subscriptions/{0}/providers/Microsoft.Authorization/roleDefinitions/{1}",
                 subscription, ROLES[one.role],

@@ -26,10 +26,16 @@ PATTERNS = {
     "replication": (r"LRS|ZRS", "LRS or ZRS"),
     "databricks": (r"true|false", "true or false"),
     "trustPullRequests": (r"true|false", "true or false"),
+    "alerts": (r"[\w.+-]+@[\w-]+(\.[\w-]+)+", "an e-mail address"),
+    "readers": (
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        "the object id of a group in Entra ID",
+    ),
     "image": (r"[\w.-]+(/[\w.-]+)+@sha256:[0-9a-f]{64}", "NAME@sha256:DIGEST"),
     "location": (r"[a-z0-9]+", "a region such as westeurope"),
 }
-OPTIONAL = {"trustPullRequests": "false", "image": "", "github": "", "azureDevOps": ""}
+OPTIONAL = {"trustPullRequests": "false", "image": "", "github": "", "azureDevOps": "",
+            "alerts": "", "readers": ""}  # fmt: skip
 
 
 class Refused(ValueError):
@@ -71,6 +77,9 @@ class Settings:
     trust_pull_requests: bool = False
     # The image of MLflow, Prefect and its worker; None where none of them is self-hosted.
     image: str | None = None
+    # Who is told of alerts, and the group of people who read metrics and logs; "" for none.
+    alerts: str = ""
+    readers: str = ""
 
     @property
     def names(self) -> Names:
@@ -108,6 +117,7 @@ def parse(stack: str, config: Mapping[str, str]) -> Settings:
         retention_days=int(values["retentionDays"]), replication=values["replication"],
         databricks=values["databricks"] == "true",
         trust_pull_requests=values["trustPullRequests"] == "true", image=values["image"] or None,
+        alerts=values["alerts"], readers=values["readers"],
     )  # fmt: skip
 
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 import pulumi
 from pulumi_azure_native import authorization, managedidentity
 
-from azure_platform import identities, lakehouse, place, servers, stores, workspaces
+from azure_platform import (
+    identities,
+    lakehouse,
+    monitoring,
+    place,
+    servers,
+    stores,
+    workspaces,
+)
 from azure_platform.place import Place, Text
 from azure_platform.settings import Settings
 
@@ -24,16 +32,19 @@ def declare(settings: Settings) -> dict[str, Text]:
     users = identities.make(base)
     principals: dict[str, Text] = {name: one.principal_id for name, one in users.items()}
     clients: dict[str, Text] = {name: one.client_id for name, one in users.items()}
+    principals |= {identities.READERS: settings.readers} if settings.readers else {}
+    metrics = monitoring.declare(base)
     store = stores.account(base, "ml", ())
     workspace = workspaces.workspace(base, store.account, tenant)
     scopes: dict[str, Text] = {
         "group": base.group.id, "state": _state(settings, subscription),
-        "workspace": workspace.id, "workspace store": store.account.id,
+        "workspace": workspace.id, "workspace store": store.account.id, "metrics": metrics.id,
     }  # fmt: skip
     outputs: dict[str, Text] = {
         "tenant": tenant, "subscription": subscription, "group": base.group.name,
-        "workspace": workspace.name, **{f"client {name}": one for name, one in clients.items()},
-        **{f"principal {name}": one for name, one in principals.items()},
+        "workspace": workspace.name, "metrics": metrics.id,
+        **{f"client {name}": one for name, one in clients.items()},
+        **{f"principal {name}": one.principal_id for name, one in users.items()},
     }  # fmt: skip
     dev = None
     if settings.stack == "dev":

@@ -15,6 +15,7 @@ STACKS = ("dev", "staging", "production")
 SUBSCRIPTION = "/subscriptions/the-subscription"
 DEV = f"{SUBSCRIPTION}/resourceGroups/rg-mlops-dev/providers"
 IMAGE = f"crmlopsdev0000.azurecr.io/mlops@sha256:{'0' * 64}"
+READERS = "11111111-2222-3333-4444-555555555555"
 SHARED = ("platform-preview", "watch")
 # What staging and production read of dev.
 REFERENCE = {
@@ -95,6 +96,7 @@ def declared(name: str, **changes: str | None) -> list[Resource]:
 
 def whole(stacks: tuple[str, ...] = STACKS, **changes: str | None) -> dict[str, list[Resource]]:
     """Stacks with everything that can be switched on."""
-    every = {"trustPullRequests": "true", **changes}
+    every = {"trustPullRequests": "true", "alerts": "team@example.org", "readers": READERS,
+             **changes}  # fmt: skip
     return {name: declared(name, **{"image": IMAGE} if name == "dev" else {}, **every)
             for name in stacks}  # fmt: skip

@@ -16,7 +16,8 @@ from typing import Any
 from azure_platform.identities import ROLES
 from azure_platform.names import CODES, KINDS
 
-from tests.declared import DEV, FOLDER, SUBSCRIPTION, Resource
+from tests.alerts import alerted, shown
+from tests.declared import DEV, FOLDER, READERS, SUBSCRIPTION, Resource
 
 Stacks = dict[str, list[Resource]]
 DOCS = FOLDER.parents[1] / "docs"
@@ -31,7 +32,7 @@ OUTSIDE = (f"{SUBSCRIPTION}/resourceGroups/rg-mlops-state/", f"{SUBSCRIPTION}/pr
 # What staging and production may know of dev.
 SHARED = (f"{DEV}/dev-releases", f"{DEV}/dev-registry")
 PARENTS = {
-    "accountName": "StorageAccount", "serverName": ":Server", "privateZoneName": "PrivateZone",
+    "accountName": "StorageAccount", "dashboardName": ":Dashboard", "serverName": ":Server", "privateZoneName": "PrivateZone",
     "resourceGroupName": "ResourceGroup", "resourceName": "UserAssignedIdentity",
 }  # fmt: skip
 GRANT = ROLES["Role Based Access Control Administrator"]
@@ -152,6 +153,7 @@ def granted(stacks: Stacks) -> set[tuple[str, str, str, str]]:
             last = one.inputs["scope"].rpartition("/")[2]
             scope = scopes.get(last, last.removeprefix("data-").removeprefix("dev-"))
             identity = one.inputs["principalId"].removeprefix("principal-of-")
+            identity = "readers" if identity == READERS else identity
             role = names.get(one.inputs["roleDefinitionId"].rpartition("/")[2], "unknown")
             found.add((stack, identity, role, scope))
     return found
@@ -333,5 +335,5 @@ def clusters(stacks: Stacks) -> list[str]:
 
 POLICIES = [
     public_blobs, keys, encrypted, private, recoverable, logged, roles, stores, federated, scoped,
-    isolated, dangling, enums, named, clusters,
+    isolated, dangling, enums, named, clusters, alerted, shown,
 ]  # fmt: skip
