@@ -1,4 +1,4 @@
-"""Objects for a cluster against the schemas of Kubernetes, KServe and the Gateway API."""
+"""Objects for a cluster against the schemas of Kubernetes, KServe, the Gateway API and Prometheus."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ import pytest
 import yaml
 
 from tests import apart
-from tests.conftest import Shared
+from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy.kubernetes_objects import FOLDER, OVERLAYS, rendered
 from tests.programs import program
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+RULES = REPOSITORY / "infra/local/prometheus/rules.yml"
 # The schemas of the oldest version that clouds still run, and of the newest one there is.
 VERSIONS = ("-k", "1.32", "-k", "1.37")
-GATEWAY_API = "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute"
+MODELS = {
+    "HTTPRoute": "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
+    "PodMonitor": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor",
+}
 # Excess keys are refused where an object is written out as one of a type.
-ROUTE = """\
-import {{ HTTPRoute }} from "{0}";
-/** @type {{import("{0}").IHTTPRoute}} */
-const route = {1};
-new HTTPRoute(route).validate();
+MODULE = """\
+import {{ {0} }} from "{1}";
+/** @type {{import("{1}").I{0}}} */
+const object = {2};
+new {0}(object).validate();
 """
 TYPES = "--noEmit --strict --allowJs --checkJs --skipLibCheck --module nodenext --target es2022"
 
@@ -75,25 +79,27 @@ def test_kserves_own_models_accept_its_objects_and_no_others(validators):
 
 
 @pytest.fixture
-def check_route(tmp_path: Path) -> Callable[[Any], str]:
-    """What the Gateway API's types, and its rules for values, say against a route."""
+def check(tmp_path: Path) -> Callable[[Any], str]:
+    """What the types of an object's kind, and its rules for values, say against it."""
     compiler = program("tsc", "npm ci --prefix infra/kubernetes", FOLDER / "node_modules/.bin")
     (tmp_path / "node_modules").symlink_to(FOLDER / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
 
-    def check(route: Any) -> str:
-        (tmp_path / "route.js").write_text(ROUTE.format(GATEWAY_API, json.dumps(route)))
-        commands = [[compiler, *TYPES.split(), "route.js"], ["node", "route.js"]]
+    def said(document: Any) -> str:
+        kind = document["kind"]
+        text = MODULE.format(kind, MODELS[kind], json.dumps(document))
+        (tmp_path / "object.js").write_text(text)
+        commands = [[compiler, *TYPES.split(), "object.js"], ["node", "object.js"]]
         done = [subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
                 for command in commands]  # fmt: skip
         return "".join(one.stdout + one.stderr for one in done if one.returncode)
 
-    return check
+    return said
 
 
-def test_the_gateway_api_accepts_every_route(environment, sent, check_route):
+def test_the_gateway_api_accepts_every_route(environment, sent, check):
     (route,) = [one for one in sent(environment) if one["kind"] == "HTTPRoute"]
-    assert check_route(route) == ""
+    assert check(route) == ""
 
 
 @pytest.mark.parametrize(("old", "new", "line"), [
@@ -102,6 +108,30 @@ def test_the_gateway_api_accepts_every_route(environment, sent, check_route):
     ('"RequestMirror"', '"Mirror"', "type must be equal to one of the allowed values"),
     ('"weight": 90', '"weight": 9000000', "weight must be <= 1000000"),
 ])  # fmt: skip
-def test_the_gateway_api_refuses_a_wrong_route(sent, check_route, old, new, line):
+def test_the_gateway_api_refuses_a_wrong_route(sent, check, old, new, line):
     (route,) = [one for one in sent("staging") if one["kind"] == "HTTPRoute"]
-    assert line in check_route(broken(route, old, new))
+    assert line in check(broken(route, old, new))
+
+
+def test_azures_agent_scrapes_the_pods_by_the_names_that_alerts_know(check, sent):
+    (deployment, *_) = [one for one in sent("staging") if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]
+    monitors = {one["metadata"]["name"]: one for one in rendered("azure-monitor")}
+    for name, document in monitors.items():
+        assert document["apiVersion"] == "azmonitoring.coreos.com/v1"
+        # Azure's kinds are those of the operator in a group of its own.
+        own = {**document, "apiVersion": "monitoring.coreos.com/v1"}
+        assert check(own) == ""
+        assert "'\"podMetricsEndpoint\"' does not exist in type" in check(
+            broken(own, "podMetricsEndpoints", "podMetricsEndpoint")
+        )
+        (scraped,) = document["spec"]["podMetricsEndpoints"]
+        assert scraped["relabelings"] == [{"targetLabel": "job", "replacement": name}]
+        assert f'up{{job="{name}"}}' in RULES.read_text()
+    spec = monitors["scoring"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert {f"mlops-{environment}" for environment in OVERLAYS} == {
+        *spec["namespaceSelector"]["matchNames"]
+    }
+    ports = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
+    assert spec["podMetricsEndpoints"][0]["port"] in ports
