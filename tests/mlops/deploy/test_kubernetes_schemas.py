@@ -1,4 +1,4 @@
-"""Objects for a cluster against the schemas of Kubernetes, KServe, the Gateway API and Prometheus."""
+"""Objects for a cluster against the schemas of those who read them."""
 
 from __future__ import annotations
 
