@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+import yaml
 
 from mlops.base.errors import UserError
 from mlops.deploy import kubernetes
@@ -31,6 +34,29 @@ def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
         route = cluster.server.objects[f"httproute/{NAME}"]
         assert route["spec"]["rules"][0]["filters"] == filters
         kubernetes.traffic(HERE, {first: 90, second: 10})
+
+
+def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundles, tmp_path):
+    endpoint, (folder, pin) = Endpoint("staging", NAME, tmp_path), bundles[0]
+    shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
+    file = tmp_path / "environments/staging.yaml"
+    file.parent.mkdir()
+
+    def say(hours):
+        features = {"store": "redis", "features": "FEATURES_URL/trips", "stale_after": hours}
+        text = {"target": "kubernetes", "endpoint": NAME, "serving": features, "pin": None}
+        file.write_text(yaml.safe_dump(text, sort_keys=False))
+
+    say(6)
+    kubernetes.deploy(endpoint, pin, folder)
+    assert kubernetes.current(endpoint).outdated == ""
+    say(9)
+    options = "--store redis --features FEATURES_URL/trips --stale-after"
+    found = kubernetes.current(endpoint).outdated
+    assert found == f"serving: runs with {options} 6, expected {options} 9"
+    kubernetes.deploy(endpoint, pin, folder)
+    assert kubernetes.current(endpoint) == Running({pin.digest: 100})
+    assert kubernetes.current(endpoint).outdated == ""
 
 
 def test_a_bundle_of_other_bytes_never_starts(cluster, bundles):

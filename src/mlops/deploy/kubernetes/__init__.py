@@ -113,7 +113,10 @@ def current(endpoint: Endpoint) -> Running:
              for one in deployments}  # fmt: skip
     silent = any(share and not ready[name] for name, share in shares.items())
     annotations = route["metadata"].get("annotations") or {} if route else {}
-    return Running(traffic, annotations.get(NOTE, ""), "no" if silent else "yes")
+    lines = [objects.outdated(endpoint, one) for one in deployments
+             if one["metadata"]["name"] in digests]  # fmt: skip
+    outdated = next(filter(None, lines), "")
+    return Running(traffic, annotations.get(NOTE, ""), "no" if silent else "yes", outdated=outdated)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:

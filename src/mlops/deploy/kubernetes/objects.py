@@ -118,6 +118,15 @@ def digest(deployment: Any) -> str:
     return ""
 
 
+def outdated(endpoint: Endpoint, deployment: Any) -> str:
+    """How a deployment's options for looking features up differ from the manifest's."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    words = container.get("args") or []
+    found = words[words.index("--store") :] if "--store" in words else []
+    serving = manifest.load(endpoint.root, endpoint.environment).serving
+    return serving.outdated(found, serving.options(serving.features) if serving.features else [])
+
+
 def _let_look_up(endpoint: Endpoint, deployment: Object) -> None:
     """Pass on where features are by key; the URL of Redis is in a secret, by its variable's name.
 
