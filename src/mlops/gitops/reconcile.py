@@ -58,6 +58,9 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         yield from _rehearse(root, environment, wanted, pin, fetched / BUNDLE)
         return
     if wanted.model:
+        if not keeps_alias(wanted):
+            place = f"{manifest.path(environment)}: model"
+            raise UserError(f"{place}: needs {tracking_server.VARIABLE}; this job's ends with it")
         pin = _copied(root, wanted.model, pin, fetched)
         yield f"registered as {pin.model} version {pin.version}"
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)

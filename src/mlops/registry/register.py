@@ -53,8 +53,8 @@ def run(params: Params, root: Path) -> Registered:
             client, card, card.name, run, root, git.described(root)
         )  # fmt: skip
         evidence = folder_digest(root / EVIDENCE)
-        tag = versions.tag_key(tracking.EVIDENCE_TAG, root)
-        client.set_model_version_tag(card.name, str(version), tag, evidence)
+        for key, value in versions.accepted({tracking.EVIDENCE_TAG: evidence}, root).items():
+            client.set_model_version_tag(card.name, str(version), key, value)
         client.set_registered_model_alias(card.name, ALIAS, str(version))
         return Registered(
             model=card.name, version=version, digest=digest, run=run, new=before is None
@@ -103,10 +103,9 @@ def _create(
     tags |= {tracking.BUNDLE_TAG: bundle.digest(root / BUNDLE), "mlops.git_commit": commit}
     if card.labels:
         tags["mlops.classes"] = json.dumps(card.labels)
-    tags = {versions.tag_key(key, root): value for key, value in tags.items()}
     # With its tags from the start: a version that has no digest could be made twice.
     version = client.create_model_version(
-        name, model.model_uri, run, tags=tags, model_id=model.model_id
+        name, model.model_uri, run, tags=versions.accepted(tags, root), model_id=model.model_id
     )
     return int(version.version)
 

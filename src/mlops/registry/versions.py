@@ -6,6 +6,7 @@ The aliases `staging` and `production` are a copy of the manifests, never a sour
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+# Characters of a tag's value in Unity Catalog.
+LONGEST = 1000
 FETCHED = Path(".run/served")
 MODEL = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
@@ -123,9 +126,11 @@ def fetch(uri: str, root: Path) -> tuple[Path, str]:
     return bundle, str(version.version)
 
 
-def tag_key(key: str, root: Path) -> str:
-    """The key of a version's tag as its registry has it: Unity Catalog takes no dots."""
-    return key.replace(".", "_") if tracking_server.has_unity_catalog(root) else key
+def accepted(tags: Mapping[str, str], root: Path) -> dict[str, str]:
+    """A version's tags as its registry takes them: Unity Catalog no dots, and no long values."""
+    if not tracking_server.has_unity_catalog(root):
+        return dict(tags)
+    return {key.replace(".", "_"): tags[key] for key in tags if len(tags[key]) <= LONGEST}
 
 
 def _version(version: ModelVersion) -> Version:

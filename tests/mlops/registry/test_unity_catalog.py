@@ -179,6 +179,13 @@ def test_the_tools_own_variables_name_experiment_and_registry(given, tmp_path, m
     assert (named, tracking_server.has_unity_catalog(tmp_path)) == NAMES[given]
 
 
+def test_tags_are_as_the_registry_takes_them(tmp_path, monkeypatch):
+    tags = {"mlops.bundle": "1" * 64, "mlops.classes": "a" * (versions.LONGEST + 1)}
+    assert versions.accepted(tags, tmp_path) == tags
+    monkeypatch.setenv(tracking_server.REGISTRY, "databricks-uc")
+    assert versions.accepted(tags, tmp_path) == {"mlops_bundle": "1" * 64}
+
+
 @pytest.mark.nightly
 def test_with_databricks_alone_runs_and_model_are_in_its_workspace(
     finished, store, tmp_path, monkeypatch
