@@ -1,9 +1,11 @@
 """Answers of Databricks are read from its inference tables, of both kinds, record by record."""
 
+import dataclasses
 import datetime as dt
 import json
 from contextlib import contextmanager
 
+import msgspec
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -120,6 +122,8 @@ def test_requests_in_each_of_mlflows_forms_are_read_as_the_endpoint_got_them(pla
     ({"dataframe_records": [1]}, {"predictions": [0.5]}),
     ({"dataframe_split": {"columns": ["z"], "data": [[1, 2]]}}, {"predictions": [0.5]}),
     ({"inputs": {"z": [1, 2], "city": ["a"]}}, {"predictions": [0.5, 0.5]}),
+    ('{"dataframe_records": [{"z": 1e999}]}', {"predictions": [0.5]}),
+    ('{"dataframe_records": [{"city": "\\ud800"}]}', {"predictions": [0.5]}),
 ])  # fmt: skip
 def test_a_record_that_is_not_understood_is_counted(place, table, request_, response):
     rows = bundles.frame(2, seed=1)
@@ -127,6 +131,19 @@ def test_a_record_that_is_not_understood_is_counted(place, table, request_, resp
     table.record(request_, response)
     counts, found = table.read()
     assert (counts, found) == (COUNTS | {"judged": 2, "broken": 1}, [(2,)])
+
+
+def test_what_is_no_number_is_missing_and_a_key_is_taken_along(place, table):
+    for row in ('{"z": NaN, "id": "k"}', '{"z": 2, "id": 7}', '{"z": 3, "id": "\\ud800"}'):
+        table.record(f'{{"dataframe_records": [{row}]}}', {"predictions": [0.5]})
+    card = msgspec.structs.replace(place.card, key="id")
+    with logs.database() as database:
+        asked = dataclasses.replace(place.asked(table.path), card=card)
+        counts = logs.read(database, "databricks", asked)
+        rows = database.execute("SELECT key, i2 FROM answers ORDER BY request").fetchall()
+    # Half a surrogate pair is no text.
+    assert counts == COUNTS | {"judged": 2, "broken": 1}
+    assert rows == [("k", None), ("7", 2.0)]
 
 
 def test_what_another_version_answered_or_nobody_did_is_counted(place, table):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlops.data.sources import Rows
 
 QUARTER = 92
+# Records that are taken apart at once: each may have a megabyte.
+RECORDS = 256
 REQUIRED = ("status_code", "request", "response", "databricks_request_id")
 # Columns with other names in older tables.
 TIMES, DAYS = ("request_time", "timestamp_ms"), ("request_date", "date")
@@ -40,12 +42,15 @@ def source(database: duckdb.DuckDBPyConnection, asked: Asked) -> str:
     served = _served(asked) if ENTITY in columns else set()
     types = ", ".join(f'"{name}" {kind}' for name, kind in FIELDS.items())
     database.execute(f"CREATE OR REPLACE TABLE recorded ({types})")
-    for batch in batches:
-        rows = [row for record in batch.to_pylist() for row in _rows(record, asked, served)]
-        if rows:
-            made = pa.table({name: [row.get(name) for row in rows] for name in FIELDS})
-            database.register("made", made)
-            database.execute("INSERT INTO recorded SELECT * FROM made")
+    # What is no JSON to DuckDB, such as half a surrogate pair, is none for all others either.
+    values = ", ".join(f'try_cast("{name}" AS {kind})' for name, kind in FIELDS.items())
+    parts = (batch.slice(first, RECORDS) for batch in batches
+             for first in range(0, batch.num_rows, RECORDS))  # fmt: skip
+    for part in parts:
+        rows = [row for record in part.to_pylist() for row in _rows(record, asked, served)]
+        made = pa.table({name: [row.get(name) for row in rows] for name in FIELDS})
+        database.register("made", made)
+        database.execute(f"INSERT INTO recorded SELECT {values} FROM made")
     return "recorded"
 
 
@@ -93,14 +98,15 @@ def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, 
         return
     try:
         inputs, outputs = _inputs(record["request"]), _outputs(record["response"], asked)
-        pairs = list(enumerate(zip(inputs, outputs, strict=True)))
+        texts = [[json.dumps(value, allow_nan=False) for value in pair]
+                 for pair in zip(inputs, outputs, strict=True)]  # fmt: skip
     except (ValueError, TypeError, KeyError, RecursionError):
         yield head
         return
-    for row, (values, scores) in pairs:
+    for row, (values, (sent, scored)) in enumerate(zip(inputs, texts, strict=True)):
         key = values.get(asked.card.key) if asked.card.key else None
-        texts = {"inputs": json.dumps(values), "outputs": json.dumps(scores)}
-        yield {**head, **texts, "row": row, "key": None if key is None else str(key)}
+        named = None if key is None else str(key).encode(errors="replace").decode()
+        yield {**head, "row": row, "key": named, "inputs": sent, "outputs": scored}
 
 
 def _seconds(record: Record) -> float | None:
@@ -113,7 +119,8 @@ def _seconds(record: Record) -> float | None:
 
 def _inputs(text: str) -> list[dict[str, Any]]:
     """The rows of a request's body, in any of MLflow's forms; raises for another."""
-    body = json.loads(text)
+    # A number that is none is missing, as to the service.
+    body = json.loads(text, parse_constant=lambda _: None)
     if "dataframe_split" in body:
         columns, data = (body["dataframe_split"][key] for key in ("columns", "data"))
         rows = [dict(zip(columns, row, strict=True)) for row in data]
