@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from mlops.deploy.target import Health
+
 State = Literal["ok", "watch", "retrain"]
 Quantity = Literal["performance", "calibration"]
 
@@ -92,7 +94,8 @@ class Assessment:
 
     `windows` are those of requests, `labelled` those of rows whose labels have arrived; both
     newest first. `notes` say what was left out, and why; `lines` counts the log lines by kind.
-    `unread` is why the source's outcomes could not be read.
+    `unread` is why the source's outcomes could not be read; `health` is what the target measures,
+    where another service than this project's own answers.
     """
 
     environment: str
@@ -108,6 +111,7 @@ class Assessment:
     folder: Path
     published: Published | None = None
     unread: str = ""
+    health: Health | None = None
 
     @property
     def line(self) -> str:

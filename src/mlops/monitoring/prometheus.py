@@ -69,4 +69,10 @@ def _registry(assessment: Assessment) -> CollectorRegistry:
         made, stale = "When features were published last", "The age at which they are refused"
         gauge("features_made_timestamp_seconds", made, "", {"": found.made})
         gauge("features_stale_after_seconds", stale, "", {"": 3600 * found.stale_after})
+    if measured := assessment.health:
+        outcomes = {"failed": measured.errors, "refused": measured.refused}
+        outcomes["answered"] = measured.requests - sum(outcomes.values())
+        lately = "Requests in the time that the target measures"
+        gauge("requests", lately, "outcome", outcomes)
+        gauge("latency_seconds", "Their 95th percentile", "", {"": measured.seconds})
     return registry

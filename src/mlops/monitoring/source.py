@@ -57,19 +57,19 @@ def read(
     unread: list[str] = []
     notes: list[str] = []
     place = serving.place(environment, root)
-    with _noted(notes, UNWATCHED):
+    with noted(notes, UNWATCHED):
         about = stores.store(serving.store, "serving.store").about(place)
     ((keys,),) = database.execute("SELECT count(key) FROM answers").fetchall()
     keyed, watched = bool(keys) and not params.monitoring.labels, bool(about or serving.features)
     if keyed or watched:
-        with _noted(unread, UNREAD) if keyed else _noted(notes, UNWATCHED):
+        with noted(unread, UNREAD) if keyed else noted(notes, UNWATCHED):
             rows = _rows(params, root, FOLDER / environment, card)
             keyed = keyed and rows is not None
             newest = labels.of_keys(database, rows, card) if keyed and rows else None
     if watched:
         published = Published(0, 0, about and about.made, serving.stale_after)
     if watched and rows:
-        with _noted(notes, UNWATCHED):
+        with noted(notes, UNWATCHED):
             published = _looked_up(database, rows, card, serving, place, about)
     if published and published.found < published.expected:
         counted = f"{published.found:,} of {published.expected:,} keys of the next day"
@@ -129,7 +129,7 @@ async def _counted(reader: Reader, parts: Iterator[list[str]]) -> tuple[int, int
 
 
 @contextmanager
-def _noted(notes: list[str], what: str) -> Iterator[None]:
+def noted(notes: list[str], what: str) -> Iterator[None]:
     """Note what goes wrong: the rest is judged all the same."""
     try:
         yield

@@ -69,7 +69,9 @@ def outcome(
 
 
 def _assess(params: Params, root: Path, environment: str, now: datetime) -> Assessment:
+    from mlops import deploy
     from mlops.deploy import manifest
+    from mlops.deploy.target import Endpoint
     from mlops.gitops import reconcile
     from mlops.monitoring import drift, labels, logs, performance, source
     from mlops.monitoring.answers import Asked
@@ -116,6 +118,12 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
         notes.append("no label fits an answer yet: performance not judged")
     if labelled and not evidence:
         notes.append("the pin's evidence could not be had: performance not judged")
+    health = None
+    # The service's own metrics are scraped.
+    if limits.source != "service":
+        with source.noted(notes, "the endpoint's metrics not read"):
+            endpoint = Endpoint(environment, wanted.endpoint, root)
+            health = deploy.named(wanted.target).health(endpoint, pin.digest)
     return Assessment(
         environment=environment,
         model=pin.short,
@@ -130,6 +138,7 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
         folder=root / FOLDER / environment,
         published=known.published,
         unread="; ".join(known.unread),
+        health=health,
     )
 
 

@@ -12,11 +12,12 @@ from deltalake import write_deltalake
 
 from mlops.base.errors import UserError
 from mlops.contract import bundle
+from mlops.deploy import manifest
 from mlops.deploy.databricks import endpoint
 from mlops.deploy.specification import name_of
-from mlops.monitoring import logs
+from mlops.monitoring import logs, prometheus
 from tests.mlops.deploy.databricks_server import Databricks
-from tests.mlops.monitoring.place import NOW
+from tests.mlops.monitoring.place import ENVIRONMENT, MANIFEST, NOW
 from tests.mlops.serving import bundles
 
 COUNTS = {"judged": 0, "other": 0, "future": 0, "failed": 0, "broken": 0}
@@ -161,7 +162,7 @@ def test_what_another_version_answered_or_nobody_did_is_counted(place, table):
     assert "not judged: 2 requests that were refused or failed" in logs.left_out(counts)
 
 
-def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(place, schema, table):
+def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(place, table):
     for window in (0, 1):
         rows = bundles.frame(600, seed=window).assign(z=99.0)
         moment = NOW - dt.timedelta(hours=24 * window + 1)
@@ -170,6 +171,27 @@ def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(pl
     assessment = place.watch(source="databricks", logs=table.path)
     assert [window.rows for window in assessment.windows] == [600, 600]
     assert any("features drift: z" in reason for reason in assessment.reasons)
+    # Nothing runs on this machine.
+    assert any(note.startswith("the endpoint's metrics not read: ") for note in assessment.notes)
+
+
+def test_the_endpoints_metrics_are_read_and_shown(place, monkeypatch):
+    file = place.root / manifest.path(ENVIRONMENT)
+    file.write_text(manifest.with_pin(MANIFEST.replace("local", "databricks"), place.pin))
+    table = Table(place, GATEWAY)
+    monkeypatch.setattr(endpoint, "entity_ids", lambda name: {ENTITY})
+    table.record(None, None, status_code=429)
+    named = f'{{served_entity_name="{name_of(place.pin.digest)}"}}'
+    counts = {"request_count_total": 50, "request_5xx_count_total": 2, "request_4xx_count_total": 3}
+    with workspace(monkeypatch, {}) as server:
+        server.endpoints["a-model"] = {"name": "a-model"}
+        server.exported = "".join(f"{name}{named} {count}\n" for name, count in counts.items())
+        assessment = place.watch(source="databricks", logs=table.path)
+    assert assessment.notes == ("not judged: 1 requests that were refused or failed",)
+    text = prometheus.text(assessment).decode()
+    for outcome, count in (("answered", 45), ("failed", 2), ("refused", 3)):
+        labels = f'{{environment="production",outcome="{outcome}"}}'
+        assert f"mlops_monitoring_requests{labels} {count}.0" in text
 
 
 @pytest.mark.parametrize(("columns", "line"), [
