@@ -18,11 +18,10 @@ from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract import bundle as bundles
 from mlops.contract.stages import MODULES
-from tests import tracking_api
+from tests import apart, tracking_api
 from tests.conftest import PROJECTS, REPOSITORY
 from tests.mlops.deploy.azure_server import sdk_python
 from tests.settings import change
-from tests.test_databricks_jobs import own_disk
 
 IMAGE, TRACKING = f"python@sha256:{'a' * 64}", "https://mlflow.example"
 RAW = {"type": "uri_folder", "path": "azureml:raw:3", "mode": "ro_mount"}
@@ -265,7 +264,7 @@ def test_the_steps_make_the_laptop_s_bundle(trained, shared, store, tmp_path, mo
         pipeline = yaml.safe_load((made / "pipeline.yaml").read_text())
         given = {"tracking": tracking, "raw": str(laptop.root / "csv")}
         # What Azure ML says of its own server, and must not reach this one.
-        env = own_disk(shared, tmp_path) | {
+        env = apart.own_disk(shared, tmp_path) | {
             "AZUREML_RUN_ID": "1", "MLFLOW_TRACKING_TOKEN": "of-azure", "MLFLOW_RUN_ID": "1",
         }  # fmt: skip
         for name in order(pipeline):
