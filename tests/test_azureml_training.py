@@ -191,27 +191,36 @@ def test_a_wrong_step_is_refused(wrong, project):
         training.require_consistent(files)
 
 
-# What Azure ML's own loader refuses.
+# What Azure ML's own loader refuses, and what it says of it.
 MALFORMED = {
-    "a misspelt mode": lambda files: files["tune.yaml"]["inputs"]["featurize"].update(mode="mont"),
-    "a misspelt type": lambda files: files["tune.yaml"]["outputs"]["made"].update(type="folder"),
-    "no command": lambda files: files["tune.yaml"].pop("command"),
-    "no such kind of job": lambda files: files["pipeline.yaml"].update(type="pipelines"),
-    "a step of no kind": _job("tune", lambda job: job.update(type="comand")),
-    "no code": lambda files: files["tune.yaml"].update(code="nowhere"),
-}
+    "a misspelt mode": (
+        lambda files: files["tune.yaml"]["inputs"]["featurize"].update(mode="mont"),
+        "'mont' passed is not in set"),
+    "a misspelt type": (
+        lambda files: files["tune.yaml"]["outputs"]["made"].update(type="folder"),
+        "'folder' passed is not in set"),
+    "no command": (
+        lambda files: files["tune.yaml"].pop("command"), "Missing data for required field"),
+    "no such kind of job": (
+        lambda files: files["pipeline.yaml"].update(type="pipelines"), "Unsupported job type"),
+    "a step of no kind": (
+        _job("tune", lambda job: job.update(type="comand")), "'comand' passed is not in set"),
+    "no code": (
+        lambda files: files["tune.yaml"].update(code="nowhere"), "Can't find directory or file"),
+}  # fmt: skip
 
 
 @pytest.mark.nightly
 def test_what_is_malformed_is_refused_by_azure_s_own_loader(project, shared, tmp_path):
     sound = training.render(project, IMAGE, TRACKING)
     paths = []
-    for name, spoil in MALFORMED.items():
+    for name, (spoil, _) in MALFORMED.items():
         files = deepcopy(sound)
         spoil(files)
         paths.append(write(tmp_path / name.replace(" ", "-"), files))
     lines = refused(sdk_python(shared), *paths)
-    assert [name for name, line in zip(MALFORMED, lines, strict=True) if not line] == []
+    for (name, (_, reason)), line in zip(MALFORMED.items(), lines, strict=True):
+        assert reason in line, name
 
 
 AUTOML = {"trips": "classification", "wine": "classification", "diabetes": "regression"}

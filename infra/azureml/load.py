@@ -5,6 +5,7 @@ The exit code is 1, and each line names a file and what is wrong, unless it acce
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -19,10 +20,14 @@ def fault(path: str) -> str:
         found = job._validate() if hasattr(job, "_validate") else None
         return "" if found is None or found.passed else str(found.error_messages)
     except Exception as error:
-        return f"{type(error).__name__} {error}"
+        # It fails to print what it refuses of a pipeline's steps.
+        cause = error.__context__ if isinstance(error, TypeError) else None
+        return str(cause or error) or type(error).__name__
 
 
 if __name__ == "__main__":
+    # It names each of its classes that are experimental.
+    logging.disable(logging.WARNING)
     faults = {path: fault(path) for path in sys.argv[1:]}
     for path, reason in faults.items():
         if reason:
