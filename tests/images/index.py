@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from secrets import token_hex
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-USER, PASSWORD = "reader", "not-to-be-kept-anywhere"
+USER = "reader"
+PASSWORD = token_hex(16)
 PUBLIC = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
 
 

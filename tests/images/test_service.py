@@ -253,7 +253,7 @@ def test_the_image_verifies_signatures_with_what_it_has(engine, image, bundle, t
 
 @pytest.mark.nightly
 def test_azure_ml_s_image_finds_the_bundle_below_its_folder(engine, image, bundle):
-    """And from the name by digest that `make image-push` prints."""
+    """From the names by digest that `make image-push` prints."""
     registry = engine.base.split("/")[0]
     names = processes.run([str(FOLDER / "push.sh"), registry], env=engine.env).split()
     assert [name.partition("=")[0] for name in names] == ["service", "azureml"]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def stack(
     file = folder / "compose.yaml"
     file.write_text(yaml.safe_dump(content))
     with received(engine.gateway) as webhook:
-        secrets = {"POSTGRES_PASSWORD": "p@ss/w:rd#1%&", "GRAFANA_PASSWORD": "-",
+        secrets = {"POSTGRES_PASSWORD": f"{token_hex(4)}@/:#%&", "GRAFANA_PASSWORD": "-",
                    "AZURITE_KEY": b64encode(os.urandom(64)).decode(),
                    "ALERT_WEBHOOK_URL": webhook.url}  # fmt: skip
         options = ("-p", "mlopsstack", "--project-directory", str(LOCAL), "-f", str(file))
