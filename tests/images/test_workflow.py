@@ -57,7 +57,7 @@ def test_an_image_is_scanned_before_it_is_kept_and_signed_after_it_is_pushed():
                         ("publish", ["docker load", "image-push", "cosign sign"])]:  # fmt: skip
         text = str(jobs[first]["steps"])
         assert sorted(then, key=text.index) == then
-    for stage, then in [("Build", ["trivy", "docker save", "publish"]),
+    for stage, then in [("Build", ["docker save", "grype", "'publish'"]),
                         ("Publish", ["docker load", "image-push", "'sign'"])]:  # fmt: skip
         text = str(azure_steps(stage))
         assert sorted(then, key=text.index) == then
