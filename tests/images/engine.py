@@ -183,12 +183,13 @@ def _based(engine: Engine) -> Engine:
     # On a disk, most of the time goes to waiting for it.
     memory = Path("/dev/shm")
     fast = memory.is_dir() and shutil.disk_usage(memory).free > 2e9
-    processes.run(
-        [program("mmdebstrap", INSTALL), "--quiet", "--variant=apt",
-         f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io",
-         f"--customize-hook={LAYOUT}", DEBIAN, str(archive)],
-        env={**os.environ, **({"TMPDIR": str(memory)} if fast else {})},
-    )  # fmt: skip
+    place = str(memory) if fast else engine.folder
+    root = ["sudo", "-n"] if os.geteuid() and shutil.which("sudo") else []
+    processes.run([
+        *root, "env", f"TMPDIR={place}", program("mmdebstrap", INSTALL), "--quiet",
+        "--variant=apt", f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io",
+        f"--customize-hook={LAYOUT}", DEBIAN, str(archive),
+    ])  # fmt: skip
     engine.docker("import", archive, engine.base)
     archive.unlink()
     name = engine.pushed(engine.base, "base")
