@@ -153,7 +153,8 @@ class Manifest(Section):
     endpoint: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$", description="its name there")
     model: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
         description="the registered model that the bundle is copied to; by default the pin's own",
         examples=["production.models.flights_late"],
     )

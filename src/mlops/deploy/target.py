@@ -69,7 +69,8 @@ class Running:
     it was undone. `answers` is "no" when something deployed does not answer, and "elsewhere" when
     that is not seen from here, as another machine runs it. `address` is where clients send
     requests, "" where that is not known. `outdated` says how the options that a service was started
-    with differ from the manifest's `serving:`; deploying the bundle again gives it these.
+    with, or the registered version that is served, differ from the manifest's; deploying the bundle
+    again changes that.
     """
 
     traffic: Mapping[str, int]

@@ -152,7 +152,7 @@ def _deploy(
         yield f"{wanted.target} runs it{ended}"
     elif before.answers != "yes" or before.outdated:
         target.deploy(endpoint, pin, bundle)
-        yield f"{wanted.target} runs it again{', as `serving:` says' * bool(before.outdated)}"
+        yield f"{wanted.target} runs it again{', as the manifest says now' * bool(before.outdated)}"
     else:
         if before.note:
             # Why another bundle does not run here says nothing of this one.

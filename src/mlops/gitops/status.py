@@ -92,6 +92,7 @@ def _row(params: Params, root: Path, environment: str) -> Row:
     except UserError as error:
         mirrored, version, remarks[str(error)] = None, NO_ANSWER, True
     differs = running.traffic != ({pinned: 100} if pinned else {}) or mirrored != pinned
+    differs = differs or bool(running.outdated)
     silent = reconcile.SILENT.get(running.answers, "")
     remarks |= {
         f"differs: mlops reconcile {environment}": differs,

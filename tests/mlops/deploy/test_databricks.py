@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import timedelta
 
 import pytest
+import yaml
 
 from mlops.base.errors import UserError
 from mlops.deploy import databricks, prometheus, smoke_test
@@ -63,6 +66,35 @@ def test_a_served_version_is_not_withdrawn_because_of_one_failed_answer(workspac
     with pytest.raises(UserError, match="Timed out"):
         workspace.deploy(bundles[0])
     assert workspace.current == Running({first: 100})
+
+
+def test_another_registered_model_is_found_and_served_in_place_of_the_first(
+    workspace, bundles, tmp_path
+):
+    (folder, pin), other = bundles[0], "production.models.flights_late"
+    workspace.server.versions[other, "5"] = workspace.server.versions[MODEL, "1"]
+    copied = pin.model_copy(update={"model": other, "version": 5})
+    shutil.copytree(REPOSITORY / "infra/databricks", tmp_path / "infra/databricks")
+    endpoint, file = Endpoint("staging", NAME, tmp_path), tmp_path / "environments/staging.yaml"
+    file.parent.mkdir()
+    head = {"target": "databricks", "endpoint": NAME}
+    for model in ({}, {"model": other}):
+        text = {**head, **model, "pin": json.loads(pin.model_dump_json())}
+        file.write_text(yaml.safe_dump(text, sort_keys=False))
+        if not model:
+            databricks.deploy(endpoint, pin, folder)
+            assert databricks.current(endpoint).outdated == ""
+    found = databricks.current(endpoint).outdated
+    assert found == f"model: serves {MODEL}, expected {other}"
+    # A copy that scores otherwise leaves what was served.
+    workspace.server.versions[other, "5"] = bundles[2][0], workspace.server.versions[MODEL, "1"][1]
+    with pytest.raises(UserError, match="reference rows score .* off"):
+        databricks.deploy(endpoint, copied, folder)
+    assert databricks.current(endpoint).outdated == found
+    workspace.server.versions[other, "5"] = workspace.server.versions[MODEL, "1"]
+    databricks.deploy(endpoint, copied, folder)
+    now = databricks.current(endpoint)
+    assert (now.traffic, now.outdated) == ({pin.digest: 100}, "")
 
 
 def test_an_endpoint_that_failed_at_first_is_repaired_by_the_next_run(workspace, bundles):

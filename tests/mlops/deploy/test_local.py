@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ from functools import partial
 import psutil
 import pytest
 import requests
+import yaml
 
 from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.deploy import local, smoke_test
+from mlops.deploy.local import control
 from mlops.deploy.local.backend import SAMPLE_FILES
 from mlops.deploy.local.home import ADDRESS, HOME, PROCESSES, SAMPLES, STATE, Home
 from mlops.deploy.local.supervisor import BODY_BYTES
@@ -63,14 +66,18 @@ def test_a_killed_process_loses_no_request_and_is_started_again(place):
     assert place.current.answers == "yes"
 
 
+def serving(place, **options):
+    """Write the environment's manifest with these options of its service."""
+    file = place.root / "environments/staging.yaml"
+    file.parent.mkdir(exist_ok=True)
+    content = {"target": "local", "endpoint": place.endpoint.name, "serving": options, "pin": None}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 def test_other_options_reach_the_process_and_no_request_is_lost(place):
     (digest,) = place.deploy(1.0)
     before = place.processes()[digest].pid
-    file = place.root / "environments/staging.yaml"
-    file.parent.mkdir()
-    file.write_text(
-        f"target: local\nendpoint: {place.endpoint.name}\nserving: {{stale_after: 6}}\npin: null\n"
-    )
+    serving(place, stale_after=6)
     assert place.current.outdated.startswith("serving: runs with --store embedded ")
     with place.load() as clients:
         clients.wait(100)
@@ -79,6 +86,35 @@ def test_other_options_reach_the_process_and_no_request_is_lost(place):
     assert clients.failed == []
     assert place.processes()[digest].pid != before
     assert place.current.outdated == ""
+
+
+def test_options_that_no_service_starts_with_leave_what_runs(place):
+    (digest,) = place.deploy(1.0)
+    before = place.processes()[digest].pid
+    serving(place, store="redis", features="NOT_SET/x")
+    with place.load() as clients:
+        clients.wait(100)
+        with pytest.raises(UserError, match="ended with"):
+            place.deploy_again(digest)
+        clients.wait(500)
+    assert clients.failed == []
+    assert place.current.outdated.startswith("serving: runs with --store embedded ")
+    assert (place.processes()[digest].pid, place.current.answers) == (before, "yes")
+    serving(place, stale_after=6)
+    place.deploy_again(digest)
+    assert place.current.outdated == ""
+
+
+def test_a_supervisor_of_another_version_is_started_anew(place, monkeypatch):
+    (digest,) = place.deploy(1.0)
+    before, status = place.supervisor, control.status
+    reported = status(place.home)
+    assert reported
+    others = iter([dataclasses.replace(reported, form=0)])
+    monkeypatch.setattr(control, "status", lambda home: next(others, None) or status(home))
+    place.deploy_again(digest)
+    assert place.supervisor != before
+    assert answering(place) == digest
 
 
 def test_a_second_version_is_served_when_the_folder_of_the_first_command_is_gone(place, tmp_path):

@@ -160,7 +160,8 @@ def test_another_place_of_features_is_found_and_reaches_what_runs(pinned):
         ".run/features/staging.sqlite --stale-after 48, expected --store embedded --features "
         ".run/features/staging.sqlite --stale-after 6"
     ]
-    assert "staging: local runs it again, as `serving:` says" in run(clone)
+    assert rows(clone)[1][-1] == "differs: mlops reconcile staging"
+    assert "staging: local runs it again, as the manifest says now" in run(clone)
     assert (running(clone), differences(clone)) == (pin.digest, [])
     after = processes_of(clone)
     assert before[pin.digest] != after[pin.digest]

@@ -3,8 +3,8 @@
 Databricks serves MLflow's model from Unity Catalog, not the bundle's folder: the digest is the tag
 `mlops_bundle` of the version, which `register` sets when it makes the version from the bundle, and
 the answers to the bundle's reference rows are compared when it is deployed. The bytes themselves
-can't be read there. The registry that releases must be Unity Catalog, so that the pin's version is
-the one that is served.
+can't be read there. The registry that releases must be Unity Catalog, so that the pin's version, or
+its copy in the manifest's `model`, is the one that is served.
 
 The metrics are those of the last minute, and count no scores; requests can't be mirrored.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops.base.errors import UserError, nearest
-from mlops.deploy import prometheus, smoke_test, specification
+from mlops.deploy import manifest, prometheus, smoke_test, specification
 from mlops.deploy.databricks import endpoint as api
 from mlops.deploy.target import NO_MIRROR, Answer, Endpoint, Health, Row, Running
 from mlops.registry.pin import Pin
@@ -43,6 +43,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     entity = _entity(endpoint, pin)
     name = str(entity.name)
     _require_digest(entity, pin.digest)
+    before = api.find(endpoint.name)
     is_new = _serve(endpoint, entity)
     try:
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Databricks",
@@ -50,6 +51,8 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     except UserError:
         if is_new:
             _withdraw(endpoint, name)
+        elif _is_other(before.entities[name], entity):
+            api.change(endpoint.name, before.entities, before.shares, f"put {name} back")
         raise
 
 
@@ -97,15 +100,21 @@ def ask(endpoint: Endpoint, digest: str, rows: Sequence[Row]) -> Answer:
 
 def current(endpoint: Endpoint) -> Running:
     """What is served, each digest as the version's tag in Unity Catalog has it."""
-    served, digests = api.find(endpoint.name), {}
+    served, digests, outdated = api.find(endpoint.name), {}, ""
+    wanted = manifest.load(endpoint.root, endpoint.environment)
+    pin = wanted.pin
     for name, entity in served.entities.items():
         digest = (entity.environment_vars or {}).get(DIGEST, "")
         if digest:
             _require_digest(entity, digest)
             digests[name] = digest
+            model = pin and digest == pin.digest and (wanted.model or pin.model)
+            if model and entity.entity_name != model:
+                outdated = f"model: serves {entity.entity_name}, expected {model}"
     traffic = endpoint.by_digest(served.shares, digests, "Databricks")
     path = f"/serving-endpoints/{endpoint.name}/invocations"
-    return Running(traffic, served.tags.get(NOTE, ""), address=f"{api.client().config.host}{path}")
+    address = f"{api.client().config.host}{path}"
+    return Running(traffic, served.tags.get(NOTE, ""), address=address, outdated=outdated)
 
 
 def remove(endpoint: Endpoint, digest: str) -> None:
@@ -145,18 +154,31 @@ def _entity(endpoint: Endpoint, pin: Pin) -> ServedEntityInput:
 
 
 def _serve(endpoint: Endpoint, entity: ServedEntityInput) -> bool:
-    """Serve an entity, with all of the traffic or, beside another, none; whether it is new."""
+    """Serve an entity, with all of the traffic or, beside another, none; whether it is new.
+
+    One that serves the same bundle as another version is replaced.
+    """
     served, name = api.find(endpoint.name), str(entity.name)
     if not served.entities:
         api.create(endpoint.name, entity)
         return True
-    state = served.entities[name].state if name in served.entities else None
-    if state and state.deployment and state.deployment.value == "DEPLOYMENT_READY":
+    running = served.entities.get(name)
+    state = running.state if running else None
+    is_ready = bool(state and state.deployment and state.deployment.value == "DEPLOYMENT_READY")
+    if running and is_ready and not _is_other(running, entity):
         return False
     shares = served.shares if set(served.entities) - {name} else {name: 100}
     operation = f"serve {name} behind {endpoint.name}"
     api.change(endpoint.name, {**served.entities, name: entity}, shares, operation)
-    return True
+    return not is_ready
+
+
+def _is_other(
+    running: ServedEntityInput | ServedEntityOutput, entity: ServedEntityInput
+) -> bool:  # fmt: skip
+    """Whether another registered version is served than an entity's."""
+    versions = [(one.entity_name, str(one.entity_version)) for one in (running, entity)]
+    return versions[0] != versions[1]
 
 
 def _require_digest(entity: ServedEntityInput | ServedEntityOutput, digest: str) -> None:

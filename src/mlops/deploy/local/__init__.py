@@ -61,6 +61,9 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
         if digest not in before:
             _forget(home, digest)
             shutil.rmtree(home.folder / digest, ignore_errors=True)
+        else:
+            # What ran with other options runs still.
+            home.change(lambda state: replace(state, bundles={**state.bundles, **before}))
         raise
 
 

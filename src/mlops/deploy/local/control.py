@@ -12,7 +12,7 @@ import requests
 from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.base.processes import HOST
-from mlops.deploy.local.home import LOG, PROCESSES, Home, Process, Status
+from mlops.deploy.local.home import FORM, LOG, PROCESSES, Home, Process, Status
 
 SETTLE_SECONDS, ANSWER_SECONDS, LOOK_SECONDS = 90.0, 30.0, 0.05
 # A larger log is begun anew when a supervisor is started.
@@ -58,7 +58,9 @@ def settle(home: Home, digest: str = "") -> Status:
         if not home.supervised():
             _start(home)
         report = status(home)
-        if report and report.state == home.state() and not report.stopping:
+        if report and report.form != FORM and (address := home.address()):
+            processes.stop([address.pid])
+        elif report and report.state == home.state() and not report.stopping:
             process = report.bundles.get(digest)
             if not digest or (process and process.ready):
                 return report

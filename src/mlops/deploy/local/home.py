@@ -18,6 +18,8 @@ from mlops.base.files import alone, folder_digest, whole_file, write_json
 
 HOME, PROCESSES = Path(".run/local"), Path(".run/serving")
 STATE, SAMPLES = "state.json", "samples"
+# Of the state and the status; another one with every change of what they mean.
+FORM = 1
 ADDRESS, LOCK, LOG = "supervisor.json", "lock", "log"
 
 
@@ -66,13 +68,15 @@ class Process:
 class Status:
     """The state that a supervisor serves, on which port, and by which processes.
 
-    `stopping` counts the processes of removed bundles that have not ended yet.
+    `stopping` counts the processes of removed bundles that have not ended yet. A supervisor of an
+    earlier version of this code has another `form`.
     """
 
     state: State
     port: int
     stopping: int
     bundles: dict[str, Process]
+    form: int = 0
 
 
 @dataclass(frozen=True)

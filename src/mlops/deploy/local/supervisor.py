@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from mlops.base.processes import HOST
 from mlops.deploy.local.backend import Backend
-from mlops.deploy.local.home import LOCK, STATE, Address, Home, State, Status
+from mlops.deploy.local.home import FORM, LOCK, STATE, Address, Deployed, Home, State, Status
 from mlops.deploy.local.router import Router
 from mlops.serving import logs
 from mlops.serving.server import TOKEN
@@ -31,13 +32,17 @@ BODY_BYTES = 16 * 1024 * 1024
 
 
 class Supervisor:
-    """One environment's processes."""
+    """One environment's processes.
+
+    A process that is to have other options serves until its successor in `_next` is ready.
+    """
 
     def __init__(self, home: Home, lock: os.stat_result, session: aiohttp.ClientSession) -> None:
         self._home, self._lock, self._session = home, lock, session
         self._state, self._port = State(), 0
         self._stamp = (0, 0)
         self._router = Router()
+        self._next: dict[str, Backend] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -58,7 +63,8 @@ class Supervisor:
                 await asyncio.wait_for(stopped.wait(), LOOK_SECONDS)
         await endpoint.cleanup()
         await status.cleanup()
-        await asyncio.gather(*(b.stop() for b in self._router.backends.values()), *self._stopping)
+        ended = [*self._router.backends.values(), *self._next.values()]
+        await asyncio.gather(*(backend.stop() for backend in ended), *self._stopping)
 
     def _look(self) -> bool:
         """Apply the state when it has changed; False when it is time to end."""
@@ -70,32 +76,47 @@ class Supervisor:
         if (file.st_ino, file.st_mtime_ns) != self._stamp:
             self._stamp = file.st_ino, file.st_mtime_ns
             self._apply(self._home.state())
+        for digest in [digest for digest, b in self._next.items() if b.process.ready]:
+            self._stop(self._router.backends[digest])
+            self._router.backends[digest] = self._next.pop(digest)
         return lock.st_ino == self._lock.st_ino and bool(self._state.bundles)
 
     async def _report(self, request: web.Request) -> web.Response:
         """The status as JSON, whatever the request."""
         self._look()
-        backends = {name: b.report() for name, b in self._router.backends.items()}
-        content = Status(self._state, self._port, len(self._stopping), backends)
+        current = {**self._router.backends, **self._next}
+        backends = {name: backend.report() for name, backend in current.items()}
+        content = Status(self._state, self._port, len(self._stopping), backends, FORM)
         return web.Response(body=msgspec.json.encode(content), content_type="application/json")
 
     def _apply(self, state: State) -> None:
-        before, self._state = self._router.backends, state
-        backends = {
-            digest: backend
-            for digest, backend in before.items()
-            if digest in state.bundles and backend.deployed.options == state.bundles[digest].options
-        }
-        stopping = [backend for backend in before.values() if backend not in backends.values()]
+        self._state, backends = state, self._router.backends
+        for running in (backends, self._next):
+            for digest in running.keys() - state.bundles.keys():
+                self._stop(running.pop(digest))
         for digest, deployed in state.bundles.items():
-            if digest not in backends:
-                backends[digest] = Backend(self._home, digest, deployed, self._session)
-            backends[digest].deployed = deployed
-        self._router.backends = backends
-        for backend in stopping:
-            task = asyncio.create_task(backend.stop())
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            backend = backends.get(digest) or self._started(digest, deployed)
+            backends[digest] = backend
+            following = self._next.pop(digest, None)
+            if following and (following.deployed.options != deployed.options):
+                self._stop(following)
+                following = None
+            if backend.deployed.options == deployed.options:
+                backend.deployed = deployed
+                if following:
+                    self._stop(following)
+                continue
+            backend.deployed = replace(deployed, options=backend.deployed.options)
+            self._next[digest] = following or self._started(digest, deployed)
+            self._next[digest].deployed = deployed
+
+    def _started(self, digest: str, deployed: Deployed) -> Backend:
+        return Backend(self._home, digest, deployed, self._session)
+
+    def _stop(self, backend: Backend) -> None:
+        task = asyncio.create_task(backend.stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
 
 async def listen(
