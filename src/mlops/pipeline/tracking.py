@@ -28,6 +28,7 @@ from mlops.pipeline.tracking_server import (
     VARIABLE,
     display_uri,
     experiment_name,
+    has_registry,
     is_named,
     mlflow_errors,
     require_usable,
@@ -43,8 +44,8 @@ SETTINGS = ("project", "seed", "data", "split")
 
 
 def has_store(root: Path) -> bool:
-    """Whether there is a store: a server is configured, or something was tracked here."""
-    return is_named() or (root / EMBEDDED / STORE).exists()
+    """Whether there is a store: a server or registry is named, or something was tracked here."""
+    return is_named() or has_registry() or (root / EMBEDDED / STORE).exists()
 
 
 def create_store(root: Path) -> None:
@@ -53,11 +54,11 @@ def create_store(root: Path) -> None:
     It is renamed into place when it is complete: MLflow can't use half-created tables.
     """
     store = root / EMBEDDED
-    if has_store(root):
+    if is_named() or (store / STORE).exists():
         return
     store.mkdir(exist_ok=True)
     with alone(store):
-        if has_store(root):
+        if (store / STORE).exists():
             return
         from mlflow import MlflowClient
 

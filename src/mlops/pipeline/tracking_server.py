@@ -70,6 +70,11 @@ def is_named() -> bool:
     return bool(given(os.environ, VARIABLE))
 
 
+def has_registry() -> bool:
+    """Whether the environment names a registry of its own."""
+    return bool(given(os.environ, REGISTRY))
+
+
 def has_unity_catalog(root: Path) -> bool:
     """Whether the registry is Unity Catalog, as MLflow has it by default behind `databricks`."""
     registry = given(os.environ, REGISTRY)
@@ -122,7 +127,8 @@ def refused(root: Path, error: Exception) -> UserError:
         reason = f"{reason}; {cure}"
     else:
         reason = _matching(REASONS, text) or reason
-    return UserError(f"{VARIABLE}: {display_uri(root)}{reason}")
+    registry = f", {REGISTRY} {without_credentials(given(os.environ, REGISTRY))}"
+    return UserError(f"{VARIABLE}: {display_uri(root)}{registry * has_registry()}{reason}")
 
 
 def _matching(texts: dict[str, str], text: str) -> str:

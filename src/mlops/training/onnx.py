@@ -60,8 +60,8 @@ def export(encoder: Any, estimator: Any, frame: pd.DataFrame, task: Task, classe
 def require_converter(name: str, estimator: Any, task: Task) -> None:
     """Raise UserError, before a search, for a family whose estimator can't be exported.
 
-    `estimator` is an unfitted one; a few made-up rows are fitted. Where they do not do for it,
-    nothing is said.
+    `estimator` is an unfitted one, and fitted on made-up rows. Nothing is raised where it can't be
+    fitted on these: the first trial says so.
     """
     import pandas as pd
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator

@@ -147,3 +147,24 @@ def test_a_version_and_an_alias_give_the_very_bytes_and_no_others(trained):
 def test_a_model_that_is_not_there_is_an_error_in_a_line(trained, uri, reason):
     with pytest.raises(UserError, match=reason):
         fetch(trained[0], uri)
+
+
+def test_a_registry_of_its_own_is_asked_from_a_folder_that_tracked_nothing(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    registry = f"sqlite:///{tmp_path / 'registry.db'}"
+    client = MlflowClient(registry_uri=registry, tracking_uri=registry)
+    client.create_registered_model("wine")
+    client.create_model_version("wine", "somewhere", tags={"mlops.bundle": "a" * 64})
+    client.set_registered_model_alias("wine", "staging", "1")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)
+    version = versions.by_alias(tmp_path, "wine", "staging")
+    assert version
+    assert (version.number, version.digest) == (1, "a" * 64)
+
+
+def test_a_registry_that_cannot_be_used_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "nosuch://u:swordfish@x")
+    with pytest.raises(UserError, match="MLFLOW_REGISTRY_URI nosuch://") as error:
+        versions.by_alias(tmp_path, "wine", "staging")
+    assert "swordfish" not in str(error.value)
