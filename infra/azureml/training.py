@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -20,7 +21,8 @@ from typing import Any
 import yaml
 
 from infra.jobs.handover import passed_on
-from mlops.base.environment import given
+from mlops.base.documents import shown
+from mlops.base.environment import LOOPBACK, given
 from mlops.base.errors import UserError, nearest
 from mlops.base.files import whole_folder
 from mlops.contract import params, stages
@@ -37,9 +39,15 @@ SCHEMA = "https://azuremlschemas.azureedge.net/latest/commandComponent.schema.js
 RAW, TRACKING, OUTPUT = "raw", "tracking", "made"
 ASSETS = ("train", "evaluate")
 FOLDER = {"type": "uri_folder"}
+DATA = "azureml:NAME:VERSION or a URL"
 PINNED = r"[\w./:-]+@sha256:[0-9a-f]{64}"
 COMPUTE = r"azureml:[A-Za-z][A-Za-z0-9-]{1,31}|serverless"
-ASSET = r"azureml:[\w.-]+:\w[\w.-]*|[a-z]+://\S+"
+# Nothing that a shell takes for more than text: it stands in the steps' commands.
+SERVER = r"(?a:https?://\w[\w.-]*(:\d+)?(/[\w./:-]*)?)"
+REMOTE = r"(?!(?:file|local|memory):)[a-z][a-z0-9+.-]*://\S+"
+ASSET = rf"azureml:[\w.-]+:\w[\w.-]*|{REMOTE}"
+# Sources whose location is no folder.
+FOLDERLESS = ("package", "sql", "cosmos", "spark")
 BINDING = re.compile(r"\$\{\{parent\.(?:inputs\.(\w+)|jobs\.(\w+)\.outputs\.(\w+))\}\}")
 
 Document = dict[str, Any]
@@ -54,16 +62,19 @@ def render(root: Path, image: str, tracking: str) -> dict[str, Document]:
     values = {"model": settings.model, "tracking": tracking,
               "experiment": re.sub(r"[^\w-]", "-", settings.model)}  # fmt: skip
     pipeline = specification.load(root, PIPELINE, values)
-    own = pipeline.get("jobs") or {}
+    for key in ("settings", "inputs", "outputs", "jobs"):
+        pipeline[key] = _mapping(pipeline.get(key) or {}, key)
+    own = pipeline["jobs"]
     for name in own:
         if name not in stages.MODULES:
             hint = nearest(name, stages.MODULES)
             raise UserError(f"{PIPELINE}: jobs: unknown stage {name!r}{hint}")
-    location = _location(settings, RAW in (pipeline.get("inputs") or {}))
+        _mapping(own[name], f"jobs.{name}")
+    location = _location(settings, RAW in pipeline["inputs"])
     # Data assets, a version for each run: the bundle and its evidence.
     outputs = {name: {**FOLDER, "mode": "upload", "name": f"{values['experiment']}-{name}"}
                for name in ASSETS}  # fmt: skip
-    pipeline["outputs"] = {**outputs, **(pipeline.get("outputs") or {})}
+    pipeline["outputs"] = {**outputs, **pipeline["outputs"]}
     pipeline["jobs"], files = {}, {}
     for name, (needs, makes) in passed_on(root).items():
         component = _component(name, needs, makes, image, location)
@@ -83,14 +94,30 @@ def render(root: Path, image: str, tracking: str) -> dict[str, Document]:
 def _location(settings: Params, is_mounted: bool) -> str:
     """The folder that a data asset stands for, "" where every machine reaches the data itself."""
     place, location = "params.yaml: data.location", settings.data.location
-    is_folder = bool(re.fullmatch(r"[\w-][\w./-]*", location)) and settings.data.source != "package"
-    if is_folder and not is_mounted:
-        raise UserError(f"{place}: found {location!r}, a folder of this machine; expected a URL, "
-                        f"or inputs.{RAW} in {PIPELINE}")  # fmt: skip
-    if is_mounted and not is_folder:
+    # The last of fsspec's chained places holds the files.
+    is_folder = settings.data.source not in FOLDERLESS and not _is_remote(location.split("::")[-1])
+    if not is_mounted:
+        if is_folder:
+            raise UserError(f"{place}: found {location!r}, a folder of this machine; expected a "
+                            f"URL, or inputs.{RAW} in {PIPELINE}")  # fmt: skip
+        return ""
+    # A step's folder holds src and files of its own, beside which the data are mounted.
+    is_plain = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*/?", location)
+    if not is_folder or not is_plain or location.split("/")[0] == "src":
         raise UserError(f"{place}: found {location!r}, expected the name of the folder that "
-                        f"inputs.{RAW} of {PIPELINE} stands for")  # fmt: skip
-    return location if is_mounted else ""
+                        f"inputs.{RAW} of {PIPELINE} stands for, such as raw")  # fmt: skip
+    return location
+
+
+def _is_remote(url: str) -> bool:
+    """Whether a URL may name something that other machines reach too."""
+    return bool(re.fullmatch(REMOTE, url)) and not _is_loopback(url)
+
+
+def _is_loopback(url: str) -> bool:
+    hosts = "|".join(map(re.escape, LOOPBACK))
+    own = rf"(?i)[^/]*//([^/@]*@)?\[?({hosts}|127\.[\d.]+|0\.0\.0\.0)\]?([:/?#]|$)"
+    return bool(re.match(own, url))
 
 
 def _component(
@@ -99,7 +126,7 @@ def _component(
     """A stage's component: its command, what it takes and what it makes."""
     words = ["python infra/jobs/task.py . stage", name, "--module", stages.MODULES[name]]
     words += [f"--needs {other}=${{{{inputs.{other}}}}}" for other in needs]
-    words += [f"--makes {path}" for path in makes]
+    words += [f"--makes {shlex.quote(path)}" for path in makes]
     words += [f"--run ${{{{outputs.{OUTPUT}}}}}" if makes else "--run .",
               f"--tracking ${{{{inputs.{TRACKING}}}}}"]  # fmt: skip
     inputs: Document = {other: {**FOLDER, "mode": "download"} for other in needs}
@@ -121,25 +148,28 @@ def _component(
 def require_consistent(files: Mapping[str, Document]) -> None:
     """Refuse what Azure ML's loader accepts, and its service or a step would not."""
     pipeline = files["pipeline.yaml"]
-    jobs, inputs = pipeline["jobs"], pipeline.get("inputs") or {}
-    _require(str(inputs.get(TRACKING)), r"https?://\S+", f"inputs.{TRACKING}",
-             "the URL of an MLflow server")  # fmt: skip
-    default = (pipeline.get("settings") or {}).get("default_compute", "")
+    jobs, inputs = pipeline["jobs"], pipeline["inputs"]
+    _require_server(inputs.get(TRACKING))
+    default = pipeline["settings"].get("default_compute", "")
+    if RAW in inputs:
+        _require(_mapping(inputs[RAW], f"inputs.{RAW}").get("path"), ASSET, f"inputs.{RAW}.path",
+                 DATA)  # fmt: skip
     for name, one in inputs.items():
         if isinstance(one, dict) and "path" in one:
-            _require(one["path"], ASSET, f"inputs.{name}.path", "azureml:NAME:VERSION or a URL")
+            _require(one["path"], ASSET, f"inputs.{name}.path", DATA)
     waits: dict[str, set[str]] = {}
     for name, job in jobs.items():
         place = f"jobs.{name}"
-        _known(str(job.get("component")), files, f"{place}.component")
-        _require(str(job.get("compute", default)), COMPUTE, f"{place}.compute",
+        _known(str(job.get("component")), set(files) - {"pipeline.yaml"}, f"{place}.component")
+        _mapping(job.get("inputs"), f"{place}.inputs")
+        _require(job.get("compute", default), COMPUTE, f"{place}.compute",
                  "azureml:NAME or serverless")  # fmt: skip
         component = files[job["component"]]
-        _require(str(component["environment"].get("image")), PINNED,
+        _require(component["environment"].get("image"), PINNED,
                  f"{job['component']}: environment.image", "NAME@sha256:DIGEST")  # fmt: skip
-        for key in (*component["inputs"], *job.get("inputs", {})):
+        for key in (*component["inputs"], *job["inputs"]):
             _known(key, component["inputs"], f"{place}.inputs")
-            _known(key, job.get("inputs", {}), f"{place}.inputs")
+            _known(key, job["inputs"], f"{place}.inputs")
         used = re.findall(r"\$\{\{(inputs|outputs)\.(\w+)\}\}", component["command"])
         for kind, key in used:
             _known(key, component.get(kind, {}), f"{job['component']}: command: {kind}")
@@ -160,9 +190,24 @@ def require_consistent(files: Mapping[str, Document]) -> None:
         raise UserError(f"jobs: found the circle {' → '.join(error.args[1])}") from None
 
 
-def _require(text: str, pattern: str, place: str, expected: str) -> None:
-    if not re.fullmatch(pattern, text):
-        raise UserError(f"{PIPELINE}: {place}: found {text!r}, expected {expected}")
+def _require_server(url: Any) -> None:
+    place = f"{PIPELINE}: inputs.{TRACKING}, of {tracking_server.VARIABLE}"
+    expected = "the URL of an MLflow server that a cluster reaches, without user and password"
+    if "@" in str(url):
+        raise UserError(f"{place}: found a user or a password, expected {expected}")
+    if not re.fullmatch(SERVER, str(url)) or _is_loopback(str(url)):
+        raise UserError(f"{place}: found {shown(url)}, expected {expected}")
+
+
+def _mapping(value: Any, place: str) -> Document:
+    if not isinstance(value, dict):
+        raise UserError(f"{PIPELINE}: {place}: found {shown(value)}, expected keys and values")
+    return value
+
+
+def _require(text: Any, pattern: str, place: str, expected: str) -> None:
+    if not isinstance(text, str) or not re.fullmatch(pattern, text):
+        raise UserError(f"{PIPELINE}: {place}: found {shown(text)}, expected {expected}")
 
 
 def _known(name: str, known: Any, place: str) -> None:

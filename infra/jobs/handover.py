@@ -9,9 +9,12 @@ from mlops.contract import stages
 
 
 def passed_on(root: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """For each stage those that it needs, and the folders that it makes."""
+    """For each stage those that it needs, and the files and folders that it makes."""
     listed = documents.read(root / stages.PIPELINE, "the pipeline's stages")["stages"]
-    makes = {name: list(listed[name]["outs"]) for name in stages.MADE_BY_DVC}
+    # The path of an output that has options is the one key of a dictionary.
+    makes = {name: [out if isinstance(out, str) else next(iter(out))
+                    for out in listed[name]["outs"]]
+             for name in stages.MADE_BY_DVC}  # fmt: skip
     needs = {name: [other for other, places in makes.items()
                     if any(f"{path}/".startswith(f"{place}/") for path in listed[name]["deps"]
                            for place in places)]

@@ -183,8 +183,10 @@ def keep(stage: str, makes: Sequence[str], work: Path, run: Path) -> None:
     archive, written = run / f"{stage}.zip", run / f"{stage}.sha256"
     local = work.parent / archive.name
     with ZipFile(local, "w") as files:
-        for path in (p for place in makes for p in sorted((work / place).rglob("*"))):
-            files.write(path, path.relative_to(work))
+        for place in (work / made for made in makes):
+            # A file, or a folder with all in it.
+            for path in (place, *sorted(place.rglob("*"))):
+                files.write(path, path.relative_to(work))
     run.mkdir(parents=True, exist_ok=True)
     written.unlink(missing_ok=True)
     shutil.copyfile(local, archive)
