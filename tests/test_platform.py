@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "infra/platform"
 STAND_IN = """#!/usr/bin/env bash
 echo "${0##*/} $*" >> "$CALLS"
+if [[ -n "${FAILS:-}" && "${0##*/} $*" == "$FAILS"* ]]; then exit 1; fi
 case "$*" in
 	*"stack output registryServer"*) echo crmlopsdevab12.azurecr.io ;;
 	"image inspect "*) name=${*: -1}; echo "${name%:*}@sha256:0123" ;;
@@ -36,14 +37,15 @@ def run(tmp_path):
         (tmp_path / name).write_text(STAND_IN)
         (tmp_path / name).chmod(0o755)
 
-    def script(name, *arguments, suffix="ab12"):
+    def script(name, *arguments, suffix="ab12", fails=""):
         place = tmp_path / "infra/platform"
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(FOLDER / name, place)
         shutil.copytree(REPOSITORY / "infra/serving", tmp_path / "infra/serving")
         stack = (FOLDER / "Pulumi.dev.yaml").read_text()
         (place / "Pulumi.dev.yaml").write_text(stack.replace('"0000"', f'"{suffix}"'))
-        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        env = {"PATH": path, "CALLS": str(calls), "FAILS": fails}
         done = subprocess.run([place / name, *arguments], env=env, capture_output=True, text=True,
                               check=False)  # fmt: skip
         return done, calls.read_text().splitlines()
@@ -98,6 +100,16 @@ def test_the_images_are_named_by_their_digests(run):
     assert [call for call in calls if call in order] == order
     service = "SERVICE=crmlopsdevab12.azurecr.io/mlops-serving@sha256:0123"
     assert [call for call in calls if "docker build" in call and service in call]
+
+
+@pytest.mark.parametrize("fails", [
+    "az acr login", "docker tag mlops-serving", "docker push", "docker image inspect",
+])  # fmt: skip
+def test_images_that_were_not_pushed_have_no_names(fails, run):
+    done, calls = run("images.sh", fails=fails)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert calls[-1].startswith(fails)
 
 
 def test_without_pulumi_no_variable_is_set(tmp_path):

@@ -13,9 +13,10 @@ if (($# != 1)) || [[ "$1" != *[.:]* || "$1" == *://* ]]; then
 fi
 commit=$(git rev-parse HEAD)
 push() {
-	docker tag "$1" "$2/$1:$commit"
-	docker push --quiet "$2/$1:$commit" >&2
-	docker image inspect --format '{{join .RepoDigests "\n"}}' "$2/$1:$commit" | grep --fixed-strings "$2/$1@"
+	# `set -e` does not hold inside of $(push …).
+	docker tag "$1" "$2/$1:$commit" &&
+		docker push --quiet "$2/$1:$commit" >&2 &&
+		docker image inspect --format '{{join .RepoDigests "\n"}}' "$2/$1:$commit" | grep --fixed-strings "$2/$1@"
 }
 
 if [[ "$1" == *.azurecr.io ]]; then az acr login --name "${1%%.*}" >&2; fi
