@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
+from dotenv import dotenv_values
 
 from mlops.base import processes
+from tests.conftest import REPOSITORY
 from tests.programs import program
 from tests.stack.servers import LOCAL, PROMETHEUS, running
 from tests.webhooks import received
@@ -20,6 +24,19 @@ MAIL = {
     "ALERT_SMTP": "mail.acme.test:587", "ALERT_SMTP_USER": "alerts",
     "ALERT_SMTP_PASSWORD": 'with "quotes": and #',
 }  # fmt: skip
+# What Alertmanager refuses too, all but the port that there is none of.
+NO_SERVERS = (
+    "mail.acme.test",
+    "mail.acme.test:",
+    ":25",
+    "mail acme.test:25",
+    "mail:port",
+    "mail:0",
+)
+NO_URLS = (
+    "acme.test", "ftp://acme.test", "http://", "http://a b", "https://:8080/", "http://a.test:port",
+    "http://a.test\n/b", "https://a.test:99999", "https://a.test/%zz", "https://a<b>.test",
+)  # fmt: skip
 WEBHOOK = {"ALERT_WEBHOOK_URL": "https://hooks.acme.test/a?b=c"}
 
 
@@ -36,12 +53,52 @@ def configured(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     ({**MAIL, "ALERT_SMTP": ""}, "error: ALERT_SMTP: not set, expected beside ALERT_EMAIL_TO\n"),
     ({**MAIL, "ALERT_EMAIL_FROM": ""},
      "error: ALERT_EMAIL_FROM: not set, expected beside ALERT_EMAIL_TO\n"),
-    ({"ALERT_WEBHOOK_URL": "acme.test"},
-     "error: ALERT_WEBHOOK_URL: found 'acme.test', expected http:// or https://\n"),
+    *(({**MAIL, "ALERT_SMTP": smtp},
+       f"error: ALERT_SMTP: found {smtp!r}, expected HOST:PORT\n") for smtp in NO_SERVERS),
+    *(({"ALERT_WEBHOOK_URL": url},
+       "error: ALERT_WEBHOOK_URL: expected http:// or https://, a host and no spaces\n")
+      for url in NO_URLS),
 ])  # fmt: skip
 def test_what_can_t_be_an_address_is_refused(variables, line):
     done = configured(variables)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize("url", ["", "http://"])
+def test_the_stack_replaces_the_configuration_by_a_whole_one_alone(url, tmp_path):
+    script = yaml.safe_load((LOCAL / "compose.yaml").read_text())["services"]["prepare"]["command"]
+    programs = {
+        "chown": "",
+        "python": f'case "$1" in *manager.py) exec {sys.executable} "$@";; esac',
+    }
+    for name, lines in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    file = tmp_path / "alertmanager.yml"
+    file.write_text("earlier")
+    moved = script[-1].replace("/alerting", str(tmp_path)).replace("/opt/mlops", str(REPOSITORY))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ALERT_WEBHOOK_URL": url}
+    done = subprocess.run([*script[:-1], moved], env=env, capture_output=True, check=False)
+    assert (done.returncode == 0) == (url == "")
+    assert (file.read_text() == "earlier") == (url != "")
+
+
+@pytest.mark.parametrize("reader", ["a shell", "Compose"])
+def test_a_value_in_single_quotes_is_read_as_it_is(reader, tmp_path):
+    url = "https://hooks.acme.test/a?b=c&sig=abc#$HOME`id`"
+    made = processes.run([sys.executable, str(LOCAL / "environment.py")])
+    values = dotenv_values(stream=StringIO(made))
+    assert not [name for name in values if name.startswith("ALERT_")]
+    file = tmp_path / "stack.env"
+    file.write_text(made.replace("# ALERT_WEBHOOK_URL='https://'", f"ALERT_WEBHOOK_URL='{url}'"))
+    if reader == "Compose":
+        # What Compose 1.29 reads it with; the documentation of Compose 2 says the same.
+        read = dotenv_values(file)
+    else:
+        listed = processes.run(["bash", "-c", 'set -a; . "$1"; env -0', "bash", str(file)])
+        read = dict(line.split("=", 1) for line in listed.split("\0") if line.strip())
+    assert {name: read[name] for name in values} == values
+    assert read["ALERT_WEBHOOK_URL"] == url
 
 
 def test_nobody_to_tell_is_said():
@@ -52,10 +109,15 @@ def test_nobody_to_tell_is_said():
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("variables", [{}, WEBHOOK, MAIL, {**WEBHOOK, **MAIL}])
+@pytest.mark.parametrize("variables", [
+    {}, WEBHOOK, MAIL, {**WEBHOOK, **MAIL}, {"ALERT_WEBHOOK_URL": "HTTP://u:p@Acme_1.test:80/%20?"},
+    {"ALERT_WEBHOOK_URL": "https://[::1]:8080/a"}, {**MAIL, "ALERT_SMTP": "[::1]:25"},
+])  # fmt: skip
 def test_alertmanager_accepts_its_configuration(variables, tmp_path):
     file = tmp_path / "alertmanager.yml"
-    file.write_text(configured(variables).stdout)
+    done = configured(variables)
+    assert done.returncode == 0, done.stderr
+    file.write_text(done.stdout)
     processes.run([program("amtool", PROMETHEUS), "check-config", str(file)])
 
 
