@@ -153,6 +153,15 @@ def test_data_that_the_docs_name_is_ignored_by_git(name):
     assert output("git", "check-ignore", name).strip() == name
 
 
+def test_what_git_ignores_is_not_sent_to_the_build_of_the_repository_s_image():
+    lines = (REPOSITORY / ".gitignore").read_text().splitlines()
+    ignored = [line.rstrip("/") for line in lines if line and not line.startswith("#")]
+    # Docker's patterns begin at the context's root, those of Git do at a slash.
+    patterns = {line.lstrip("/") if "/" in line else f"**/{line}" for line in ignored}
+    sent = (REPOSITORY / "infra/local/Dockerfile.dockerignore").read_text().splitlines()
+    assert patterns - set(sent) == set()
+
+
 def test_every_row_of_what_happens_when_something_breaks_is_a_test():
     page = (REPOSITORY / "docs/faults.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| ")]
