@@ -339,6 +339,18 @@ def test_an_automl_job_sees_the_bundle_s_columns_and_rows_alone(finished, tmp_pa
         assert len(written) == len(pd.read_parquet(root / "data/features" / file))
 
 
+@pytest.mark.parametrize("name", automl.TABLES)
+def test_an_automl_job_without_its_tables_is_refused(name, finished, tmp_path):
+    root = finished("trips").copy(tmp_path / "trips").root
+    (root / "data/features" / automl.TABLES[name]).unlink()
+    (root / automl.JOB.parent).mkdir(parents=True)
+    shutil.copy(REPOSITORY / automl.JOB, root / automl.JOB)
+    line = f"data/features/{automl.TABLES[name]}: not found; featurize writes it"
+    with pytest.raises(UserError, match=line):
+        automl.write(root)
+    assert not (root / automl.MADE).exists()
+
+
 @pytest.mark.nightly
 @pytest.mark.slow
 def test_the_steps_make_the_laptop_s_bundle(trained, shared, store, tmp_path, monkeypatch):

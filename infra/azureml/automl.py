@@ -13,9 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from mlops.base.errors import UserError
 from mlops.base.files import whole_folder
 from mlops.contract import bundle, dataset
-from mlops.contract.paths import BUNDLE, FEATURES
+from mlops.contract.paths import BUNDLE, FEATURES, not_found
 from mlops.deploy import specification
 from mlops.pipeline import stage
 
@@ -31,10 +32,13 @@ TASKS = {
 
 
 def write(root: Path) -> Path:
-    """Write the job with its data; gives its folder. Raises UserError without a bundle."""
+    """Write the job with its data; gives its folder. Raises UserError without bundle or tables."""
     import pyarrow.parquet as parquet
 
     card = bundle.read_card(root / BUNDLE)
+    for file in TABLES.values():
+        if not (root / FEATURES / file).is_file():
+            raise UserError(not_found(FEATURES / file))
     task, metric = TASKS[card.task]
     values = {"experiment": re.sub(r"[^\w-]", "-", card.name), "task": task, "metric": metric,
               "target": card.target}  # fmt: skip
