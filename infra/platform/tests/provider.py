@@ -49,7 +49,7 @@ def _outside(home: Any, kind: str, inputs: dict[str, Any]) -> Iterator[str]:
 
 
 def named(stacks: Stacks) -> list[str]:
-    """Names out of the rule, and resources without the stack's tags."""
+    """Names without the prefix of their kind, and resources without their stack's tags."""
     faults = []
     prefixes = tuple(kind.prefix for kind in KINDS.values())
     for stack, resources in stacks.items():
