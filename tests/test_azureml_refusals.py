@@ -77,7 +77,10 @@ WRONG_FILES = {
         "params.yaml: data.location: found 'abfss://raw@account/flights', expected the name"),
     "stages in a circle": (
         _stages(lambda s: s["tune"]["deps"].append("reports/x.json")), "jobs: found the circle"),
-    "a stage without outputs": (_stages(lambda s: s["tune"].pop("outs")), "outs"),
+    "a stage without outputs": (
+        _stages(lambda s: s["tune"].pop("outs")), "dvc.yaml: stages: tune: outs: missing"),
+    "a stage that is not there": (
+        _stages(lambda s: s.pop("train")), "dvc.yaml: stages: train: deps: missing"),
 }  # fmt: skip
 
 
@@ -85,7 +88,7 @@ WRONG_FILES = {
 def test_a_wrong_file_is_refused_before_anything_is_written(wrong, project):
     spoil, line = WRONG_FILES[wrong]
     spoil(project)
-    with pytest.raises((UserError, KeyError), match=re.escape(line)):
+    with pytest.raises(UserError, match=re.escape(line)):
         training.write(project, IMAGE, TRACKING)
     assert not (project / training.MADE).exists()
 

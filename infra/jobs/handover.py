@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlops.base import documents
+from mlops.base.errors import UserError
 from mlops.contract import stages
 
 
 def passed_on(root: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """For each stage those that it needs, and the files and folders that it makes."""
-    listed = documents.read(root / stages.PIPELINE, "the pipeline's stages")["stages"]
+    """For each stage those that it needs, and the files and folders that it makes.
+
+    Raises UserError for a stage that dvc.yaml gives nothing to read or to make.
+    """
+    listed = documents.read(root / stages.PIPELINE, "the pipeline's stages").get("stages") or {}
+    for name in stages.MADE_BY_DVC:
+        for key in ("deps", "outs"):
+            if not (listed.get(name) or {}).get(key):
+                raise UserError(f"{stages.PIPELINE}: stages: {name}: {key}: missing")
     # The path of an output that has options is the one key of a dictionary.
     makes = {name: [out if isinstance(out, str) else next(iter(out))
                     for out in listed[name]["outs"]]
