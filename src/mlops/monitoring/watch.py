@@ -93,7 +93,8 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
     labelled: list[Window] = []
     with logs.database() as database:
         try:
-            lines = logs.read(database, limits.source, Asked(logs_at, root, card, pin, now))
+            asked = Asked(logs_at, root, card, pin, wanted.model or pin.model, now)
+            lines = logs.read(database, limits.source, asked)
         except UserError as error:
             if reconcile.running(wanted, root, environment).traffic:
                 raise

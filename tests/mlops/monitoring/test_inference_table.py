@@ -16,6 +16,7 @@ from mlops.deploy import manifest
 from mlops.deploy.databricks import endpoint
 from mlops.deploy.specification import name_of
 from mlops.monitoring import logs, prometheus
+from mlops.registry import versions
 from tests.mlops.deploy.databricks_server import Databricks
 from tests.mlops.monitoring.place import ENVIRONMENT, MANIFEST, NOW
 from tests.mlops.serving import bundles
@@ -120,6 +121,10 @@ def test_requests_in_each_of_mlflows_forms_are_read_as_the_endpoint_got_them(pla
     ({"dataframe_records": [{"z": 1}]}, {"predictions": [{"other": 1.0}]}),
     ({"dataframe_records": [{"z": 1}]}, {"predictions": ["much"]}),
     ({"dataframe_records": [{"z": 1}]}, '{"predictions": [NaN]}'),
+    ({"dataframe_records": [{"z": 1}]}, f'{{"predictions": [{"9" * 400}]}}'),
+    ({"dataframe_records": [{"z": 1}]}, {"predictions": {"0": 0.7}}),
+    ({"dataframe_records": [{"z": 1}]}, {"predictions": "5"}),
+    ({"dataframe_records": []}, {"predictions": []}),
     ({"dataframe_records": [1]}, {"predictions": [0.5]}),
     ({"dataframe_split": {"columns": ["z"], "data": [[1, 2]]}}, {"predictions": [0.5]}),
     ({"inputs": {"z": [1, 2], "city": ["a"]}}, {"predictions": [0.5, 0.5]}),
@@ -160,6 +165,27 @@ def test_what_another_version_answered_or_nobody_did_is_counted(place, table):
     counts, _ = table.read()
     assert counts == {"judged": 2, "other": 2, "future": 2, "failed": 2, "broken": 0}
     assert "not judged: 2 requests that were refused or failed" in logs.left_out(counts)
+
+
+def test_older_tables_are_judged_by_the_model_that_the_manifest_deploys(place, monkeypatch):
+    rows = bundles.frame(1, seed=1)
+    body = {"dataframe_records": records(rows)}, {"predictions": predictions(place, rows)}
+    table, copied, file = Table(place, LEGACY), {}, place.root / manifest.path(ENVIRONMENT)
+    models = [("a-model", "7"), *[("c.s.copy", "1")] * 2, *[("c.s.copy", "7")] * 3]
+    for model, version in models:
+        metadata = [("model_name", model), ("model_version", version)]
+        table.record(*body, request_metadata=metadata)
+    table.record(*body, request_metadata=[("model_version", "7")])
+    monkeypatch.setattr(versions, "by_digest", lambda *asked: copied.get(asked))
+    lines = place.watch(source="databricks", logs=table.path).lines
+    assert lines == COUNTS | {"judged": 1, "other": 5, "broken": 1}
+    file.write_text(manifest.with_pin(f"model: c.s.copy\n{MANIFEST}", place.pin))
+    with pytest.raises(UserError, match="c.s.copy: found no version with bundle"):
+        place.watch(source="databricks", logs=table.path)
+    digest = place.pin.digest
+    copied[place.root, "c.s.copy", digest] = versions.Version(1, "r", digest)
+    lines = place.watch(source="databricks", logs=table.path).lines
+    assert lines == COUNTS | {"judged": 2, "other": 4, "broken": 1}
 
 
 def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(place, table):
@@ -207,10 +233,15 @@ def test_another_table_is_refused(place, columns, line):
     assert str(refused.value).startswith(f"{table.path}: {line}")
 
 
-def test_a_missing_table_is_one_line(place):
-    with pytest.raises(UserError) as refused:
-        Table(place, GATEWAY).read()
-    assert "\n" not in str(refused.value)
+@pytest.mark.parametrize(("path", "line"), [
+    ("table", "found 'table', expected uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"),
+    ("uc://table", "found 'uc://table', expected uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"),
+    ("/no/such/table", "found '/no/such', nothing is there"),
+])  # fmt: skip
+def test_a_missing_table_is_said_of_the_place_of_the_records(place, path, line):
+    with pytest.raises(UserError) as refused, logs.database() as database:
+        logs.read(database, "databricks", place.asked(path))
+    assert str(refused.value) == f"params.yaml: monitoring.logs: {line}"
 
 
 def test_an_unknown_kind_of_record_is_refused_with_the_nearest(place):

@@ -31,13 +31,15 @@ FIELDS = {
 class Asked:
     """The answers that are asked for: those recorded at a place, by the bundle of a pin and card.
 
-    `now` is the time of the assessment.
+    `model` is the registered model that is deployed: the pin's, or one that has a copy of it. `now`
+    is the time of the assessment.
     """
 
     place: str
     root: Path
     card: Card
     pin: Pin
+    model: str
     now: dt.datetime
 
 

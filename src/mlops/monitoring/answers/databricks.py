@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops.base.errors import UserError
-from mlops.monitoring.answers import FIELDS, Asked
+from mlops.monitoring.answers import FIELDS, KEY, Asked
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,7 +28,7 @@ RECORDS = 256
 REQUIRED = ("status_code", "request", "response", "databricks_request_id")
 # Columns with other names in older tables.
 TIMES, DAYS = ("request_time", "timestamp_ms"), ("request_date", "date")
-# What says which model answered: an entity's id, or in older tables the model's version.
+# What says which model answered: an entity's id, or in older tables the model's name and version.
 ENTITY, METADATA = "served_entity_id", "request_metadata"
 OK = 200
 Record = Mapping[str, Any]
@@ -39,7 +39,7 @@ def source(database: duckdb.DuckDBPyConnection, asked: Asked) -> str:
     import pyarrow as pa
 
     columns, batches = _table(asked)
-    served = _served(asked) if ENTITY in columns else set()
+    served = {_version(asked)} if METADATA in columns else _served(asked)
     types = ", ".join(f'"{name}" {kind}' for name, kind in FIELDS.items())
     database.execute(f"CREATE OR REPLACE TABLE recorded ({types})")
     # What is no JSON to DuckDB, such as half a surrogate pair, is none for all others either.
@@ -56,11 +56,19 @@ def source(database: duckdb.DuckDBPyConnection, asked: Asked) -> str:
 
 def _table(asked: Asked) -> Rows:
     """The table's newest records; UserError where it is none of inference."""
-    from mlops.data.sources import Query, delta
+    from mlops.data.sources import Query, Unreachable, delta
 
     separator = "." if asked.place.startswith("uc://") else "/"
     location, _, name = asked.place.rpartition(separator)
-    columns = delta.read(location, Query(name)).columns
+    place = f"params.yaml: {KEY}"
+    if not location:
+        expected = "uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"
+        raise UserError(f"{place}: found {asked.place!r}, expected {expected}")
+    try:
+        columns = delta.read(location, Query(name)).columns
+    except Unreachable as error:
+        # The reader is that of raw tables, and names their parameter.
+        raise Unreachable(str(error).replace("params.yaml: data.location", place)) from None
     for choice in (*((one,) for one in REQUIRED), TIMES, DAYS, (ENTITY, METADATA)):
         if not set(choice) & set(columns):
             line = f"no column {' or '.join(choice)}; found {', '.join(columns)}"
@@ -79,18 +87,30 @@ def _served(asked: Asked) -> set[str]:
     return endpoint.entity_ids(name_of(asked.pin.digest))
 
 
+def _version(asked: Asked) -> str:
+    """The model that serves the pinned bundle, and its version, as MODEL/VERSION."""
+    from mlops.registry import versions
+
+    if asked.model == asked.pin.model:
+        return f"{asked.model}/{asked.pin.version}"
+    if known := versions.by_digest(asked.root, asked.model, asked.pin.digest):
+        return f"{asked.model}/{known.number}"
+    short = asked.pin.digest[:12]
+    raise UserError(f"{asked.model}: found no version with bundle {short}; `mlops reconcile`")
+
+
 def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, Any]]:
     """A row for each one that was answered; one without inputs for what can't be read."""
     answered_by = record.get(ENTITY)
-    pinned = answered_by in served
     if METADATA in record:
-        answered_by = dict(record[METADATA] or ()).get("model_version")
-        pinned = answered_by == str(asked.pin.version)
+        model = dict(record[METADATA] or ())
+        name, version = model.get("model_name"), model.get("model_version")
+        answered_by = name and version and f"{name}/{version}"
     head = {
         "time": _seconds(record),
         "request": record.get("client_request_id") or record["databricks_request_id"],
         # Another bundle's digest is not known here.
-        "digest": asked.pin.digest if pinned else answered_by and "another",
+        "digest": asked.pin.digest if answered_by in served else answered_by and "another",
         "failed": record["status_code"] != OK,
     }
     if head["failed"]:
@@ -100,7 +120,9 @@ def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, 
         inputs, outputs = _inputs(record["request"]), _outputs(record["response"], asked)
         texts = [[json.dumps(value, allow_nan=False) for value in pair]
                  for pair in zip(inputs, outputs, strict=True)]  # fmt: skip
-    except (ValueError, TypeError, KeyError, RecursionError):
+        if not texts:
+            raise ValueError("no rows")
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         yield head
         return
     for row, (values, (sent, scored)) in enumerate(zip(inputs, texts, strict=True)):
@@ -140,6 +162,8 @@ def _inputs(text: str) -> list[dict[str, Any]]:
 def _outputs(text: str, asked: Asked) -> list[dict[str, float]]:
     """The named outputs of each row; raises for what is none of the bundle's."""
     names, rows = asked.card.outputs, json.loads(text)["predictions"]
+    if not isinstance(rows, list):
+        raise TypeError(text[:80])
     if len(names) == 1:
         rows = [row if isinstance(row, dict) else {names[0]: row} for row in rows]
     found = [{name: float(row[name]) for name in names} for row in rows]
