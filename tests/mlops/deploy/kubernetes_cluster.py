@@ -94,15 +94,22 @@ class Cluster:
 
     def rollout(self, arguments: list[str], _: None) -> None:
         assert arguments[0] == "status"
-        if not self.objects[arguments[1]]["status"]["availableReplicas"]:
+        status = self.objects[arguments[1]]["status"]
+        if status["availableReplicas"] < status["replicas"] or not status["updatedReplicas"]:
             fail("error: timed out waiting for the condition")
 
     def _start(self, name: str, deployment: dict[str, Any]) -> None:
         """Run a deployment's one pod: its init container, and what became of it."""
         template, quota, self.quota = deployment["spec"]["template"], self.quota, ""
+        generation = deployment["metadata"].get("generation", 0) + 1
+        deployment["metadata"]["generation"] = generation
+        # The pod before goes only once another is ready.
+        old = deployment.get("status", {}).get("availableReplicas", 0)
+        status = {"observedGeneration": generation, "replicas": old, "availableReplicas": old}
+        deployment["status"] = status
         if quota:
-            conditions = [{"type": "ReplicaFailure", "message": quota}]
-            deployment["status"] = {"availableReplicas": 0, "conditions": conditions}
+            conditions = [{"type": "ReplicaFailure", "status": "True", "message": quota}]
+            status |= {"updatedReplicas": 0, "conditions": conditions}
             return
         spec = template["spec"]
         (mounted,) = [v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v]
@@ -112,7 +119,11 @@ class Cluster:
             env={one["name"]: one.get("value", "") for one in spec["initContainers"][0]["env"]},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        deployment["status"] = {"availableReplicas": int(done.returncode == 0)}
+        if done.returncode == 0:
+            status |= {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+        else:
+            late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+            status |= {"replicas": old + 1, "updatedReplicas": 1, "conditions": [late]}
         state = {"terminated": {"message": done.stderr.strip(), "reason": "Error"}}
         statuses = [{"name": "fetch", "state": state}] if done.returncode else []
         self.objects[f"pod/{name}-0"] = {

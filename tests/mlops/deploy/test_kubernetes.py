@@ -9,7 +9,7 @@ import yaml
 
 from mlops.base.errors import UserError
 from mlops.deploy import kubernetes
-from mlops.deploy.kubernetes import kubectl
+from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.target import Endpoint, Running
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy.conftest import HERE, NAME
@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 # A program in kubectl's place: it repeats what it is given, and refuses to delete.
 PROGRAM = """#!/bin/sh
 case "$*" in
+  *logged*) echo 'E1130 23:36:25.9  8356 run.go:72] "command failed" err=<' >&2
+    printf '\ta patch\n\tis none\n >\n' >&2; exit 1 ;;
+  *away*) echo 'E1130 23:36:25.9  8356 memcache.go:265] "Unhandled Error" err="no list"' >&2
+    echo "The server was not found" >&2; exit 1 ;;
   *delete*) echo "Warning: old" >&2; echo "Error from server (Forbidden): forbidden" >&2; exit 1 ;;
   *none*) ;;
   *) cat ;;
@@ -36,8 +40,9 @@ def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
         kubernetes.traffic(HERE, {first: 90, second: 10})
 
 
-def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundles, tmp_path):
-    endpoint, (folder, pin) = Endpoint("staging", NAME, tmp_path), bundles[0]
+@pytest.fixture
+def say(tmp_path):
+    """Says how old features may be in a manifest of its own; `say.endpoint` is of its folder."""
     shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
     file = tmp_path / "environments/staging.yaml"
     file.parent.mkdir()
@@ -47,6 +52,12 @@ def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundle
         text = {"target": "kubernetes", "endpoint": NAME, "serving": features, "pin": None}
         file.write_text(yaml.safe_dump(text, sort_keys=False))
 
+    say.endpoint = Endpoint("staging", NAME, tmp_path)
+    return say
+
+
+def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundles, say):
+    endpoint, (folder, pin) = say.endpoint, bundles[0]
     say(6)
     kubernetes.deploy(endpoint, pin, folder)
     assert kubernetes.current(endpoint).outdated == ""
@@ -57,6 +68,55 @@ def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundle
     kubernetes.deploy(endpoint, pin, folder)
     assert kubernetes.current(endpoint) == Running({pin.digest: 100})
     assert kubernetes.current(endpoint).outdated == ""
+
+
+def test_new_options_that_did_not_reach_all_pods_are_not_done(cluster, bundles, say):
+    endpoint, (folder, pin) = say.endpoint, bundles[0]
+    say(6)
+    kubernetes.deploy(endpoint, pin, folder)
+    say(9)
+    cluster.server.quota = "exceeded quota: compute"
+    with pytest.raises(UserError, match="exceeded quota"):
+        kubernetes.deploy(endpoint, pin, folder)
+    # The pod with the old options is available, the specification has the new ones.
+    now = kubernetes.current(endpoint)
+    assert (now.traffic, now.outdated, now.answers) == ({pin.digest: 100}, "", "no")
+
+
+@pytest.mark.parametrize(("status", "answers"), [
+    ({}, "yes"),
+    # More pods, as an autoscaler asks for them: none is old.
+    ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}, "yes"),
+    ({"availableReplicas": 0}, "no"),
+    ({"observedGeneration": 0}, "no"),
+    ({"replicas": 2}, "no"),
+    ({"conditions": [{"type": "Progressing", "status": "True"}]}, "yes"),
+    ({"conditions": [{"type": "Progressing", "status": "False"}]}, "no"),
+])  # fmt: skip
+def test_a_bundle_answers_once_its_rollout_is_done(cluster, bundles, status, answers):
+    first = cluster.deploy(bundles[0])
+    cluster.server.objects[f"deployment/{cluster.name_of(first)}"]["status"] |= status
+    assert cluster.current == Running({first: 100}, answers=answers)
+
+
+def test_another_container_beside_the_service_changes_nothing(cluster, bundles, say):
+    endpoint, (folder, pin) = say.endpoint, bundles[0]
+    file = endpoint.root / "infra/kubernetes/base/deployment.yaml"
+    text = file.read_text()
+    other = "      containers:\n        - {name: proxy, image: proxy}\n"
+    file.write_text(text.replace("      containers:\n", other))
+    say(6)
+    kubernetes.deploy(endpoint, pin, folder)
+    assert kubernetes.current(endpoint).outdated == ""
+    deployment = cluster.server.objects[f"deployment/{cluster.name_of(pin.digest)}"]
+    proxy, service = deployment["spec"]["template"]["spec"]["containers"]
+    assert ("args" in proxy, "--features" in service["args"]) == (False, True)
+    file.write_text(text.replace("name: scoring\n          image", "name: other\n          image"))
+    objects.overlay.cache_clear()
+    with pytest.raises(UserError) as error:
+        kubernetes.deploy(endpoint, pin, folder)
+    place = "infra/kubernetes/overlays/staging: Deployment"
+    assert str(error.value) == f"{place}: found no container named scoring"
 
 
 def test_a_bundle_of_other_bytes_never_starts(cluster, bundles):
@@ -99,18 +159,16 @@ def test_health_is_the_sum_of_the_pods_own_metrics(cluster, bundles):
     assert health.scores == (0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
 
 
-def test_a_bundle_that_is_not_ready_does_not_answer(cluster, bundles):
-    first = cluster.deploy(bundles[0])
-    deployment = cluster.server.objects[f"deployment/{cluster.name_of(first)}"]
-    deployment["status"]["availableReplicas"] = 0
-    assert cluster.current == Running({first: 100}, answers="no")
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "line"),
     [
         ("MLOPS_SERVING_IMAGE", "mlops-serving:latest", "expected NAME@sha256:DIGEST"),
         ("MLOPS_BUNDLE_STORE", "", "MLOPS_BUNDLE_STORE: found '', expected the URL of DVC's"),
+        ("MLOPS_BUNDLE_STORE", "https://", "found 'https://', expected the URL"),
+        ("MLOPS_BUNDLE_STORE", "https:///x", "found 'https:///x', expected the URL"),
+        ("MLOPS_BUNDLE_STORE", "https://h:abc/x", "found 'https://h:abc/x', expected the URL"),
+        ("MLOPS_BUNDLE_STORE", "https://h:99999", "found 'https://h:99999', expected the URL"),
+        ("MLOPS_BUNDLE_STORE", "https://[::1/x", "expected the URL of DVC's remote over HTTPS"),
         ("PATH", "/nowhere", "kubectl: not found on the PATH"),
     ],
 )
@@ -118,6 +176,15 @@ def test_a_missing_variable_is_one_line(cluster, bundles, monkeypatch, variable,
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=line):
         cluster.deploy(bundles[0])
+
+
+def test_an_overlay_that_kustomize_refuses_is_said_in_its_words(tmp_path):
+    shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
+    (tmp_path / "infra/kubernetes/overlays/staging/egress.yaml").write_text("# No rules.\n")
+    with pytest.raises(UserError) as error:
+        kubernetes.current(Endpoint("staging", NAME, tmp_path))
+    assert str(error.value).startswith("infra/kubernetes/overlays/staging: trouble configuring")
+    assert str(error.value).endswith('[path: "egress.yaml"]')
 
 
 def test_an_environment_without_an_overlay_is_refused():
@@ -135,3 +202,7 @@ def test_kubectl_is_a_process_that_is_given_text_and_refuses_in_one_line(tmp_pat
     with pytest.raises(UserError) as error:
         place.delete(["pods"], "a=b")
     assert str(error.value) == "Kubernetes: may not remove what is a=b: (Forbidden): forbidden"
+    for name, line in (("logged", "a patch is none"), ("away", "The server was not found")):
+        with pytest.raises(UserError) as error:
+            place.find("deployment", name)
+        assert str(error.value) == f"Kubernetes: could not read deployment {name}: {line}"

@@ -137,11 +137,13 @@ def test_kserve_runs_the_container_that_the_deployment_runs():
 
 
 @pytest.mark.parametrize(("store", "egress", "port"), [
-    ("https://store.example", [{"ports": [{"port": 53}]}], "443, expected one for MLOPS_BUNDLE_"),
-    ("https://store.example:9000", [{"ports": [{"port": 53}, {"port": 443}]}], "9000, expected"),
-    ("http://store.example", [{"ports": [{"port": 1, "endPort": 52}, {"port": 80}]}], "53, expec"),
-    ("https://store.example", [{"ports": [{"port": "dns"}, {"port": 443}]}], "53, expected one fo"),
-    ("https://store.example", None, "53, expected one for DNS"),
+    ("https://store.example", [{"ports": [{"port": 53}]}], "443 by TCP, expected one for ML"),
+    ("https://store.example:9000", [{"ports": [{"port": 53}, {"port": 443}]}], "9000 by TCP, ex"),
+    ("http://store.example", [{"ports": [{"port": 1, "endPort": 52}, {"port": 80}]}], "53 by UDP"),
+    ("https://store.example", [{"ports": [{"port": "dns"}, {"port": 443}]}], "53 by UDP or TCP"),
+    ("https://store.example", None, "53 by UDP or TCP, expected one for DNS"),
+    ("https://store.example", [{"ports": [{"port": 53}, {"port": 443, "protocol": "UDP"}]}],
+     "443 by TCP, expected one for MLOPS_BUNDLE_STORE"),
 ])  # fmt: skip
 def test_pods_that_may_not_reach_the_store_are_refused(sent, monkeypatch, store, egress, port):
     endpoint = Endpoint("staging", "flights-late", REPOSITORY)
@@ -167,3 +169,15 @@ def test_pods_that_may_reach_the_store_are_accepted(sent, monkeypatch, egress):
     for one in (changed, {**policy, "spec": {**policy["spec"], "policyTypes": ["Ingress"]}}):
         monkeypatch.setattr(objects, "overlay", lambda _, one=one: [one])
         assert objects.of_endpoint(Endpoint("staging", "flights-late", REPOSITORY))
+
+
+def test_a_policy_without_types_is_of_egress_where_it_has_rules_for_it(sent, monkeypatch):
+    sent("staging")
+    (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
+    spec = {"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}
+    monkeypatch.setattr(objects, "overlay", lambda _: [{**policy, "spec": spec}])
+    endpoint = Endpoint("staging", "flights-late", REPOSITORY)
+    with pytest.raises(UserError, match="found no egress to port 443 by TCP"):
+        objects.of_endpoint(endpoint)
+    del spec["egress"]
+    assert objects.of_endpoint(endpoint)

@@ -109,8 +109,7 @@ def current(endpoint: Endpoint) -> Running:
     # A bundle is in the route once it has passed its smoke test.
     digests = {name: one for name, one in _digests(deployments).items() if name in shares}
     traffic = endpoint.by_digest(shares, digests, "Kubernetes")
-    ready = {one["metadata"]["name"]: (one.get("status") or {}).get("availableReplicas", 0)
-             for one in deployments}  # fmt: skip
+    ready = {one["metadata"]["name"]: _answers(one) for one in deployments}
     silent = any(share and not ready[name] for name, share in shares.items())
     annotations = route["metadata"].get("annotations") or {} if route else {}
     lines = [objects.outdated(endpoint, one) for one in deployments
@@ -187,6 +186,19 @@ def _reason(cluster: Cluster, name: str) -> str:
                 states = {**container.get("state", {}), **container.get("lastState", {})}
                 reasons += [one.get("message") or one.get("reason") for one in states.values()]
     return " ".join("; ".join(dict.fromkeys(filter(None, reasons))).split())[:200]
+
+
+def _answers(deployment: Any) -> bool:
+    """Whether pods answer, and all of them are of the specification that was applied last."""
+    status = defaultdict(int, deployment.get("status") or {})
+    # Of pods that an autoscaler adds none is old: what answers goes on answering.
+    is_rolled_out = (
+        status["observedGeneration"] >= deployment["metadata"].get("generation", 0)
+        and status["replicas"] <= status["updatedReplicas"]
+        and not any(one["type"] == "Progressing" and one["status"] == "False"
+                    for one in status.get("conditions") or [])
+    )  # fmt: skip
+    return is_rolled_out and status["availableReplicas"] > 0
 
 
 def _model(cluster: Cluster, name: str) -> Any:

@@ -26,6 +26,8 @@ TRANSIENT = re.compile(
     r"Unable to connect",
 )
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0)
+# How a line of its log begins, up to the error.
+LOGGED = re.compile(r'E\d{4} .*? err="?')
 # What a refusal contains, and the advice that follows it.
 ADVICE = {
     "quota": "ask for more, or request less",
@@ -85,7 +87,7 @@ class Cluster:
             try:
                 return processes.run(command, doing, input=text, timeout=SECONDS)
             except CommandFailed as failed:
-                reason = _last_line(failed.stderr)
+                reason = _text(failed.stderr)
                 if not TRANSIENT.search(failed.stderr):
                     raise UserError(_explain(doing, reason)) from None
             if wait is not None:
@@ -102,13 +104,17 @@ def rendered(folder: Path, shown: Path) -> list[dict[str, Any]]:
     try:
         output = processes.run(["kubectl", "kustomize", str(folder)], timeout=SECONDS)
     except CommandFailed as failed:
-        raise UserError(f"{shown}: {_last_line(failed.stderr)}") from None
+        raise UserError(f"{shown}: {_text(failed.stderr)}") from None
     return [document for document in yaml.safe_load_all(output) if document]
 
 
-def _last_line(stderr: str) -> str:
+def _text(stderr: str) -> str:
+    """What kubectl says, without its warnings; its log only where it says nothing else."""
     lines = [line for line in stderr.splitlines() if line.strip() and "Warning" not in line]
-    return one_line(re.sub(r"^(error: )?(Error from server )?", "", (lines or ["no output"])[-1]))
+    said = [line for line in lines if not LOGGED.match(line)] or lines[-1:] or ["no output"]
+    # An error of several lines is logged as `err=<`, its lines, ` >`.
+    text = " ".join(said).removesuffix(" >")
+    return one_line(re.sub(rf"^({LOGGED.pattern}|error: )?(Error from server )?", "", text))
 
 
 def _explain(doing: str, reason: str) -> str:

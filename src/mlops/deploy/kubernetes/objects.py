@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,7 @@ def digest(deployment: Any) -> str:
 
 def outdated(endpoint: Endpoint, deployment: Any) -> str:
     """How a deployment's options for looking features up differ from the manifest's."""
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    words = container.get("args") or []
+    words = (_container(endpoint, deployment) or {}).get("args") or []
     found = words[words.index("--store") :] if "--store" in words else []
     serving = manifest.load(endpoint.root, endpoint.environment).serving
     return serving.outdated(found, serving.options(serving.features) if serving.features else [])
@@ -130,7 +130,7 @@ def outdated(endpoint: Endpoint, deployment: Any) -> str:
 def _let_look_up(endpoint: Endpoint, deployment: Object) -> None:
     """Pass on where features are by key; the URL of Redis is in a secret, by its variable's name.
 
-    Raises UserError for a file, which the pods do not share.
+    Raises UserError for a file, which the pods do not share, and without the service's container.
     """
     serving = manifest.load(endpoint.root, endpoint.environment).serving
     if not serving.features:
@@ -138,19 +138,31 @@ def _let_look_up(endpoint: Endpoint, deployment: Object) -> None:
     if serving.store == "embedded":
         place = f"{manifest.path(endpoint.environment)}: serving.store"
         raise UserError(f"{place}: found 'embedded', a file of one machine, expected 'redis'")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    container["args"] = [*container["args"], *serving.options(serving.features)]
+    container = _container(endpoint, deployment)
+    if container is None:
+        raise UserError(f"{_place(endpoint)}: Deployment: found no container named scoring")
+    container["args"] = [*container.get("args", []), *serving.options(serving.features)]
     if serving.store == "redis":
         variable = serving.features.partition("/")[0]
         url = {"secretKeyRef": {"name": URLS, "key": variable}}
         container["env"] = [*container.get("env", []), {"name": variable, "valueFrom": url}]
 
 
+def _container(endpoint: Endpoint, deployment: Any) -> Any | None:
+    """The service's container, which the base names `scoring`, so as the endpoint once applied."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return next((one for one in containers if one["name"] == endpoint.name), None)
+
+
 def _store() -> str:
     store = os.environ.get(STORE, "").strip()
-    if not store.startswith(("https://", "http://", "file://")):
-        raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
-    return store
+    with suppress(ValueError):
+        parts = urlsplit(store)
+        # A port that is none raises when it is read.
+        is_web = parts.scheme in PORTS and parts.hostname and parts.port != 0
+        if is_web or store.startswith("file://"):
+            return store
+    raise UserError(f"{STORE}: found {store!r}, expected the URL of DVC's remote over HTTPS")
 
 
 def _require_egress(endpoint: Endpoint, documents: Sequence[Object]) -> None:
@@ -160,23 +172,32 @@ def _require_egress(endpoint: Endpoint, documents: Sequence[Object]) -> None:
     """
     store = urlsplit(_store())
     policies = [one["spec"] for one in documents if one["kind"] == "NetworkPolicy"]
-    if not any("Egress" in policy.get("policyTypes", []) for policy in policies):
+    limits = [policy.get("egress") or [] for policy in policies if _limits_egress(policy)]
+    if not limits:
         return
-    allowed = [port for policy in policies for rule in policy.get("egress") or []
-               for port in rule.get("ports") or [{}]]  # fmt: skip
-    wanted = {53: "DNS"}
+    allowed = [port for rules in limits for rule in rules for port in rule.get("ports") or [{}]]
+    wanted: list[tuple[int, Sequence[str], str]] = [(53, ("UDP", "TCP"), "DNS")]
     if store.scheme in PORTS:
-        wanted[store.port or PORTS[store.scheme]] = STORE
-    for number, what in wanted.items():
-        if not any(_allows(port, number) for port in allowed):
+        wanted.append((store.port or PORTS[store.scheme], ("TCP",), STORE))
+    for number, protocols, what in wanted:
+        if not any(_allows(port, number, protocols) for port in allowed):
             place = f"{_place(endpoint)}: NetworkPolicy"
-            raise UserError(f"{place}: found no egress to port {number}, expected one for {what}")
+            found = f"found no egress to port {number} by {' or '.join(protocols)}"
+            raise UserError(f"{place}: {found}, expected one for {what}")
 
 
-def _allows(port: Mapping[str, Any], number: int) -> bool:
+def _limits_egress(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy is of egress; one without types is where it has rules for it."""
+    if types := policy.get("policyTypes"):
+        return "Egress" in types
+    return bool(policy.get("egress"))
+
+
+def _allows(port: Mapping[str, Any], number: int, protocols: Sequence[str]) -> bool:
     """Whether an entry of a policy's ports has this one; without a port it has all."""
     first = port.get("port", number)
-    return isinstance(first, int) and first <= number <= port.get("endPort", first)
+    is_in = isinstance(first, int) and first <= number <= port.get("endPort", first)
+    return is_in and port.get("protocol", "TCP") in protocols
 
 
 def _place(endpoint: Endpoint) -> Path:
