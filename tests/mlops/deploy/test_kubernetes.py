@@ -41,27 +41,26 @@ def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
 
 
 @pytest.fixture
-def say(tmp_path):
-    """Says how old features may be in a manifest of its own; `say.endpoint` is of its folder."""
+def described(tmp_path):
+    """An endpoint of a folder of its own, and what writes how old features may be there."""
     shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
     file = tmp_path / "environments/staging.yaml"
     file.parent.mkdir()
 
-    def say(hours):
+    def write(hours):
         features = {"store": "redis", "features": "FEATURES_URL/trips", "stale_after": hours}
         text = {"target": "kubernetes", "endpoint": NAME, "serving": features, "pin": None}
         file.write_text(yaml.safe_dump(text, sort_keys=False))
 
-    say.endpoint = Endpoint("staging", NAME, tmp_path)
-    return say
+    return Endpoint("staging", NAME, tmp_path), write
 
 
-def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundles, say):
-    endpoint, (folder, pin) = say.endpoint, bundles[0]
-    say(6)
+def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundles, described):
+    (endpoint, write), (folder, pin) = described, bundles[0]
+    write(6)
     kubernetes.deploy(endpoint, pin, folder)
     assert kubernetes.current(endpoint).outdated == ""
-    say(9)
+    write(9)
     options = "--store redis --features FEATURES_URL/trips --stale-after"
     found = kubernetes.current(endpoint).outdated
     assert found == f"serving: runs with {options} 6, expected {options} 9"
@@ -70,11 +69,11 @@ def test_another_place_of_features_is_found_and_reaches_the_pods(cluster, bundle
     assert kubernetes.current(endpoint).outdated == ""
 
 
-def test_new_options_that_did_not_reach_all_pods_are_not_done(cluster, bundles, say):
-    endpoint, (folder, pin) = say.endpoint, bundles[0]
-    say(6)
+def test_new_options_that_did_not_reach_all_pods_are_not_done(cluster, bundles, described):
+    (endpoint, write), (folder, pin) = described, bundles[0]
+    write(6)
     kubernetes.deploy(endpoint, pin, folder)
-    say(9)
+    write(9)
     cluster.server.quota = "exceeded quota: compute"
     with pytest.raises(UserError, match="exceeded quota"):
         kubernetes.deploy(endpoint, pin, folder)
@@ -99,13 +98,13 @@ def test_a_bundle_answers_once_its_rollout_is_done(cluster, bundles, status, ans
     assert cluster.current == Running({first: 100}, answers=answers)
 
 
-def test_another_container_beside_the_service_changes_nothing(cluster, bundles, say):
-    endpoint, (folder, pin) = say.endpoint, bundles[0]
+def test_another_container_beside_the_service_changes_nothing(cluster, bundles, described):
+    (endpoint, write), (folder, pin) = described, bundles[0]
     file = endpoint.root / "infra/kubernetes/base/deployment.yaml"
     text = file.read_text()
     other = "      containers:\n        - {name: proxy, image: proxy}\n"
     file.write_text(text.replace("      containers:\n", other))
-    say(6)
+    write(6)
     kubernetes.deploy(endpoint, pin, folder)
     assert kubernetes.current(endpoint).outdated == ""
     deployment = cluster.server.objects[f"deployment/{cluster.name_of(pin.digest)}"]
