@@ -164,7 +164,7 @@ def test_a_registry_of_its_own_is_asked_from_a_folder_that_tracked_nothing(tmp_p
 
 
 def test_a_registry_that_cannot_be_used_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "nosuch://u:swordfish@x")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "nosuch://u:swordfish@x")  # pragma: allowlist secret
     with pytest.raises(UserError, match="MLFLOW_REGISTRY_URI nosuch://") as error:
         versions.by_alias(tmp_path, "wine", "staging")
     assert "swordfish" not in str(error.value)
