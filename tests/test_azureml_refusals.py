@@ -95,7 +95,8 @@ def test_a_wrong_file_is_refused_before_anything_is_written(wrong, project):
 
 @pytest.mark.parametrize("url", [
     "", "sqlite:///mlflow.db", "https://", "http://127.0.0.1:5000", "http://127.1.1.1",
-    "http://LOCALHOST:5000", "http://0.0.0.0:5000", "https://u:secret@h/", "https://u:se/cret@h/",  # pragma: allowlist secret
+    "http://LOCALHOST:5000", "http://0.0.0.0:5000", "https://u:se/cret@h/",
+    "https://u:secret@h/",  # pragma: allowlist secret
     "https://h/;touch", "https://h/$(touch${IFS}pwned)", "https://h/`id`", "https://h?a=b&c",
     "https://h/a b",
 ])  # fmt: skip
