@@ -7,6 +7,7 @@ Debian with Python where that image has it, pushed to the registry, since bases 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -56,8 +57,10 @@ class Engine:
     @property
     def gateway(self) -> str:
         """This machine's address, as containers reach it."""
-        form = "{{(index .IPAM.Config 0).Gateway}}"
-        return self.docker("network", "inspect", "bridge", "-f", form)
+        # Of a bridge that an earlier engine left, the gateway itself is not named.
+        form = "{{(index .IPAM.Config 0).Subnet}}"
+        subnet = self.docker("network", "inspect", "bridge", "-f", form)
+        return str(ipaddress.ip_network(subnet)[1])
 
     def docker(self, *arguments: object) -> str:
         """What a command of Docker's client prints; the test fails where the command does."""
