@@ -44,7 +44,7 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
     name = str(entity.name)
     _require_digest(entity, pin.digest)
     before = api.find(endpoint.name)
-    is_new = _serve(endpoint, entity)
+    is_new = _serve(endpoint, entity, before)
     try:
         smoke_test.passes(bundle, pin.digest, f"{endpoint.name} in Databricks",
                           lambda rows: api.score(endpoint.name, name, rows))  # fmt: skip
@@ -153,12 +153,12 @@ def _entity(endpoint: Endpoint, pin: Pin) -> ServedEntityInput:
     return ServedEntityInput.from_dict(content)
 
 
-def _serve(endpoint: Endpoint, entity: ServedEntityInput) -> bool:
+def _serve(endpoint: Endpoint, entity: ServedEntityInput, served: api.Served) -> bool:
     """Serve an entity, with all of the traffic or, beside another, none; whether it is new.
 
     One that serves the same bundle as another version is replaced.
     """
-    served, name = api.find(endpoint.name), str(entity.name)
+    name = str(entity.name)
     if not served.entities:
         api.create(endpoint.name, entity)
         return True

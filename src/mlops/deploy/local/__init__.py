@@ -63,7 +63,8 @@ def deploy(endpoint: Endpoint, pin: Pin, bundle: Path) -> None:
             shutil.rmtree(home.folder / digest, ignore_errors=True)
         else:
             # What ran with other options runs still.
-            home.change(lambda state: replace(state, bundles={**state.bundles, **before}))
+            earlier = {digest: before[digest]}
+            home.change(lambda state: replace(state, bundles={**state.bundles, **earlier}))
         raise
 
 
