@@ -111,9 +111,9 @@ def rendered(folder: Path, shown: Path) -> list[dict[str, Any]]:
 def _text(stderr: str) -> str:
     """What kubectl says, without its warnings; its log only where it says nothing else."""
     lines = [line for line in stderr.splitlines() if line.strip() and "Warning" not in line]
-    said = [line for line in lines if not LOGGED.match(line)] or lines[-1:] or ["no output"]
+    messages = [line for line in lines if not LOGGED.match(line)] or lines[-1:] or ["no output"]
     # An error of several lines is logged as `err=<`, its lines, ` >`.
-    text = " ".join(said).removesuffix(" >")
+    text = " ".join(messages).removesuffix(" >")
     return one_line(re.sub(rf"^({LOGGED.pattern}|error: )?(Error from server )?", "", text))
 
 
