@@ -61,15 +61,15 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
         if not keeps_alias(wanted):
             place = f"{manifest.path(environment)}: model"
             raise UserError(f"{place}: needs {tracking_server.VARIABLE}; this job's ends with it")
-        pin = _copied(root, wanted.model, pin, fetched)
+        number = _registered(root, wanted.model, pin, fetched)
+        pin = pin.model_copy(update={"model": wanted.model, "version": number})
         yield f"registered as {pin.model} version {pin.version}"
     yield from _deploy(root, environment, wanted, pin, fetched / BUNDLE)
     before = alias(wanted, params, root, environment)
     if not keeps_alias(wanted):
         yield f"no registry alias: without {tracking_server.VARIABLE} it ends with this job"
     elif before is None or before.digest != pin.digest:
-        known = versions.by_digest(root, pin.model, pin.digest)
-        number = known.number if known else register.adopt(root, fetched, pin.commit)
+        number = _registered(root, pin.model, pin, fetched)
         versions.set_alias(root, pin.model, environment, number)
         was = f", before it version {before.number}" if before else ""
         other = f" (registered here; the pin says version {pin.version})"
@@ -77,11 +77,10 @@ def _steps(params: Params, root: Path, environment: str, wanted: Manifest) -> It
     yield f"as {manifest.path(environment)} says"
 
 
-def _copied(root: Path, model: str, pin: Pin, fetched: Path) -> Pin:
-    """The pin as another registered model has it: the very bytes, registered there once."""
+def _registered(root: Path, model: str, pin: Pin, fetched: Path) -> int:
+    """The version of a registered model that has the pin's very bytes, registered there once."""
     known = versions.by_digest(root, model, pin.digest)
-    number = known.number if known else register.adopt(root, fetched, pin.commit, model)
-    return pin.model_copy(update={"model": model, "version": number})
+    return known.number if known else register.adopt(root, fetched, pin.commit, model)
 
 
 def _require_signature(root: Path, environment: str, wanted: Manifest, pin: Pin) -> None:
