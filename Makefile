@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker stack stack-down serve soak bench simulate bench-serving image image-push platform platform-preview platform-up databricks azureml azureml-automl wheel clean lock
+.PHONY: help setup train retrain check test test-nightly test-fast packages rehearse lint format up down deploy-flows worker notebook stack stack-down serve soak bench simulate bench-serving image image-push platform platform-preview platform-up databricks azureml azureml-automl wheel clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -122,6 +122,12 @@ deploy-flows: setup ## register what prefect.yaml says on the Prefect server: sc
 worker: setup ## run what is due there, as processes of this machine, until Ctrl-C
 	@python -m flows worker
 
+notebook: setup ## open notebooks/ in JupyterLab, with the libraries of .venv
+	@$(call apart,notebook,local/notebook)
+	@python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $(APART)/notebook/lib/python3.11/site-packages/project.pth
+	@JUPYTER_CONFIG_PATH=infra/local/jupyter $(APART)/notebook/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks $(JUPYTER)
+
 stack: .run/stack.env ## start the team's servers in Docker: PostgreSQL, Azurite, MLflow, Prefect, Prometheus, Grafana
 	@$(if $(MLOPS_IMAGE),,$(BUILD) -f infra/local/Dockerfile -t mlops .)
 	@$(if $(SCORING),$(if $(SERVING_IMAGE),,$(BUILD) -f infra/serving/Dockerfile -t mlops-serving .))
@@ -156,8 +162,8 @@ image-push: ## push it to REGISTRY, and Azure ML's image on it; their names by d
 platform: setup ## test infra/platform without an account: its policies and types, and checkov on infra/
 	@$(call apart,platform,platform/requirements)
 	@$(call apart,checkov,platform/checkov)
-	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m pytest
-	@cd infra/platform && $(abspath $(APART))/platform/bin/python -m mypy
+	@cd infra/platform && "$(abspath $(APART))"/platform/bin/python -m pytest
+	@cd infra/platform && "$(abspath $(APART))"/platform/bin/python -m mypy
 	@$(APART)/checkov/bin/checkov --config-file infra/platform/checkov.yaml
 
 platform-preview: setup ## write what `platform-up` would change in STACKS into .run/platform.md
@@ -197,6 +203,7 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 		infra/kubernetes/tests infra/platform/requirements \
 		infra/platform/checkov tests/mlops/serving/clients benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
+	@$(COMPILE) -c requirements.lock infra/local/notebook.in -o infra/local/notebook.lock
 
 clean: down ## remove what the pipeline made here; DVC's cache and the servers' data stay
 	@rm -rf data/fingerprint.json logs .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
