@@ -1,8 +1,8 @@
 # Databricks notebook source
 # DBTITLE 1,Compare runs
 # %% Compare runs
-# What MLflow holds of this project: the runs of the server that MLFLOW_TRACKING_URI names, or of the
-# repository's own store.
+# What MLflow holds of this project: the runs of the server that MLFLOW_TRACKING_URI names, or of
+# the repository's own store.
 import os
 import sys
 from pathlib import Path
