@@ -28,7 +28,7 @@ from mlops.deploy import manifest
 from mlops.evaluation import own_metrics
 from mlops.forge import git
 from mlops.gitops import gate
-from mlops.gitops.rules import limits
+from mlops.gitops.rules import fairness, limits
 from mlops.pipeline import tracking_server
 from mlops.pipeline.dependencies import require_present
 from mlops.training import search
@@ -122,12 +122,13 @@ def _check_project(settings: Any) -> str:
     project.tables(settings.project)
     project.forget(settings.project)
     with engine.engine_as_pyspark(settings.engine):
-        features = project.features(settings.project).features
+        features = project.features(settings.project)
     models = project.models(settings.project)
     search.require(settings, models)
     limits.limits(settings.gate, models.task)
+    fairness.require(settings.gate, models.task, features.slices)
     project.forget(settings.project)
-    return f"src/{settings.project}: {len(features)} features, task {models.task}"
+    return f"src/{settings.project}: {len(features.features)} features, task {models.task}"
 
 
 def _check_names(settings: Any) -> None:
