@@ -135,6 +135,25 @@ def features(environment: str, to: str | None) -> str:
     return predict.publish(predict.rows(params.load_all(ROOT), ROOT), kind, location, card)
 
 
+@verb(
+    click.argument("keys", nargs=-1, required=True),
+    click.option("--bundle", type=click.Path(path_type=Path), default=Path("models/bundle"),
+                 show_default=True, help="The bundle's folder."),
+    click.option("--most", metavar="N", type=click.IntRange(min=1), default=12, show_default=True,
+                 help="Contributions to show of each row."),
+)  # fmt: skip
+def explain(keys: tuple[str, ...], bundle: Path, most: int) -> Iterator[str]:
+    """Say what each feature adds to the scores of rows of the feature table, by their keys."""
+    from mlops.contract import params, project
+    from mlops.evaluation import explanation
+
+    settings = params.load(params.Params, ROOT)
+    rows = explanation.rows(ROOT, project.features(settings.project), keys)
+    for key, found in zip(keys, explanation.explain(bundle, rows, settings.seed), strict=True):
+        yield f"{key}:"
+        yield from found.lines(most)
+
+
 @verb(arguments_argument, **own_options)
 def serve(arguments: tuple[str, ...]) -> None:
     """Serve a bundle's folder, or a registered model's, over HTTP."""
