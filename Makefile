@@ -201,7 +201,7 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock, and the servi
 		$(COMPILE) --group $$part -c requirements.lock -o infra/$$part/requirements.lock; done
 	@for part in infra/azureml/requirements infra/databricks/requirements \
 		infra/kubernetes/tests infra/platform/requirements \
-		infra/platform/checkov tests/mlops/serving/clients benchmarks/serving/rivals/mlserver; do \
+		infra/platform/checkov tests/mlops/serving/schemathesis benchmarks/serving/rivals/mlserver; do \
 		$(COMPILE) $$part.in -o $$part.lock; done
 	@$(COMPILE) -c requirements.lock infra/local/notebook.in -o infra/local/notebook.lock
 

@@ -76,9 +76,10 @@ def test_python_predicts(run, prediction):
 
 
 @pytest.mark.nightly
-def test_the_triton_client_predicts(run, prediction, tmp_path):
-    apart.environment(EXAMPLES / "triton.lock", tmp_path / "venv")
-    answer = last_line(run(tmp_path / "venv" / "bin" / "python", "predict_v2.py"))
+def test_the_triton_client_predicts(run, prediction, shared):
+    lock = EXAMPLES / "triton.lock"
+    made = shared.folder("programs-triton", lambda folder: apart.environment(lock, folder))
+    answer = last_line(run(made / "bin/python", "predict_v2.py"))
     rows = [dict(zip(answer, values, strict=True)) for values in zip(*answer.values(), strict=True)]
     assert rows == [prediction] * 3
 

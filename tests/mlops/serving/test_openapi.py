@@ -7,7 +7,6 @@ import jsonschema
 import numpy as np
 import pytest
 
-from mlops.contract import bundle
 from mlops.serving import openapi
 from tests.mlops.serving import bundles, forms
 from tests.mlops.serving.test_app import READ
@@ -113,18 +112,14 @@ def test_names_and_rows_are_shown_as_they_are_and_the_span_of_the_training_may_b
 
 @pytest.mark.slow
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("task", ["multiclass", "regression"])
-def test_schemathesis_finds_nothing(made, programs, tmp_path, task):
+def test_schemathesis_finds_nothing(made, programs, tmp_path):
     """All checks of a tool for services with an OpenAPI document, which makes bodies from it."""
-    folder = made("lightgbm", task)
-    with served(folder, tmp_path) as service:
+    with served(made("lightgbm", "multiclass"), tmp_path) as service:
         done = subprocess.run(
-            [programs(HERE / "clients.lock") / "st", "--config-file", HERE / "schemathesis.toml",
-             "run", f"{service.url}/openapi.json", "--max-examples=100",
+            [programs(HERE / "schemathesis.lock") / "st", "--config-file",
+             HERE / "schemathesis.toml", "run", f"{service.url}/openapi.json", "--max-examples=40",
              "--seed=1", "--no-color", "--generation-database=none"],
             capture_output=True, text=True, check=False, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
-        assert service.count("mlops_requests_total") > 300
-        assert service.post("/predict", bundle.read_card(folder).example).status == 200
+        assert service.count("mlops_requests_total") > 150

@@ -19,7 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.contract import bundle
+from mlops.serving import server
+from mlops.serving.settings import Settings
 from tests.mlops.deploy.load import Load
 from tests.mlops.serving import forms
 from tests.served import served
@@ -103,7 +106,7 @@ def received(connection):
 
 
 @pytest.mark.nightly
-def test_several_workers_count_together_and_one_that_dies_is_replaced(champion, tmp_path):
+def test_several_workers_count_together_are_replaced_and_end_with_their_parent(champion, tmp_path):
     with served(champion, tmp_path, "--workers=2") as service:
         row = example(champion)
         for _ in range(20):
@@ -113,15 +116,8 @@ def test_several_workers_count_together_and_one_that_dies_is_replaced(champion, 
         victim.kill()
         until(lambda: len(service.workers) == 2 and victim not in service.workers)
         until(lambda: service.post("/predict", row).status == 200)
-        assert other in service.workers
-        assert service.stop() == 0
-
-
-def test_workers_listen_to_this_machine_and_end_with_the_process_that_started_them(
-    champion, tmp_path
-):
-    with served(champion, tmp_path, "--workers=2") as service:
         workers = service.workers
+        assert other in workers
         open_ = [one for worker in workers for one in worker.net_connections()]
         listening = {one.laddr.ip for one in open_ if one.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
@@ -130,18 +126,8 @@ def test_workers_listen_to_this_machine_and_end_with_the_process_that_started_th
         assert alive == []
 
 
-def test_told_to_stop_it_is_unready_and_answers_on_until_it_ends(champion, tmp_path):
-    with served(champion, tmp_path, "--drain=4") as service:
-        service.process.send_signal(signal.SIGTERM)
-        until(lambda: service.get("/v2/health/ready").status == 503)
-        reply = service.post("/predict", example(champion))
-        assert reply.status == 200
-        assert reply.headers["connection"] == "close"
-        assert service.process.wait(60) == 0
-
-
-def test_told_to_stop_it_fails_no_request_of_a_busy_connection(champion, tmp_path):
-    """Clients that keep their connections until they are told to close them."""
+def test_told_to_stop_it_is_unready_and_fails_no_request_until_it_ends(champion, tmp_path):
+    """Of clients that keep connections until told to close them, and of bodies still to come."""
     row, failed, answered = json.dumps(example(champion)), [], []
 
     def send(port):
@@ -158,37 +144,48 @@ def test_told_to_stop_it_fails_no_request_of_a_busy_connection(champion, tmp_pat
                 answered.append(response.status)
                 closed = response.will_close
 
-    with served(champion, tmp_path) as service:
-        threads = [threading.Thread(target=send, args=[service.port]) for _ in range(8)]
+    samples = tmp_path / "samples"
+    options = (f"--samples={samples}", "--sample-bytes=20000", "--sample-files=3", "--drain=2")
+    with served(champion, tmp_path, *options) as service:
+        late = [connect(service) for _ in range(8)]
+        for client in late:
+            client.sendall(HEAD + f"content-length: {len(row)}\r\n\r\n{row[:10]}".encode())
+        threads = [threading.Thread(target=send, args=[service.port]) for _ in range(4)]
         for thread in threads:
             thread.start()
         until(lambda: len(answered) > 200)
-        assert service.stop() == 0
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: service.get("/v2/health/ready").status == 503)
+        reply = service.post("/predict", example(champion))
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
         for thread in threads:
             thread.join()
-    assert (failed, set(answered)) == ([], {200})
-
-
-def test_requests_under_way_are_answered_before_it_ends(champion, tmp_path):
-    """Their bodies arrive after the service was told to stop."""
-    row = json.dumps(example(champion)).encode()
-    with served(champion, tmp_path) as service:
-        clients = [connect(service) for _ in range(8)]
-        for client in clients:
-            client.sendall(HEAD + f"content-length: {len(row)}\r\n\r\n".encode() + row[:10])
-        until(lambda: service.get("/ping").status == 200)
-        service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        for client in clients:
-            client.sendall(row[10:])
+        for client in late:
+            client.sendall(row[10:].encode())
             assert received(client).startswith(b"HTTP/1.1 200")
         assert service.process.wait(60) == 0
+    assert (failed, set(answered)) == ([], {200})
+    files = list(samples.iterdir())
+    assert 1 < len(files) <= 3
+    assert all(file.stat().st_size <= 20_000 for file in files)
+    line = json.loads(files[0].read_text().splitlines()[-1])
+    assert (line["inputs"].keys(), line["digest"]) == (example(champion).keys(),
+                                                       bundle.digest(champion))  # fmt: skip
 
 
-def test_an_offer_of_http_2_keeps_its_body(champion, tmp_path):
+@pytest.fixture(scope="module")
+def limited(champion, tmp_path_factory):
+    """A service with small limits."""
+    options = ("--idle-timeout=1", "--connections=50", "--body-timeout=5", "--requests=2",
+               "--bodies=1500")  # fmt: skip
+    with served(champion, tmp_path_factory.mktemp("limited"), *options) as service:
+        yield service
+
+
+def test_an_offer_of_http_2_keeps_its_body(limited, champion):
     """As Java's own client makes it."""
     row = json.dumps(example(champion)).encode()
-    with served(champion, tmp_path) as service, connect(service) as client:
+    with connect(limited) as client:
         client.sendall(
             HEAD + b"connection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\n"
             b"http2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
@@ -197,86 +194,55 @@ def test_an_offer_of_http_2_keeps_its_body(champion, tmp_path):
         assert received(client).startswith(b"HTTP/1.1 200")
 
 
-def test_slow_and_endless_heads_are_given_up_and_others_are_answered(champion, tmp_path):
-    options = ("--idle-timeout=1", "--connections=50")
-    with served(champion, tmp_path, *options) as service:
-        slow = [connect(service) for _ in range(50)]
-        for client in slow:
-            client.sendall(HEAD + b"x: ")
-        assert service.post("/predict", example(champion)).status == 200
-        assert [received(client) for client in slow] == [b""] * 50
-        endless = connect(service)
-        with suppress(ConnectionError):
-            for _ in range(100):
-                endless.sendall(b"POST /predict HTTP/1.1\r\nx: " + b"x" * 10_000)
-        assert received(endless)[:12] in (b"", b"HTTP/1.1 431")
+def test_slow_and_endless_heads_are_given_up_and_others_are_answered(limited, champion):
+    slow = [connect(limited) for _ in range(50)]
+    for client in slow:
+        client.sendall(HEAD + b"x: ")
+    assert limited.post("/predict", example(champion)).status == 200
+    assert [received(client) for client in slow] == [b""] * 50
+    endless = connect(limited)
+    with suppress(ConnectionError):
+        for _ in range(100):
+            endless.sendall(b"POST /predict HTTP/1.1\r\nx: " + b"x" * 10_000)
+    assert received(endless)[:12] in (b"", b"HTTP/1.1 431")
 
 
-@pytest.mark.parametrize("drip", [False, True])
-def test_a_body_that_does_not_arrive_in_time_is_given_up(champion, tmp_path, drip):
-    with served(champion, tmp_path, "--body-timeout=0.5") as service:
-        client = connect(service)
-        client.sendall(HEAD + b"content-length: 1000\r\n\r\n{")
-        while drip and not select.select([client], [], [], 0.1)[0]:
-            client.sendall(b" ")
-        # To its end: the service hangs up.
+def test_a_body_that_does_not_arrive_in_time_is_given_up_however_it_drips(limited):
+    silent, dripping = clients = connect(limited), connect(limited)
+    for client in clients:
+        client.sendall(HEAD + b"content-length: 700\r\n\r\n{")
+    while not select.select([dripping], [], [], 0.1)[0]:
+        dripping.sendall(b" ")
+    # To their ends: the service hangs up.
+    for client in (silent, dripping):
         assert received(client).startswith(b"HTTP/1.1 408")
 
 
-def test_more_requests_or_bytes_than_allowed_are_told_when_to_come_back(champion, tmp_path):
+def test_more_requests_or_bytes_than_allowed_are_told_when_to_come_back(limited, champion):
     row = example(champion)
-    with served(champion, tmp_path, "--requests=2", "--bodies=1000") as service:
-        waiting = [connect(service) for _ in range(2)]
-        for client in waiting:
-            client.sendall(HEAD + b"content-length: 50\r\n\r\n{")
-        until(lambda: service.post("/predict", row).status == 429)
-        assert int(service.post("/predict", row).headers["retry-after"]) >= 1
-        assert service.get("/ping").status == 200
-        waiting.pop().close()
-        until(lambda: service.post("/predict", row).status == 200)
-        assert service.post("/predict", [row] * 10).status == 429
-        waiting.pop().close()
-        until(lambda: service.post("/predict", row).status == 200)
+    waiting = [connect(limited) for _ in range(2)]
+    for client in waiting:
+        client.sendall(HEAD + b"content-length: 700\r\n\r\n{")
+    until(lambda: limited.post("/predict", row).status == 429)
+    assert int(limited.post("/predict", row).headers["retry-after"]) >= 1
+    assert limited.get("/ping").status == 200
+    waiting.pop().close()
+    until(lambda: limited.post("/predict", row).status == 200)
+    assert limited.post("/predict", [row] * 9).status == 429
+    waiting.pop().close()
+    until(lambda: limited.post("/predict", [row] * 9).status == 200)
 
 
-def test_samples_are_kept_in_files_that_stay_small(champion, tmp_path):
-    folder = tmp_path / "samples"
-    options = (f"--samples={folder}", "--sample-bytes=20000", "--sample-files=3")
-    with served(champion, tmp_path, *options) as service:
-        row = example(champion)
-        for _ in range(20):
-            reply = service.post("/predict", [row] * 20)
-            assert reply.status == 200
-        service.stop()
-    files = list(folder.iterdir())
-    assert 1 < len(files) <= 3
-    assert all(file.stat().st_size <= 20_000 for file in files)
-    line = json.loads(files[0].read_text().splitlines()[-1])
-    assert line["inputs"].keys() == row.keys()
-    assert line["digest"] == bundle.digest(champion)
-    assert line["outputs"].keys() == set(
-        json.loads((champion / bundle.CARD).read_text())["outputs"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["models/nothing"], "models/nothing: found no bundle.json, expected a bundle's folder"),
-        (["BUNDLE", "--port=99999"], "can't listen there"),
-        (["BUNDLE", "--port=TAKEN"], "can't listen there: Address already in use"),
-        (["models:/flights/1"], "expected a folder; `mlops serve` takes a model's URI"),
-    ],
-)
-def test_what_keeps_it_from_starting_is_one_line(champion, arguments, message):
-    taken = socket.create_server(("127.0.0.1", 0))
-    given = {"BUNDLE": str(champion), "--port=TAKEN": f"--port={taken.getsockname()[1]}"}
-    command = [given.get(argument, argument) for argument in arguments]
+def test_what_keeps_it_from_starting_is_one_line(champion):
     done = subprocess.run(
-        [sys.executable, "-m", "mlops.serving", *command], capture_output=True, text=True,
+        [sys.executable, "-m", "mlops.serving", "models/nothing"], capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+    line = "error: models/nothing: found no bundle.json, expected a bundle's folder\n"
+    assert (done.returncode, done.stderr) == (2, line)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port, reason in ((99999, ""), (taken.getsockname()[1], ": Address already in use")):
+            with pytest.raises(UserError, match=f"{port}: can't listen there{reason}"):
+                server._with_free_port(Settings(str(champion), port=port))
+    with pytest.raises(UserError, match="expected a folder; `mlops serve` takes a model's URI"):
+        server.main(["models:/flights/1"])
