@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 
 from mlops.contract import project
+from mlops.evaluation.report import charts
 from tests.mlops.monitoring.place import Place, write_bundle
 from tests.mlops.monitoring.trips import Trips
 
 
 @pytest.fixture
-def pinned(shared: Any, tmp_path: Path) -> Callable[[str], Place]:
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts out of reports: drawing them takes most of an assessment's time."""
+    monkeypatch.setattr(charts, "svg", lambda *chart: "<svg/>")
+
+
+@pytest.fixture
+def pinned(undrawn: None, shared: Any, tmp_path: Path) -> Callable[[str], Place]:
     """A repository of its own that pins a bundle of this task."""
 
     def make(task: str) -> Place:
@@ -31,7 +38,7 @@ def place(pinned: Callable[[str], Place]) -> Place:
 
 
 @pytest.fixture
-def trips(finished: Any, tmp_path: Path) -> Iterator[Trips]:
+def trips(undrawn: None, finished: Any, tmp_path: Path) -> Iterator[Trips]:
     """A repository of trips, whose rows have keys and outcomes."""
     yield Trips(finished("trips").copy(tmp_path / "repository"))
     project.forget("trips")
