@@ -93,7 +93,7 @@ def _assess(params: Params, root: Path, environment: str, now: datetime) -> Asse
     labelled: list[Window] = []
     with logs.database() as database:
         try:
-            asked = Asked(logs_at, root, card, pin, wanted.model or pin.model, now)
+            asked = Asked(logs_at, root, card, pin, now)
             lines = logs.read(database, limits.source, asked)
         except UserError as error:
             if reconcile.running(wanted, root, environment).traffic:

@@ -89,7 +89,7 @@ class Place:
 
     def asked(self, where: str, card: bundle.Card | None = None, now: datetime = NOW) -> Asked:
         """The answers that the pinned bundle gave up to now, recorded at a place."""
-        return Asked(where, self.root, card or self.card, self.pin, self.pin.model, now)
+        return Asked(where, self.root, card or self.card, self.pin, now)
 
     def repin(self, pin: Pin | None) -> None:
         (self.root / manifest.path(ENVIRONMENT)).write_text(manifest.with_pin(MANIFEST, pin))

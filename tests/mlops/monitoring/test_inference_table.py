@@ -1,4 +1,4 @@
-"""Answers of Databricks are read from its inference tables, of both kinds, record by record."""
+"""Answers of Databricks are read from its inference tables, record by record."""
 
 import dataclasses
 import datetime as dt
@@ -16,7 +16,6 @@ from mlops.deploy import manifest
 from mlops.deploy.databricks import endpoint
 from mlops.deploy.specification import name_of
 from mlops.monitoring import logs, prometheus
-from mlops.registry import versions
 from tests.mlops.deploy.databricks_server import Databricks
 from tests.mlops.monitoring.place import ENVIRONMENT, MANIFEST, NOW
 from tests.mlops.serving import bundles
@@ -24,7 +23,7 @@ from tests.mlops.serving import bundles
 COUNTS = {"judged": 0, "other": 0, "future": 0, "failed": 0, "broken": 0}
 ENTITY = "6f3c-of-the-pin"
 # https://docs.databricks.com/ai-gateway/inference-tables
-GATEWAY = pa.schema([
+SCHEMA = pa.schema([
     ("request_date", pa.date32()), ("databricks_request_id", pa.string()),
     ("client_request_id", pa.string()), ("request_time", pa.timestamp("us", "UTC")),
     ("status_code", pa.int32()), ("sampling_fraction", pa.float64()),
@@ -32,27 +31,13 @@ GATEWAY = pa.schema([
     ("served_entity_id", pa.string()), ("logging_error_codes", pa.list_(pa.string())),
     ("requester", pa.string()),
 ])  # fmt: skip
-# https://docs.databricks.com/machine-learning/model-serving/inference-tables
-LEGACY = pa.schema([
-    ("date", pa.date32()), ("databricks_request_id", pa.string()),
-    ("client_request_id", pa.string()), ("timestamp_ms", pa.int64()), ("status_code", pa.int32()),
-    ("sampling_fraction", pa.float64()), ("execution_time_ms", pa.int64()),
-    ("request", pa.string()), ("response", pa.string()),
-    ("request_metadata", pa.map_(pa.string(), pa.string())),
-])  # fmt: skip
-SCHEMAS = {"gateway": GATEWAY, "legacy": LEGACY}
-
-
-@pytest.fixture(params=SCHEMAS)
-def schema(request):
-    return SCHEMAS[request.param]
 
 
 class Table:
     """An endpoint's inference table."""
 
-    def __init__(self, place, schema):
-        self.place, self.schema, self.asked = place, schema, 0
+    def __init__(self, place):
+        self.place, self.asked = place, 0
         self.path = f"{place.root}/inference/a_model_payload"
 
     def record(self, request, response, moment=NOW - dt.timedelta(hours=1), pinned=True, **more):
@@ -60,16 +45,13 @@ class Table:
         self.asked += 1
         text = [each if each is None or isinstance(each, str) else json.dumps(each)
                 for each in (request, response)]  # fmt: skip
-        version = "7" if pinned else "6"
         row = {
-            "date": moment.date(), "request_date": moment.date(), "request_time": moment,
-            "timestamp_ms": round(moment.timestamp() * 1000), "status_code": 200,
+            "request_date": moment.date(), "request_time": moment, "status_code": 200,
             "databricks_request_id": f"r-{self.asked}", "request": text[0], "response": text[1],
-            "served_entity_id": ENTITY if pinned else "another", "sampling_fraction": 1.0,
-            "request_metadata": [("model_name", "a-model"), ("model_version", version)], **more,
+            "served_entity_id": ENTITY if pinned else "another", "sampling_fraction": 1.0, **more,
         }  # fmt: skip
-        rows = pa.Table.from_pylist([{n: row.get(n) for n in self.schema.names}], self.schema)
-        write_deltalake(self.path, rows, mode="append", partition_by=[self.schema.names[0]])
+        rows = pa.Table.from_pylist([{n: row.get(n) for n in SCHEMA.names}], SCHEMA)
+        write_deltalake(self.path, rows, mode="append", partition_by=["request_date"])
 
     def read(self, query="SELECT count(*) FROM answers"):
         with logs.database() as database:
@@ -78,9 +60,9 @@ class Table:
 
 
 @pytest.fixture
-def table(place, schema, monkeypatch):
+def table(place, monkeypatch):
     monkeypatch.setattr(endpoint, "entity_ids", lambda name: {ENTITY, "older"})
-    return Table(place, schema)
+    return Table(place)
 
 
 def records(rows):
@@ -115,28 +97,29 @@ def test_requests_in_each_of_mlflows_forms_are_read_as_the_endpoint_got_them(pla
         assert answer[6] == pytest.approx(scored[place.card.outputs[0]], abs=1e-7)
 
 
-@pytest.mark.parametrize(("request_", "response"), [
+RECORD = {"dataframe_records": [{"z": 1}]}
+BROKEN = [
     (None, None), ("{", "{}"), ("[]", "[]"), ("1", "1"), ("[" * 5000, "{}"),
-    ({"dataframe_records": [{"z": 1}]}, {"predictions": []}),
-    ({"dataframe_records": [{"z": 1}]}, {"predictions": [{"other": 1.0}]}),
-    ({"dataframe_records": [{"z": 1}]}, {"predictions": ["much"]}),
-    ({"dataframe_records": [{"z": 1}]}, '{"predictions": [NaN]}'),
-    ({"dataframe_records": [{"z": 1}]}, f'{{"predictions": [{"9" * 400}]}}'),
-    ({"dataframe_records": [{"z": 1}]}, {"predictions": {"0": 0.7}}),
-    ({"dataframe_records": [{"z": 1}]}, {"predictions": "5"}),
+    *((RECORD, {"predictions": predictions}) for predictions in (
+        [], [{"other": 1.0}], ["much"], {"0": 0.7}, "5",
+    )),
+    (RECORD, '{"predictions": [NaN]}'), (RECORD, f'{{"predictions": [{"9" * 400}]}}'),
     ({"dataframe_records": []}, {"predictions": []}),
     ({"dataframe_records": [1]}, {"predictions": [0.5]}),
     ({"dataframe_split": {"columns": ["z"], "data": [[1, 2]]}}, {"predictions": [0.5]}),
     ({"inputs": {"z": [1, 2], "city": ["a"]}}, {"predictions": [0.5, 0.5]}),
     ('{"dataframe_records": [{"z": 1e999}]}', {"predictions": [0.5]}),
     ('{"dataframe_records": [{"city": "\\ud800"}]}', {"predictions": [0.5]}),
-])  # fmt: skip
-def test_a_record_that_is_not_understood_is_counted(place, table, request_, response):
+]  # fmt: skip
+
+
+def test_records_that_are_not_understood_are_counted(place, table):
     rows = bundles.frame(2, seed=1)
     table.record({"dataframe_records": records(rows)}, {"predictions": predictions(place, rows)})
-    table.record(request_, response)
+    for request, response in BROKEN:
+        table.record(request, response)
     counts, found = table.read()
-    assert (counts, found) == (COUNTS | {"judged": 2, "broken": 1}, [(2,)])
+    assert (counts, found) == (COUNTS | {"judged": 2, "broken": len(BROKEN)}, [(2,)])
 
 
 def test_what_is_no_number_is_missing_and_a_key_is_taken_along(place, table):
@@ -167,27 +150,6 @@ def test_what_another_version_answered_or_nobody_did_is_counted(place, table):
     assert "not judged: 2 requests that were refused or failed" in logs.left_out(counts)
 
 
-def test_older_tables_are_judged_by_the_model_that_the_manifest_deploys(place, monkeypatch):
-    rows = bundles.frame(1, seed=1)
-    body = {"dataframe_records": records(rows)}, {"predictions": predictions(place, rows)}
-    table, copied, file = Table(place, LEGACY), {}, place.root / manifest.path(ENVIRONMENT)
-    models = [("a-model", "7"), *[("c.s.copy", "1")] * 2, *[("c.s.copy", "7")] * 3]
-    for model, version in models:
-        metadata = [("model_name", model), ("model_version", version)]
-        table.record(*body, request_metadata=metadata)
-    table.record(*body, request_metadata=[("model_version", "7")])
-    monkeypatch.setattr(versions, "by_digest", lambda *asked: copied.get(asked))
-    lines = place.watch(source="databricks", logs=table.path).lines
-    assert lines == COUNTS | {"judged": 1, "other": 5, "broken": 1}
-    file.write_text(manifest.with_pin(f"model: c.s.copy\n{MANIFEST}", place.pin))
-    with pytest.raises(UserError, match="c.s.copy: found no version with bundle"):
-        place.watch(source="databricks", logs=table.path)
-    digest = place.pin.digest
-    copied[place.root, "c.s.copy", digest] = versions.Version(1, "r", digest)
-    lines = place.watch(source="databricks", logs=table.path).lines
-    assert lines == COUNTS | {"judged": 2, "other": 4, "broken": 1}
-
-
 def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(place, table):
     for window in (0, 1):
         rows = bundles.frame(600, seed=window).assign(z=99.0)
@@ -204,7 +166,7 @@ def test_the_windows_of_an_inference_table_are_judged_as_those_of_the_service(pl
 def test_the_endpoints_metrics_are_read_and_shown(place, monkeypatch):
     file = place.root / manifest.path(ENVIRONMENT)
     file.write_text(manifest.with_pin(MANIFEST.replace("local", "databricks"), place.pin))
-    table = Table(place, GATEWAY)
+    table = Table(place)
     monkeypatch.setattr(endpoint, "entity_ids", lambda name: {ENTITY})
     table.record(None, None, status_code=429)
     named = f'{{served_entity_name="{name_of(place.pin.digest)}"}}'
@@ -220,28 +182,23 @@ def test_the_endpoints_metrics_are_read_and_shown(place, monkeypatch):
         assert f"mlops_monitoring_requests{labels} {count}.0" in text
 
 
-@pytest.mark.parametrize(("columns", "line"), [
-    ({"z": [1]}, "no column status_code; found z, expected an inference table of Databricks"),
-    ({name: ["x"] for name in ("status_code", "request", "response", "databricks_request_id")},
-     "no column request_time or timestamp_ms; found "),
-])  # fmt: skip
-def test_another_table_is_refused(place, columns, line):
-    table = Table(place, GATEWAY)
-    write_deltalake(table.path, pa.table(columns))
+def test_another_table_is_refused(place):
+    table = Table(place)
+    write_deltalake(table.path, pa.table({"z": [1]}))
     with pytest.raises(UserError) as refused:
         table.read()
-    assert str(refused.value).startswith(f"{table.path}: {line}")
+    line = "no column status_code; found z, expected an inference table of Databricks"
+    assert str(refused.value) == f"{table.path}: {line}"
 
 
-@pytest.mark.parametrize(("path", "line"), [
-    ("table", "found 'table', expected uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"),
-    ("uc://table", "found 'uc://table', expected uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"),
-    ("/no/such/table", "found '/no/such', nothing is there"),
-])  # fmt: skip
-def test_a_missing_table_is_said_of_the_place_of_the_records(place, path, line):
-    with pytest.raises(UserError) as refused, logs.database() as database:
-        logs.read(database, "databricks", place.asked(path))
-    assert str(refused.value) == f"params.yaml: monitoring.logs: {line}"
+def test_a_missing_table_is_said_of_the_place_of_the_records(place):
+    for path, line in (
+        ("uc://table", "found 'uc://table', expected uc://CATALOG.SCHEMA.TABLE or FOLDER/TABLE"),
+        ("/no/such/table", "found '/no/such', nothing is there"),
+    ):
+        with pytest.raises(UserError) as refused, logs.database() as database:
+            logs.read(database, "databricks", place.asked(path))
+        assert str(refused.value) == f"params.yaml: monitoring.logs: {line}"
 
 
 def test_an_unknown_kind_of_record_is_refused_with_the_nearest(place):

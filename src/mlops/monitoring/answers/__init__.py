@@ -31,15 +31,13 @@ FIELDS = {
 class Asked:
     """The answers that are asked for: those recorded at a place, by the bundle of a pin and card.
 
-    `model` is the registered model that is deployed: the pin's, or one that has a copy of it. `now`
-    is the time of the assessment.
+    `now` is the time of the assessment.
     """
 
     place: str
     root: Path
     card: Card
     pin: Pin
-    model: str
     now: dt.datetime
 
 

@@ -1,7 +1,6 @@
 """The inference table of a Databricks Model Serving endpoint: a Delta table in Unity Catalog.
 
-https://docs.databricks.com/ai-gateway/inference-tables and, for tables made before,
-https://docs.databricks.com/machine-learning/model-serving/inference-tables. `monitoring.logs` is
+https://docs.databricks.com/ai-gateway/inference-tables. `monitoring.logs` is
 `uc://CATALOG.SCHEMA.TABLE`, or another address of a Delta table. Its records of the last QUARTER
 days are read; outcomes that arrive later than that label nothing.
 """
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
 QUARTER = 92
 # Records that are taken apart at once: each may have a megabyte.
 RECORDS = 256
-REQUIRED = ("status_code", "request", "response", "databricks_request_id")
-# Columns with other names in older tables.
-TIMES, DAYS = ("request_time", "timestamp_ms"), ("request_date", "date")
-# What says which model answered: an entity's id, or in older tables the model's name and version.
-ENTITY, METADATA = "served_entity_id", "request_metadata"
+REQUIRED = (
+    "status_code", "request", "response", "databricks_request_id", "request_time", "request_date",
+    "served_entity_id",
+)  # fmt: skip
 OK = 200
 Record = Mapping[str, Any]
 
@@ -38,8 +36,11 @@ def source(database: duckdb.DuckDBPyConnection, asked: Asked) -> str:
     """Write the records into the table `recorded`; gives its name."""
     import pyarrow as pa
 
-    columns, batches = _table(asked)
-    served = {_version(asked)} if METADATA in columns else _served(asked)
+    from mlops.deploy.databricks import endpoint
+    from mlops.deploy.specification import name_of
+
+    batches = _table(asked).batches
+    served = endpoint.entity_ids(name_of(asked.pin.digest))
     types = ", ".join(f'"{name}" {kind}' for name, kind in FIELDS.items())
     database.execute(f"CREATE OR REPLACE TABLE recorded ({types})")
     # What is no JSON to DuckDB, such as half a surrogate pair, is none for all others either.
@@ -69,45 +70,22 @@ def _table(asked: Asked) -> Rows:
     except Unreachable as error:
         # The reader is that of raw tables, and names their parameter.
         raise Unreachable(str(error).replace("params.yaml: data.location", place)) from None
-    for choice in (*((one,) for one in REQUIRED), TIMES, DAYS, (ENTITY, METADATA)):
-        if not set(choice) & set(columns):
-            line = f"no column {' or '.join(choice)}; found {', '.join(columns)}"
+    for required in REQUIRED:
+        if required not in columns:
+            line = f"no column {required}; found {', '.join(columns)}"
             raise UserError(f"{asked.place}: {line}, expected an inference table of Databricks")
-    day = next(one for one in DAYS if one in columns)
-    wanted = (*REQUIRED, "client_request_id", *TIMES, day, ENTITY, METADATA)
     since = asked.now.date() - dt.timedelta(days=QUARTER)
-    return delta.read(location, Query(name, wanted, day, since))
-
-
-def _served(asked: Asked) -> set[str]:
-    """The ids of the entities that serve the pinned bundle."""
-    from mlops.deploy.databricks import endpoint
-    from mlops.deploy.specification import name_of
-
-    return endpoint.entity_ids(name_of(asked.pin.digest))
-
-
-def _version(asked: Asked) -> str:
-    """The model that serves the pinned bundle, and its version, as MODEL/VERSION."""
-    from mlops.registry import versions
-
-    if asked.model == asked.pin.model:
-        return f"{asked.model}/{asked.pin.version}"
-    if known := versions.by_digest(asked.root, asked.model, asked.pin.digest):
-        return f"{asked.model}/{known.number}"
-    short = asked.pin.digest[:12]
-    raise UserError(f"{asked.model}: found no version with bundle {short}; `mlops reconcile`")
+    wanted = (*REQUIRED, "client_request_id")
+    return delta.read(location, Query(name, wanted, "request_date", since))
 
 
 def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, Any]]:
     """A row for each one that was answered; one without inputs for what can't be read."""
-    answered_by = record.get(ENTITY)
-    if METADATA in record:
-        model = dict(record[METADATA] or ())
-        name, version = model.get("model_name"), model.get("model_version")
-        answered_by = name and version and f"{name}/{version}"
+    answered_by, moment = record["served_entity_id"], record["request_time"]
+    if moment and not moment.tzinfo:
+        moment = moment.replace(tzinfo=dt.UTC)
     head = {
-        "time": _seconds(record),
+        "time": moment and moment.timestamp(),
         "request": record.get("client_request_id") or record["databricks_request_id"],
         # Another bundle's digest is not known here.
         "digest": asked.pin.digest if answered_by in served else answered_by and "another",
@@ -129,14 +107,6 @@ def _rows(record: Record, asked: Asked, served: set[str]) -> Iterator[dict[str, 
         key = values.get(asked.card.key) if asked.card.key else None
         named = None if key is None else str(key).encode(errors="replace").decode()
         yield {**head, "row": row, "key": named, "inputs": sent, "outputs": scored}
-
-
-def _seconds(record: Record) -> float | None:
-    """Seconds since 1970, None where the time is missing."""
-    if (moment := record.get(TIMES[0])) is not None:
-        return float((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
-    milliseconds = record.get(TIMES[1])
-    return None if milliseconds is None else milliseconds / 1000
 
 
 def _inputs(text: str) -> list[dict[str, Any]]:
