@@ -19,10 +19,9 @@ from mlops.base.files import folder_digest
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
-def test_the_worker_finishes_a_due_run_of_each_deployment(team):
+def test_the_worker_finishes_a_due_run_of_each_scheduled_deployment(team):
     rows = str(team.desk / "data/features/holdout.parquet")
     runs = {
-        "training": team.schedule("retraining/training", until="2020-05-07", because="a test"),
         "monitoring": team.schedule("monitoring/monitoring"),
         "scoring": team.schedule("scoring/scoring", source=rows),
         "reconcile-check": team.schedule("reconcile-check/reconcile-check"),
@@ -38,17 +37,13 @@ def test_the_worker_finishes_a_due_run_of_each_deployment(team):
     (clone,) = (team.desk / ".run/worker/revisions").iterdir()
     assert clone.name == team.git("rev-parse", "origin/main")
     assert (clone / ".dvc/cache").resolve() == team.desk / ".dvc/cache"
-
-
-def test_prometheus_has_what_a_monitoring_run_has_pushed(team):
-    assert team.final_state(team.schedule("monitoring/monitoring")).name == "Completed"
     query = team.servers.url("prometheus") + "/api/v1/query?query=mlops_monitoring_rows"
 
-    def result():
+    def pushed():
         with urllib.request.urlopen(query) as response:
             return json.load(response)["data"]["result"]
 
-    (sample,) = team.eventually(result)
+    (sample,) = team.eventually(pushed)
     assert sample["metric"]["environment"] == "production"
     assert sample["metric"]["job"] == "mlops-monitoring"
 

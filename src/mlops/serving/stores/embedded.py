@@ -123,17 +123,11 @@ class Embedded:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether features were published there; earlier versions left no mark but the tables."""
+    """Whether features were published there."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        if file.read(72)[68:] == OURS.to_bytes(4):
-            return True
-    try:
-        with closing(_opened(str(path))) as database:
-            return bool(_about(database, str(path)))
-    except Unavailable:
-        return False
+        return file.read(72)[68:] == OURS.to_bytes(4)
 
 
 def _opened(location: str) -> sqlite3.Connection:
