@@ -67,7 +67,7 @@ def read(
             keyed = keyed and rows is not None
             newest = labels.of_keys(database, rows, card) if keyed and rows else None
     if watched:
-        published = Published(0, 0, about and about.made, serving.stale_after)
+        published = Published(0, 0, about.made if about else None, serving.stale_after)
     if watched and rows:
         with noted(notes, UNWATCHED):
             published = _looked_up(database, rows, card, serving, place, about)

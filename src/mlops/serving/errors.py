@@ -17,8 +17,6 @@ Body = bytes | memoryview | msgspec.Raw
 # A refusal repeats at most so many characters of what a client sent.
 LONGEST_REASON = 500
 LONGEST_NAME = 80
-# Bytes of a body whose values are counted to say how many were found.
-LARGEST_COUNTED = 2**20
 # Constants that Python's encoder writes, MLflow's client among others, though they are no JSON.
 # NaN is a missing value; an infinite number is one that no float32 holds.
 CONSTANTS = {"NaN": None, "Infinity": sys.float_info.max, "-Infinity": -sys.float_info.max}
@@ -71,11 +69,7 @@ def decode(
         missing = field[1].startswith("missing")
         wrong = f"column {field[2]!r}: missing" if missing else unknown_column(field[2], columns)
         raise Refusal(422, f"{where}: {wrong}")
-    if path and reason.startswith("Expected `array` of length") and len(body) < LARGEST_COUNTED:
-        row = msgspec.json.decode(body, type=list[msgspec.Raw])[int(path[1:-1])]
-        count = len(msgspec.json.decode(row, type=list[msgspec.Raw]))
-        raise Refusal(422, f"{where}: found {count} values, expected {len(columns)}")
-    raise Refusal(422, f"{place or 'body'}: {text}")
+    raise Refusal(422, f"{where}: {reason}")
 
 
 def _kinds(types: str) -> str:

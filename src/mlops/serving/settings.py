@@ -16,9 +16,14 @@ TOKEN = "MLOPS_SERVING_TOKEN"
 COUNTERS = "PROMETHEUS_MULTIPROC_DIR"
 
 
+def _option(default: Any, help: str, kind: Callable[[str], Any] = str) -> Any:
+    """An option of the command line."""
+    return field(default=default, metadata={"help": help, "type": kind})
+
+
 def _limit(default: float, help: str, least: float = 1, most: float | None = None) -> Any:
-    """An option of the command line, a number between two."""
-    return field(default=default, metadata={"help": help, "type": _number(default, least, most)})
+    """An option that is a number between two."""
+    return _option(default, help, _number(default, least, most))
 
 
 def _number(default: float, least: float, most: float | None) -> Callable[[str], Any]:
@@ -44,9 +49,9 @@ class Settings:
     """A service's bundle, address and limits. Sizes are bytes, times are seconds."""
 
     bundle: str = ""
-    version: str = ""
-    host: str = "127.0.0.1"
-    port: int = 8080
+    version: str = _option("", "what the registry calls it", _version)
+    host: str = _option("127.0.0.1", "the address to listen on")
+    port: int = _option(8080, "the port to listen on", int)
     workers: int = _limit(1, "processes")
     rows: int = _limit(10_000, "most rows in a request")
     body: int = _limit(16 * 1024 * 1024, "most bytes in a request")
@@ -63,15 +68,15 @@ class Settings:
     # The file that is being written, and the one before.
     sample_files: int = _limit(8, "files of samples", 2)
     samples: Path | None = None
-    features: str | None = None
-    store: str = "embedded"
+    features: str | None = _option(None, "where features are published, for requests by key")
+    store: str = _option("embedded", "the kind of place that is")
     stale_after: float = _limit(48.0, "hours after which published features are refused", 0)
     verify: bool = False
     signature: Path | None = None
-    key: str | None = None
-    identity: str | None = None
-    issuer: str | None = None
-    trust: str | None = None
+    key: str | None = _option(None, "the public key of who must have signed; or else:")
+    identity: str | None = _option(None, "who must have signed, as Sigstore certified it")
+    issuer: str | None = _option(None, "who vouched for the identity")
+    trust: str | None = _option(None, "a Sigstore trust configuration; by default the public one")
     token: str = ""
 
 
@@ -83,22 +88,13 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"The environment's {TOKEN} is the bearer token that clients must send.",
     )  # fmt: skip
     result.add_argument("bundle", help="a bundle's folder, a file that names one, or a model's URI")
-    result.add_argument("--version", type=_version, default="", help="what the registry calls it")
-    result.add_argument("--host", default=Settings.host, help="the address to listen on")
-    result.add_argument("--port", type=int, default=Settings.port)
     result.add_argument("--samples", type=Path, help="a folder for requests and their answers")
-    result.add_argument("--features", help="where features are published, for requests by key")
-    result.add_argument("--store", default=Settings.store, help="the kind of place that is")
-    result.add_argument("--verify", action="store_true", help="serve only what was signed")
     result.add_argument("--signature", type=Path, help="the bundle's signature")
-    result.add_argument("--key", help="the public key of who must have signed; or else:")
-    result.add_argument("--identity", help="who must have signed, as Sigstore certified it")
-    result.add_argument("--issuer", help="who vouched for the identity")
-    result.add_argument("--trust", help="a Sigstore trust configuration; by default the public one")
-    for limit in fields(Settings):
-        if limit.metadata:
-            name = f"--{limit.name.replace('_', '-')}"
-            result.add_argument(name, default=limit.default, **limit.metadata)
+    result.add_argument("--verify", action="store_true", help="serve only what was signed")
+    for option in fields(Settings):
+        if option.metadata:
+            name = f"--{option.name.replace('_', '-')}"
+            result.add_argument(name, default=option.default, **option.metadata)
     return result
 
 

@@ -56,6 +56,12 @@ def write_bundle(folder: Path, task: str) -> None:
     write_json(folder / EVIDENCE / "metrics.json", {"holdout": holdout, "baselines": {}})
 
 
+def given(served: model.Model, rows: pd.DataFrame) -> model.Rows:
+    """A frame's rows as a request has them."""
+    names = served.numeric, served.categorical
+    return model.Rows(*([*rows[list(each)].itertuples(index=False, name=None)] for each in names))
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder with those parts of a repository that monitoring reads."""
@@ -99,17 +105,14 @@ class Place:
     ) -> list[str]:
         """Log the answers to these rows, spread over a window, a request each; gives their ids."""
         served = model.load(self.folder / BUNDLE, "7")
-        numeric, categorical = (
-            rows[[i.name for i in self.card.inputs if i.type == kind]].to_numpy(dtype)
-            for kind, dtype in (("float", "float32"), ("string", object))
-        )
-        outputs = served.score(model.Batch(numeric, categorical))
+        asked = given(served, rows)
+        outputs = served.score(asked.arrays)
         start = (NOW - timedelta(hours=HOURS * (window + 1))).timestamp()
         ids = [f"{window}-{i}" for i in range(len(rows))]
         with (self.logs / "predictions-1.jsonl").open("a") as log:
             for i, request in enumerate(ids):
                 time = start + (i + 0.5) / len(rows) * HOURS * 3600
-                row = model.Batch(numeric[i : i + 1], categorical[i : i + 1])
+                row = model.Rows(asked.numeric[i : i + 1], asked.categorical[i : i + 1])
                 sample = Sample(time, request, served, row, [o[i : i + 1] for o in outputs], 1)
                 log.write(next(lines(sample)).replace(*replace) + "\n")
         return ids

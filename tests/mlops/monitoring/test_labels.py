@@ -77,24 +77,18 @@ def test_classes_with_names_are_labelled_by_them(place, joined, file):
         joined(labels=("ja", "nein"))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"id": ["0-0"], "outcome": [1]}, "no column 'request'"),
-        ({"request": ["0-0"], "outcomes": [1]},
-         "no column 'outcome'; did you mean 'outcomes'?"),
-        ({"request": ["0-0"], "outcome": [3]},
-         "outcome: found '3', expected a class from 0 to 1"),
-        ({"request": ["0-0"], "row": ["first"], "outcome": [1]}, "can't be read: "),
-        (None, ""),
-    ],
-)  # fmt: skip
 @pytest.mark.parametrize("file", ["labels.csv", "labels.parquet"])
-def test_an_invalid_file_is_named_with_its_fault(place, joined, file, content, message):
-    place.labels(content or {}, file)
-    if content is None:
-        (place.root / "labels" / file).write_bytes(b"\x00\xff\n")
-    with pytest.raises(UserError) as refused:
-        joined()
-    assert str(refused.value).startswith(f"{place.root}/labels/{file}: {message}")
-    assert len(str(refused.value).splitlines()) == 1
+def test_an_invalid_file_is_named_with_its_fault(place, joined, file):
+    path = place.root / "labels" / file
+    for content, message in (
+        ({"id": ["0-0"], "outcome": [1]}, "no column 'request'"),
+        ({"request": ["0-0"], "outcomes": [1]}, "no column 'outcome'; did you mean 'outcomes'?"),
+        ({"request": ["0-0"], "outcome": [3]}, "outcome: found '3', expected a class from 0 to 1"),
+        ({"request": ["0-0"], "row": ["first"], "outcome": [1]}, "can't be read: "),
+        (b"\x00\xff\n", ""),
+    ):
+        path.write_bytes(content) if isinstance(content, bytes) else place.labels(content, file)
+        with pytest.raises(UserError) as refused:
+            joined()
+        assert str(refused.value).startswith(f"{path}: {message}")
+        assert len(str(refused.value).splitlines()) == 1

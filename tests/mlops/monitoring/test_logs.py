@@ -13,7 +13,7 @@ from mlops.serving import model
 from mlops.serving.metrics import Metrics
 from mlops.serving.samples import Sample, Samples
 from mlops.serving.settings import Settings
-from tests.mlops.monitoring.place import NOW
+from tests.mlops.monitoring.place import NOW, given
 from tests.mlops.serving import bundles
 
 COUNTS = {"judged": 0, "other": 0, "future": 0, "failed": 0, "broken": 0}
@@ -51,13 +51,10 @@ def test_files_of_a_real_writer_are_read_with_those_that_it_rotated_away(place, 
     samples = Samples(settings, Metrics())
     samples.start()
     rows = bundles.frame(40, seed=1)
-    batch = model.Batch(
-        rows[list(served.numeric)].to_numpy("float32"),
-        rows[list(served.categorical)].to_numpy(object),
-    )
+    asked = given(served, rows)
     for request in range(3):
-        name, outputs = f"request-{request}", served.score(batch)
-        samples.offer(Sample(time.time(), name, served, batch, outputs, size=40))
+        name, outputs = f"request-{request}", served.score(asked.arrays)
+        samples.offer(Sample(time.time(), name, served, asked, outputs, size=40))
     samples.stop()
     assert len(list((place.logs / "deeper").glob("predictions-*.jsonl.*"))) >= 1
     counts, answers = read(
@@ -67,26 +64,26 @@ def test_files_of_a_real_writer_are_read_with_those_that_it_rotated_away(place, 
     assert (counts, answers) == (COUNTS | {"judged": 120}, [(3, 40, 120)])
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"not json", b"[1, 2]", b"null", b"{}", b"\xff\xfe\x00", b"\x00" * 100, b"[" * 5000,
-        b'{"time": "soon", "digest": "D", "inputs": {}, "outputs": {}}',
-        b'{"time": 1774785600.0, "digest": "D", "inputs": [], "outputs": {}}',
-        b'{"time": 1774785600.0, "digest": "D", "inputs": {}}',
-        b'{"time": 1774785600.0, "digest": null, "inputs": {}, "outputs": {}}',
-        b'{"time": 1774785600.0, "digest": "D", "inputs": {}, "outputs": {}}{"time": 1}',
-        b'{"time": 1e999, "digest": "D", "inputs": {}, "outputs": {}}',
-    ],
-)  # fmt: skip
-def test_a_broken_line_among_others_is_counted(place, read, line):
-    place.answer(bundles.frame(5))
-    append(place, line.replace(b'"D"', f'"{place.pin.digest}"'.encode()) + b"\n")
-    place.answer(bundles.frame(5))
+BROKEN = [
+    b"not json", b"[1, 2]", b"null", b"{}", b"\xff\xfe\x00", b"\x00" * 100, b"[" * 5000,
+    b'{"time": "soon", "digest": "D", "inputs": {}, "outputs": {}}',
+    b'{"time": 1774785600.0, "digest": "D", "inputs": [], "outputs": {}}',
+    b'{"time": 1774785600.0, "digest": "D", "inputs": {}}',
+    b'{"time": 1774785600.0, "digest": null, "inputs": {}, "outputs": {}}',
+    b'{"time": 1774785600.0, "digest": "D", "inputs": {}, "outputs": {}}{"time": 1}',
+    b'{"time": 1e999, "digest": "D", "inputs": {}, "outputs": {}}',
+]  # fmt: skip
+
+
+def test_broken_lines_among_others_are_counted(place, read):
+    for line in BROKEN:
+        place.answer(bundles.frame(2))
+        append(place, line.replace(b'"D"', f'"{place.pin.digest}"'.encode()) + b"\n")
     append(place, b'{"time":1774785600.0,"request":"half written","ver')
     counts, answers = read()
-    assert (counts, answers) == (COUNTS | {"judged": 10, "broken": 2}, [(10,)])
-    assert logs.left_out(counts) == ["not judged: 2 lines that can't be read"]
+    judged, broken = 2 * len(BROKEN), len(BROKEN) + 1
+    assert (counts, answers) == (COUNTS | {"judged": judged, "broken": broken}, [(judged,)])
+    assert logs.left_out(counts) == [f"not judged: {broken} lines that can't be read"]
 
 
 def test_a_value_of_another_type_is_missing_and_an_unknown_column_is_skipped(place, read):

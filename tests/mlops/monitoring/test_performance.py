@@ -40,10 +40,6 @@ def measured(pinned):
     return run
 
 
-def test_labels_of_enough_hours_have_nothing_too_few(measured):
-    assert measured("binary", what="few") == ""
-
-
 @pytest.mark.parametrize("task", NAMES)
 def test_outcomes_as_in_the_evidence_are_not_worse(measured, task):
     qualities = measured(task)
@@ -74,20 +70,15 @@ def test_a_metric_that_the_evidence_lacks_is_left_out(measured):
     assert kinds == ["calibration"]
 
 
-@pytest.mark.parametrize("positives", [0, 1, 9])
-def test_labels_of_too_few_positives_are_not_judged(measured, positives):
-    assert measured("binary", lambda outcome: np.arange(len(outcome)) < positives) == ()
-
-
-@pytest.mark.parametrize("task", NAMES)
-def test_labels_of_too_few_hours_are_said_with_what_is_needed(measured, task):
-    few = measured(task, hours=3, what="few")
-    assert few == "labelled rows in 3 hours, at least 10 needed"
-
-
-def test_labels_of_a_class_in_too_few_hours_are_said_with_what_is_needed(measured):
-    few = measured("binary", lambda outcome: np.arange(len(outcome)) < 1, what="few")
-    assert few == "labelled rows of the rarest class in 1 hours, at least 10 needed"
+def test_labels_of_too_few_hours_are_said_with_what_is_needed_and_not_judged(measured):
+    needed = "hours, at least 10 needed"
+    assert measured("regression", hours=3, what="few") == f"labelled rows in 3 {needed}"
+    for positives, found in ((0, 0), (9, 1)):
+        given = {"change": lambda outcome, most=positives: np.arange(len(outcome)) < most}
+        few = measured("binary", **given, what="few")
+        assert few == f"labelled rows of the rarest class in {found} {needed}"
+        assert measured("binary", **given) == ()
+    assert measured("binary", what="few") == ""
 
 
 def test_absent_evidence_is_empty_and_null_is_undefined(tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.serving.batch import table
@@ -73,6 +73,7 @@ def test_these_are_missing_numbers(client, cell):
     assert np.isnan(online(client, cell, "numbers").numeric[0][0])
 
 
+@settings(max_examples=30)
 @given(cells=st.lists(st.sampled_from(CELLS) | st.text(max_size=5), min_size=1, max_size=8))
 def test_a_rows_fate_does_not_depend_on_its_neighbours(client, cells):
     together = batch(client, cells, "numbers")

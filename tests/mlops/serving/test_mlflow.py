@@ -76,21 +76,18 @@ def test_a_single_row_is_answered_alike(ours, theirs, frame, form):
     same(ours, theirs, form(frame.head(1)))
 
 
-LINES = {
-    "a missing number": "red,NA,2,3,4,5",
-    "an empty word": ",1,2,3,4,5",
-    "a blank line": "red,1,2,3,4,5\n\nred,1,2,3,4,5",
-    "numbers as people write them": "red,+1,2.,.3,4e0, 5",
-    "lines of another system": "red,1,2,3,4,5\r\nred,1,2,3,4,5\r",
-    "a word with quotes, commas and lines": '"r""e,\nd",1,2,3,4,5',
-}
+# A missing number, an empty word, a blank line, numbers as people write them, lines of another
+# system, a word with quotes, commas and lines.
+LINES = [
+    "red,NA,2,3,4,5", ",1,2,3,4,5", "red,1,2,3,4,5\n\nred,1,2,3,4,5", "red,+1,2.,.3,4e0, 5",
+    "red,1,2,3,4,5\r\nred,1,2,3,4,5\r", '"r""e,\nd",1,2,3,4,5',
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_csv_is_read_alike(ours, theirs, frame, line, mark):
-    text = f"{mark}{','.join(frame)}\n{line}\n"
-    same(ours, theirs, forms.Sent("/invocations", text.encode(), {"Content-Type": forms.CSV}))
+def test_csv_is_read_alike(ours, theirs, frame):
+    for mark, line in (*(("", line) for line in LINES), ("\ufeff", LINES[0])):
+        text = f"{mark}{','.join(frame)}\n{line}\n"
+        same(ours, theirs, forms.Sent("/invocations", text.encode(), {"Content-Type": forms.CSV}))
 
 
 def test_mlflows_own_client_gets_the_bundles_answers(workspace, ours, frame):

@@ -8,7 +8,7 @@ packed features, `made` is when they were made, in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
@@ -45,7 +45,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     categorical: tuple[str, ...]
 
 
-class About(NamedTuple):
+class About(msgspec.Struct, frozen=True, array_like=True):
     """What was published: how many keys, with which columns, when, in seconds since 1970."""
 
     keys: int

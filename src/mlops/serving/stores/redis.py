@@ -28,12 +28,6 @@ KEPT = 14 * 24 * 3600
 PART = 1000
 
 
-class _About(msgspec.Struct, array_like=True):
-    keys: int
-    columns: Columns
-    made: float
-
-
 def publish(location: str, columns: Columns, rows: Iterable[Packed], made: float) -> None:
     """Write the keys, then what describes them; each key is replaced whole."""
     url, name = _location(location)
@@ -47,7 +41,7 @@ def publish(location: str, columns: Columns, rows: Iterable[Packed], made: float
                         pipeline.set(f"{prefix}{key}", packed, ex=KEPT)
                     pipeline.execute()
                 count += len(part)
-            client.set(_name(name), pack(_About(count, columns, made)), ex=KEPT)
+            client.set(_name(name), pack(About(count, columns, made)), ex=KEPT)
     except (redis.RedisError, OSError, ValueError) as error:
         raise UserError(f"features: {location}: {one_line(error)}") from None
 
@@ -60,10 +54,7 @@ def about(location: str) -> About | None:
             content: Any = client.get(_name(name))
     except (redis.RedisError, OSError, ValueError) as error:
         raise UserError(f"features: {location}: {one_line(error)}") from None
-    if not content:
-        return None
-    found = msgspec.msgpack.decode(content, type=_About)
-    return About(found.keys, found.columns, found.made)
+    return msgspec.msgpack.decode(content, type=About) if content else None
 
 
 def connect(location: str) -> Reader:
@@ -92,7 +83,7 @@ class Reader:
                 # Published with other columns, or for the first time: their keys have other names.
                 if not described:
                     raise Unavailable(f"{self._location}: found no features")
-                self._columns = msgspec.msgpack.decode(described, type=_About).columns
+                self._columns = msgspec.msgpack.decode(described, type=About).columns
                 self._described = described
                 self._prefix = f"{self._name}:{_digest(self._columns)}:"
                 _, *values = await self._get(keys)
