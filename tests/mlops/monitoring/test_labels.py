@@ -1,5 +1,6 @@
 """Labels are joined by request and row, whatever files they come in."""
 
+import duckdb
 import msgspec
 import pytest
 from hypothesis import example, given, settings
@@ -40,7 +41,7 @@ def test_labels_are_joined_to_their_answer(place, joined, file):
 @example(time=1774000000.6322143)
 @settings(max_examples=25)
 def test_the_newest_labelled_answer_is_never_after_the_time_that_ends_its_window(time):
-    with logs.database() as database:
+    with duckdb.connect() as database:
         database.execute("CREATE TABLE answers AS SELECT $1::DOUBLE AS time, 'a' AS key", [time])
         newest = labels._join(database, "(SELECT 'a' AS key, 1.0 AS label) l USING (key)")
         where = f"time <= {newest.timestamp()!r}"

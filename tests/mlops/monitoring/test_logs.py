@@ -105,10 +105,13 @@ def test_rows_of_other_bundles_and_of_the_future_are_counted_and_not_judged(plac
     ]
 
 
-def test_a_row_as_large_as_the_service_accepts_is_read_and_a_larger_one_refused(place, read):
+def test_a_row_as_large_as_the_service_accepts_is_read_and_a_larger_one_refused(
+    place, read, monkeypatch
+):
+    monkeypatch.setattr(service, "LONGEST", 18_000_000)
     place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 17_000_000))
     assert read("SELECT length(i3) > 16000000 FROM answers")[1] == [(True,)]
-    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 2 * service.LONGEST))
+    place.answer(bundles.frame(1), replace=('"city":"', '"city":"' + "x" * 19_000_000))
     with pytest.raises(UserError, match="^logs/production: can't be read: ") as refused:
         read()
     assert len(str(refused.value).splitlines()) == 1

@@ -22,7 +22,9 @@ NAMES = {
 def measured(pinned):
     """What is measured of a task's labels, which `change` makes of the outcomes of training."""
 
-    def run(task, change=lambda outcome: outcome, count=600, without=(), what="qualities", hours=0):
+    def run(
+        task, change=lambda outcome: outcome, count=600, without=(), what="qualities", hours=24
+    ):
         place = pinned(task)
         rows = bundles.frame(4000, seed=3)
         ids = place.answer(rows[:count])
@@ -34,8 +36,9 @@ def measured(pinned):
         with logs.database() as database:
             logs.read(database, "service", place.asked("logs/production"))
             labels.read(database, "labels", place.root, place.card)
-            where = f"time > {NOW.timestamp()} - 3600 * {hours or 24}"
-            return performance.measure(database, where, place.card, evidence)[what]
+            where = f"time > {NOW.timestamp()} - 3600 * {hours}"
+            found = performance.measure(database, where, place.card, evidence)
+            return found[what] if what else found
 
     return run
 
@@ -70,15 +73,18 @@ def test_a_metric_that_the_evidence_lacks_is_left_out(measured):
     assert kinds == ["calibration"]
 
 
-def test_labels_of_too_few_hours_are_said_with_what_is_needed_and_not_judged(measured):
-    needed = "hours, at least 10 needed"
-    assert measured("regression", hours=3, what="few") == f"labelled rows in 3 {needed}"
-    for positives, found in ((0, 0), (9, 1)):
-        given = {"change": lambda outcome, most=positives: np.arange(len(outcome)) < most}
-        few = measured("binary", **given, what="few")
-        assert few == f"labelled rows of the rarest class in {found} {needed}"
-        assert measured("binary", **given) == ()
-    assert measured("binary", what="few") == ""
+@pytest.mark.parametrize(("task", "positives", "hours", "few"), [
+    ("regression", 600, 3, "labelled rows in 3 hours, at least 10 needed"),
+    ("binary", 0, 24, "labelled rows of the rarest class in 0 hours, at least 10 needed"),
+    ("binary", 9, 24, "labelled rows of the rarest class in 1 hours, at least 10 needed"),
+    ("binary", 300, 24, ""),
+])  # fmt: skip
+def test_labels_of_too_few_hours_are_said_with_what_is_needed_and_not_judged(
+    measured, task, positives, hours, few
+):
+    change = {"binary": lambda outcome: np.arange(len(outcome)) < positives}
+    found = measured(task, change.get(task, lambda outcome: outcome), hours=hours, what=None)
+    assert (found["few"], found["qualities"] == ()) == (few, bool(few))
 
 
 def test_absent_evidence_is_empty_and_null_is_undefined(tmp_path):
@@ -94,7 +100,7 @@ def test_calibrated_predictions_are_not_worse_calibrated_however_few(pinned, tas
     generator, card = np.random.default_rng(0), pinned(task).card
     evidence = {"calibration_error": Interval(0.0, 0.0, 0.0)}
     worse = []
-    for rows in (60, 600) * 20:
+    for rows in (60, 600) * 8:
         prediction = generator.dirichlet([1, 1, 1], rows)
         ends = prediction.cumsum(axis=1)[:, :-1]
         outcome = (generator.random((rows, 1)) > ends).sum(axis=1)
