@@ -75,12 +75,6 @@ def test_a_model_of_numbers_alone_or_words_alone_is_scored(tmp_path, family, col
     same_bits(loaded.score(batch), own(folder, loaded, batch))
 
 
-def test_a_missing_number_is_nan_and_a_missing_word_is_empty():
-    made = model.Rows([(None, 1.5), (2.0, None)], [(None, "a"), ("", "b")]).arrays
-    assert np.isnan(made.numeric).tolist() == [[True, False], [False, True]]
-    assert made.categorical.tolist() == [["", "a"], ["", "b"]]
-
-
 @pytest.fixture
 def copy(made, tmp_path):
     return shutil.copytree(made("linear", "multiclass"), tmp_path / "copy")
