@@ -38,7 +38,10 @@ COPIED = ("flights", "airlines")
 def measure() -> Iterator[Figure]:
     """The largest multiple's peak over the year's, children included; and its rows."""
     peaks: dict[str, list[int]] = {name: [] for name in GOALS}
-    with workspace() as place, spark_servers.cluster(place.root.parent / "cluster") as cluster:
+    with (
+        workspace() as place,
+        spark_servers.cluster(place.root.parent / "cluster", settings="") as cluster,
+    ):
         progress("memory: ingest")
         place.module("mlops.data.ingest")
         raw = place.root / "year"

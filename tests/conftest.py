@@ -48,6 +48,7 @@ settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # As `mlops.training.families` does, but before a test can import scikit-learn.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["SPARK_CONF_DIR"] = str(Path(__file__).parent / "spark")
 
 
 @dataclass(frozen=True)

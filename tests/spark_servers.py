@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pyspark
-import pytest
 
 from mlops.base.processes import HOST, free_port
 from tests.programs import missing
 
 SPARK = Path(pyspark.__file__).parent
+# The settings of every session of the tests.
+QUICK = (Path(__file__).parent / "spark/spark-defaults.conf").read_text()
 MASTER = "org.apache.spark.deploy.master.Master"
 WORKER = "org.apache.spark.deploy.worker.Worker"
 CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -53,15 +55,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, hidden: Path | None = None) -> Iterator[Cluster]:
+def cluster(folder: Path, hidden: Path | None = None, settings: str = QUICK) -> Iterator[Cluster]:
     """A master and two workers, for which the folder `hidden` is empty."""
-    folder.mkdir(parents=True)
     port = free_port()
     made = Cluster(f"spark://{HOST}:{port}", folder)
-    (folder / "spark-defaults.conf").write_text(
-        f"spark.master {made.url}\nspark.driver.host {HOST}\nspark.ui.enabled false\n"
-        "spark.executor.memory 1g\nspark.sql.shuffle.partitions 4\n"
-    )
+    _write(folder, f"{settings}\nspark.master {made.url}\nspark.executor.memory 1g\n")
     web = ("--host", HOST, "--webui-port", str(free_port()))
     with ExitStack() as stack:
         words = ("spark-class", MASTER, "--port", str(port), *web)
@@ -77,34 +75,34 @@ def cluster(folder: Path, hidden: Path | None = None) -> Iterator[Cluster]:
 
 
 @contextmanager
-def connect(folder: Path, hidden: Path | None = None, master: str = "local[2]") -> Iterator[str]:
+def connect(
+    folder: Path, hidden: Path | None = None, master: str = "local[2]", settings: str = QUICK
+) -> Iterator[str]:
     """A Spark Connect server, for which the folder `hidden` is empty; its URL."""
-    folder.mkdir(parents=True)
     port = free_port()
-    conf = {
-        "spark.connect.grpc.binding.address": HOST, "spark.connect.grpc.binding.port": str(port),
-        "spark.driver.host": HOST, "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "4", "spark.sql.warehouse.dir": str(folder),
-    }  # fmt: skip
-    options = [word for name, value in conf.items() for word in ("--conf", f"{name}={value}")]
+    _write(
+        folder,
+        f"{settings}\nspark.master {master}\nspark.sql.warehouse.dir {folder}\n"
+        f"spark.connect.grpc.binding.address {HOST}\nspark.connect.grpc.binding.port {port}\n",
+    )
     # What `start-connect-server.sh --wait` runs, without its shell.
-    words = ("spark-submit", "--class", CONNECT, "--master", master, *options, "spark-internal")
-    log = folder / "connect.log"
-    with _running(words, log, "Spark Connect server started at", hidden):
+    words = ("spark-submit", "--class", CONNECT, "spark-internal")
+    with _running(words, folder / "connect.log", "Spark Connect server started at", hidden):
         yield f"sc://{HOST}:{port}"
 
 
-@contextmanager
-def pointed_at(place: str, folder: Path, hidden: Path | None = None) -> Iterator[dict[str, str]]:
-    """The environment that points Spark at a cluster or Connect server, which runs meanwhile."""
-    if place == "cluster":
-        with cluster(folder, hidden) as made:
-            yield made.environment
-    elif place == "connect":
-        with connect(folder, hidden) as url:
-            yield {"SPARK_REMOTE": url}
-    else:
-        yield {}
+def _write(folder: Path, settings: str) -> None:
+    """Make a folder of Spark's settings."""
+    folder.mkdir(parents=True)
+    common = f"spark.driver.host {HOST}\nspark.ui.enabled false\n"
+    (folder / "spark-defaults.conf").write_text(common + settings)
+
+
+@cache
+def can_hide() -> bool:
+    """Whether this machine lets a process have a folder of its own in another one's place."""
+    command = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
 @contextmanager
@@ -114,11 +112,12 @@ def _running(
     """A program of Spark's `bin`, once its log says that it is ready; ended with its children."""
     if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
         missing("java: not found; apt-get install openjdk-17-jre-headless")
-    variables = {"SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": HOST}
+    variables = {
+        "SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": HOST,
+        "SPARK_CONF_DIR": str(log.parent), "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1",
+    }  # fmt: skip
     command = [str(SPARK / "bin" / words[0]), *words[1:]]
-    if hidden:
-        if os.geteuid():
-            pytest.skip("only root may hide a folder")
+    if hidden and can_hide():
         mount = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
         command = ["unshare", "--mount", "sh", "-c", mount]
     with log.open("wb") as file:

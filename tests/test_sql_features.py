@@ -62,14 +62,3 @@ def rewritten_from(sales, day, seed):
     changed = sales.astype({"sold": "Int64"})
     changed.loc[rows, "sold"] = values
     return changed
-
-
-@pytest.mark.nightly
-@pytest.mark.spark
-@pytest.mark.timeout(1800)
-def test_spark_gives_the_same_bytes(shops, repository, tmp_path):
-    spark = repository("shops", tmp_path / "shops").change({"engine": "spark"})
-    spark.run("ingest")
-    done = spark.command("featurize")
-    assert done.code == 0, done.err
-    assert spark.digest("data/features") == shops.digest("data/features")

@@ -1,4 +1,4 @@
-"""Days of the year have the features that training has for them, bit by bit, on both engines.
+"""Days of the year have the features that training has for them, bit by bit.
 
 All of them, and all flights, are compared by `python -m mlops.data.as_of 0`.
 """
@@ -26,16 +26,6 @@ def year(raw, tmp_path_factory):
     return workspace
 
 
-def compared(workspace, days):
-    with chdir(workspace.root):
-        return as_of.run(workspace.params(), Path(), days)
-
-
-def test_every_tenth_day_is_on_duckdb_as_it_was_known(year):
-    assert compared(year, 37) == 37
-
-
-@pytest.mark.spark
-@pytest.mark.timeout(1800)
-def test_spark_gives_some_days_the_bits_that_duckdb_wrote(year):
-    assert compared(year.change({"engine": "spark"}), 2) == 2
+def test_every_tenth_day_is_as_it_was_known(year):
+    with chdir(year.root):
+        assert as_of.run(year.params(), Path(), 37) == 37

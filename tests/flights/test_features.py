@@ -7,8 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from tests.spark_servers import pointed_at
-
 # The sample is made by ingesting real days.
 pytestmark = pytest.mark.slow
 OUTCOMES = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]
@@ -88,10 +86,8 @@ def test_history_is_what_a_plain_loop_over_days_counts(flights, table):
 @pytest.mark.nightly
 @pytest.mark.spark
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("place", ["local", "cluster", "connect"])
-def test_spark_and_duckdb_give_the_same_bytes(example, place, tmp_path):
+def test_spark_and_duckdb_give_the_same_bytes(example, tmp_path):
     workspace = example.copy(tmp_path / "spark").change({"engine": "spark"})
-    with pointed_at(place, tmp_path / "servers") as environment:
-        done = workspace.command("featurize", **environment)
+    done = workspace.command("featurize")
     assert done.code == 0, done.err
     assert workspace.digest("data/features") == example.digest("data/features")

@@ -91,12 +91,8 @@ def cause(error: Exception) -> str:
 
 def is_local(session: Any) -> bool:
     """Whether a Spark session runs on this machine alone: no cluster, no Spark Connect."""
-    return not is_remote(session) and session.sparkContext.master.startswith("local")
-
-
-def is_remote(session: Any) -> bool:
-    """Whether a Spark session is one of Spark Connect."""
-    return ".connect." in type(session).__module__
+    remote = ".connect." in type(session).__module__
+    return not remote and session.sparkContext.master.startswith("local")
 
 
 def _duckdb() -> Any:

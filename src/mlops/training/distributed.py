@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,16 @@ def fit(rows: families.Pair, tuned: Tuned, params: Params) -> Any:
 
     workers, (matrix, outcome) = params.train.workers, rows
     families.require_distributed([tuned.family], workers)
+    if os.environ.get("SPARK_REMOTE"):
+        raise UserError(
+            f"{PLACE}: found {workers} and SPARK_REMOTE, over which xgboost.spark can't train; "
+            "expected 1, or a cluster by spark.master"
+        )
     session = engine.start("spark")
-    _require_slots(session, workers)
+    slots = session.sparkContext.defaultParallelism
+    if engine.is_local(session) and workers > slots:
+        # For all workers at once Spark would wait.
+        raise UserError(f"{PLACE}: found {workers}, expected at most this machine's {slots} cores")
     number = np.arange(len(matrix))
     table = pa.table(
         {
@@ -43,15 +52,3 @@ def fit(rows: families.Pair, tuned: Tuned, params: Params) -> Any:
         return family.fit_on_spark(tuned.task, given, params.seed, ordered, workers)
     except Exception as error:
         raise UserError(f"{PLACE}: {tuned.family} with {given}: {engine.cause(error)}") from error
-
-
-def _require_slots(session: Any, workers: int) -> None:
-    """Raise UserError where Spark can't run all workers at once, for which it would wait."""
-    if engine.is_remote(session):
-        raise UserError(
-            f"{PLACE}: found {workers} and SPARK_REMOTE, over which xgboost.spark can't train; "
-            "expected 1, or a cluster by spark.master"
-        )
-    slots = session.sparkContext.defaultParallelism
-    if engine.is_local(session) and workers > slots:
-        raise UserError(f"{PLACE}: found {workers}, expected at most this machine's {slots} cores")

@@ -87,20 +87,6 @@ def test_both_engines_give_the_declared_types_and_the_same_values(kind):
     assert table["season"].tolist() == ["0", "1", "2", "0", "1", "2"]
 
 
-@pytest.mark.spark
-def test_spark_leaves_no_folder_where_it_is_started(tmp_path):
-    here = tmp_path / "a clone [é]"
-    here.mkdir()
-    code = (
-        "from mlops.data import engine; session = engine.start('spark')\n"
-        "print(session.catalog.listTables(), session.range(3).count())"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    assert done.stdout == "[] 3\n"
-    assert list(tmp_path.rglob("*")) == [here]
-
-
 @pytest.mark.parametrize(
     ("remote", "reason"),
     [
@@ -130,19 +116,35 @@ def test_connect_without_its_packages_is_one_line(monkeypatch):
 
 @pytest.mark.spark
 @pytest.mark.nightly
-def test_a_user_s_own_settings_of_local_spark_stand(tmp_path):
+def test_a_user_s_own_settings_of_local_spark_stand_and_no_folder_is_left(tmp_path):
     own = "spark.sql.shuffle.partitions 7\nspark.driver.memory 1g\nspark.master local[3]\n"
     (tmp_path / "spark-defaults.conf").write_text(own)
+    here = tmp_path / "a clone [é]"
+    here.mkdir()
     code = (
-        "from mlops.data import engine; conf = engine.start('spark').sparkContext.getConf()\n"
+        "from mlops.data import engine; session = engine.start('spark')\n"
+        "conf = session.sparkContext.getConf()\n"
         "print(*(conf.get(f'spark.{name}') for name in ('sql.shuffle.partitions',\n"
-        "'driver.memory', 'master', 'driver.bindAddress', 'sql.session.timeZone')))"
+        "'driver.memory', 'master', 'driver.bindAddress', 'sql.session.timeZone')),\n"
+        "session.catalog.listTables(), session.range(3).count())"
     )
+    environment = {**os.environ, "SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, text=True,
+                          capture_output=True, check=True)  # fmt: skip
+    assert done.stdout == "7 1g local[3] 127.0.0.1 UTC [] 3\n"
+    assert list(tmp_path.rglob("*")) == [here, tmp_path / "spark-defaults.conf"]
+
+
+@pytest.mark.spark
+@pytest.mark.nightly
+def test_for_a_cluster_nothing_is_set_but_the_progress_on_the_screen(tmp_path):
+    (tmp_path / "spark-defaults.conf").write_text("spark.master spark://127.0.0.1:7077\n")
+    code = "from mlops.data import engine; print(engine._local_settings())"
     environment = {**os.environ, "SPARK_CONF_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "7 1g local[3] 127.0.0.1 UTC\n"
+    assert done.stdout == "{'spark.ui.showConsoleProgress': 'false'}\n"
 
 
 @pytest.mark.parametrize(

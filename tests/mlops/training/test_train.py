@@ -1,11 +1,15 @@
 """Equal inputs are an equal bundle, and nothing of the holdout is in it."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pandas as pd
 import pytest
 
+from mlops.base.errors import UserError
 from mlops.base.files import sha256
 from mlops.contract import bundle
+from mlops.training import distributed
 
 pytestmark = pytest.mark.slow
 BUNDLE, HOLDOUT = "models/bundle", "data/features/holdout.parquet"
@@ -71,3 +75,14 @@ def test_the_card_hashes_what_made_it_and_nothing_else(copy, change, hashed):
     workspace.change(change).run("train")
     after = bundle.read_card(workspace.root / BUNDLE).hashes
     assert {name for name in after if after[name] != before[name]} == hashed
+
+
+def test_training_on_workers_over_connect_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.1:9")
+    tuned, params = SimpleNamespace(family="xgboost"), SimpleNamespace(workers=2)
+    with pytest.raises(UserError) as error:
+        distributed.fit(([], []), tuned, SimpleNamespace(train=params))
+    assert str(error.value) == (
+        "params.yaml: train.workers: found 2 and SPARK_REMOTE, over which xgboost.spark "
+        "can't train; expected 1, or a cluster by spark.master"
+    )

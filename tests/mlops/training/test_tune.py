@@ -60,20 +60,6 @@ def test_a_hopeless_trial_is_judged_on_one_look_only(wines):
     assert min(t["first_look"] for t in given_up) > max(t["first_look"] for t in whole)
 
 
-@pytest.mark.nightly
-@pytest.mark.spark
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("searcher", ["hyperopt", "optuna"])
-def test_processes_and_spark_try_the_same_candidates_to_the_same_winner(wines, searcher):
-    wines.change({"tune.parallelism": 2, "tune.max_evals": 6, "tune.searcher": searcher})
-    wines.run("tune")
-    before = wines.digest("models/search")
-    done = wines.change({"engine": "spark"}).command("tune")
-    assert done.code == 0, done.err
-    assert len(trials(wines)) == 6
-    assert wines.digest("models/search") == before
-
-
 def test_a_class_that_only_the_holdout_has_is_refused_before_the_search(wines):
     path = wines.root / "data/features/result.json"
     write_json(path, {**read_json(path), "unseen": ["3"]})
