@@ -321,20 +321,19 @@ def command(
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Callable[..., None]]:
-    """Make a folder, with what is in it, a disk of its own that is full, or read-only."""
+def small_disk() -> Iterator[Callable[[Path], None]]:
+    """Make a folder, with what is in it, a disk of its own that is full."""
     mounted: list[Path] = []
 
-    def make(folder: Path, full: bool = True) -> None:
+    def make(folder: Path) -> None:
         kept = shutil.copytree(folder, f"{folder}-kept", symlinks=True)
         if os.geteuid() or os.system(f"mount -t tmpfs -o size=24m tmpfs {folder} 2>/dev/null"):
             pytest.skip("only root may mount a disk")
         mounted.append(folder)
         shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
         with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
-            while full:
+            while True:
                 ballast.write(b"0" * 4096)
-        os.system(f"mount -o remount,{'rw' if full else 'ro'} {folder}")
 
     yield make
     for folder in mounted:

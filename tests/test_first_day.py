@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 DAYS = {"until": '"2020-05-27"', "holdout_days": "30", "validation_days": "10"}
 NAMES = {
     "tumours": ("benign", "malignant"),
-    "irises": ("setosa", "versicolor", "virginica"),
     "diabetes": (),
 }
 

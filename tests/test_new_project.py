@@ -53,15 +53,6 @@ def test_every_trial_is_kept_and_the_best_of_them_won(workspace):
     assert winner["loss"] == min(t["loss"] for t in trials if not t["given_up"])
 
 
-def test_each_stages_command_says_one_line_and_nothing_else(finished, tmp_path):
-    copy = finished("wine").copy(tmp_path).change({"tune.max_evals": 1})
-    for stage in ("ingest", "featurize", "tune", "train", "evaluate", "register"):
-        done = copy.command(stage)
-        assert (done.code, done.err) == (0, "")
-        assert len(done.out.splitlines()) == 1
-        assert done.out.startswith(f"{stage} ")
-
-
 def form(root):
     """What a trained workspace consists of: its files, their columns and their keys."""
     files = [path for path in root.rglob("*") if path.is_file()]

@@ -103,7 +103,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(sorted(yaml.safe_load(TEXT))), JSON)
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_any_value_of_any_key_is_taken_or_refused_in_one_line(tmp_path_factory, key, value):
     folder = tmp_path_factory.mktemp("any")
     content = yaml.safe_load(TEXT) | {key: value}

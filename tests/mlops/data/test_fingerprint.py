@@ -76,11 +76,11 @@ def test_a_source_that_cannot_be_read_ends_a_flow_s_stage_with_one_line_and_code
 
 
 PLACES = {
-    "ingest": ("data/raw/mine.csv", "data/raw/backup/mine.csv", "data/raw/wines/mine.parquet"),
+    "ingest": ("data/raw/mine.csv", "data/raw/wines/mine.parquet"),
     "featurize": ("data/features/mine.parquet",),
     "tune": ("models/search/notes.md",),
     "train": ("models/bundle/mine/model.onnx",),
-    "evaluate": ("reports/notes.md", "reports/plots/mine.csv"),
+    "evaluate": ("reports/plots/mine.csv",),
 }
 
 

@@ -1,14 +1,14 @@
 """Tracking never costs a result, and never lands in another workspace's store."""
 
 import os
+import resource
 import sqlite3
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from mlops.base.files import write_json
-from mlops.pipeline import tracking
+from mlops.pipeline import stage, tracking
 
 
 @pytest.fixture
@@ -85,12 +85,15 @@ def test_a_failure_to_track_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == "not tracked, `mlops register` will: two lines\n"
 
 
-def test_a_store_in_which_no_file_may_grow_is_one_line(tmp_path):
-    program = (
-        "import resource; from pathlib import Path; from mlops.pipeline import stage, tracking\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
-        "stage.guarded(lambda: tracking.client(Path()))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
-    (line,) = done.stderr.decode().splitlines()
+def test_a_store_in_which_no_file_may_grow_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        code = stage.guarded(lambda: tracking.client(Path()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: MLFLOW_TRACKING_URI: sqlite:///")
+    assert code == 2

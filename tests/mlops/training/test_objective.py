@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from mlops.training.objective import constant, threshold
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     grades=st.lists(st.integers(0, 20), min_size=2, max_size=40),
     seed=st.integers(0, 100),

@@ -71,10 +71,10 @@ def test_the_same_model_is_the_same_bytes(made, name):
     assert onnx.export(encoder, estimator, frame(), "binary", 2) == made(name, "binary")[2]
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_graph_that_is_not_this_models_is_refused_with_model_and_parameter(made, name, task):
-    encoder, estimator, graph = made(name, task)
-    other = fitted(name, task, frame(seed=1))[1]
+@pytest.mark.parametrize("task", bundles.TASKS)
+def test_a_graph_that_is_not_this_models_is_refused_with_model_and_parameter(made, task):
+    encoder, estimator, graph = made("linear", task)
+    other = fitted("linear", task, frame(seed=1))[1]
     with pytest.raises(UserError) as error:
         onnx.require_parity(graph, encoder, other, frame(), task, TOLERANCE)
     line = str(error.value)
@@ -96,8 +96,8 @@ def test_a_converter_that_errs_only_on_missing_values_is_caught_by_the_edge_rows
 @pytest.mark.parametrize("name", ["lightgbm", "linear"])
 @pytest.mark.parametrize(
     "rows",
-    [frame().assign(z=np.float32("nan")), frame()[bundles.NUMBERS], frame()[bundles.WORDS]],
-    ids=["a column without any value", "numbers only", "words only"],
+    [frame()[bundles.NUMBERS], frame()[bundles.WORDS]],
+    ids=["numbers only", "words only"],
 )
 def test_few_kinds_of_values_are_no_obstacle(name, rows):
     encoder, estimator = fitted(name, "binary", rows)
@@ -108,7 +108,9 @@ def test_few_kinds_of_values_are_no_obstacle(name, rows):
 CONVERTERS_OWN = ["label", "probabilities", "variable", "input_0", "column_axis", "model"]
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize(
+    ("name", "task"), [("lightgbm", "binary"), ("linear", "multiclass"), ("xgboost", "regression")]
+)
 def test_a_column_may_have_a_name_that_the_converter_gives_itself(name, task):
     rows = frame().set_axis([*CONVERTERS_OWN, *bundles.COLUMNS][: len(bundles.COLUMNS)], axis=1)
     encoder, estimator = fitted(name, task, rows)

@@ -205,24 +205,19 @@ def test_an_unknown_sink_gets_the_nearest_known_one():
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_files_and_delta_are_written_to_azure(monkeypatch):
+def test_files_and_delta_are_written_to_azure(azurite, monkeypatch):
     import fsspec
-    from azure.storage.blob import BlobServiceClient
 
     from mlops.data.sources import delta
 
-    with running("azurite") as servers:
-        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", servers.connection_string)
-        client = BlobServiceClient.from_connection_string(servers.connection_string)
-        client.create_container("lake")
-        for value in (1.0, 2.0):
-            for name in ("files", "delta"):
-                sink(name)(f"az://lake/{name}", "late", FIRST, rows(FIRST, [value]))
-        path = f"az://lake/files/late/day={FIRST}/part.parquet"
-        with fsspec.open(path) as file:
-            assert pq.read_table(file)["p"].to_pylist() == [2.0]
-        table = delta.opened("az://lake/delta", Query("late"))
-        assert pa.table(table.scan())["p"].to_pylist() == [2.0]
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string)
+    for value in (1.0, 2.0):
+        for name in ("files", "delta"):
+            sink(name)(f"az://lake/{name}", "late", FIRST, rows(FIRST, [value]))
+    with fsspec.open(f"az://lake/files/late/day={FIRST}/part.parquet", "rb") as file:
+        assert pq.read_table(file)["p"].to_pylist() == [2.0]
+    table = delta.opened("az://lake/delta", Query("late"))
+    assert pa.table(table.scan())["p"].to_pylist() == [2.0]
 
 
 @pytest.mark.parametrize("location", ["NOVAR/x", "no name"])

@@ -13,7 +13,6 @@ from deltalake import DeltaTable, write_deltalake
 from mlops.base.errors import UserError
 from mlops.data.sources import Query, Unreachable, delta
 from tests.mlops.data.sources.expiring import expiring
-from tests.stack.servers import running
 
 B85 = digits + ascii_uppercase + ascii_lowercase + "!#$%&()*+-;<=>?@^_`{|}~"
 Z85 = digits + ascii_lowercase + ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
@@ -143,49 +142,44 @@ def test_a_catalog_without_credentials_is_away():
         delta.fingerprint("uc://main.sales", [Query("trips")])
 
 
-@pytest.mark.nightly
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_azure_is_read_with_its_own_variables_and_a_failed_login_is_one_line(monkeypatch):
-    with running("azurite") as servers:
-        from azure.storage.blob import BlobServiceClient
-
-        service = BlobServiceClient.from_connection_string(servers.connection_string)
-        service.create_container("lake")
-        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", servers.connection_string)
-        write("az://lake/sales", storage_options=delta.options(), partition_by=["day"])
-        for place in ("az://lake/sales", "abfss://lake@mlops.dfs.core.windows.net/sales"):
-            _, table = read(place, day="day", since=DAYS[1])
-            assert len(table) == 2
-        assert "did you mean 'trips'?" in refused("az://lake/sales", "trip")
-        port = str(servers.ports["azurite"])
-        for wrong in (servers.connection_string.replace(servers.key, "c2VjcmV0"),
-                      servers.connection_string.replace(port, "9"),
-                      servers.connection_string.replace("127.0.0.1", "10.255.255.1")):  # fmt: skip
-            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", wrong)
-            with pytest.raises(Unreachable, match="az://lake/sales/trips: ") as error:
-                delta.read("az://lake/sales", Query("trips"))
-            assert "c2VjcmV0" not in str(error.value)
-            assert servers.key not in str(error.value)
+@pytest.fixture
+def sales(azurite, monkeypatch):
+    """A table in Azurite, a file for each day; and its store."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string)
+    table, options = rows(), delta.options()
+    write("az://lake/sales", table, mode="overwrite", storage_options=options, partition_by=["day"])
+    return azurite
 
 
 @pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_credentials_that_expire_in_the_middle_are_one_line(monkeypatch):
-    with running("azurite") as servers:
-        from azure.storage.blob import BlobServiceClient
+def test_azure_is_read_with_its_own_variables_and_a_failed_login_is_one_line(sales, monkeypatch):
+    for place in ("az://lake/sales", "abfss://lake@mlops.dfs.core.windows.net/sales"):
+        _, table = read(place, day="day", since=DAYS[1])
+        assert len(table) == 2
+    assert "did you mean 'trips'?" in refused("az://lake/sales", "trip")
+    port = str(sales.ports["azurite"])
+    for wrong in (sales.connection_string.replace(sales.key, "c2VjcmV0"),
+                  sales.connection_string.replace(port, "9"),
+                  sales.connection_string.replace("127.0.0.1", "10.255.255.1")):  # fmt: skip
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", wrong)
+        with pytest.raises(Unreachable, match="az://lake/sales/trips: ") as error:
+            delta.read("az://lake/sales", Query("trips"))
+        assert "c2VjcmV0" not in str(error.value)
+        assert sales.key not in str(error.value)
 
-        service = BlobServiceClient.from_connection_string(servers.connection_string)
-        service.create_container("lake")
-        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", servers.connection_string)
-        write("az://lake/sales", storage_options=delta.options(), partition_by=["day"])
-        place = f"http://127.0.0.1:{servers.ports['azurite']}"
-        refusal = (403, b"<Error><Code>AuthenticationFailed</Code></Error>")
-        with expiring(place, refusal, lambda path, _: ".parquet" in path, answers=1) as front:
-            through = servers.connection_string.replace(place, front)
-            monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", through)
-            with pytest.raises(Unreachable, match="^az://lake/sales/trips: ") as error:
-                list(delta.read("az://lake/sales", Query("trips")).batches)
-        assert len(str(error.value).splitlines()) == 1
-        assert servers.key not in str(error.value)
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_credentials_that_expire_in_the_middle_are_one_line(sales, monkeypatch):
+    place = f"http://127.0.0.1:{sales.ports['azurite']}"
+    refusal = (403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+    with expiring(place, refusal, lambda path, _: ".parquet" in path, answers=1) as front:
+        through = sales.connection_string.replace(place, front)
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", through)
+        with pytest.raises(Unreachable, match="^az://lake/sales/trips: ") as error:
+            list(delta.read("az://lake/sales", Query("trips")).batches)
+    assert len(str(error.value).splitlines()) == 1
+    assert sales.key not in str(error.value)

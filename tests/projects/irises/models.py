@@ -1,3 +1,0 @@
-"""The task alone: the search starts from bounds that fit the rows."""
-
-TASK = "multiclass"
