@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -111,14 +110,6 @@ def test_a_row_whose_key_or_day_is_missing_is_refused(workspace, monkeypatch, co
     monkeypatch.setattr(project, "features", features)
     with pytest.raises(UserError, match=f"features: {column}: \\d+ rows without a value"):
         workspace.run("featurize")
-
-
-def test_tables_that_the_features_do_not_look_at_are_listed(workspace):
-    workspace.run("ingest")
-    assert workspace.run("featurize").unused_tables == ()
-    folder = workspace.root / "data/raw"
-    shutil.copytree(folder / "patients", folder / "beds")
-    assert workspace.run("featurize").unused_tables == ("beds",)
 
 
 def test_a_limit_that_is_too_small_for_the_features_is_one_line(workspace, command, monkeypatch):

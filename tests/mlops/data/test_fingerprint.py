@@ -13,7 +13,7 @@ from mlops.contract.paths import LOG
 from mlops.contract.stages import MADE_BY_DVC, MODULES
 from mlops.data import fingerprint
 from mlops.gitops import status
-from mlops.pipeline import dependencies, reproduction, workspace
+from mlops.pipeline import reproduction, workspace
 from tests.conftest import FIXTURES, Done
 
 
@@ -102,13 +102,6 @@ def test_a_file_of_somebodys_in_an_output_is_refused_and_kept(wine, command, cap
     assert mine.read_text() == "mine"
 
 
-def test_dvc_alone_removes_no_file_of_somebodys(wine):
-    shutil.copytree(FIXTURES / "wine/reports", wine.root / "reports")
-    (wine.root / "reports/notes.md").write_text("mine")
-    assert "error: reports/notes.md: found a file that evaluate" in dvc(wine, "repro").stderr
-    assert (wine.root / "reports/notes.md").read_text() == "mine"
-
-
 def test_what_the_pipeline_wrote_and_what_systems_leave_there_is_no_file_of_somebodys(wine):
     """Nor is what an earlier version wrote under a name of its own."""
     shutil.copytree(FIXTURES / "wine", wine.root, dirs_exist_ok=True)
@@ -171,7 +164,3 @@ def test_status_says_of_which_state_the_data_is(wine):
         assert status.data(wine.params(), wine.root) == changed
         (wine.tables() / "shades.csv").unlink()
         assert status.data(wine.params(), wine.root).startswith("data: csv: no table 'shades'")
-
-
-def test_a_fresh_clone_s_pipeline_is_whole(wine):
-    dependencies.require_present(wine.params().project, wine.root)

@@ -6,7 +6,6 @@ import pytest
 
 from mlops.base.errors import UserError
 from mlops.data import staging
-from mlops.pipeline import lines
 
 
 @pytest.fixture
@@ -137,15 +136,6 @@ def test_a_month_of_missing_values_has_the_types_of_the_schema(workspace):
     kinds = {tuple(map(str, pq.read_schema(folder / name).types)) for name in months(workspace)}
     assert len(kinds) == 1
     assert kinds.pop()[-1] in ("string", "large_string")
-
-
-def test_columns_of_no_schema_and_tables_of_no_feature_are_named_in_the_line(workspace):
-    result = workspace.run("ingest").model_copy(update={"unknown": ["wines.a", "wines.b"]})
-    line = lines.screen_line("ingest", result.model_dump(), 1.0, "run")
-    assert line.endswith("to 2021-05-28; in no schema, left out: wines.a, wines.b")
-    made = workspace.run("featurize").model_copy(update={"unused_tables": tuple("abcdefg")})
-    line = lines.screen_line("featurize", made.model_dump(), 1.0, "run")
-    assert "; tables not used: a, b, c, d, e and 2 more" in line
 
 
 @pytest.mark.parametrize("location", ["data", ".", "data/raw/wines", "file://models"])
