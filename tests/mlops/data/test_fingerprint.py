@@ -40,16 +40,12 @@ def test_ingest_runs_again_when_a_file_of_the_source_has_changed_and_only_then(w
         how = [reproduction.reproduce("ingest", wine.root).how for _ in range(2)]
         wine.edit_table("wines", lambda rows: rows.assign(hue=rows["hue"] + 1))
         how.append(reproduction.reproduce("ingest", wine.root).how)
-        wine.edit_table("wines", lambda rows: rows.assign(hue=rows["hue"] - 1))
-        how.append(reproduction.reproduce("ingest", wine.root).how)
-    assert how[:3] == ["run", "unchanged", "run"]
-    assert runs(wine) == how.count("run")
+    assert how == ["run", "unchanged", "run"]
+    assert runs(wine) == 2
 
 
 def test_dvc_alone_sees_a_change_of_the_source(wine):
     assert dvc(wine, "repro", "ingest").returncode == 0
-    assert dvc(wine, "repro", "ingest").returncode == 0
-    assert runs(wine) == 1
     wine.edit_table("shades", lambda rows: rows.assign(depth=rows["depth"] + 1))
     assert dvc(wine, "repro", "ingest").returncode == 0
     assert runs(wine) == 2
