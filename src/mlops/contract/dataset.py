@@ -31,11 +31,6 @@ def names(outcome: pd.Series[Any]) -> pd.Series[str]:
     return outcome.astype(str)
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write one part as Parquet; equal rows are equal bytes."""
-    table.to_parquet(path, index=False)
-
-
 def read(path: Path) -> pd.DataFrame:
     """Read one part."""
     import pandas as pd

@@ -195,5 +195,5 @@ def _thin(folder: Path, settings: Params) -> int:
     for part, table in tables.items():
         outcome = dataset.target(table, spec, classes)
         kept = dataset.sample(outcome, ROWS, classes, settings.seed)
-        dataset.write(table.iloc[kept], folder / FEATURES / part)
+        table.iloc[kept].to_parquet(folder / FEATURES / part, index=False)
     return len(kept)
