@@ -92,16 +92,15 @@ def test_features_over_connect_are_duckdb_s_bytes(made, places, project):
     assert workspace.digest(FEATURES) == before
 
 
-def test_features_of_a_cluster_whose_executors_are_killed_are_the_same(made, cluster):
+def test_features_whose_executors_are_killed_are_the_same(made, cluster):
     workspace = made("trips").change({"engine": "spark"})
     before = workspace.digest(FEATURES)
     assert killed_executors(cluster, workspace, "featurize").code == 0
     assert workspace.digest(FEATURES) == before
 
 
-def test_a_search_is_the_same_in_processes_over_connect_and_after_killed_executors(
-    made, places, cluster
-):
+def test_a_search_whose_executors_are_killed_goes_on_to_the_same_winner(made, places, cluster):
+    """And over Connect, and in processes here: the same search anywhere."""
     workspace = made("trips").change(PARALLEL)
     workspace.run("tune")
     before = workspace.digest(SEARCH)
@@ -125,9 +124,7 @@ def test_a_failing_trial_ends_the_search_with_its_own_cause(made, places):
     assert not (workspace.root / SEARCH).exists()
 
 
-def test_two_workers_fit_the_same_bundle_anywhere_and_killed_executors_leave_it_whole(
-    made, cluster
-):
+def test_two_workers_fit_the_same_bundle_twice_and_killed_executors_leave_it_whole(made, cluster):
     workspace = made("wine").change({"tune.families": ["xgboost"], "tune.max_evals": 1})
     workspace.run("tune")
     succeed(workspace.change({"train.workers": 2}), "train", **cluster.environment)

@@ -81,12 +81,16 @@ def require_own(folder: Path, written: str) -> None:
 
 def foreign(folder: Path, written: str) -> Iterator[Path]:
     """The files whose names in the folder match neither `written` nor what systems leave."""
-    for path in sorted([folder, *folder.rglob("*")]):
-        name = path.relative_to(folder).as_posix()
-        if (path.is_symlink() or path.is_file()) and not re.fullmatch(
-            f"{written}|{OF_SYSTEM}", name
-        ):
+    for path, name in files_in(folder):
+        if not re.fullmatch(f"{written}|{OF_SYSTEM}", name):
             yield path
+
+
+def files_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All files of a folder, each with its name there."""
+    for path in sorted([folder, *folder.rglob("*")]):
+        if path.is_symlink() or path.is_file():
+            yield path, path.relative_to(folder).as_posix()
 
 
 def _swap(partial: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -66,6 +67,14 @@ def require_own(root: Path, stages: Collection[str]) -> None:
                     f"{path}: found a file that {stage} did not write and would remove; "
                     f"move it to another folder{cure}"
                 )
+
+
+def clean(root: Path) -> None:
+    """Remove what the stages wrote."""
+    for output, written in WRITTEN.items():
+        for path, name in files.files_in(root / output):
+            if re.fullmatch(written, name):
+                path.unlink()
 
 
 def _is_cached(root: Path, path: Path) -> bool:
