@@ -15,8 +15,8 @@ import traceback
 from benchmarks.figure import Failed, progress
 
 NAMES = (
-    *("flow", "engines", "search", "scale", "memory", "batch", "predict"),
-    *("monitoring", "coverage", "cost"),
+    *("flow", "engines", "search", "scale", "memory", "sql", "gate", "batch", "predict"),
+    *("monitoring", "coverage", "size", "cost"),
 )
 
 
