@@ -182,22 +182,28 @@ def certificate(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, Path]:
     return context, public
 
 
+CHANGES = re.compile(r"PUT|POST|PATCH|DELETE|'(apply|delete|annotate)'")
+
+
 class Killed(BaseException):
     """The process went down."""
 
 
 @contextmanager
-def at_call(
+def at_change(
     owner: Any, name: str, event: Callable[[], object], number: int, after: bool
 ) -> Iterator[list[int]]:
     """Have something happen at a function's call of that number, before it or after its end.
 
-    Yields a list that has the number once it has happened.
+    Only calls that change something count: what reads leaves all as the call before it did. Yields
+    a list that has the number once it has happened.
     """
     real, calls, reached = getattr(owner, name), count(1), list[int]()
 
     def call(*given: Any, **more: Any) -> Any:
-        now = next(calls) == number
+        # A request's method, or kubectl's command.
+        what = " ".join(str(getattr(one, "method", one)) for one in given[:2])
+        now = bool(CHANGES.search(what)) and next(calls) == number
         if now:
             reached.append(number)
         if now and not after:

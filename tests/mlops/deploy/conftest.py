@@ -26,7 +26,7 @@ from mlops.registry.pin import Contents, Pin
 from tests.conftest import REPOSITORY, Shared
 from tests.mlops.deploy import small
 from tests.mlops.deploy.azure_server import WORKSPACE, Azure, sdk_python
-from tests.mlops.deploy.cloud import Fault, Killed, at_call
+from tests.mlops.deploy.cloud import Fault, Killed, at_change
 from tests.mlops.deploy.databricks_server import API, Databricks
 from tests.mlops.deploy.kubernetes_cluster import Cluster
 from tests.mlops.deploy.kubernetes_objects import OVERLAYS, applied
@@ -90,7 +90,7 @@ class World(SimpleNamespace):
     """
 
     name_of = staticmethod(name_of)
-    # Of each how many calls the client is killed at one.
+    # Of each how many changes, an odd number, the client is killed at one.
     stride = 1
 
     def deploy(self, *bundles: Bundle) -> Any:
@@ -109,9 +109,9 @@ class World(SimpleNamespace):
         self.server.faults.append(Fault(*fault))
 
     def killed(self, number: int, after: bool) -> AbstractContextManager[list[int]]:
-        """End the client at its call of that number."""
+        """End the client at its change of that number."""
         owner, name, event = self.killing
-        return at_call(owner, name, event, number, after)
+        return at_change(owner, name, event, number, after)
 
 
 def die() -> None:
@@ -160,7 +160,7 @@ def azure(azure_server: Azure, monkeypatch: pytest.MonkeyPatch) -> World:
         shares=lambda: azure_server.endpoint(NAME)["traffic"],
         written=lambda: [x for x in azure_server.log if x.startswith(("PUT", "DELETE"))],
         left=lambda: [path for path in azure_server.resources if "ndpoints/" in path],
-        fail=fail, stranger=stranger, reset=lambda: reset(3), stride=29,
+        fail=fail, stranger=stranger, reset=lambda: reset(3), stride=7,
         killing=(azure_server, "answer", stop_driver),
     )  # fmt: skip
 
@@ -218,7 +218,7 @@ def cluster(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
         written=lambda: json.dumps(server.objects), left=lambda: server.objects,
         fail=lambda message: setattr(server, "quota", message),
         stranger=lambda: backends().append({"name": "another", "weight": 5}),
-        reset=server.reset, stride=13, killing=(processes, "run", die),
+        reset=server.reset, stride=3, killing=(processes, "run", die),
         name_of=lambda digest: objects.name(HERE, digest),
     )  # fmt: skip
 
