@@ -33,9 +33,6 @@ WRONG_FILES = {
     "a cluster that Azure ML has no name for": (
         _pipeline(lambda c: c["settings"].update(default_compute="cpu-cluster")),
         "jobs.ingest.compute: found 'cpu-cluster', expected azureml:NAME or serverless"),
-    "a step's own such cluster": (
-        _pipeline(lambda c: c["jobs"].update(tune={"compute": "azureml:a:1"})),
-        "jobs.tune.compute: found 'azureml:a:1'"),
     "data of any version": (
         _pipeline(lambda c: c["inputs"]["raw"].update(path="azureml:raw@latest")),
         "inputs.raw.path: found 'azureml:raw@latest', expected azureml:NAME:VERSION"),
@@ -48,39 +45,18 @@ WRONG_FILES = {
     "raw data of this machine as an asset": (
         _pipeline(lambda c: c["inputs"]["raw"].update(path="file:///home/me/raw")),
         "inputs.raw.path: found 'file:///home/me/raw', expected azureml:NAME:VERSION or a URL"),
-    "raw data without a path": (
-        _pipeline(lambda c: c["inputs"]["raw"].pop("path")),
-        "inputs.raw.path: found nothing, expected azureml:NAME:VERSION"),
-    "a number as raw data": (
-        _pipeline(lambda c: c["inputs"]["raw"].update(path=3)), "inputs.raw.path: found 3"),
-    "an asset in place of an input": (
-        _pipeline(lambda c: c["inputs"].update(raw="azureml:raw:1")),
-        "inputs.raw: found 'azureml:raw:1', expected keys and values"),
-    "a list of steps": (
-        _pipeline(lambda c: c.update(jobs=[1])), "jobs: found [1], expected keys and values"),
-    "a step of which nothing is said": (
-        _pipeline(lambda c: c["jobs"].update(tune=None)),
-        "jobs.tune: found nothing, expected keys and values"),
-    "a step that is text": (
-        _pipeline(lambda c: c["jobs"].update(tune="large")), "jobs.tune: found 'large'"),
     "a step whose inputs are a list": (
         _pipeline(lambda c: c["jobs"].update(tune={"inputs": [1]})),
         "jobs.tune.inputs: found [1], expected keys and values"),
     "the pipeline as a step": (
         _pipeline(lambda c: c["jobs"].update(tune={"component": "pipeline.yaml"})),
         "jobs.tune.component: found 'pipeline.yaml', expected one of evaluate.yaml"),
-    "a list of inputs": (_pipeline(lambda c: c.update(inputs=["a"])), "inputs: found ['a']"),
-    "settings that are text": (_pipeline(lambda c: c.update(settings="x")), "settings: found 'x'"),
     "outputs that are text": (_pipeline(lambda c: c.update(outputs="x")), "outputs: found 'x'"),
     "raw data in two places": (
         lambda root: change(root, {"data.location": "abfss://raw@account/flights"}),
         "params.yaml: data.location: found 'abfss://raw@account/flights', expected the name"),
-    "stages in a circle": (
-        _stages(lambda s: s["tune"]["deps"].append("reports/x.json")), "jobs: found the circle"),
     "a stage without outputs": (
         _stages(lambda s: s["tune"].pop("outs")), "dvc.yaml: stages: tune: outs: missing"),
-    "a stage that is not there": (
-        _stages(lambda s: s.pop("train")), "dvc.yaml: stages: train: deps: missing"),
 }  # fmt: skip
 
 
@@ -94,11 +70,9 @@ def test_a_wrong_file_is_refused_before_anything_is_written(wrong, project):
 
 
 @pytest.mark.parametrize("url", [
-    "", "sqlite:///mlflow.db", "https://", "http://127.0.0.1:5000", "http://127.1.1.1",
-    "http://LOCALHOST:5000", "http://0.0.0.0:5000", "https://u:se/cret@h/",
-    "https://u:secret@h/",  # pragma: allowlist secret
-    "https://h/;touch", "https://h/$(touch${IFS}pwned)", "https://h/`id`", "https://h?a=b&c",
-    "https://h/a b",
+    "", "sqlite:///mlflow.db", "https://", "http://127.1.1.1", "http://LOCALHOST:5000",
+    "http://0.0.0.0:5000", "https://u:secret@h/",  # pragma: allowlist secret
+    "https://h/;touch", "https://h/$(touch${IFS}pwned)", "https://h/`id`", "https://h/a b",
 ])  # fmt: skip
 def test_a_tracking_server_that_no_step_reaches_is_refused(url, project):
     with pytest.raises(UserError, match="inputs.tracking, of MLFLOW_TRACKING_URI: ") as refusal:
@@ -113,9 +87,8 @@ def test_a_tracking_server_of_any_port_and_path_is_taken(url, project):
 
 
 @pytest.mark.parametrize("location", [
-    "./raw", "../raw", "/home/me/raw", "raw data", "~/raw", "file:///home/me/raw", "FILE:///raw",
-    "local://raw", "dbfs:/Volumes/x", "/Volumes/x/y/z", "http://127.0.0.1:8000/raw", "http://[::1]/raw",
-    "simplecache::/home/me/raw", "zip://*.csv::file:///raw.zip",
+    "../raw", "/home/me/raw", "raw data", "~/raw", "FILE:///raw", "dbfs:/Volumes/x",
+    "http://[::1]/raw", "simplecache::/home/me/raw", "zip://*.csv::file:///raw.zip",
 ])  # fmt: skip
 @pytest.mark.parametrize("mounted", [False, True])
 def test_data_of_this_machine_alone_are_refused(mounted, location, project):

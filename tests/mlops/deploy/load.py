@@ -11,6 +11,8 @@ import requests
 
 from mlops.base import processes
 
+# Between two requests of a client: what is started meanwhile needs the processors too.
+PAUSE_SECONDS = 0.01
 Reply = tuple[int, Mapping[str, str], Any]
 
 
@@ -64,7 +66,7 @@ class Load:
     def _ask(self, number: int) -> None:
         place = number
         with requests.Session() as session:
-            while not self._over.is_set():
+            while not self._over.wait(PAUSE_SECONDS):
                 place = (place + 1) % len(self.rows)
                 self._sent[number] += 1
                 try:

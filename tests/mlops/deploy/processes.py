@@ -8,7 +8,17 @@ import signal
 from pathlib import Path
 
 from mlops.base import processes
+from mlops.deploy import local
 from mlops.deploy.local.home import PROCESSES, Home
+from mlops.deploy.manifest import Rollout
+from mlops.deploy.rollout import roll_out
+from mlops.deploy.target import Endpoint
+from mlops.registry.pin import Pin
+
+
+def rolled_out(endpoint: Endpoint, pin: Pin, bundle: Path, rollout: Rollout) -> None:
+    """Roll a bundle out here, as the command does; also in a process of its own."""
+    list(roll_out(local, endpoint, pin, bundle, rollout))
 
 
 def stop(root: Path) -> None:

@@ -50,7 +50,7 @@ def sound(folder: Path, slope: float) -> str:
 
 def slow(folder: Path, slope: float) -> str:
     """Write one that scores as `sound`, after some multiplications that change nothing."""
-    constants = ", int64[2] shape = {1200, 1200}, int64[1] zero = {0}, int64[1] one_row = {1}"
+    constants = ", int64[2] shape = {800, 800}, int64[1] zero = {0}, int64[1] one_row = {1}"
     return written(folder, slope, SLOW, constants)
 
 

@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.base.errors import Refused, UserError
-from mlops.deploy import local
 from mlops.deploy.manifest import Limits, Rollout
 from mlops.deploy.rollout import roll_out
 from mlops.deploy.target import Answer, Endpoint, Health, Running
 from tests.mlops.deploy import small
+from tests.mlops.deploy.processes import rolled_out
 from tests.mlops.deploy.small import FAR
-from tests.rehearsal.world import say
 
 NAMES = {letter: letter.lower() * 64 for letter in "ABC"}
 A, B = NAMES["A"], NAMES["B"]
@@ -159,7 +158,7 @@ def test_going_back_in_the_middle_of_a_rollout_is_done_at_once(reference):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.sampled_from("ABC"), st.integers(0, 25), st.booleans()), min_size=1, max_size=6
@@ -221,26 +220,24 @@ KINDS = [
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-def test_of_twenty_rollouts_of_every_kind_no_client_notices_one(place, running):
+def test_of_rollouts_of_every_kind_no_client_notices_one(place, running):
     """Good ones; nonsense, crashing, other columns, slow, not what its card says."""
     rows = [*small.ROWS, {"x": FAR + 1}]
     place.expected[running] = small.scores(1.0, rows)
     with place.load(rows) as clients:
-        for number in range(20):
-            slope, make, limit = KINDS[number % len(KINDS)]
+        for slope, make, limit in KINDS:
             limits = LENIENT.model_copy(update=limit)
-            canary = QUICK.model_copy(update={"limits": limits, "requests": 60})
-            new = place.bundle(slope + number / 1000, make)
-            place.expected[new] = small.scores(slope + number / 1000, rows)
+            canary = QUICK.model_copy(update={"limits": limits, "requests": 30})
+            new = place.bundle(slope, make)
+            place.expected[new] = small.scores(slope, rows)
             clients.wait(50)
-            if number % len(KINDS) == 0:
+            if make is small.sound and not limit:
                 list(place.roll_out(new, canary))
                 running = new
             else:
                 with pytest.raises((Refused, UserError)):
                     list(place.roll_out(new, canary))
             assert place.current.traffic == {running: 100}
-    say(f"{clients.sent} requests during 20 rollouts, {len(clients.failed)} failed")
     assert clients.failed == []
 
 
@@ -262,10 +259,6 @@ def test_a_shadow_answers_nobody_then_takes_over_in_steps_and_no_request_fails(p
     assert min(clients.answered[running], clients.answered[new]) > 50
 
 
-def rolled_out(endpoint, pin, folder):
-    list(roll_out(local, endpoint, pin, folder, QUICK))
-
-
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_wherever_a_rollout_is_killed_the_next_one_ends_it_and_no_request_fails(place, running):
@@ -273,16 +266,17 @@ def test_wherever_a_rollout_is_killed_the_next_one_ends_it_and_no_request_fails(
     new = place.bundle(1.2)
     context = multiprocessing.get_context("spawn")
     with place.load() as clients:
-        for looks in range(1, 7):
+        for looks in (1, 3, 5):
             command = context.Process(
-                target=rolled_out, args=(place.endpoint, place.pin(new), place.folders[new])
+                target=rolled_out,
+                args=(place.endpoint, place.pin(new), place.folders[new], QUICK),
             )
             command.start()
             # Further each time, by how often the endpoint's state has changed.
             for _ in range(looks):
                 before = place.home.state()
                 while place.home.state() == before and command.is_alive():
-                    time.sleep(0.005)
+                    time.sleep(0.02)
             command.kill()
             command.join()
             assert command.exitcode in (0, -signal.SIGKILL)
