@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from mlops.deploy.kubernetes import kubectl, objects
 from mlops.deploy.target import Endpoint, Running
 from tests.conftest import REPOSITORY
 from tests.mlops.deploy.conftest import HERE, NAME
+from tests.mlops.deploy.kubernetes_objects import FOLDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 # A program in kubectl's place: it repeats what it is given, and refuses to delete.
@@ -29,6 +31,12 @@ esac
 """
 
 
+def copied(root):
+    """The specifications, which a test changes."""
+    for name in ("base", "overlays"):
+        shutil.copytree(FOLDER / name, root / "infra/kubernetes" / name)
+
+
 def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
     first, second = cluster.deploy(*bundles[:2])
     kubernetes.traffic(HERE, {first: 100}, {second: 20})
@@ -43,7 +51,7 @@ def test_a_bundle_gets_a_copy_of_the_requests(cluster, bundles):
 @pytest.fixture
 def described(tmp_path):
     """An endpoint of a folder of its own, and what writes how old features may be there."""
-    shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
+    copied(tmp_path)
     file = tmp_path / "environments/staging.yaml"
     file.parent.mkdir()
 
@@ -82,20 +90,22 @@ def test_new_options_that_did_not_reach_all_pods_are_not_done(cluster, bundles, 
     assert (now.traffic, now.outdated, now.answers) == ({pin.digest: 100}, "", "no")
 
 
-@pytest.mark.parametrize(("status", "answers"), [
-    ({}, "yes"),
-    # More pods, as an autoscaler asks for them: none is old.
-    ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}, "yes"),
-    ({"availableReplicas": 0}, "no"),
-    ({"observedGeneration": 0}, "no"),
-    ({"replicas": 2}, "no"),
-    ({"conditions": [{"type": "Progressing", "status": "True"}]}, "yes"),
-    ({"conditions": [{"type": "Progressing", "status": "False"}]}, "no"),
-])  # fmt: skip
-def test_a_bundle_answers_once_its_rollout_is_done(cluster, bundles, status, answers):
+def test_a_bundle_answers_once_its_rollout_is_done(cluster, bundles):
     first = cluster.deploy(bundles[0])
-    cluster.server.objects[f"deployment/{cluster.name_of(first)}"]["status"] |= status
-    assert cluster.current == Running({first: 100}, answers=answers)
+    deployment = cluster.server.objects[f"deployment/{cluster.name_of(first)}"]
+    before = deployment["status"]
+    for status, answers in (
+        ({}, "yes"),
+        # More pods, as an autoscaler asks for them: none is old.
+        ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}, "yes"),
+        ({"availableReplicas": 0}, "no"),
+        ({"observedGeneration": 0}, "no"),
+        ({"replicas": 2}, "no"),
+        ({"conditions": [{"type": "Progressing", "status": "True"}]}, "yes"),
+        ({"conditions": [{"type": "Progressing", "status": "False"}]}, "no"),
+    ):
+        deployment["status"] = before | status
+        assert cluster.current == Running({first: 100}, answers=answers), status
 
 
 def test_another_container_beside_the_service_changes_nothing(cluster, bundles, described):
@@ -158,27 +168,22 @@ def test_health_is_the_sum_of_the_pods_own_metrics(cluster, bundles):
     assert health.scores == (0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "line"),
-    [
+def test_a_wrong_variable_is_one_line(cluster, bundles, monkeypatch):
+    for variable, value, line in (
         ("MLOPS_SERVING_IMAGE", "mlops-serving:latest", "expected NAME@sha256:DIGEST"),
-        ("MLOPS_BUNDLE_STORE", "", "MLOPS_BUNDLE_STORE: found '', expected the URL of DVC's"),
-        ("MLOPS_BUNDLE_STORE", "https://", "found 'https://', expected the URL"),
-        ("MLOPS_BUNDLE_STORE", "https:///x", "found 'https:///x', expected the URL"),
-        ("MLOPS_BUNDLE_STORE", "https://h:abc/x", "found 'https://h:abc/x', expected the URL"),
-        ("MLOPS_BUNDLE_STORE", "https://h:99999", "found 'https://h:99999', expected the URL"),
-        ("MLOPS_BUNDLE_STORE", "https://[::1/x", "expected the URL of DVC's remote over HTTPS"),
+        *(("MLOPS_BUNDLE_STORE", url, re.escape(f"BUNDLE_STORE: found {url!r}, expected the URL"))
+          for url in ("", "https:///x", "https://h:abc/x", "https://h:99999", "https://[::1/x")),
         ("PATH", "/nowhere", "kubectl: not found on the PATH"),
-    ],
-)
-def test_a_missing_variable_is_one_line(cluster, bundles, monkeypatch, variable, value, line):
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(UserError, match=line):
-        cluster.deploy(bundles[0])
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            objects.overlay.cache_clear()
+            with pytest.raises(UserError, match=line):
+                cluster.deploy(bundles[0])
 
 
 def test_an_overlay_that_kustomize_refuses_is_said_in_its_words(tmp_path):
-    shutil.copytree(REPOSITORY / "infra/kubernetes", tmp_path / "infra/kubernetes")
+    copied(tmp_path)
     (tmp_path / "infra/kubernetes/overlays/staging/egress.yaml").write_text("# No rules.\n")
     with pytest.raises(UserError) as error:
         kubernetes.current(Endpoint("staging", NAME, tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -136,48 +137,33 @@ def test_kserve_runs_the_container_that_the_deployment_runs():
     assert own == container
 
 
-@pytest.mark.parametrize(("store", "egress", "port"), [
-    ("https://store.example", [{"ports": [{"port": 53}]}], "443 by TCP, expected one for ML"),
-    ("https://store.example:9000", [{"ports": [{"port": 53}, {"port": 443}]}], "9000 by TCP, ex"),
-    ("http://store.example", [{"ports": [{"port": 1, "endPort": 52}, {"port": 80}]}], "53 by UDP"),
-    ("https://store.example", [{"ports": [{"port": "dns"}, {"port": 443}]}], "53 by UDP or TCP"),
-    ("https://store.example", None, "53 by UDP or TCP, expected one for DNS"),
-    ("https://store.example", [{"ports": [{"port": 53}, {"port": 443, "protocol": "UDP"}]}],
-     "443 by TCP, expected one for MLOPS_BUNDLE_STORE"),
-])  # fmt: skip
-def test_pods_that_may_not_reach_the_store_are_refused(sent, monkeypatch, store, egress, port):
-    endpoint = Endpoint("staging", "flights-late", REPOSITORY)
+STORE, DNS = "https://store.example", {"port": 53}
+# What of a policy is changed, the store, and what pods lack to reach it, "" for nothing.
+EGRESS = [
+    ({"egress": [{"ports": [DNS]}]}, STORE, "443 by TCP, expected one for MLOPS_BUNDLE_STORE"),
+    ({"egress": [{"ports": [DNS, {"port": 443}]}]}, f"{STORE}:9000", "9000 by TCP, expected"),
+    ({"egress": [{"ports": [{"port": 1, "endPort": 52}, {"port": 80}]}]},
+     "http://store.example", "53 by UDP"),
+    ({"egress": [{"ports": [{"port": "dns"}, {"port": 443}]}]}, STORE, "53 by UDP or TCP"),
+    ({"egress": None}, STORE, "53 by UDP or TCP, expected one for DNS"),
+    ({"egress": [{"ports": [DNS, {"port": 443, "protocol": "UDP"}]}]}, STORE, "443 by TCP"),
+    # Without types it is of egress where it has rules for that.
+    ({"policyTypes": None, "egress": [{"ports": [DNS]}]}, STORE, "443 by TCP"),
+    ({"policyTypes": None, "egress": None}, STORE, ""),
+    ({"policyTypes": ["Ingress"]}, STORE, ""), ({"egress": [{}]}, STORE, ""),
+    ({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.4.0/28"}}]}]}, STORE, ""),
+    ({"egress": [{"ports": [DNS]}, {"ports": [{"port": 400, "endPort": 500}]}]}, STORE, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "store", "lacking"), EGRESS)
+def test_pods_that_may_not_reach_the_store_are_refused(sent, monkeypatch, change, store, lacking):
     sent("staging")
     monkeypatch.setenv("MLOPS_BUNDLE_STORE", store)
     (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
-    changed = {**policy, "spec": {**policy["spec"], "egress": egress}}
+    changed = {**policy, "spec": policy["spec"] | change}
     monkeypatch.setattr(objects, "overlay", lambda _: [changed])
-    with pytest.raises(UserError) as refused:
-        objects.of_endpoint(endpoint)
-    line = "infra/kubernetes/overlays/staging: NetworkPolicy: found no egress to port "
-    assert str(refused.value).startswith(line + port)
-
-
-@pytest.mark.parametrize("egress", [
-    [{}], [{"to": [{"ipBlock": {"cidr": "10.0.4.0/28"}}]}],
-    [{"ports": [{"port": 53}]}, {"ports": [{"port": 400, "endPort": 500}]}],
-])  # fmt: skip
-def test_pods_that_may_reach_the_store_are_accepted(sent, monkeypatch, egress):
-    sent("staging")
-    (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
-    changed = {**policy, "spec": {**policy["spec"], "egress": egress}}
-    for one in (changed, {**policy, "spec": {**policy["spec"], "policyTypes": ["Ingress"]}}):
-        monkeypatch.setattr(objects, "overlay", lambda _, one=one: [one])
+    place = "infra/kubernetes/overlays/staging: NetworkPolicy: found no egress to port"
+    expected = pytest.raises(UserError, match=f"^{place} {lacking}") if lacking else nullcontext()
+    with expected:
         assert objects.of_endpoint(Endpoint("staging", "flights-late", REPOSITORY))
-
-
-def test_a_policy_without_types_is_of_egress_where_it_has_rules_for_it(sent, monkeypatch):
-    sent("staging")
-    (policy,) = [one for one in rendered("overlays/staging") if one["kind"] == "NetworkPolicy"]
-    spec = {"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}
-    monkeypatch.setattr(objects, "overlay", lambda _: [{**policy, "spec": spec}])
-    endpoint = Endpoint("staging", "flights-late", REPOSITORY)
-    with pytest.raises(UserError, match="found no egress to port 443 by TCP"):
-        objects.of_endpoint(endpoint)
-    del spec["egress"]
-    assert objects.of_endpoint(endpoint)
