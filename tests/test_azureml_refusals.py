@@ -45,12 +45,9 @@ WRONG_FILES = {
     "raw data of this machine as an asset": (
         _pipeline(lambda c: c["inputs"]["raw"].update(path="file:///home/me/raw")),
         "inputs.raw.path: found 'file:///home/me/raw', expected azureml:NAME:VERSION or a URL"),
-    "a step whose inputs are a list": (
-        _pipeline(lambda c: c["jobs"].update(tune={"inputs": [1]})),
-        "jobs.tune.inputs: found [1], expected keys and values"),
-    "the pipeline as a step": (
-        _pipeline(lambda c: c["jobs"].update(tune={"component": "pipeline.yaml"})),
-        "jobs.tune.component: found 'pipeline.yaml', expected one of evaluate.yaml"),
+    "a step that takes something else": (
+        _pipeline(lambda c: c["jobs"].update(tune={"inputs": {}})),
+        "jobs.tune.inputs: found, though it is made of dvc.yaml; expected settings such as"),
     "outputs that are text": (_pipeline(lambda c: c.update(outputs="x")), "outputs: found 'x'"),
     "raw data in two places": (
         lambda root: change(root, {"data.location": "abfss://raw@account/flights"}),
@@ -78,6 +75,11 @@ def test_a_tracking_server_that_no_step_reaches_is_refused(url, project):
     with pytest.raises(UserError, match="inputs.tracking, of MLFLOW_TRACKING_URI: ") as refusal:
         training.render(project, IMAGE, url)
     assert "cret" not in str(refusal.value)
+
+
+def test_an_image_by_its_tag_is_refused(project):
+    with pytest.raises(UserError, match="MLOPS_TRAINING_IMAGE: found 'python:3.11', expected NAME"):
+        training.render(project, "python:3.11", TRACKING)
 
 
 @pytest.mark.parametrize("url", ["http://mlflow:5000", "https://mlflow.acme.test/team_a/v1.0/"])

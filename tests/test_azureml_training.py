@@ -107,50 +107,6 @@ def _job(name, change):
     return lambda files: change(files["pipeline.yaml"]["jobs"][name])
 
 
-WRONG = {
-    "an image by its tag": (
-        lambda files: files["train.yaml"]["environment"].update(image="python:3.11"),
-        "train.yaml: environment.image: found 'python:3.11', expected NAME@sha256:DIGEST"),
-    "an image of no name": (
-        lambda files: files["train.yaml"].update(environment={}), "image: found nothing"),
-    "a component that there is not": (
-        _job("tune", lambda job: job.update(component="tuning.yaml")),
-        "jobs.tune.component: found 'tuning.yaml', expected one of evaluate.yaml"),
-    "a missing input": (
-        _job("evaluate", lambda job: job["inputs"].pop("train")),
-        "jobs.evaluate.inputs: found 'train', expected one of featurize"),
-    "an input that the component has not": (
-        _job("tune", lambda job: job["inputs"].update(seed="${{parent.inputs.tracking}}")),
-        "jobs.tune.inputs: found 'seed'"),
-    "the output of no step": (
-        _job("tune", lambda job: job["inputs"].update(
-            featurize="${{parent.jobs.feature.outputs.made}}")),
-        "jobs.tune.inputs.featurize: found 'feature'"),
-    "an output that a step has not": (
-        _job("tune", lambda job: job["inputs"].update(
-            featurize="${{parent.jobs.featurize.outputs.table}}")),
-        "outputs of featurize: found 'table', expected one of made"),
-    "a folder in place of a step's output": (
-        _job("tune", lambda job: job["inputs"].update(featurize="data/features")),
-        "found 'data/features', expected a binding"),
-    "a circle": (
-        _job("featurize", lambda job: job["inputs"].update(
-            ingest="${{parent.jobs.train.outputs.made}}")), "jobs: found the circle"),
-    "a command that reads what is not given": (
-        lambda files: files["tune.yaml"].update(command="python ${{inputs.data}}"),
-        "tune.yaml: command: inputs: found 'data'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_step_is_refused(wrong, project):
-    files = training.render(project, IMAGE, TRACKING)
-    spoil, line = WRONG[wrong]
-    spoil(files)
-    with pytest.raises(UserError, match=re.escape(line)):
-        training.require_consistent(files)
-
-
 # What Azure ML's own loader refuses, and what it says of it.
 MALFORMED = {
     "a misspelt mode": (

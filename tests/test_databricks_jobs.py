@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from copy import deepcopy
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -76,13 +75,6 @@ def bundle(builder, tmp_path):
     return Bundle.copied(tmp_path / "bundle", builder)
 
 
-@pytest.fixture(scope="module")
-def loaded(builder, tmp_path_factory):
-    """Such a copy, and what the builder makes of it before it is checked."""
-    own = Bundle.copied(tmp_path_factory.mktemp("loaded") / "bundle", builder)
-    return own, own.load("production")[0]
-
-
 class Bundle:
     """A bundle's folder; `build` runs the builder as the CLI does, without its interpolation."""
 
@@ -106,19 +98,11 @@ class Bundle:
 
     def build(self, target="production", **variables):
         """The jobs, and the errors."""
-        content, errors = self.load(target, **variables)
-        return self.check(content) if not errors else ({}, errors)
-
-    def load(self, target, **variables):
-        """databricks.yml with the jobs, and the errors."""
         content = yaml.safe_load((self.root / "databricks.yml").read_text())
         content["bundle"]["target"] = target
         for name, variable in content["variables"].items():
             variable["value"] = variables.get(name, variable.get("default"))
-        return self._phase("load_resources", content)
-
-    def check(self, content):
-        content, errors = self._phase("apply_mutators", content)
+        content, errors = self._phase("load_resources", content)
         return content.get("resources", {}).get("jobs", {}), errors
 
     def _phase(self, phase, content):
@@ -180,56 +164,6 @@ def test_every_variable_is_declared_and_used(bundle):
     assert used | {"compute"} == set(declared["variables"])
     for target in declared["targets"].values():
         assert set(target.get("variables", ())) <= set(declared["variables"])
-
-
-def _task(change, key="tune"):
-    def apply(jobs):
-        (task,) = (task for task in jobs["stages"]["tasks"] if task["task_key"] == key)
-        change(task)
-
-    return apply
-
-
-WRONG = {
-    "a task that waits for none": (
-        _task(lambda task: task["depends_on"].append({"task_key": "tuning"})),
-        "tasks.tune.depends_on: found 'tuning', expected one of"),
-    "a circle": (
-        _task(lambda task: task["depends_on"].append({"task_key": "train"})),
-        "depends_on: found the circle"),
-    "an output that it does not wait for": (
-        _task(lambda task: task.update(depends_on=[])),
-        "tasks.tune.depends_on: --needs: found 'featurize'"),
-    "an unknown cluster": (
-        _task(lambda task: task.update(job_cluster_key="large")),
-        "tasks.tune.job_cluster_key: found 'large', expected one of stages"),
-    "two tasks of one name": (
-        _task(lambda task: task.update(task_key="train")), "tasks: found a key twice"),
-    "an unknown parameter of the job": (
-        lambda jobs: jobs["stages"]["parameters"][0].update(name="volume"),
-        "job.parameters: found 'folder', expected one of volume"),
-    "another schedule": (
-        lambda jobs: jobs["score"]["schedule"].update(quartz_cron_expression="0 0 3 ? * *"),
-        "expected prefect.yaml's"),
-    "no schedule": (lambda jobs: jobs["score"].pop("schedule"), "schedule: found None"),
-    "a deployment that there is not": (
-        lambda jobs: jobs["score"]["tags"].update(deployment="scores"),
-        "tags.deployment: found 'scores'"),
-    "a misspelt key of a task": (
-        _task(lambda task: task.update(depend_on=[])), "depend_on"),
-    "an unknown permission": (
-        lambda jobs: jobs["stages"]["permissions"][0].update(level="CAN_RUN"), "CAN_RUN"),
-}  # fmt: skip
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_job_is_refused(wrong, loaded):
-    """What databricks.yml, or a target in it, may do to the jobs."""
-    own, content = loaded[0], deepcopy(loaded[1])
-    change, line = WRONG[wrong]
-    change(content["resources"]["jobs"])
-    assert line in own.check(content)[1]
 
 
 WRONG_FILES = {

@@ -13,8 +13,6 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,8 @@ REMOTE = r"(?!(?:file|local|memory):)[a-z][a-z0-9+.-]*://\S+"
 ASSET = rf"azureml:[\w.-]+:\w[\w.-]*|{REMOTE}"
 # Sources whose location is no folder.
 FOLDERLESS = ("package", "sql", "cosmos", "spark")
-BINDING = re.compile(r"\$\{\{parent\.(?:inputs\.(\w+)|jobs\.(\w+)\.outputs\.(\w+))\}\}")
+# Of a step, what is not the user's to say.
+MADE_HERE = {"type", "component", "inputs", "outputs"}
 
 Document = dict[str, Any]
 
@@ -56,8 +55,10 @@ Document = dict[str, Any]
 def render(root: Path, image: str, tracking: str) -> dict[str, Document]:
     """`pipeline.yaml` and each stage's component, by the names of their files.
 
-    Raises UserError for what would not run: names, circles, unpinned images and data.
+    Raises UserError for what would not run: unknown names, unpinned images and data.
     """
+    if not re.fullmatch(PINNED, image):
+        raise UserError(f"{IMAGE}: found {image!r}, expected NAME@sha256:DIGEST, with Python 3.11")
     settings = params.load(Params, root)
     values = {"model": settings.model, "tracking": tracking,
               "experiment": re.sub(r"[^\w-]", "-", settings.model)}  # fmt: skip
@@ -69,7 +70,9 @@ def render(root: Path, image: str, tracking: str) -> dict[str, Document]:
         if name not in stages.MODULES:
             hint = nearest(name, stages.MODULES)
             raise UserError(f"{PIPELINE}: jobs: unknown stage {name!r}{hint}")
-        _mapping(own[name], f"jobs.{name}")
+        if made := sorted(MADE_HERE & set(_mapping(own[name], f"jobs.{name}"))):
+            raise UserError(f"{PIPELINE}: jobs.{name}.{made[0]}: found, though it is made of "
+                            f"{stages.PIPELINE}; expected settings such as compute")  # fmt: skip
     location = _location(settings, RAW in pipeline["inputs"])
     # Data assets, a version for each run: the bundle and its evidence.
     outputs = {name: {**FOLDER, "mode": "upload", "name": f"{values['experiment']}-{name}"}
@@ -86,9 +89,8 @@ def render(root: Path, image: str, tracking: str) -> dict[str, Document]:
         if name in outputs:
             job["outputs"] = {OUTPUT: f"${{{{parent.outputs.{name}}}}}"}
         pipeline["jobs"][name] = {**job, **own.get(name, {})}
-    rendered = {"pipeline.yaml": pipeline, **files}
-    require_consistent(rendered)
-    return rendered
+    _require_reachable(pipeline)
+    return {"pipeline.yaml": pipeline, **files}
 
 
 def _location(settings: Params, is_mounted: bool) -> str:
@@ -145,49 +147,17 @@ def _component(
     }  # fmt: skip
 
 
-def require_consistent(files: Mapping[str, Document]) -> None:
+def _require_reachable(pipeline: Document) -> None:
     """Refuse what Azure ML's loader accepts, and its service or a step would not."""
-    pipeline = files["pipeline.yaml"]
-    jobs, inputs = pipeline["jobs"], pipeline["inputs"]
-    _require_server(inputs.get(TRACKING))
+    _require_server(pipeline["inputs"].get(TRACKING))
+    for name, one in pipeline["inputs"].items():
+        if name == RAW or (isinstance(one, dict) and "path" in one):
+            path = _mapping(one, f"inputs.{name}").get("path")
+            _require(path, ASSET, f"inputs.{name}.path", DATA)
     default = pipeline["settings"].get("default_compute", "")
-    if RAW in inputs:
-        _require(_mapping(inputs[RAW], f"inputs.{RAW}").get("path"), ASSET, f"inputs.{RAW}.path",
-                 DATA)  # fmt: skip
-    for name, one in inputs.items():
-        if isinstance(one, dict) and "path" in one:
-            _require(one["path"], ASSET, f"inputs.{name}.path", DATA)
-    waits: dict[str, set[str]] = {}
-    for name, job in jobs.items():
-        place = f"jobs.{name}"
-        _known(str(job.get("component")), set(files) - {"pipeline.yaml"}, f"{place}.component")
-        _mapping(job.get("inputs"), f"{place}.inputs")
-        _require(job.get("compute", default), COMPUTE, f"{place}.compute",
+    for name, job in pipeline["jobs"].items():
+        _require(job.get("compute", default), COMPUTE, f"jobs.{name}.compute",
                  "azureml:NAME or serverless")  # fmt: skip
-        component = files[job["component"]]
-        _require(component["environment"].get("image"), PINNED,
-                 f"{job['component']}: environment.image", "NAME@sha256:DIGEST")  # fmt: skip
-        for key in (*component["inputs"], *job["inputs"]):
-            _known(key, component["inputs"], f"{place}.inputs")
-            _known(key, job["inputs"], f"{place}.inputs")
-        used = re.findall(r"\$\{\{(inputs|outputs)\.(\w+)\}\}", component["command"])
-        for kind, key in used:
-            _known(key, component.get(kind, {}), f"{job['component']}: command: {kind}")
-        waits[name] = set()
-        for key, bound in job["inputs"].items():
-            binding = BINDING.fullmatch(str(bound))
-            if not binding:
-                raise UserError(f"{place}.inputs.{key}: found {bound!r}, expected a binding")
-            source, other, output = binding.groups()
-            _known(source or other, inputs if source else jobs, f"{place}.inputs.{key}")
-            if other:
-                made = files[jobs[other]["component"]].get("outputs", {})
-                _known(output, made, f"{place}.inputs.{key}: outputs of {other}")
-                waits[name].add(other)
-    try:
-        TopologicalSorter(waits).prepare()
-    except CycleError as error:
-        raise UserError(f"jobs: found the circle {' → '.join(error.args[1])}") from None
 
 
 def _require_server(url: Any) -> None:
@@ -210,12 +180,6 @@ def _require(text: Any, pattern: str, place: str, expected: str) -> None:
         raise UserError(f"{PIPELINE}: {place}: found {shown(text)}, expected {expected}")
 
 
-def _known(name: str, known: Any, place: str) -> None:
-    if name not in known:
-        listed = ", ".join(sorted(known)) or "none"
-        raise UserError(f"{PIPELINE}: {place}: found {name!r}, expected one of {listed}")
-
-
 def write(root: Path, image: str, tracking: str) -> Path:
     """Write the pipeline with what its steps run; gives its folder."""
     rendered = render(root, image, tracking)
@@ -233,10 +197,7 @@ def write(root: Path, image: str, tracking: str) -> Path:
 
 def main() -> None:
     """Write the pipeline of this folder, for the server and the image of the environment."""
-    image = given(os.environ, IMAGE)
-    if not re.fullmatch(PINNED, image):
-        raise UserError(f"{IMAGE}: found {image!r}, expected NAME@sha256:DIGEST, with Python 3.11")
-    folder = write(Path(), image, given(os.environ, tracking_server.VARIABLE))
+    folder = write(Path(), given(os.environ, IMAGE), given(os.environ, tracking_server.VARIABLE))
     print(f"{folder / 'pipeline.yaml'}: written")
 
 

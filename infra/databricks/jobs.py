@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
-from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from databricks.bundles.core import Bundle, Resources, Variable, job_mutator
+from databricks.bundles.core import Bundle, Resources, Variable
 from databricks.bundles.jobs import Job
 
 ROOT = Path(__file__).parents[2]
@@ -149,53 +147,3 @@ def _job(
         "permissions": [{"group_name": "${var.operators}", "level": "CAN_MANAGE_RUN"}],
         "tags": {"commit": "${bundle.git.commit}", **tags},
     })  # fmt: skip
-
-
-def require_consistent(bundle: Bundle, job: Job) -> Job:
-    """Refuse what Databricks' own checks accept; also of jobs and changes in databricks.yml."""
-    content = job.as_dict()
-    tasks = {task["task_key"]: task for task in content.get("tasks", ())}
-    if len(tasks) != len(content.get("tasks", ())):
-        raise ValueError(f"tasks: found a key twice in {[t['task_key'] for t in content['tasks']]}")
-    waits = {key: [other["task_key"] for other in task.get("depends_on", ())]
-             for key, task in tasks.items()}  # fmt: skip
-    for key, others in waits.items():
-        for other in others:
-            _require(other, tasks, f"tasks.{key}.depends_on")
-    try:
-        order = list(TopologicalSorter(waits).static_order())
-    except CycleError as error:
-        raise ValueError(f"depends_on: found the circle {' → '.join(error.args[1])}") from None
-    before: dict[str, set[str]] = {}
-    for key in order:
-        before[key] = {*waits[key], *(early for other in waits[key] for early in before[other])}
-        _require_task(key, tasks[key], content, before[key])
-    if name := content.get("tags", {}).get("deployment"):
-        _require(name, deployments(), "tags.deployment")
-        if job.schedule != schedule(deployments()[name]):
-            raise ValueError(f"schedule: found {content.get('schedule')}, expected prefect.yaml's, "
-                             f"{schedule(deployments()[name]).as_dict()}")  # fmt: skip
-    return job
-
-
-consistent = job_mutator(require_consistent)
-
-
-def _require_task(key: str, task: Any, job: Any, before: set[str]) -> None:
-    clusters = [cluster["job_cluster_key"] for cluster in job.get("job_clusters", ())]
-    environments = [one["environment_key"] for one in job.get("environments", ())]
-    for name, known in (("job_cluster_key", clusters), ("environment_key", environments)):
-        if name in task:
-            _require(task[name], known, f"tasks.{key}.{name}")
-    words = task.get("spark_python_task", {}).get("parameters", [])
-    for flag, stage in pairwise(words):
-        if flag == "--needs":
-            _require(stage, before, f"tasks.{key}.depends_on: --needs")
-    own = [parameter["name"] for parameter in job.get("parameters", ())]
-    for name in re.findall(r"{{job\.parameters\.(\w+)}}", " ".join(words)):
-        _require(name, own, f"tasks.{key}: job.parameters")
-
-
-def _require(name: str, known: Any, place: str) -> None:
-    if name not in known:
-        raise ValueError(f"{place}: found {name!r}, expected one of {', '.join(sorted(known))}")

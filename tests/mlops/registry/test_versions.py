@@ -1,4 +1,4 @@
-"""Model versions are found by alias, digest and URI, in a file and in a server's registry."""
+"""Model versions are found by alias, digest and URI; the rehearsal does so in a server."""
 
 from __future__ import annotations
 
@@ -12,24 +12,18 @@ from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.pipeline import tracking, tracking_server
 from mlops.registry import versions
-from tests import standing
 from tests.mlops.deploy.cloud import Answer, Cloud
 
 pytestmark = pytest.mark.slow
 MODEL, OTHER = "wines", "it's another's"
 
 
-@pytest.fixture(scope="module", params=["file", pytest.param("server", marks=pytest.mark.nightly)])
-def registry(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
     """A registry with three versions of a model, two of the same bundle; its URI."""
-    folder, is_server = tmp_path_factory.mktemp("tracking") / "server", request.param == "server"
-    if is_server:
-        standing.start(folder, *standing.MLFLOW)
-    uri = standing.answering(folder, "mlflow") if is_server else f"sqlite:///{folder}.db"
+    uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
     register(uri)
-    yield uri
-    if is_server:
-        standing.stop(folder)
+    return uri
 
 
 def client_of(uri):
