@@ -14,7 +14,7 @@ import yaml
 from mlops.base.files import folder_digest
 from mlops.contract import bundle as bundles
 from mlops.contract.stages import MODULES
-from tests import apart, spark_servers, tracking_api
+from tests import apart, tracking_api
 from tests.conftest import PROJECTS
 from tests.settings import change
 
@@ -197,7 +197,6 @@ def test_a_wrong_file_is_refused(wrong, bundle):
 @pytest.mark.nightly
 @pytest.mark.slow
 def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, store, shared, tmp_path, monkeypatch):
-    """On Spark, where the laptop had DuckDB."""
     from mlflow import MlflowClient
 
     files = bundle.root
@@ -209,18 +208,18 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, store, shared, tmp_
         shutil.copy(REPOSITORY / name, files)
     # What is on another machine is named by its whole path.
     shutil.copy(laptop.root / "params.yaml", files)
-    change(files, {"data.location": str(laptop.root / "csv"), "engine": "spark"})
+    change(files, {"data.location": str(laptop.root / "csv")})
     wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
     subprocess.run([*wheel, "infra/jobs/wheel"], cwd=files, check=True, capture_output=True)
     jobs, errors = bundle.build()
     assert not errors
     tasks = {task["task_key"]: task["spark_python_task"] for task in jobs["stages"]["tasks"]}
     api = tracking_api.application(store, tmp_path / "server", monkeypatch)
-    with tracking_api.served(api) as tracking, spark_servers.connect(tmp_path / "spark") as remote:
+    with tracking_api.served(api) as tracking:
         values = {"${workspace.file_path}": str(files), "{{job.run_id}}": "1", "${var.secrets}": "",
                   "{{job.parameters.folder}}": str(tmp_path / "volume"),
                   "${var.tracking}": tracking}  # fmt: skip
-        env = apart.own_disk(shared, tmp_path) | {"SPARK_REMOTE": remote}
+        env = apart.own_disk(shared, tmp_path)
         for key in order(jobs["stages"]):
             words = [tasks[key]["python_file"], *tasks[key]["parameters"]]
             for name, value in values.items():

@@ -40,7 +40,8 @@ WRITES = """
 import os, sys
 from pathlib import Path
 print(*(f"{path}: {path.read_text()}" for path in sorted(Path().glob("[mr]a*/*"))))
-print({name: os.environ[name] for name in os.environ if name.startswith(("MLFLOW_T", "A_"))})
+given = ("MLFLOW_T", "A_", "SPARK")
+print({name: value for name, value in os.environ.items() if name.startswith(given)})
 print(*(f"found {path}" for path in Path().glob("*.txt")))
 Path("one.txt").touch()
 Path("made").mkdir(exist_ok=True)
@@ -127,14 +128,18 @@ class Secrets(Cloud):
         return Answer(200, {"key": call.query["key"], "value": value})
 
 
-def test_secrets_and_the_tracking_server_reach_the_stage(task, files, monkeypatch, capfd):
+def test_secrets_the_tracking_server_and_spark_reach_the_stage(task, files, monkeypatch, capfd):
     with Secrets() as workspace:
         monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
         monkeypatch.setenv("DATABRICKS_TOKEN", "its-own")
+        monkeypatch.setenv("SPARK_HOME", "/databricks/spark")
+        monkeypatch.setenv("SPARK_REMOTE", "sc://there")
         task.main([*_stage(files, "first"), "--secrets", "mine", "--secrets", ""])
     said = capfd.readouterr().out
     assert "'A_LOGIN': 'of A_LOGIN'" in said
     assert "'MLFLOW_TRACKING_URI': 'http://there'" in said
+    assert "'SPARK_REMOTE': 'sc://there'" in said
+    assert "SPARK_HOME" not in said
 
 
 FLOW = "import sys, mlops; print(sys.argv[1:], mlops.__file__)"

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -267,5 +268,8 @@ def test_azure_ml_s_image_finds_the_bundle_below_its_folder(engine, image, bundl
         port = engine.docker("port", container, "8080").rsplit(":", 1)[1]
         url = f"http://127.0.0.1:{port}/v2/health/ready"
         assert processes.wait(lambda: processes.answers(url)), engine.docker("logs", container)
+        with urllib.request.urlopen(url) as answer:
+            assert answer.headers["x-model-digest"] == folder_digest(bundle)
+            assert answer.headers["x-model-version"] == "7"
     finally:
         engine.docker("rm", "--force", container)

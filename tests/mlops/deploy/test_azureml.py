@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from mlops.base.errors import UserError
 from mlops.deploy import azureml, specification
@@ -203,31 +199,3 @@ def test_a_wrong_variable_is_one_line(monkeypatch, tmp_path, variables, line):
         azureml.deploy(HERE, PIN, tmp_path)
     assert "\n" not in str(raised.value)
     sdk._workspace.cache_clear()
-
-
-@pytest.mark.slow
-def test_the_image_starts_as_azure_ml_starts_it(tmp_path):
-    """The Dockerfile's entry point, in a shell, with a model where Azure ML mounts one."""
-    digest = small.made(tmp_path / "models/small-bundle/1/bundle", 2.0)
-    lines = (REPOSITORY / sdk.FOLDER / "Dockerfile").read_text().splitlines()
-    entry = json.loads(next(x for x in lines if x.startswith("ENTRYPOINT")).split(" ", 1)[1])
-    port = "18083"
-    entry[2] = entry[2].replace("0.0.0.0", f"127.0.0.1 --port {port}")
-    variables = {
-        "AZUREML_MODEL_DIR": str(tmp_path / "models/small-bundle/1"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "MLOPS_MODEL_VERSION": "3",
-    }
-    service = subprocess.Popen(entry, env={**os.environ, **variables})
-    try:
-        rows = {"dataframe_records": [{"x": 0.0, "z": 0.0}]}
-        session = requests.Session()
-        retry = requests.adapters.Retry(total=40, backoff_factor=0.1, backoff_max=1)
-        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
-        response = session.post(f"http://127.0.0.1:{port}/invocations", json=rows)
-    finally:
-        service.terminate()
-        service.wait()
-    assert response.json() == {"predictions": [{"probability": 0.5}]}
-    headers = response.headers
-    assert (headers["x-model-digest"], headers["x-model-version"]) == (digest, "3")
