@@ -31,23 +31,18 @@ def slow(test: Any) -> Any:
 
 
 @slow
-def test_one_bundle_gets_copies_of_at_most_half_of_the_requests(azure, bundles):
+def test_copies_go_to_one_bundle_and_the_batch_endpoint_follows_all_of_the_traffic(azure, bundles):
     first, second = azure.deploy(*bundles[:2])
+    # Azure ML copies at most half of the requests.
     for asked, share in ((20, 20), (100, 50)):
         azureml.traffic(HERE, {first: 100}, {second: asked})
         assert azure.server.endpoint(NAME)["mirrorTraffic"] == {name_of(second): share}
-    azureml.traffic(HERE, {first: 90, second: 10})
-    assert not azure.server.endpoint(NAME)["mirrorTraffic"]
-    assert azure.current.address.endswith(f"/score/{NAME}")
-
-
-@slow
-def test_the_batch_endpoint_follows_all_of_the_traffic(azure, bundles):
-    first, second = azure.deploy(*bundles[:2])
     for share, default in ((0, first), (50, first), (100, second)):
         azureml.traffic(HERE, {first: 100 - share, second: share})
+        assert not azure.server.endpoint(NAME)["mirrorTraffic"]
         defaults = azure.server.endpoint(f"{NAME}-batch", "batchEndpoints")["defaults"]
         assert defaults == {"deploymentName": name_of(default)}
+    assert azure.current.address.endswith(f"/score/{NAME}")
 
 
 @slow
@@ -62,12 +57,9 @@ def test_a_bundle_of_other_bytes_or_scores_is_not_deployed(azure, bundles, tmp_p
     with pytest.raises(UserError, match="reference rows score .* off"):
         azure.deploy(bundles[2])
     assert azure.current == Running({first: 100})
-
-
-@slow
-def test_a_model_of_other_bytes_does_not_pass_for_this_one(azure, bundles):
-    first = azure.deploy(bundles[0])
-    (model,) = [one for place, one in azure.server.resources.items() if "/models/" in place]
+    # Nor does what is deployed pass for a bundle once its model is of other bytes.
+    models = [one for path, one in azure.server.resources.items() if "/models/" in path]
+    (model,) = [one for one in models if first in str(one)]
     model["properties"]["properties"]["mlops.bundle"] = "0" * 64
     with pytest.raises(UserError, match="answers requests in Azure ML, and belongs to no bundle"):
         assert azure.current
@@ -76,7 +68,7 @@ def test_a_model_of_other_bytes_does_not_pass_for_this_one(azure, bundles):
 
 
 @slow
-def test_a_busy_azure_is_waited_for(azure, bundles):
+def test_a_busy_azure_is_waited_for_and_a_renewed_key_read(azure, bundles):
     first = azure.deploy(bundles[0])
     azure.server.faults += [
         Fault("GET", 429, error(429, "TooManyRequests", "").content, {"Retry-After": "0"}),
@@ -85,6 +77,11 @@ def test_a_busy_azure_is_waited_for(azure, bundles):
     azureml.note(HERE, "busy")
     assert azure.current == Running({first: 100}, "busy")
     assert not [fault for fault in azure.server.faults if fault.times]
+    # The key is read once, and again after a failed answer.
+    azure.refuse("POST /score", 503)
+    scores = [azureml.ask(HERE, first, [{"x": 0.0, "z": 0.0}]).scores for _ in range(3)]
+    assert scores == [(), (0.5,), (0.5,)]
+    assert len([line for line in azure.server.log if "listKeys" in line]) == 2
 
 
 @slow
@@ -105,15 +102,6 @@ def test_health_is_what_azure_monitor_counted(azure, bundles):
     health = azureml.health(HERE, first)
     assert (health.requests, health.errors, health.scores) == (100, 3, ())
     assert health.seconds == pytest.approx(0.030)
-
-
-@slow
-def test_the_key_is_read_once_and_again_after_a_failed_answer(azure, bundles):
-    first = azure.deploy(bundles[0])
-    azure.refuse("POST /score", 503)
-    scores = [azureml.ask(HERE, first, [{"x": 0.0, "z": 0.0}]).scores for _ in range(3)]
-    assert scores == [(), (0.5,), (0.5,)]
-    assert len([line for line in azure.server.log if "listKeys" in line]) == 2
 
 
 @pytest.fixture
