@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import subprocess
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,18 +29,20 @@ def environment(lock: Path, folder: Path) -> None:
         raise
 
 
-def own_disk(shared: Any, tmp_path: Path) -> dict[str, str]:
-    """The variables of a machine whose disk is empty but for the lock's environment."""
+def own_disk(tmp_path: Path) -> dict[str, str]:
+    """The variables of a machine whose disk is empty but for the lock's environment.
 
-    def make(folder: Path) -> None:
-        folder.mkdir()
-        made = "from task import *; environment(Path(sys.argv[1]))"
-        command = [sys.executable, "-c", made, REPOSITORY / "requirements.lock"]
-        subprocess.run(command, cwd=REPOSITORY / "infra/jobs", check=True,
-                       env={**os.environ, "TMPDIR": str(folder)})  # fmt: skip
-
-    (tmp_path / "tmp").mkdir()
-    for place in shared.folder("lock-environment", make).iterdir():
-        if place.is_dir():
-            (tmp_path / "tmp" / place.name).symlink_to(place)
+    Its libraries are those of this one, compiled already; the repository's own code is not there.
+    """
+    version = hashlib.sha256((REPOSITORY / "requirements.lock").read_bytes()).hexdigest()[:16]
+    folder, installed = tmp_path / f"tmp/mlops-{version}", Path(sysconfig.get_path("purelib"))
+    libraries = folder / installed.relative_to(sys.prefix)
+    libraries.mkdir(parents=True)
+    for path in installed.iterdir():
+        if not path.name.startswith(("mlops", "_mlops")):
+            (libraries / path.name).symlink_to(path)
+    (folder / "bin").mkdir()
+    (folder / "bin/python").symlink_to(sys.executable)
+    shutil.copy(Path(sys.prefix, "pyvenv.cfg"), folder)
+    (folder / "whole").touch()
     return {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": "/nowhere"}

@@ -184,7 +184,7 @@ def test_an_automl_job_without_its_tables_is_refused(name, finished, tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_steps_make_the_laptop_s_features(tracked, shared, tmp_path):
+def test_steps_make_the_laptop_s_features(tracked, tmp_path):
     """The first two: one reads mounted data, the other what a step made; all are made alike."""
     laptop, root = tracked("trips", tmp_path / "laptop"), copied(tmp_path / "project")
     laptop.run("ingest", "featurize")
@@ -198,7 +198,7 @@ def test_steps_make_the_laptop_s_features(tracked, shared, tmp_path):
     made = training.write(root, IMAGE, TRACKING)
     given = {"tracking": TRACKING, "raw": str(laptop.root / "csv")}
     program = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    env = apart.own_disk(shared, tmp_path) | program
+    env = apart.own_disk(tmp_path) | program
     for name in order(yaml.safe_load((made / "pipeline.yaml").read_text()))[:2]:
         component = yaml.safe_load((made / f"{name}.yaml").read_text())
         given[name] = str(tmp_path / "outputs" / name)

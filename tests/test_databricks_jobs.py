@@ -196,7 +196,7 @@ def test_a_wrong_file_is_refused(wrong, bundle):
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, store, shared, tmp_path, monkeypatch):
+def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, store, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
     files = bundle.root
@@ -219,7 +219,7 @@ def test_the_tasks_make_the_laptop_s_bundle(bundle, trained, store, shared, tmp_
         values = {"${workspace.file_path}": str(files), "{{job.run_id}}": "1", "${var.secrets}": "",
                   "{{job.parameters.folder}}": str(tmp_path / "volume"),
                   "${var.tracking}": tracking}  # fmt: skip
-        env = apart.own_disk(shared, tmp_path)
+        env = apart.own_disk(tmp_path)
         for key in order(jobs["stages"]):
             words = [tasks[key]["python_file"], *tasks[key]["parameters"]]
             for name, value in values.items():

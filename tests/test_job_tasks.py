@@ -1,9 +1,11 @@
 """One task of a job: what it runs, what it takes from others, and what it refuses."""
 
 import base64
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,11 +17,17 @@ from tests.mlops.deploy.cloud import Answer, Cloud
 
 
 @pytest.fixture
-def task(monkeypatch):
-    """The module of infra/jobs/task.py; the environment that it would make is this one."""
+def module():
+    """infra/jobs/task.py."""
     spec = spec_from_file_location("task", REPOSITORY / "infra/jobs/task.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def task(module, monkeypatch):
+    """The same; the environment that it would make is this one."""
     monkeypatch.setattr(module, "environment", lambda lock: Path(sys.executable))
     return module
 
@@ -34,6 +42,22 @@ def files(tmp_path):
     for name in ("params.yaml", "dvc.yaml", "requirements.lock"):
         (folder / name).write_text(name)
     return folder
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_an_environment_is_made_once_and_has_what_its_lock_names(module, tmp_path, monkeypatch):
+    text = (REPOSITORY / "requirements.lock").read_text()
+    pins = re.findall(r"^(?:uv|packaging)==(?:.*\\\n)*.*\n", text, re.MULTILINE)
+    (tmp_path / "requirements.lock").write_text("".join(pins))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    python = module.environment(tmp_path / "requirements.lock")
+    names = "from importlib.metadata import distributions as d; print(*{one.name for one in d()})"
+    found = subprocess.run([python, "-I", "-c", names], check=True, text=True, capture_output=True)
+    # What made it stays.
+    assert set(found.stdout.split()) - {"pip", "setuptools"} == {"packaging", "uv"}
+    monkeypatch.setattr(module, "_run", None)
+    assert module.environment(tmp_path / "requirements.lock") == python
 
 
 WRITES = """

@@ -17,7 +17,7 @@ from mlops.deploy.manifest import Limits, Rollout
 from tests.mlops.deploy.place import Place
 from tests.rehearsal.world import say
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "5"))
 SLOPES = (1.0, 1.1, 1.2)
 SWAP = Rollout(
     steps=(10, 50), bake_seconds=0.2, requests=1,
