@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from tests import expressions
-from tests.steps import Call, Command, JobDone, Machine, Outcome, StepDone, finished
+from tests.steps import Call, Command, JobDone, Machine, Outcome, StepDone, run_script
 
 FILE = Path("azure-pipelines.yml")
 CASE = re.compile(r"\$\{\{ if (.*) \}\}")
@@ -202,7 +202,7 @@ class _Job:
             return StepDone(title, "success")
         script = self.macros(step["script"])
         env = self.environment(step)
-        done = finished(Command(self.name, title, script, SHELL, env, self.machine.folder))
+        done = run_script(Command(self.name, title, script, SHELL, env, self.machine.folder))
         for order, variable, options, value in SAID.findall(done.out):
             self.obey(order, variable, options, value, step.get("name", ""))
         self.well &= done.outcome == "success"

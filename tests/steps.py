@@ -77,12 +77,6 @@ class CallFailed(Exception):
 
 # Takes the place of an action or task; gives its outputs.
 StandIn = Callable[[Call], Mapping[str, str] | None]
-# Sees each script's process while it runs: may wait, kill it, or raise to end the whole runner.
-Watch = Callable[[Command, "subprocess.Popen[bytes]"], None]
-
-
-def unwatched(command: Command, process: subprocess.Popen[bytes]) -> None:
-    """Let every script run as it likes."""
 
 
 def surroundings() -> dict[str, str]:
@@ -104,15 +98,15 @@ class Machine:
     stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=surroundings)
-    watch: Watch = unwatched
     say: Callable[[str], None] = lambda line: None
 
 
-def run(command: Command, watch: Watch = unwatched) -> tuple[int, str]:
-    """Run a script to its end: the exit code, and what it printed.
+def run_script(command: Command) -> StepDone:
+    """Run a script to its end.
 
     Nothing that it started outlives it, as on a runner that is thrown away.
     """
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="step-") as place:
         script, out = Path(place) / "step.sh", Path(place) / "out"
         script.write_text(command.script)
@@ -127,18 +121,11 @@ def run(command: Command, watch: Watch = unwatched) -> tuple[int, str]:
                 start_new_session=True,
             )
             try:
-                watch(command, process)
                 process.wait(LONGEST_SECONDS)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        return process.returncode, out.read_text(errors="replace")
-
-
-def finished(command: Command, watch: Watch = unwatched) -> StepDone:
-    """Run a script and say how it ended."""
-    start = time.monotonic()
-    code, out = run(command, watch)
-    outcome: Outcome = "failure" if code else "success"
-    return StepDone(command.step, outcome, out, time.monotonic() - start)
+        outcome: Outcome = "failure" if process.returncode else "success"
+        text = out.read_text(errors="replace")
+    return StepDone(command.step, outcome, text, time.monotonic() - start)

@@ -27,7 +27,7 @@ import yaml
 from tests import expressions
 from tests.events import Event, starts
 from tests.expressions import as_text
-from tests.steps import Call, CallFailed, Command, JobDone, Machine, Outcome, StepDone, finished
+from tests.steps import Call, CallFailed, Command, JobDone, Machine, Outcome, StepDone, run_script
 
 FOLDER = Path(".github/workflows")
 STATUS = re.compile(r"\b(success|cancelled)\s*\(")
@@ -145,7 +145,7 @@ class _Job:
         script = as_text(self.fill(step["run"], scope))
         shell = SHELLS[step["shell"]] if "shell" in step else DEFAULT_SHELL
         command = Command(self.name, name, script, shell, env, self.machine.folder)
-        done = finished(command, self.machine.watch)
+        done = run_script(command)
         self.env |= _assignments(files["ENV"])
         self.path = files["PATH"].read_text().splitlines()[::-1] + self.path
         return replace(done, outputs=_assignments(files["OUTPUT"]))

@@ -46,12 +46,6 @@ def registry(mlflow: Path) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def model() -> str:
-    """The name of a module's model, which the server tells from others."""
-    return "trips-model"
-
-
-@pytest.fixture(scope="module")
 def target() -> str:
     """Where a module's environments run."""
     return "trips.server"
@@ -75,13 +69,10 @@ def tables(shared: Shared, repository: Callable[[str, Path], Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def world(
-    tables: Path, prefect: str, mlflow: Path, model: str, target: str, shared: Shared,
+    tables: Path, prefect: str, mlflow: Path, target: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:  # fmt: skip
-    """A repository pushed for the first time; no workflow has run yet.
-
-    What its jobs have trained in the end is left in `shared` for others who need it.
-    """
+    """A repository pushed for the first time; no workflow has run yet."""
     base = tmp_path_factory.mktemp("world")
     with ForgeServer() as forge:
         variables = {
@@ -90,12 +81,5 @@ def world(
             "MLFLOW_TRACKING_URI": standing.url(mlflow),
         }
         made = World(base, forge, prefect, variables)
-        yield made.create(tables, model, target)
+        yield made.create(tables, target)
         made.end()
-        made.leave(shared.base / "trained")
-
-
-@pytest.fixture(scope="session")
-def trained_before(shared: Shared) -> Path:
-    """DVC's cache of a world that has ended, where one has; the same training is in it."""
-    return shared.base / "trained"

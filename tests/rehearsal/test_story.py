@@ -99,7 +99,6 @@ def test_promoting_deploys_the_same_bytes_to_production(world, seen, registry):
 def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_commented(world, seen):
     number, runs = world.propose("march", {"data.until": "2023-03-31"}, "March has arrived")
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
-    seen["pull"] = number
     [comment] = world.forge.on(number)
     assert comment.body.startswith(MARKER)
     # Newer data is what is judged, and not how.
@@ -109,16 +108,6 @@ def test_a_pull_request_with_a_month_of_new_data_is_retrained_judged_and_comment
     assert seen["first"] in comment.body
     assert "| `data.until` | 2023-02-28 | 2023-03-31 |" in comment.body
     say(f"the comment:\n{comment.body}")
-
-
-@nightly
-def test_pushing_to_it_again_updates_the_comment(world, seen):
-    world.git("switch", "--quiet", "march")
-    commit = world.commit("A word")
-    world.git("push", "--quiet", "origin", "march")
-    runs = world.judge(seen["pull"], "march", commit)
-    assert runs.results == {"judge": "success", "comment": "success"}, runs.out
-    assert len(world.forge.on(seen["pull"])) == 1
 
 
 @short
@@ -163,18 +152,11 @@ def weaken(world):
     path.write_text(text.replace('"num_leaves": 7', '"num_leaves": 2'))
 
 
-def pull_request(world, branch, commit):
-    """A pull request of a branch that was committed before."""
-    world.git("push", "--quiet", "origin", branch)
-    number = world.forge.open(branch).number
-    return number, world.judge(number, branch, commit)
-
-
 @nightly
 def test_a_worse_model_is_refused_and_merged_all_the_same_it_is_not_released(world, seen):
     world.git("switch", "--quiet", "--create", "worse", "origin/main")
     weaken(world)
-    number, runs = pull_request(world, "worse", world.commit("One tree is enough"))
+    number, runs = world.open("worse", world.commit("One tree is enough"))
     assert runs.results == {"judge": "failure", "comment": "success"}, runs.out
     body = world.forge.on(number)[0].body
     assert "❌ Refused" in body
@@ -190,7 +172,7 @@ def test_a_worse_model_is_refused_and_merged_all_the_same_it_is_not_released(wor
 def test_a_bad_release_passes_when_people_open_the_gate_and_a_revert_undoes_it(world, seen):
     world.git("switch", "--quiet", "--create", "open-gate", "origin/main")
     change(world.desk, {"gate.limits": {}, "gate.margin": 1.0, "gate.slice_margin": 1.0})
-    _, runs = pull_request(world, "open-gate", world.commit("Anything goes"))
+    _, runs = world.open("open-gate", world.commit("Anything goes"))
     assert runs.results == {"judge": "success", "comment": "success"}, runs.out
     world.merge("open-gate")
     world.merge("release/staging", "Release")
@@ -212,3 +194,40 @@ def test_an_alias_that_somebody_moves_by_hand_is_found_by_the_drift_run(world, r
     runs = world.happens(events.schedule(commit), commit)
     assert runs.results == watched | {"drift 1": "failure"}
     assert "error: production: registry alias" in runs.out
+
+
+@nightly
+def test_a_pin_that_was_forged_is_refused(world):
+    up_to_date(world)
+    world.git("switch", "--quiet", "--create", "forged")
+    manifest, digest = world.desk / "environments/staging.yaml", world.pinned("staging")["digest"]
+    manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
+    _, runs = world.open("forged", world.commit("An innocent line"))
+    assert runs.results == {"judge": "failure", "comment": "success"}, runs.out
+    assert world.forge.statuses[-1].state == "failure"
+    [line] = [line for line in runs["judge"].out.splitlines() if line.startswith("error: ")]
+    assert "pin of staging: found" in line
+
+
+@nightly
+def test_a_fork_that_changes_what_judges_it_gets_no_mark_and_the_base_s_verdict(world):
+    up_to_date(world)
+    world.git("switch", "--quiet", "--create", "typo")
+    changed = [".github/workflows/retrain.yml", "src/mlops/gitops/rules/size.py", "params.yaml"]
+    workflow, rule, _ = (world.desk / name for name in changed)
+    workflow.write_text(workflow.read_text().replace("run: mlops gate", "run: mlops gate || true"))
+    rule.write_text(
+        "from mlops.gitops.verdict import Rule\n\n\ndef judge(case):\n"
+        "    return [Rule(name='size', found='any', limit='none', passed=True)]\n"
+    )
+    change(world.desk, {"gate.limits": {"roc_auc": 0.999}})
+    number, runs = world.open("typo", world.commit("A typo"), owner="stranger")
+    # The gate refuses, and the job that the fork has changed passes all the same.
+    assert runs.results == {"judge": "success", "comment": "success"}, runs.out
+    assert world.forge.statuses[-1].state == "failure"
+    assert "fork that changes its own judge" in world.forge.statuses[-1].text
+    body = world.forge.on(number)[0].body
+    # Main's code says so, whatever the branch's has written.
+    names = "`.github/workflows/retrain.yml`, `src/mlops/gitops/rules/size.py`, `params.yaml: gate`"
+    assert f"This pull request changes {names}, which decide how it is judged" in body
+    assert re.search("The gate of the base: (accepted|refused): ", body)

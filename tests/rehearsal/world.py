@@ -38,6 +38,7 @@ WORKFLOWS = ("retrain.yml", "comment.yml", "deploy.yml", "drift.yml", "promote.y
 LOG = "logs/stages.jsonl"
 # Enough to find a model; the loop has to be quick here, not good.
 FEW: dict[str, Any] = {
+    "model": "trips-model",
     "data.until": "2023-02-28",
     "split.folds": 1,
     "tune.max_evals": 1,
@@ -115,23 +116,18 @@ class World:
         return self.base / "server"
 
     @property
-    def previous(self) -> Path:
-        """What the runner's folder was in the job before."""
-        return self.base / "previous"
-
-    @property
     def runner(self) -> Path:
         """The folder in which every job begins anew; a forge's runners have one path too."""
         return self.base / "runner"
 
-    def create(self, tables: Path, model: str, target: str = "trips.server") -> World:
+    def create(self, tables: Path, target: str) -> World:
         """This repository with the tests' project and configuration, pushed for the first time."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         copied(self.desk, OF_A_PROJECT)
         shutil.copytree(PROJECTS / "trips", self.desk / "src/trips")
         for name in ("dvc.yaml", "params.yaml"):
             shutil.copy(PROJECTS / name, self.desk)
-        change(self.desk, {**FEW, "model": model, "data.location": str(tables)})
+        change(self.desk, {**FEW, "data.location": str(tables)})
         for name in ("staging", "production"):
             text = MANIFEST.replace("TARGET", target)
             (self.desk / f"environments/{name}.yaml").write_text(text)
@@ -150,18 +146,6 @@ class World:
         stop(self.runner)
         stop(self.server)
 
-    def leave(self, place: Path) -> None:
-        """Leave DVC's cache of main's newest job to other worlds, unless one has done so."""
-        keys = [key for key in self.scopes["main"] if key.startswith("dvc-")]
-        if keys and not place.exists():
-            (self.base / "cache" / keys[-1]).rename(place)
-
-    def remember(self, place: Path) -> None:
-        """Let main's jobs find what another world has left, as the cache of an earlier day."""
-        if place.exists():
-            shutil.copytree(place, self.base / "cache" / "dvc-earlier", symlinks=True)
-            self.scopes["main"].append("dvc-earlier")
-
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
             ["git", *arguments], cwd=self.desk, capture_output=True, text=True, check=False
@@ -174,13 +158,14 @@ class World:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")
 
-    def propose(self, branch: str, changes: Mapping[str, Any], title: str) -> tuple[int, Runs]:
+    def propose(
+        self, branch: str, changes: Mapping[str, Any], title: str, owner: str = OWNER
+    ) -> tuple[int, Runs]:
         """A person opens a pull request that changes params.yaml; what the forge does then."""
         self.git("fetch", "--quiet", "origin", "main")
         self.git("switch", "--quiet", "--create", branch, "origin/main")
         change(self.desk, changes)
-        commit = self.commit(title)
-        return self.open(branch, commit)
+        return self.open(branch, self.commit(title), owner)
 
     def open(self, branch: str, commit: str, owner: str = OWNER) -> tuple[int, Runs]:
         """Push a branch and open its pull request; what the forge does then."""
@@ -311,9 +296,7 @@ class World:
     def _checkout(self, call: Call, commit: str) -> None:
         wanted = call.inputs.get("ref") or commit
         self.stages += self._logged()
-        shutil.rmtree(self.previous, ignore_errors=True)
-        if self.runner.exists():
-            self.runner.rename(self.previous)
+        shutil.rmtree(self.runner, ignore_errors=True)
         subprocess.run(["git", "clone", "-q", self.origin, self.runner], check=True)
         for command in (f"fetch -q origin {wanted}", f"checkout -q {wanted}"):
             subprocess.run(["git", *command.split()], cwd=self.runner, check=True)

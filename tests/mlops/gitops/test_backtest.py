@@ -1,7 +1,6 @@
 """Past days are predicted as they would have been, and not credited where a model learnt them."""
 
 import re
-import signal
 from datetime import date
 from pathlib import Path
 
@@ -9,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.base import processes
+from mlops.base.errors import UserError
 from mlops.contract.bundle import Scorer, digest
 from mlops.evaluation import metrics
+from mlops.gitops.backtest import run
+from mlops.gitops.backtest.content import Scope
 
 PLACE = ".run/backtest/production"
 BUNDLE = "models/bundle"
@@ -113,27 +114,31 @@ def test_the_current_model_may_be_asked_of_days_before_it_was_pinned(pinned):
 
 
 REFUSED = {
-    ("2023-04-20", "2023-04-02"): "--from: found 2023-04-20, expected a day up to --to, 2023-04-02",
-    ("2023-04-20", "2023-05-01"): "--to: found 2023-05-01, expected at most 2023-04-30, the last",
-    ("2022-12-31", "2023-01-05", "--current"): "--from: found 2022-12-31, expected at least 2023",
-    ("2023-03-01", "2023-04-01"): "environments/production.yaml: pinned nothing on the morning of "
-    "2023-03-01; its first pin is of 2023-03-05; --current predicts with what it pins now",
-    ("2023-04-01", "2023-04-02", "--environment", "prodction"):
+    ("production", "2023-04-20", "2023-04-02"):
+    "--from: found 2023-04-20, expected a day up to --to, 2023-04-02",
+    ("production", "2023-04-20", "2023-05-01"):
+    "--to: found 2023-05-01, expected at most 2023-04-30, the last",
+    ("production", "2022-12-31", "2023-01-05", 1, True):
+    "--from: found 2022-12-31, expected at least 2023",
+    ("production", "2023-03-01", "2023-04-01"): "environments/production.yaml: pinned nothing on "
+    "the morning of 2023-03-01; its first pin is of 2023-03-05; --current predicts with what it",
+    ("prodction", "2023-04-01", "2023-04-02"):
     "environments/prodction.yaml: not found; did you mean 'production'?",
-    ("2023-04-01", "2023-04-02", "--environment", "staging"):
+    ("staging", "2023-04-01", "2023-04-02"):
     "environments/staging.yaml: pinned nothing on the morning of 2023-04-01; it never pinned",
-    ("2023-04-01", "2023-04-02", "--environment", "staging", "--current"):
+    ("staging", "2023-04-01", "2023-04-02", 1, True):
     "environments/staging.yaml: pins nothing to predict with",
 }  # fmt: skip
 
 
-@pytest.mark.nightly
-def test_what_cannot_be_backtested_is_one_line(pinned):
+def test_what_cannot_be_backtested_is_one_line(pinned, monkeypatch):
     clone, *_ = pinned
-    for words, message in REFUSED.items():
-        code, out, err = backtest(clone, *words)
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert message in err
+    monkeypatch.chdir(clone.root)
+    for (environment, first, last, *how), message in REFUSED.items():
+        days = date.fromisoformat(first), date.fromisoformat(last)
+        with pytest.raises(UserError) as refused:
+            run(clone.params(), Path(), Scope(environment, *days, *how))
+        assert message in str(refused.value)
         assert not (clone.root / PLACE).exists()
 
 
@@ -163,22 +168,3 @@ def test_a_bundle_that_no_store_has_or_a_source_that_is_away_is_one_line(pinned,
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: bundle 111111111111: ")
     assert digest(clone.root / PLACE) == before
-
-
-@pytest.mark.nightly
-def test_a_backtest_that_is_killed_leaves_the_earlier_one_whole(pinned):
-    clone, *_ = pinned
-    assert backtest(clone, "2023-04-02", "2023-04-05")[0] == 0
-    before = digest(clone.root / PLACE)
-    words = ("backtest", "--from", "2023-03-06", "--to", "2023-04-20")
-    for stop in (signal.SIGKILL, signal.SIGTERM):
-        process = clone.start(*words)
-        tables = clone.root / ".run/coming/tables"
-        is_read = lambda folder=tables: any(folder.glob("*/*.parquet"))  # noqa: E731
-        assert processes.wait(is_read, lambda p=process: p.poll() is None, 100)
-        process.send_signal(stop)
-        assert process.wait(60) != 0
-        assert digest(clone.root / PLACE) == before
-    assert backtest(clone, "2023-03-06", "2023-04-20")[0] == 0
-    assert digest(clone.root / PLACE) != before
-    assert not list(Path(clone.root / ".run/coming").iterdir())

@@ -15,7 +15,7 @@ import pytest
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.gitops import gate_inputs, prepared, release
+from mlops.gitops import prepared, release
 from mlops.gitops.pins import pin_at
 from mlops.registry import store
 from mlops.registry.pin import BRANCH
@@ -173,43 +173,3 @@ def test_what_is_too_large_for_git_is_refused_and_without_a_remote_the_branch_is
     pin = pin_at(clone.root, "release/staging", "staging")
     evict(clone)
     assert folder_digest(store.fetch(pin, clone.root) / BUNDLE) == pin.digest
-
-
-@pytest.mark.nightly
-def test_with_every_cache_evicted_before_each_verb_nothing_is_lost(clone, forge):
-    """Promote, judge against the champion and revert, each on a machine that knows Git alone."""
-    first = released(clone, forge)
-
-    def verb(*words):
-        code, out, err = clone.command(*words)
-        assert code == 0, out + err
-        return out
-
-    def next_machine():
-        evict(clone)
-        clone.git("pull", "--quiet", "origin", "main")
-
-    next_machine()
-    assert "registry alias points to version 1" in verb("reconcile", "staging")
-    assert "branch promote/production pushed" in verb("promote", "staging", "production")
-    clone.merge("promote/production")
-    next_machine()
-    assert "registry alias points to version 1" in verb("reconcile", "production")
-    verb("reconcile", "production", "--check")
-
-    promoted = clone.git("rev-parse", "HEAD")
-    next_machine()
-    with chdir(clone.root):
-        candidate = gate_inputs.candidate(clone.params(), Path())
-        champion = gate_inputs.champion(candidate, Path(), "HEAD")
-    assert (champion.digest, champion.by) == (first.digest, "its bundle")
-
-    clone.git("revert", "--no-edit", promoted)
-    clone.git("push", "--quiet", "origin", "HEAD:main")
-    next_machine()
-    assert "pins nothing, and nothing runs" in verb("reconcile", "production")
-    clone.git("revert", "--no-edit", "HEAD")
-    clone.git("push", "--quiet", "origin", "HEAD:main")
-    next_machine()
-    assert "registry alias points to version 1" in verb("reconcile", "production")
-    stop(clone.root)

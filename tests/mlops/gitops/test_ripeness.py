@@ -181,23 +181,16 @@ def test_what_only_the_forge_knows_comes_from_there_and_without_its_answer_git_s
     assert len(commits) == 1
 
 
-@pytest.mark.parametrize(
-    ("verify", "reason"),
-    [
-        ("echo 3 wrong; exit 4", "exit code 4, expected 0: 3 wrong"),
-        ("exec 2>&1; nosuchprogram", "exit code 127, expected 0: .*not found"),
-        ("echo $$ > .run/pid; sleep 1000 & wait", "not finished after 1 s, expected 0: no output"),
-    ],
-)
-def test_a_command_that_fails_or_does_not_end_is_no_verification(
-    staged, forge, monkeypatch, verify, reason
-):
+def test_a_command_that_fails_or_does_not_end_is_no_verification(staged, forge, monkeypatch):
     monkeypatch.setattr(ripeness, "VERIFY_SECONDS", 1)
-    ask(staged, verify=verify)
-    with pytest.raises(Refused, match=reason):
-        promote(staged, forge)
-    for file in staged.root.glob(".run/pid"):
-        assert not processes.runs(int(file.read_text()))
+    for verify, reason in {
+        "exec 2>&1; nosuchprogram": "exit code 127, expected 0: .*not found",
+        "echo $$ > .run/pid; sleep 1000 & wait": "not finished after 1 s, expected 0: no output",
+    }.items():
+        ask(staged, verify=verify)
+        with pytest.raises(Refused, match=reason):
+            promote(staged, forge)
+    assert not processes.runs(int((staged.root / ".run/pid").read_text()))
 
 
 def test_conditions_that_nobody_can_judge_are_an_error_unless_overridden(

@@ -30,20 +30,19 @@ def pinned(clone):
     return clone, base, pin
 
 
-@pytest.mark.parametrize(
-    "below", ["<<: {breaking: any}\n", "promotion: {hours: 0}\n", "# a word\n", "\n\n"]
-)
-def test_what_stands_below_a_pin_is_no_part_of_it(pinned, below):
+def test_what_stands_below_a_pin_is_no_part_of_it(pinned):
     clone, base, _ = pinned
     assert only_pins(clone, base)
     file = clone.root / STAGING
-    file.write_text(file.read_text() + below)
-    clone.commit("A word")
-    slipped = False
-    # One that adds a key is refused before.
-    with suppress(UserError):
-        slipped = only_pins(clone, base)
-    assert not slipped
+    whole = file.read_text()
+    for below in ("<<: {breaking: any}\n", "promotion: {hours: 0}\n", "# a word\n", "\n\n"):
+        file.write_text(whole + below)
+        clone.commit("A word")
+        slipped = False
+        # One that adds a key is refused before.
+        with suppress(UserError):
+            slipped = only_pins(clone, base)
+        assert not slipped, below
 
 
 def test_a_pin_in_a_text_does_not_hide_the_real_one():
@@ -52,13 +51,18 @@ def test_a_pin_in_a_text_does_not_hide_the_real_one():
         manifest.parse(text, "staging")
 
 
-@pytest.mark.parametrize("name", ["x.sh", "release.pub", f"{'a' * 64}.json.sh", "a.json"])
-def test_only_a_signature_may_lie_beside_a_pin(pinned, name):
+def test_only_a_signature_may_lie_beside_a_pin(pinned):
     clone, base, _ = pinned
-    (clone.root / "environments/signatures").mkdir()
-    (clone.root / "environments/signatures" / name).write_text("?")
-    clone.commit("A file")
-    assert not only_pins(clone, base)
+    folder = clone.root / "environments/signatures"
+    folder.mkdir()
+    for name in ("x.sh", "release.pub", f"{'a' * 64}.json.sh", "a.json"):
+        (folder / name).write_text("?")
+        clone.commit("A file")
+        assert not only_pins(clone, base), name
+        (folder / name).unlink()
+    (folder / f"{'a' * 64}.json").write_text("?")
+    clone.commit("A signature")
+    assert only_pins(clone, base)
 
 
 def test_a_lock_of_another_bundle_than_the_pinned_one_is_no_part_of_a_pin(pinned):
@@ -110,17 +114,17 @@ def challengers_bundle(clone):
                 if "md5:" in line and ".dir" in line)  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["models/bundle/extra.txt", ""])
-def test_what_somebody_put_onto_the_branch_of_bundles_before_is_replaced(clone, place):
-    pin = clone.judged_pin()
+def test_what_somebody_put_onto_the_branch_of_bundles_before_is_replaced(clone):
+    pin, before = clone.judged_pin(), ""
     with chdir(clone.root):
-        file = Path(pin.digest, place) if place else Path(pin.digest)
-        head = branches.write(Path(), "", {file: b"?"}, "?")
-        branches.push(Path(), head, BRANCH, "")
-        prepared.keep(Path(), Path(), pin)
-        found = branches.folder_at(Path(), branches.head(Path(), BRANCH), Path(pin.digest))
-        assert found
-        assert not any(str(path).endswith("extra.txt") for path in found)
+        for file in (Path(pin.digest), Path(pin.digest, "models/bundle/extra.txt")):
+            head = branches.write(Path(), "", {file: b"?"}, "?")
+            branches.push(Path(), head, BRANCH, before)
+            prepared.keep(Path(), Path(), pin)
+            before = branches.head(Path(), BRANCH)
+            found = branches.folder_at(Path(), before, Path(pin.digest))
+            assert found
+            assert not any(str(path).endswith("extra.txt") for path in found)
 
 
 def test_a_proposal_nested_without_end_is_a_line(clone):

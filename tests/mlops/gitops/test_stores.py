@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from dvc.repo import Repo
 
 from mlops.base.errors import UserError
 from mlops.base.files import folder_digest
 from mlops.contract.paths import BUNDLE, EVIDENCE
-from mlops.gitops import prepared, verdict
+from mlops.gitops import prepared
 from mlops.registry import publish, store
 from tests.mlops.deploy.processes import stop
 
@@ -54,22 +53,6 @@ def test_the_remote_alone_gives_bundle_and_evidence_past_a_damaged_cache_too(fre
         shutil.rmtree(fetched)
         shutil.copytree(tmp_path / "remote", clone.root / ".dvc/cache", dirs_exist_ok=True)
         damage(clone.root / ".dvc/cache/files/md5")
-
-
-@pytest.mark.nightly
-def test_the_remote_alone_is_enough_for_every_verb_that_needs_the_bundle(fresh):
-    clone, pin = fresh
-    for verb in ("reconcile", "monitor"):
-        assert clone.command(verb, "staging")[::2] == (0, "")
-        shutil.rmtree(clone.root / store.STORE)
-        shutil.rmtree(clone.root / "mlruns", ignore_errors=True)
-    # The candidate is here, the champion in the remote.
-    with chdir(clone.root), Repo(".") as repo:
-        repo.pull()
-    clone.command("gate", "--base", "HEAD")
-    with chdir(clone.root):
-        judged = verdict.load(Path())
-    assert (judged.champion, judged.champion_by) == (pin.digest, "its bundle")
 
 
 def test_a_bundle_that_was_tampered_with_is_refused_from_every_store(clone, tmp_path, monkeypatch):
