@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -116,14 +115,9 @@ class Held:
 
     flow: subprocess.Popen[str]
     stage: psutil.Process
-    folder: int
 
     def end(self) -> Done:
         return ended(self.flow)
-
-    def let_go(self) -> Done:
-        fcntl.flock(self.folder, fcntl.LOCK_UN)
-        return self.end()
 
     def stage_is_gone(self, seconds: float = 120) -> bool:
         return not psutil.wait_procs([self.stage], timeout=seconds)[1]
@@ -142,9 +136,9 @@ def _held(checkout: Checkout, stage: str) -> Iterator[Held]:
     try:
         process = locks.wait_until(running, flow)
         # Not before: an earlier stage may write to the same folder.
-        with locks.held((checkout.root / OUTPUTS[stage]).parent) as folder:
+        with locks.held((checkout.root / OUTPUTS[stage]).parent):
             locks.wait_until(lambda: locks.waits(process.pid), flow)
-            yield Held(flow, process, folder)
+            yield Held(flow, process)
     finally:
         if flow.poll() is None:
             os.killpg(flow.pid, signal.SIGKILL)

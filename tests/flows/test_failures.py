@@ -1,15 +1,12 @@
 """A flow that fails or is stopped says so in a line, leaves the earlier outputs, and resumes."""
 
-import os
 import shutil
-import signal
 
 import psutil
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
-STAGES = ("ingest", "featurize", "tune", "train", "evaluate")
 # No server listens there, and none ever will.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -43,26 +40,13 @@ def test_a_stage_that_refuses_its_input_ends_the_flow_with_its_own_line_and_code
     assert trained.executed() == ["ingest"]
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "line"),
-    [
-        ("params.yaml", "project:", "projct:",
-         "params.yaml: projct: unknown key; did you mean 'project'? (and 1 more)"),
-        ("dvc.yaml", "cmd:", "command:",
-         "ingest: './dvc.yaml' validation failed: 12 errors"),
-        ("dvc.lock", "cmd:", "\tcmd",
-         "ingest: unable to read: 'dvc.lock', YAML file structure is corrupted"),
-        ("dvc.lock", "stages:", "<<<<<<< HEAD\nstages:",
-         "dvc.lock: line 2: a merge conflict; take either side whole "
-         "(`git checkout --ours dvc.lock`), then `make retrain`"),
-    ],
-)  # fmt: skip
-def test_a_file_that_says_nonsense_ends_the_flow_with_a_line(trained, name, old, new, line):
+def test_a_pipeline_that_says_nonsense_ends_the_flow_with_a_line(trained):
     before = trained.outputs()
-    text = (trained.root / name).read_text()
-    (trained.root / name).write_text(text.replace(old, new))
+    text = (trained.root / "dvc.yaml").read_text()
+    (trained.root / "dvc.yaml").write_text(text.replace("cmd:", "command:"))
     ended = trained.flow()
-    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {line}\n")
+    line = "error: ingest: './dvc.yaml' validation failed: 12 errors\n"
+    assert (ended.code, ended.out, ended.err) == (2, "", line)
     assert trained.outputs() == before
 
 
@@ -78,7 +62,7 @@ def test_a_stage_that_is_killed_ends_the_flow_with_a_line_and_the_next_flow_goes
     # Its bundle is another: it tracks in a store of its own.
     prefect = {"PREFECT_API_URL": served.environment["PREFECT_API_URL"]}
     checkout = served.checkout.copy(tmp_path / "repository", **prefect)
-    checkout.touch_code("mlops/base/files.py")
+    checkout.workspace.change({"train.reference_rows": 90})
     before = checkout.outputs()
     with held(checkout, "train") as flow:
         flow.stage.kill()
@@ -89,21 +73,17 @@ def test_a_stage_that_is_killed_ends_the_flow_with_a_line_and_the_next_flow_goes
         "was there memory enough?\n",
     )
     assert checkout.outputs() == before
-    assert checkout.executed() == ["ingest", "featurize", "tune"]
+    assert checkout.executed() == []
     ended = checkout.flow()
     assert (ended.code, ended.err) == (0, "")
-    assert checkout.executed() == list(STAGES)
+    assert checkout.executed() == ["train", "evaluate"]
     assert checkout.leftovers() == []
 
 
-@pytest.mark.parametrize("send", ["SIGTERM to the flow", "SIGINT to both"])
-def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held, send):
+def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held):
     before = stale.outputs()
     with held(stale, "ingest") as flow:
-        if send == "SIGINT to both":  # As a terminal does on Ctrl-C.
-            os.killpg(flow.flow.pid, signal.SIGINT)
-        else:
-            flow.flow.terminate()
+        flow.flow.terminate()
         ended = flow.end()
         assert flow.stage_is_gone(seconds=0)
     assert (ended.code, ended.err) == (130, "interrupted; earlier outputs are untouched\n")
@@ -120,16 +100,6 @@ def test_a_flow_that_is_killed_takes_its_stage_along_and_the_next_one_ends_well(
     assert stale.flow().code == 0
     assert stale.executed() == ["ingest"]
     assert stale.outputs() == before
-
-
-def test_of_two_flows_at_once_the_second_says_so_and_the_first_ends_well(stale, held):
-    with held(stale, "ingest") as first:
-        second = stale.flow()
-        assert (second.code, second.out, second.err) == (
-            2, "", "error: .run/training.lock: another training runs in this folder; wait for "
-            "it to end, or stop it\n",
-        )  # fmt: skip
-        assert first.let_go().code == 0
 
 
 @pytest.fixture(scope="module")

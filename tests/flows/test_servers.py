@@ -36,10 +36,15 @@ def test_up_again_keeps_the_servers_that_run(served):
 
 @starts_servers
 def test_up_starts_what_died_alone_at_its_address_and_down_ends_all_of_both(checkout, tmp_path):
-    made = checkout(tmp_path / "repository")
+    """Two repositories that start at once get servers of their own."""
+    made, other = (checkout(tmp_path / name / "repository") for name in ("one", "other"))
     try:
-        first = made.run(MLOPS, "up")
-        assert first.code == 0, first.err
+        with ThreadPoolExecutor() as both:
+            first, second = both.map(lambda one: one.run(MLOPS, "up"), (made, other))
+        assert (first.code, second.code) == (0, 0), first.err + second.err
+        addresses = [line.split()[1] for up in (first, second) for line in up.out.splitlines()[:2]]
+        assert len(set(addresses)) == 4
+        other.run(MLOPS, "down")
         before = pids(made)
         os.killpg(before["prefect"], signal.SIGKILL)
         with ThreadPoolExecutor() as both:
@@ -50,6 +55,7 @@ def test_up_starts_what_died_alone_at_its_address_and_down_ends_all_of_both(chec
         assert after["prefect"] != before["prefect"]
         groups = set(after.values())
     finally:
+        other.run(MLOPS, "down")
         down = made.run(MLOPS, "down")
     assert (down.code, down.out, down.err) == (0, "stopped: mlflow, prefect\n", "")
     assert [p for p in psutil.process_iter() if group(p) in groups] == []
@@ -64,20 +70,6 @@ def group(process):
         return None if ended else os.getpgid(process.pid)
     except (psutil.NoSuchProcess, ProcessLookupError):
         return None
-
-
-@starts_servers
-def test_two_repositories_that_start_at_once_get_servers_of_their_own(checkout, tmp_path):
-    made = [checkout(tmp_path / name / "repository") for name in ("one", "other")]
-    try:
-        with ThreadPoolExecutor() as both:
-            ups = list(both.map(lambda one: one.run(MLOPS, "up"), made))
-        assert [up.code for up in ups] == [0, 0]
-        addresses = [line.split()[1] for up in ups for line in up.out.splitlines()[:2]]
-        assert len(set(addresses)) == 4
-    finally:
-        for one in made:
-            one.run(MLOPS, "down")
 
 
 def write_status(root, text):
