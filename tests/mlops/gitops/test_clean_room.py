@@ -104,11 +104,10 @@ def test_a_poisoned_cache_of_a_pull_request_is_neither_restored_nor_proposed(tea
     assert pin_at(main.root, "FETCH_HEAD", "staging").digest == main.workspace.digest(BUNDLE)
     assert poisoned not in main.git("show", "FETCH_HEAD") + forge.opened[0][3]
 
-    # A pull request's job reads what main has released, and after it is merged main reads it too.
+    # A pull request's job reads what main has released.
     team.git("fetch", "--quiet", "origin", "release/staging")
     team.merge("release/staging")
-    for name, default in {"proposing": "proposals", "again": "releases"}.items():
-        later = job(team, tmp_path / name, default)
-        assert set(train(later).values()) == {"restored"}
-        assert later.workspace.digest(BUNDLE) == main.workspace.digest(BUNDLE)
+    later = job(team, tmp_path / "proposing", "proposals")
+    assert set(train(later).values()) == {"restored"}
+    assert later.workspace.digest(BUNDLE) == main.workspace.digest(BUNDLE)
     stop(main.root)

@@ -221,6 +221,8 @@ def test_history_and_changed_are_read_from_git_alone(twice):
     with chdir(clone.root):
         rows = status.history(Path(), "HEAD", "production")
         assert rows[0][:6] == ("since", "pinned", "model", "commit", "by", "why")
+        with pytest.raises(UserError, match=r"stagging\.yaml: not found; did you mean 'staging'\?"):
+            status.history(Path(), "HEAD", "stagging")
         assert [row[1] for row in rows[1:]] == [*digests, "-"]
         assert pins.moved(Path(), "HEAD") == []
         assert pins.moved(Path(), first) == ["production"]
@@ -267,9 +269,3 @@ def test_a_proposal_that_main_has_overtaken_is_marked_as_failed(released, forge)
     branches.push(clone.root, old, "release/staging", expected="")
     assert "nothing to release" in release(clone, forge)
     assert forge.states[-1][:2] == (old, "failure")
-
-
-def test_an_environment_that_never_was_has_no_history(clone):
-    code, out, error = clone.command("history", "stagging")
-    assert (code, out) == (2, "")
-    assert "environments/stagging.yaml: not found; did you mean 'staging'?" in error

@@ -20,7 +20,6 @@ import yaml
 
 from mlops.base.errors import UserError
 from mlops.gitops import retrain
-from mlops.gitops.worktree import worktree
 from tests.forge_server import Fault, ForgeServer
 from tests.mlops.gitops.conftest import WHO, Clone
 
@@ -307,29 +306,3 @@ def test_a_store_that_is_away_proposes_nothing_and_the_next_run_completes(quick,
     quick.good()
     assert len(quick.forge.pulls) == 1
     assert len(list((tmp_path / "remote" / "files").rglob("*.dir"))) >= 5
-
-
-@nightly
-def test_a_tree_that_is_broken_is_made_anew(quick):
-    quick.good("--until", BETWEEN)
-    (quick.tree / ".git").write_text("gitdir: nowhere\n")
-    quick.good()
-    assert quick.until() == NEWEST
-    (quick.tree / ".git").unlink()
-    before = noticeable(quick)
-    quick.good()
-    assert noticeable(quick) == before
-
-
-@nightly
-def test_without_a_remote_the_branch_is_made_here(quick):
-    quick.clone.git("stash")
-    quick.clone.git("remote", "remove", "origin")
-    assert quick.good().endswith("to push it to; review it, then `git merge retrain/data`\n")
-    assert quick.clone.git("rev-parse", f"{BRANCH}^") == quick.clone.git("rev-parse", "HEAD")
-
-
-def test_a_tree_of_its_own_reads_the_raw_tables_of_this_folder_that_git_ignores(clone):
-    for _ in range(2):
-        with worktree(clone.root, "another") as tree:
-            assert (tree.path / "csv/trips.csv").samefile(clone.root / "csv/trips.csv")

@@ -21,18 +21,34 @@ def project(tmp_path):
     git.git(tmp_path / "repository", "init", "--quiet", "--initial-branch=main")
     Repo.init(str(folder), subdir=True).close()
     shutil.copy(PROJECTS / "params.yaml", folder)
-    (folder / ".gitignore").write_text("/.run/\n/mlruns/\n")
+    (folder / ".gitignore").write_text("/.run/\n/mlruns/\n/csv\n")
     git.git(folder, "add", ".")
     git.git(folder, "commit", "--quiet", "--message", "start", env=branches.IDENTITY)
     return folder
 
 
-def test_a_project_in_a_sub_folder_has_its_tree_there(project):
-    with worktree(project, "retrain") as tree:
-        assert tree.path == project / ".run/retrain/tree/models/churn [1]"
-        assert (tree.path / "params.yaml").exists()
-        cache = Repo(str(project)).cache.local_cache_dir
-        assert Repo(str(tree.path)).cache.local_cache_dir == cache
+def test_a_project_in_a_sub_folder_has_its_tree_there_with_what_git_ignores(project):
+    (project / "csv").mkdir()
+    for _ in range(2):
+        with worktree(project, "retrain") as tree:
+            assert tree.path == project / ".run/retrain/tree/models/churn [1]"
+            assert (tree.path / "params.yaml").exists()
+            cache = Repo(str(project)).cache.local_cache_dir
+            assert Repo(str(tree.path)).cache.local_cache_dir == cache
+            assert (tree.path / "csv").samefile(project / "csv")
+
+
+def test_a_tree_that_is_broken_is_made_anew(project):
+    def made():
+        with worktree(project, "retrain") as tree:
+            assert (tree.path / "params.yaml").exists()
+            return git.top(tree.path) / ".git"
+
+    before = git.git(project, "status", "--porcelain")
+    made().write_text("gitdir: nowhere\n")
+    made().unlink()
+    made()
+    assert git.git(project, "status", "--porcelain") == before
 
 
 def test_a_command_that_fails_there_ends_this_one_with_its_code(project, monkeypatch):
