@@ -136,14 +136,20 @@ def all_steps(tree: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @cache
-def happened(tree: Path, name: str) -> tuple[Happened, Happened]:
-    """What GitHub and what Azure do in a scenario."""
-    return scenarios.on_github(tree, SCENARIOS[name]), scenarios.on_azure(tree, SCENARIOS[name])
+def on_github(tree: Path, name: str) -> Happened:
+    """What GitHub does in a scenario."""
+    return scenarios.on_github(tree, SCENARIOS[name])
 
 
-def everywhere(tree: Path) -> Iterator[Happened]:
-    """What either system does in any scenario, one after the other."""
-    return (done for name in SCENARIOS for done in happened(tree, name))
+@cache
+def on_azure(tree: Path, name: str) -> Happened:
+    """What Azure does in a scenario."""
+    return scenarios.on_azure(tree, SCENARIOS[name])
+
+
+def happened(tree: Path, *names: str) -> Iterator[Happened]:
+    """What either system does in some scenarios, one after the other."""
+    return (on(tree, name) for name in names for on in (on_github, on_azure))
 
 
 def divided(tree: Path, name: str) -> list[str]:
@@ -158,16 +164,16 @@ def divided(tree: Path, name: str) -> list[str]:
     return [] if github == azure else [f"{github} and {azure}"]
 
 
-def unlike(tree: Path) -> list[str]:
+def unlike(tree: Path) -> Iterator[str]:
     """Jobs that may do other things, longer, beside others or as others than the tables say."""
-    faults = []
     found = {place: (content, job) for place, content, job in jobs(tree)}
     for place, (content, job) in found.items():
-        faults += [f"{place}: rights by default"] if content.get("permissions") != {} else []
+        if content.get("permissions") != {}:
+            yield f"{place}: rights by default"
         if place.startswith(SCANNERS):
             given = job.get("permissions", {}).items()
-            faults += [place] if not given <= FINDINGS.items() else []
-            faults += [place] if not job.get("timeout-minutes") else []
+            if not (given <= FINDINGS.items() and job.get("timeout-minutes")):
+                yield place
             continue
         lock = job.get("concurrency", content.get("concurrency", {}))
         environment = job.get("environment", "")
@@ -175,42 +181,38 @@ def unlike(tree: Path) -> list[str]:
             job.get("permissions", {}), job.get("timeout-minutes", 0), lock.get("group", ""),
             lock.get("cancel-in-progress", False), environment,
         )  # fmt: skip
-        faults += [f"{place}: {seen}"] if JOBS.get(place) != seen else []
-    faults += [place for place in JOBS if place not in found]
+        if JOBS.get(place) != seen:
+            yield f"{place}: {seen}"
+    yield from (place for place in JOBS if place not in found)
     kinds: dict[str, Any] = {}
     for place, stage, job in stages(tree):
         kind = int(job.get("timeoutInMinutes", 0)), stage.get("lockBehavior")
         kinds[place.removeprefix("azure ")] = kind
-    return faults + [
-        f"{name}: {kinds.get(name)}" for name in STAGES if kinds.get(name) != STAGES[name]
-    ]
+    yield from (f"{name}: {kinds.get(name)}" for name in STAGES if kinds.get(name) != STAGES[name])
 
 
-def started(tree: Path) -> list[str]:
+def started(tree: Path) -> Iterator[str]:
     """Workflows that start at other events than the table says."""
-    return [
-        name for name, on in TRIGGERS.items()
-        if workflows.read(tree / workflows.FOLDER / name)["on"] != on
-    ]  # fmt: skip
+    for name, on in TRIGGERS.items():
+        if workflows.read(tree / workflows.FOLDER / name)["on"] != on:
+            yield name
 
 
-def lenient(tree: Path) -> list[str]:
+def lenient(tree: Path) -> Iterator[str]:
     """Steps whose failure would not fail their job."""
-    faults = []
     for place, step in all_steps(tree):
         goes_on = step.get("continue-on-error", step.get("continueOnError"))
         # Without a verdict there is nothing to post: the next steps ask for it.
         if goes_on and (place, step.get("id")) != ("comment.yml comment", "verdict"):
-            faults.append(f"{place}: {step}")
+            yield f"{place}: {step}"
         script = step.get("run", step.get("script", ""))
         calls = "\n".join(line for line in script.splitlines() if re.search("make|mlops", line))
-        faults += [f"{place}: {calls}"] if LENIENT.search(calls) else []
-    return faults
+        if LENIENT.search(calls):
+            yield f"{place}: {calls}"
 
 
-def checkouts(tree: Path) -> list[str]:
+def checkouts(tree: Path) -> Iterator[str]:
     """Checkouts of another commit, of a part of the history, or that leave a token in a file."""
-    faults = []
     for place, step in all_steps(tree):
         if "actions/checkout" not in step.get("uses", "") and "checkout" not in step:
             continue
@@ -218,32 +220,30 @@ def checkouts(tree: Path) -> list[str]:
         keeps = given.get("persist-credentials", given.get("persistCredentials"))
         depth = given.get("fetch-depth", given.get("fetchDepth"))
         whole = str(depth) == "0" or place.startswith((SCANNERS, "relock")) or place == "relock"
-        faults += [] if str(keeps).lower() == "false" else [f"{place}: keeps"]
-        faults += [] if whole else [f"{place}: {depth}"]
-        faults += [] if given.get("ref") == REFS.get(place) else [f"{place}: {given.get('ref')}"]
+        if str(keeps).lower() != "false" or not whole or given.get("ref") != REFS.get(place):
+            yield f"{place}: {given}"
     for name in ("a merge of a release", "a rollback while main is refused"):
-        words = [verb.words for verb in happened(tree, name)[1].verbs]
+        words = [verb.words for verb in on_azure(tree, name).verbs]
         deployed = [number for number, one in enumerate(words) if one.startswith("mlops reconcile")]
         late = "git checkout --quiet --detach origin/main"
-        faults += ["azure: a late approval" for number in deployed if late not in words[:number]]
-    return faults
+        yield from ("azure: a late approval" for number in deployed if late not in words[:number])
 
 
-def caches(tree: Path) -> list[str]:
+def caches(tree: Path) -> Iterator[str]:
     """Caches under another name or of another path than those that are read again."""
-    faults = []
     for place, step in all_steps(tree):
+        given = step.get("with", step.get("inputs", {}))
         if "actions/cache" in step.get("uses", ""):
-            path, key = step["with"]["path"], step["with"]["key"]
-            faults += [] if key.startswith(CACHES.get(path, "-")) else [f"{place}: {path} {key}"]
-        if step.get("task") == "Cache@2":
-            path, key = step["inputs"]["path"], step["inputs"]["key"]
-            named = key.startswith(f'"{CACHES.get(path, "?-")[:-1]}"')
-            faults += [] if named else [f"{place}: {path} {key}"]
-    return faults
+            named = given["key"].startswith(CACHES.get(given["path"], "-"))
+        elif step.get("task") == "Cache@2":
+            named = given["key"].startswith(f'"{CACHES.get(given["path"], "?-")[:-1]}"')
+        else:
+            continue
+        if not named:
+            yield f"{place}: {given}"
 
 
-def artifacts(tree: Path) -> list[str]:
+def artifacts(tree: Path) -> Iterator[str]:
     """What one job hands to another, where the names or the contents do not fit."""
     release = {"verdict/", "reports/", "models/bundle/", "dvc.lock"}
     kept: dict[str, set[str]] = {}
@@ -254,106 +254,102 @@ def artifacts(tree: Path) -> list[str]:
             kept[given["name"]] = set(given["path"].split())
         if "download-artifact" in step.get("uses", ""):
             taken[given["name"]] = given["path"].split("/")[0]
-    faults = [] if kept.get("release") == release else [f"release: {kept.get('release')}"]
-    faults += [] if "verdict/" in kept.get("verdict", ()) else ["verdict"]
+    if kept.get("release") != release or "verdict/" not in kept.get("verdict", ()):
+        yield str(kept)
     # What is downloaded lies outside the checkout.
     outside = dict.fromkeys(("release", "verdict", "platform", "image"), "${{ runner.temp }}")
-    return faults + ([] if taken == outside else [str(taken)])
+    if taken != outside:
+        yield str(taken)
 
 
-def injected(tree: Path) -> list[str]:
+def injected(tree: Path) -> Iterator[str]:
     """Scripts that are put together from what somebody outside may have written."""
     macro = r"\$\{\{|\$\((?:Build|System|Agent|Pipeline)\."
-    scripts = [(place, step.get("run", step.get("script", ""))) for place, step in all_steps(tree)]
-    return [f"{place}: {script}" for place, script in scripts if re.search(macro, script)]
+    for place, step in all_steps(tree):
+        if re.search(macro, step.get("run", step.get("script", ""))):
+            yield f"{place}: {step}"
 
 
-def secrets(tree: Path) -> list[str]:
+def secrets(tree: Path) -> Iterator[str]:
     """Secrets by name, and all settings at once, which a runner prints."""
-    texts = "".join(path.read_text() for path in sorted((tree / ".github").rglob("*.yml")))
-    return re.findall(r"secrets\.\w+|toJSON\((?:vars|secrets|env)\)", texts)
+    for path in sorted((tree / ".github").rglob("*.yml")):
+        yield from re.findall(r"secrets\.\w+|toJSON\((?:vars|secrets|env)\)", path.read_text())
 
 
-def leaked(tree: Path) -> list[str]:
+def leaked(tree: Path) -> Iterator[str]:
     """What the code of a fork's pull request could see of tokens and settings."""
-    faults = []
+    secret = {TOKEN, *CONFIGURED.values()}
     for name in FORKS:
         github, azure = happened(tree, name)
         # The job that comments runs main's code: what it sees is no leak.
         own = [one for one in github.verbs if one.seen["GITHUB_EVENT_NAME"] != "workflow_run"]
-        secret = {TOKEN, *CONFIGURED.values()}
-        faults += [one.words for one in own if secret & set(one.seen.values())]
-        faults += [one.words for one in azure.verbs if TOKEN in one.seen.values()]
-        faults += [one.name for one in github.calls if one.name == "azure/login"]
-        faults += [one.words for one in azure.verbs if one.words.startswith("dvc")]
-    return faults
+        yield from (one.words for one in own if secret & set(one.seen.values()))
+        yield from (one.words for one in azure.verbs if TOKEN in one.seen.values())
+        yield from (one.name for one in github.calls if one.name == "azure/login")
+        yield from (one.words for one in azure.verbs if one.words.startswith("dvc"))
 
 
-def trained_with_a_token(tree: Path) -> list[str]:
+def trained_with_a_token(tree: Path) -> Iterator[str]:
     """Verbs other than those that write to the forge, which could see its token."""
-    names = ("a pull request that is accepted", "a merge", "a promotion")
-    verbs = [verb for name in names for done in happened(tree, name) for verb in done.verbs]
-    seen = {" ".join(verb.words.split()[:2]) for verb in verbs if TOKEN in verb.seen.values()}
-    return sorted(seen ^ WITH_TOKEN)
+    names, seen = ("a pull request that is accepted", "a merge", "a promotion"), set()
+    for done in happened(tree, *names):
+        found = [verb.words for verb in done.verbs if TOKEN in verb.seen.values()]
+        verbs = {" ".join(words.split()[:2]) for words in found}
+        yield from sorted(verbs - WITH_TOKEN)
+        seen |= verbs
+    yield from sorted(WITH_TOKEN - seen)
 
 
-def marked(tree: Path) -> list[str]:
+def marked(tree: Path) -> Iterator[str]:
     """Commits that would be marked otherwise than they were judged."""
-    faults = []
+    calls = on_github(tree, "a pull request that is accepted").calls
+    refs = {call.inputs["ref"] for call in calls if call.inputs.get("ref")}
+    if refs != {"main"}:
+        yield f"checked out: {refs}, and not {MAIN_COMMIT}"
     wanted = {"accepted": "success", "refused": "failure"}
     for name in (one for one in SCENARIOS if "pull request that is" in one):
         (state,) = (wanted[word] for word in wanted if name.endswith(word))
-        verbs = [verb.words for verb in happened(tree, name)[0].verbs if "mark" in verb.words]
+        verbs = [verb.words for verb in on_github(tree, name).verbs if "mark" in verb.words]
         fork = " --fork stranger:october" if name in FORKS else ""
-        right = verbs == [f"mlops mark {JUDGED} {state}{fork}"]
-        faults += [] if right else [f"{name}: {verbs}"]
-    calls = happened(tree, "a pull request that is accepted")[0].calls
-    refs = {call.inputs["ref"] for call in calls if call.inputs.get("ref")}
-    return faults + ([] if refs == {"main"} else [f"checked out: {refs}, and not {MAIN_COMMIT}"])
+        if verbs != [f"mlops mark {JUDGED} {state}{fork}"]:
+            yield f"{name}: {verbs}"
 
 
-def forgiven(tree: Path) -> list[str]:
+def forgiven(tree: Path) -> Iterator[str]:
     """Verbs whose failure leaves every job of a system successful."""
-    names = [
-        name for name in SCENARIOS if re.search("whose tests fail|merge that is refused", name)
-    ]
-    return [
-        name
-        for name in names
-        for done in happened(tree, name)
-        if "failure" not in {job.result for job in done.jobs}
-    ]
+    for name in SCENARIOS:
+        if re.search("whose tests fail|merge that is refused", name):
+            for done in happened(tree, name):
+                if "failure" not in {job.result for job in done.jobs}:
+                    yield name
 
 
-def identities(tree: Path) -> list[str]:
+def identities(tree: Path) -> Iterator[str]:
     """Verbs that reach Azure without a login just before, or as another than their own."""
     wanted = {"Build": "as-Releases", "Judge": "as-Proposals", "Drift": "as-Watch",
               "DeployStaging": "as-Staging", "DeployProduction": "as-Production",
               "Promote": "as-Watch"}  # fmt: skip
-    faults = []
-    for place, _, job in jobs(tree):
-        logged_in, needs = False, re.search(r"judge|build|reconcile|drift|promote", place)
-        for step in job["steps"] if needs else ():
-            login = step.get("uses", "").endswith("/actions/azure")
-            logged_in |= login
-            if login and step["with"]["client-id"] != "${{ vars.AZURE_CLIENT_ID }}":
-                faults.append(place)
-            script = step.get("run", "")
-            if REACHES_AZURE.search(script):
-                faults += [] if logged_in else [f"{place}: {script}"]
-                logged_in &= "train" not in script
+    places = [
+        (place, job["steps"], "${{ vars.AZURE_CLIENT_ID }}") for place, _, job in jobs(tree)
+        if re.search(r"judge|build|reconcile|drift|promote", place)
+    ]  # fmt: skip
     for place, _, job in stages(tree):
-        logged_in, who = False, wanted.get(place.removeprefix("azure "))
-        for step in pipelines.steps(job) if who else ():
-            logged_in |= step.get("task") == "AzureCLI@2"
-            script = step.get("script", "")
-            if step.get("task") == "AzureCLI@2" and step["inputs"]["azureSubscription"] != who:
-                faults.append(f"{place}: {step['inputs']['azureSubscription']}")
+        if who := wanted.get(place.removeprefix("azure ")):
+            places.append((place, pipelines.steps(job), who))
+    for place, steps, who in places:
+        logged_in = False
+        for step in steps:
+            given = step.get("with", step.get("inputs", {}))
+            if step.get("uses", "").endswith("/actions/azure") or step.get("task") == "AzureCLI@2":
+                logged_in = True
+                if given.get("client-id", given.get("azureSubscription")) != who:
+                    yield f"{place}: {given}"
+            script = step.get("run", step.get("script", ""))
             if REACHES_AZURE.search(script):
-                faults += [] if logged_in else [f"{place}: {script}"]
+                if not logged_in:
+                    yield f"{place}: {script}"
                 # Its token lives ten minutes, and training takes longer.
                 logged_in &= "train" not in script
-    return faults
 
 
 def ruleset(tree: Path) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from mlops.cli import main as mlops
 from tests import ci_checks, events, pipelines, workflows
-from tests.ci_checks import CHECKS, divided, everywhere, happened
+from tests.ci_checks import CHECKS, divided, happened
 from tests.scenarios import JUDGED, MAIN_COMMIT, SCENARIOS, Scenario, on_github
 
 REPOSITORY = Path(__file__).parents[1]
@@ -146,7 +146,7 @@ def test_both_systems_run_the_same_verbs_in_the_same_order(name):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_files_have_no_fault(check):
-    assert check(REPOSITORY) == []
+    assert list(check(REPOSITORY)) == []
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def broken(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("check", "file", "old", "new"), BROKEN)
 def test_a_breakage_is_found(broken, check, file, old, new):
-    assert getattr(ci_checks, check)(broken(file, old, new)) != []
+    assert any(True for _ in getattr(ci_checks, check)(broken(file, old, new)))
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_every_verb_is_called_with_arguments_that_it_has(tmp_path, monkeypatch):
     (tmp_path / "verdict").mkdir()
     (tmp_path / "verdict/report.md").touch()
     monkeypatch.chdir(tmp_path)
-    verbs = [verb.words for done in everywhere(REPOSITORY) for verb in done.verbs]
+    verbs = [verb.words for done in happened(REPOSITORY, *SCENARIOS) for verb in done.verbs]
     called = {re.sub(r"\S+/verdict/", "verdict/", words) for words in verbs}
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
     for program, verb, *arguments in map(str.split, called):

@@ -80,4 +80,4 @@ def test_a_breakage_is_found(tmp_path, check, old, new):
     text = (tmp_path / GITHUB).read_text()
     assert old in text
     (tmp_path / GITHUB).write_text(text.replace(old, new))
-    assert getattr(ci_checks, check)(tmp_path) != []
+    assert any(True for _ in getattr(ci_checks, check)(tmp_path))
