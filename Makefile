@@ -75,7 +75,7 @@ test: setup ## what a pull request must pass; tests that need Java are skipped w
 	@pytest -m "not nightly"
 
 test-nightly: setup ## faults, soak, real clients and servers, clouds' stand-ins, Spark, fuzz
-	@pytest -m "nightly or story"
+	@pytest -m nightly
 
 test-fast: setup ## the tests that need no JVM, no server and no trained model
 	@pytest -m "not slow and not nightly"
