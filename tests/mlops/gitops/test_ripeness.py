@@ -56,14 +56,20 @@ def at(monkeypatch, hours_ago):
 
 
 @pytest.fixture
-def staged(clone, monkeypatch):
-    """Staging has pinned a bundle for 30 hours, and runs it."""
+def pinned(clone, monkeypatch):
+    """Staging has pinned a bundle for 30 hours."""
     with monkeypatch.context() as past:
         at(past, 30)
         clone.pin("staging", clone.judged_pin())
-    with chdir(clone.root):
-        list(reconcile.run(clone.params(), Path(), "staging"))
     return clone
+
+
+@pytest.fixture
+def staged(pinned):
+    """It runs it, too."""
+    with chdir(pinned.root):
+        list(reconcile.run(pinned.params(), Path(), "staging"))
+    return pinned
 
 
 def answer(clone, times):
@@ -125,19 +131,19 @@ def test_what_was_verified_is_in_the_commit_and_the_pull_request_and_read_back(
 
 
 def test_hours_count_from_the_last_time_that_the_main_line_began_to_pin_the_bytes(
-    staged, forge, monkeypatch
+    pinned, forge, monkeypatch
 ):
-    pin = manifest.load(staged.root, "staging").pin
-    ask(staged, hours=24)
+    pin = manifest.load(pinned.root, "staging").pin
+    ask(pinned, hours=24)
     with monkeypatch.context() as past:
         at(past, 20)
-        staged.pin("staging", None)
-        staged.pin("staging", pin)
+        pinned.pin("staging", None)
+        pinned.pin("staging", pin)
         # Another pin of the same bytes is no break.
         at(past, 2)
-        staged.pin("staging", pin, version=9)
+        pinned.pin("staging", pin, version=9)
     with pytest.raises(Refused, match=r"pinned by staging for 20\.0 hours, expected 24"):
-        promote(staged, forge)
+        promote(pinned, forge)
 
 
 def test_an_override_says_why_and_what_was_missing_and_forges_no_other_line(staged, forge):
@@ -160,24 +166,24 @@ def test_an_override_says_why_and_what_was_missing_and_forges_no_other_line(stag
 
 
 def test_what_only_the_forge_knows_comes_from_there_and_without_its_answer_git_still_tells(
-    staged, forge
+    pinned, forge
 ):
-    staged.pin("production", manifest.load(staged.root, "staging").pin)
-    staged.git("commit", "--amend", "--quiet", "--message", "By hand\n\nReviewed-by: Jo <jo@x.y>")
+    pinned.pin("production", manifest.load(pinned.root, "staging").pin)
+    pinned.git("commit", "--amend", "--quiet", "--message", "By hand\n\nReviewed-by: Jo <jo@x.y>")
     opened = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     merge = Merge(opened, opened + dt.timedelta(hours=5), ("maria", "li"))
     commits = []
     forge.merged = lambda commit: commits.append(commit) or merge
-    assert history(staged)[6:8] == ("Jo <jo@x.y>", "-")
-    assert history(staged, forge)[6:8] == ("maria, li", "5:00:00")
-    assert commits[0] == staged.git("rev-parse", "HEAD")
+    assert history(pinned)[6:8] == ("Jo <jo@x.y>", "-")
+    assert history(pinned, forge)[6:8] == ("maria, li", "5:00:00")
+    assert commits[0] == pinned.git("rev-parse", "HEAD")
 
     def away(commit):
         commits.append(commit)
         raise UserError("GitHub: does not answer")
 
     forge.merged, commits[:] = away, []
-    assert history(staged, forge)[6] == "not known: GitHub: does not answer"
+    assert history(pinned, forge)[6] == "not known: GitHub: does not answer"
     assert len(commits) == 1
 
 
@@ -194,9 +200,9 @@ def test_a_command_that_fails_or_does_not_end_is_no_verification(staged, forge, 
 
 
 def test_conditions_that_nobody_can_judge_are_an_error_unless_overridden(
-    staged, forge, monkeypatch
+    pinned, forge, monkeypatch
 ):
-    ask(staged, **ALL)
+    ask(pinned, **ALL)
 
     def away(*_):
         raise UserError("the target is away")
@@ -204,16 +210,16 @@ def test_conditions_that_nobody_can_judge_are_an_error_unless_overridden(
     monkeypatch.setattr(local, "current", away)
     for options in ({}, {"ripe": True}):
         with pytest.raises(UserError, match="the target is away"):
-            promote(staged, forge, **options)
-    promote(staged, forge, because="an outage")
-    assert "Overridden: an outage (not met: not judged: the target is away)" in message(staged)
+            promote(pinned, forge, **options)
+    promote(pinned, forge, because="an outage")
+    assert "Overridden: an outage (not met: not judged: the target is away)" in message(pinned)
 
 
-def test_another_source_is_refused_whatever_the_reason(staged, forge):
-    ask(staged, **{**ALL, "from": "canary"})
+def test_another_source_is_refused_whatever_the_reason(pinned, forge):
+    ask(pinned, **{**ALL, "from": "canary"})
     for because in ("", "an outage"):
         with pytest.raises(UserError, match=r"promotion\.from: found 'canary', and SOURCE is 'sta"):
-            promote(staged, forge, because=because)
+            promote(pinned, forge, because=because)
     assert forge.opened == []
 
 
