@@ -38,8 +38,6 @@ def test_a_name_that_is_none_is_said_in_one_line(monkeypatch, capsys, words):
          "params.yaml: tune.max_eval: unknown key; did you mean"),
         (lambda root: (root / "dvc.yaml").unlink(),
          "dvc.yaml: not found; expected the pipeline's stages there"),
-        (lambda root: (root / "requirements.lock").unlink(),
-         "dvc.yaml: stages.ingest.deps: requirements.lock: not found"),
         (lambda root: (root / "src/wine/models.py").unlink(),
          "dvc.yaml: stages.tune.deps: src/wine/models.py: not found"),
         (lambda root: None, ".run/training.lock: another training runs in this folder"),
@@ -130,7 +128,7 @@ def test_check_names_what_a_deployment_lacks(monkeypatch, capsys, tmp_path, depl
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("package", ["mlflow", "azure", "logging"])
+@pytest.mark.parametrize("package", ["azure", "logging"])
 def test_check_refuses_a_flow_that_hides_a_package(monkeypatch, capsys, tmp_path, package):
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [DEPLOYMENT]}))
     shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")

@@ -83,21 +83,19 @@ def test_a_comment_of_each_key_is_created_once_and_then_updated_where_it_differs
     assert side.texts() == ["<!-- mlops:drift -->\n\nnone", written("refused")]
 
 
-@pytest.mark.parametrize(
-    ("author", "text"),
-    [
-        (PERSON, written("mine")),
-        (PERSON, f"What is\n{MARKER}\nfor?"),
-        (ROBOT, f"> {MARKER}\n\nquoted"),
-        (ROBOT, f"\n{MARKER}\n\nnot the first line"),
-        (ROBOT, "<!-- mlops:verdicts -->\n\nanother key"),
-    ],
-)
-def test_comments_that_only_look_similar_are_not_changed(side, author, text):
-    side.server.write(1, text, author)
+def test_comments_that_only_look_similar_are_not_changed(side):
+    similar = {
+        written("mine"): PERSON,
+        f"What is\n{MARKER}\nfor?": PERSON,
+        f"> {MARKER}\n\nquoted": ROBOT,
+        f"\n{MARKER}\n\nnot the first line": ROBOT,
+        "<!-- mlops:verdicts -->\n\nanother key": ROBOT,
+    }
+    for text, author in similar.items():
+        side.server.write(1, text, author)
     side.comment("accepted")
     side.comment("refused")
-    assert side.texts() == [text, written("refused")]
+    assert side.texts() == [*similar, written("refused")]
 
 
 def test_a_persons_token_finds_that_persons_comment(hub):

@@ -87,6 +87,7 @@ def test_the_image_is_listed_with_what_its_lock_installs_and_no_other(root):
         (str(sbom.LOCK), "requirements.lock: not found"),
     ],
 )
+@pytest.mark.parametrize("root", ["trips"], indirect=True)
 def test_what_is_missing_or_damaged_is_named_and_nothing_is_written(root, file, reason):
     (root / file).rename(root / "away")
     with pytest.raises(UserError, match=reason):
