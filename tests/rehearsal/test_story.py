@@ -21,6 +21,22 @@ MARKER = "<!-- mlops:verdict -->"
 
 
 @pytest.fixture(scope="module")
+def target():
+    return "trips.server"
+
+
+@pytest.fixture(scope="module")
+def world(world, mlflow):
+    """A team that has configured everything."""
+    world.variables |= {
+        "DVC_REMOTE_URL": str(world.base / "remote"),
+        "DVC_PROPOSALS_URL": str(world.base / "proposals"),
+        "MLFLOW_TRACKING_URI": mlflow,
+    }
+    return world
+
+
+@pytest.fixture(scope="module")
 def seen():
     """What earlier tests saw, for later ones to compare with."""
     return {}

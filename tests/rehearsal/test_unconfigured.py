@@ -17,14 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def target():
-    return "local"
-
-
-@pytest.fixture(scope="module")
 def unconfigured(world):
     """Nothing is configured."""
-    world.variables.clear()
     world.env["RUNNER_ENVIRONMENT"] = "github-hosted"
     return world
 

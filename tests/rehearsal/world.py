@@ -49,13 +49,13 @@ FEW: dict[str, Any] = {
 # A canary takes over as everywhere, only sooner; what people release here differs on purpose.
 MANIFEST = """\
 # Written by people.
-target: TARGET
+target: {target}
 endpoint: trips
 rollout:
   steps: [50]
   bake_seconds: 1
   requests: 20
-  limits: {errors: 0.0, latency: 100.0, drift: 100.0}
+  limits: {{errors: 0.0, latency: 100.0, drift: 100.0}}
 pin: null
 """
 
@@ -129,8 +129,7 @@ class World:
             shutil.copy(PROJECTS / name, self.desk)
         change(self.desk, {**FEW, "data.location": str(tables)})
         for name in ("staging", "production"):
-            text = MANIFEST.replace("TARGET", target)
-            (self.desk / f"environments/{name}.yaml").write_text(text)
+            (self.desk / f"environments/{name}.yaml").write_text(MANIFEST.format(target=target))
         (self.desk / "src/trips/server.py").write_text(SERVER)
         self.server.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
