@@ -1,14 +1,47 @@
 """A flow that fails or is stopped says so in a line, leaves the earlier outputs, and resumes."""
 
 import shutil
+from contextlib import chdir
 
 import psutil
 import pytest
+from dvc.repo import Repo
+
+from tests import standing
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 # No server listens there, and none ever will.
 NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory):
+    """The address of a Prefect server's API."""
+    folder = tmp_path_factory.mktemp("prefect") / "server"
+    standing.start(folder, *standing.PREFECT)
+    yield f"{standing.answering(folder, 'prefect')}/api"
+    standing.stop(folder)
+
+
+@pytest.fixture(scope="module")
+def base(checkout, finished, prefect, tmp_path_factory):
+    """A repository whose flow has ended well; what it has trained was made before."""
+    made = checkout(tmp_path_factory.mktemp("base") / "repository")
+    for folder in ("data", "models", "reports"):
+        shutil.copytree(finished("trips").root / folder, made.root / folder)
+    with chdir(made.root), Repo(".") as repo:
+        repo.commit(force=True, allow_missing=True)
+    ended = made.flow(PREFECT_API_URL=prefect)
+    assert ended.code == 0, ended.err
+    assert made.executed() == []
+    return made
+
+
+@pytest.fixture
+def trained(base, prefect, tmp_path):
+    """A copy to write in, with a tracking store of its own."""
+    return base.copy(tmp_path / "repository", PREFECT_API_URL=prefect)
 
 
 @pytest.fixture
@@ -57,14 +90,11 @@ def test_a_prefect_server_that_is_named_and_not_there_is_said_in_a_line(trained)
 
 
 def test_a_stage_that_is_killed_ends_the_flow_with_a_line_and_the_next_flow_goes_on_from_there(
-    served, held, tmp_path
+    trained, held
 ):
-    # Its bundle is another: it tracks in a store of its own.
-    prefect = {"PREFECT_API_URL": served.environment["PREFECT_API_URL"]}
-    checkout = served.checkout.copy(tmp_path / "repository", **prefect)
-    checkout.workspace.change({"train.reference_rows": 90})
-    before = checkout.outputs()
-    with held(checkout, "train") as flow:
+    trained.workspace.change({"train.reference_rows": 90})
+    before = trained.outputs()
+    with held(trained, "train") as flow:
         flow.stage.kill()
         ended = flow.end()
     assert (ended.code, ended.err) == (
@@ -72,12 +102,12 @@ def test_a_stage_that_is_killed_ends_the_flow_with_a_line_and_the_next_flow_goes
         "error: train: stopped by SIGKILL, its earlier output is back in place; "
         "was there memory enough?\n",
     )
-    assert checkout.outputs() == before
-    assert checkout.executed() == []
-    ended = checkout.flow()
+    assert trained.outputs() == before
+    assert trained.executed() == []
+    ended = trained.flow()
     assert (ended.code, ended.err) == (0, "")
-    assert checkout.executed() == ["train", "evaluate"]
-    assert checkout.leftovers() == []
+    assert trained.executed() == ["train", "evaluate"]
+    assert trained.leftovers() == []
 
 
 def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held):
@@ -103,10 +133,10 @@ def test_a_flow_that_is_killed_takes_its_stage_along_and_the_next_one_ends_well(
 
 
 @pytest.fixture(scope="module")
-def shared_cache(served, tmp_path_factory):
-    """A DVC remote that holds all that the first flow made."""
+def shared_cache(base, tmp_path_factory):
+    """A DVC remote that holds all that the flow has made."""
     folder = tmp_path_factory.mktemp("remote")
-    pusher = served.checkout.copy(folder / "pusher")
+    pusher = base.copy(folder / "pusher")
     assert pusher.run("dvc", "remote", "add", "--default", "store", folder / "store").code == 0
     assert pusher.run("dvc", "push", "--run-cache").code == 0
     return folder / "store"

@@ -26,15 +26,6 @@ def pids(checkout):
 
 
 @starts_servers
-def test_up_again_keeps_the_servers_that_run(served):
-    before = pids(served.checkout)
-    again = served.checkout.run(MLOPS, "up")
-    assert (again.code, again.out) == (0, served.up.out)
-    assert pids(served.checkout) == before
-    assert all(psutil.pid_exists(pid) for pid in before.values())
-
-
-@starts_servers
 def test_up_starts_what_died_alone_at_its_address_and_down_ends_all_of_both(checkout, tmp_path):
     """Two repositories that start at once get servers of their own."""
     made, other = (checkout(tmp_path / name / "repository") for name in ("one", "other"))
@@ -46,6 +37,8 @@ def test_up_starts_what_died_alone_at_its_address_and_down_ends_all_of_both(chec
         assert len(set(addresses)) == 4
         other.run(MLOPS, "down")
         before = pids(made)
+        assert made.run(MLOPS, "up").out == first.out
+        assert pids(made) == before
         os.killpg(before["prefect"], signal.SIGKILL)
         with ThreadPoolExecutor() as both:
             ups = list(both.map(lambda _: made.run(MLOPS, "up"), range(2)))

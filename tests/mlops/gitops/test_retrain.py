@@ -265,14 +265,8 @@ def test_a_training_that_fails_ends_with_its_own_exit_code(team):
 
 
 @nightly
-@pytest.mark.parametrize("where", ["in one clone", "on two machines"])
-def test_two_at_once_end_with_one_proposal(quick, tmp_path, where):
-    other = quick
-    if where == "on two machines":
-        shutil.copytree(quick.clone.root, tmp_path / "other", symlinks=True)
-        workspace = type(quick.clone.workspace)(tmp_path / "other", Path())
-        other = Team(Clone(workspace, quick.clone.remote), quick.forge)
-    both = [quick.start(), other.start()]
+def test_two_at_once_end_with_one_proposal(quick):
+    both = [quick.start() for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert len(quick.forge.pulls) == 1
