@@ -132,25 +132,16 @@ def test_a_flow_that_is_killed_takes_its_stage_along_and_the_next_one_ends_well(
     assert stale.outputs() == before
 
 
-@pytest.fixture(scope="module")
-def shared_cache(base, tmp_path_factory):
-    """A DVC remote that holds all that the flow has made."""
-    folder = tmp_path_factory.mktemp("remote")
-    pusher = base.copy(folder / "pusher")
-    assert pusher.run("dvc", "remote", "add", "--default", "store", folder / "store").code == 0
-    assert pusher.run("dvc", "push", "--run-cache").code == 0
-    return folder / "store"
-
-
-@pytest.mark.parametrize("lock", ["with dvc.lock", "without dvc.lock"])
-def test_what_a_colleague_made_comes_from_the_remote_and_nothing_runs(trained, shared_cache, lock):
+def test_what_a_colleague_made_comes_from_the_remote_and_nothing_runs(base, trained, tmp_path):
     """Without the lock, as after a merge that changed it, DVC finds the runs by what went in."""
+    pusher, store = base.copy(tmp_path / "pusher"), tmp_path / "store"
+    assert pusher.run("dvc", "remote", "add", "--default", "store", store).code == 0
+    assert pusher.run("dvc", "push", "--run-cache").code == 0
     before = trained.outputs()
     for folder in ("data", "models", "reports", ".dvc/cache"):
         shutil.rmtree(trained.root / folder)
-    if lock == "without dvc.lock":
-        (trained.root / "dvc.lock").unlink()
-    trained.run("dvc", "remote", "add", "--default", "store", shared_cache)
+    (trained.root / "dvc.lock").unlink()
+    trained.run("dvc", "remote", "add", "--default", "store", store)
     ended = trained.flow()
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[1] for line in ended.out.splitlines()[:5]] == ["restored"] * 5
