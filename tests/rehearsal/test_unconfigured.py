@@ -129,15 +129,15 @@ def test_a_fork_that_changes_what_judges_it_gets_no_mark_and_the_base_s_verdict(
     assert re.search("The gate of the base: (accepted|refused): ", body)
 
 
-def test_a_second_version_takes_over_beside_the_first_and_a_revert_brings_it_back(bare):
-    first = bare.pinned("staging")["digest"]
-    runs = bare.merge("release/staging", "Release April")
+def test_a_second_version_takes_over_beside_the_first_and_a_revert_brings_it_back(unconfigured):
+    """The cache of main's jobs has the newest bundle alone; the one before is in Git."""
+    first = unconfigured.pinned("staging")["digest"]
+    runs = unconfigured.merge("release/staging", "Release April")
     assert runs["reconcile"].result == "success", runs.out
     assert f"{first[:12]}, pinned before, runs first" in runs.out
-    bare.git("fetch", "--quiet", "origin", "main")
-    bare.git("switch", "--quiet", "--force-create", "main", "origin/main")
-    bare.git("revert", "--no-edit", "HEAD")
-    bare.evict()
-    back = bare.push()
+    unconfigured.git("fetch", "--quiet", "origin", "main")
+    unconfigured.git("switch", "--quiet", "--force-create", "main", "origin/main")
+    unconfigured.git("revert", "--no-edit", "HEAD")
+    back = unconfigured.push()
     assert back["reconcile"].result == "success", back.out
-    assert bare.pinned("staging")["digest"] == first
+    assert unconfigured.pinned("staging")["digest"] == first
