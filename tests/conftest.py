@@ -39,6 +39,8 @@ OF_PROJECT: dict[str, dict[str, Any]] = {
     "wine": {**TWO_FOLDS, "data.until": "2021-05-28", "split.validation_days": 14},
 }
 FIXTURES = Path(__file__).parent / "fixtures"
+# Folders and files of tests that take minutes.
+LONG = ("rehearsal", "images", "stack", "test_retrain", "test_kills")
 
 sys.path.insert(0, str(PROJECTS))
 # How long an example takes says how busy the machine is.
@@ -170,10 +172,14 @@ class Shared:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What begins with a trained repository is slow: a registration or a training comes first."""
+    """What begins with a trained repository is slow: a registration or a training comes first.
+
+    Files that take minutes begin, so that no worker is left with one at the end.
+    """
     for item in items:
         if {"finished", "trained"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: not set(LONG) & {*item.path.parts, item.path.stem})
 
 
 @pytest.fixture(autouse=True, scope="session")
