@@ -117,7 +117,7 @@ def test_prefect_shows_the_job_s_progress(workspace, tmp_path):
     workspace.states = [STATES[-1]]
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
     env = {**os.environ, "PYTHONPATH": path, "PREFECT_HOME": str(tmp_path / "prefect")}
-    command = [sys.executable, "-m", "flows", "databricks", f"job={NAME}"]
+    command = [sys.executable, "-m", "flows", "databricks_job", f"job={NAME}"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
