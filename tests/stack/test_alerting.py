@@ -75,14 +75,16 @@ def test_the_stack_replaces_the_configuration_by_a_whole_one_alone(url, tmp_path
     script = yaml.safe_load((LOCAL / "compose.yaml").read_text())["services"]["prepare"]["command"]
     programs = {
         "chown": "",
-        "python": f'case "$1" in *manager.py) exec {sys.executable} "$@";; esac',
+        "python": f'case "$1" in *manager.py) exec "{sys.executable}" "$@";; esac',
     }
     for name, lines in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
         (tmp_path / name).chmod(0o755)
     file = tmp_path / "alertmanager.yml"
     file.write_text("earlier")
-    moved = script[-1].replace("/alerting", str(tmp_path)).replace("/opt/mlops", str(REPOSITORY))
+    # The script's own path has no space.
+    (tmp_path / "mlops").symlink_to(REPOSITORY)
+    moved = script[-1].replace("/alerting", str(tmp_path)).replace("/opt", str(tmp_path))
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ALERT_WEBHOOK_URL": url}
     done = subprocess.run([*script[:-1], moved], env=env, capture_output=True, check=False)
     assert (done.returncode == 0) == (url == "")
