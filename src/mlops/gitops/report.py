@@ -1,4 +1,8 @@
-"""The pull request's comment: the verdict, what moved, what changed, how to repeat it."""
+"""The pull request's comment: the verdict first, then what moved, what changed, how to repeat it.
+
+Plain Markdown: neither forge shows inline SVG or data URIs in comments, so intervals are drawn
+with characters, which both show alike.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from mlops.contract.paths import BUNDLE
 from mlops.evaluation.metrics import main_metric
 from mlops.forge import git
 from mlops.gitops import pins, verdict
-from mlops.gitops.markdown import Row, folded, table
+from mlops.gitops.markdown import Row, drawing, folded, table
 from mlops.gitops.verdict import Compared, Verdict, number
 from mlops.registry import store
 
@@ -111,14 +115,14 @@ def _slices(judged: Verdict, card: Card) -> str:
 
 
 def _compared(head: Row, parts: Sequence[Compared]) -> str:
-    """Both models' values as a table; `head` begins each row."""
+    """Both models' values as a table, and their differences drawn; `head` begins each row."""
     rows = [
         (*(p.name, f"{p.rows:,}")[: len(head)], number(p.candidate), number(p.champion),
          number(p.difference, "+"), p.interval)
         for p in parts
     ]  # fmt: skip
     values = ("candidate", "champion", "difference", "95 % interval")
-    return table((*head, *values), rows)
+    return f"{table((*head, *values), rows)}\n\n{drawing(parts)}"
 
 
 def _changes(judged: Verdict, card: Card, root: Path) -> Iterator[str]:

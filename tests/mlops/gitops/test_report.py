@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from mlops.base.errors import UserError
 from mlops.gitops import gate, markdown, report
+from mlops.gitops.verdict import Compared
 
 
 def rendered(clone):
@@ -70,6 +71,20 @@ def test_a_first_release_shows_its_weakest_slices_and_a_refusal_what_to_do(clone
 def test_a_value_with_a_bar_or_a_line_break_stays_in_its_cell():
     text = markdown.table(("a", "b"), [("x|y", "one\ntwo")])
     assert columns(text) == [[2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("less_is_better", "low", "high", "better"),
+    [(False, 0.01, 0.03, True), (False, -0.03, -0.01, False),
+     (True, 0.01, 0.03, False), (True, -0.03, -0.01, True)],
+)  # fmt: skip
+def test_right_of_the_bar_is_better_whatever_the_metric(less_is_better, low, high, better):
+    compared = Compared(
+        name="m", rows=10, candidate=0.5, champion=0.5, difference=(low + high) / 2,
+        low=low, high=high, less_is_better=less_is_better,
+    )  # fmt: skip
+    line = markdown.drawing([compared]).splitlines()[2]
+    assert (line.index("●") > line.index("│")) is better
 
 
 def test_a_file_of_somebody_else_beside_the_verdict_is_not_removed(clone):
