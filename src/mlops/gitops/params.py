@@ -10,8 +10,6 @@ from mlops.contract.params import Section
 from mlops.evaluation import params
 
 RULES = ("limits", "champion", "slices", "inputs", "latency", "size")
-
-
 Limits = dict[str, dict[str, float]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -74,7 +75,20 @@ def test_what_can_not_be_compared_fails_unless_too_few_are_accepted(contest):
     assert "found 0 of 2 groups with 1000000 rows" in verdict.line
     assert judged(contest, scores(contest, 1.0), limits, too_few="accept", **large).accepted
     none = judged(contest, scores(contest, 1.0) * 0, {"selection_rate_ratio": 0.8})
-    assert "found undefined" in none.line
+    assert "found –: a 0.0000, a 0.0000, expected at least 0.8" in none.line
+
+
+@pytest.mark.parametrize("empty", ["a", "b"])
+@pytest.mark.parametrize("kind", ["difference", "ratio"])
+def test_a_group_without_a_rate_is_a_refusal_wherever_it_stands(contest, empty, kind):
+    group = contest.base.holdout["group"].to_numpy()
+    alone = copy.copy(contest)
+    outcome = np.where(group == empty, 0, contest.outcome)
+    alone.base = dataclasses.replace(contest.base, outcome=outcome)
+    lenient = {f"true_positive_rate_{kind}": {"difference": 1.0, "ratio": 0.0}[kind]}
+    verdict = judged(alone, scores(contest, 0.6), lenient)
+    assert not verdict.accepted
+    assert f"found –: none of {empty}, expected" in verdict.line
 
 
 @pytest.mark.parametrize(
@@ -98,6 +112,12 @@ def test_an_unknown_column_or_measure_is_refused(limits, line):
 def test_a_limit_that_no_rule_asks_for_is_refused():
     with pytest.raises(ValueError, match="or the rule `fairness` in gate.rules"):
         Gate(**LIMITS.model_dump() | {"rules": RULES, "fairness": {"group": {}}})
+
+
+def test_means_of_a_regression_have_no_ratio():
+    gate = LIMITS.model_copy(update={"fairness": {"group": {"mean_error_ratio": 0.8}}})
+    with pytest.raises(UserError, match="found 'mean_error_ratio', expected a measure: mean_pred"):
+        fairness.require(gate, "regression", ("group",))
 
 
 @pytest.mark.parametrize(("task", "measure"), [("wine", "accuracy"), ("diabetes", "mean_error")])
