@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.base.errors import UserError, nearest
+from mlops.base.errors import UserError, listed
 from mlops.contract import dataset
 from mlops.contract.bundle import REFERENCE, Array, Scorer
-from mlops.contract.paths import FEATURES
+from mlops.contract.paths import FEATURES, not_found
 from mlops.contract.project import Features
 
 if TYPE_CHECKING:
@@ -60,73 +60,81 @@ def rows(root: Path, spec: Features, keys: Sequence[str]) -> pd.DataFrame:
     """The rows of the feature table with these keys, in their order; UserError without one."""
     import pandas as pd
 
-    parts = [dataset.read(root / FEATURES / part) for part in (dataset.TRAINING, dataset.HOLDOUT)]
-    table = pd.concat(parts)
+    paths = [root / FEATURES / part for part in (dataset.TRAINING, dataset.HOLDOUT)]
+    for path in paths:
+        if not path.exists():
+            raise UserError(not_found(path))
+    table = pd.concat([dataset.read(path) for path in paths])
     table.index = pd.Index(table[spec.key].astype(str))
     for key in keys:
         if key not in table.index:
-            raise UserError(
-                f"{FEATURES}: {spec.key}: found no row {key!r}{nearest(key, table.index)}"
-            )
+            # The nearest of all keys takes long to find.
+            known = f"expected a key such as {table.index[0]!r}"
+            raise UserError(f"{FEATURES}: {spec.key}: found no row {key!r}, {known}")
     return table.loc[list(keys)]
 
 
 def explain(folder: Path, asked: pd.DataFrame, seed: int) -> list[Explanation]:
     """Explain the scores that a bundle gives some rows, of several classes that of the likeliest.
 
-    `asked` has the bundle's inputs, in their own units.
+    `asked` has the bundle's inputs, in their own units. Raises UserError where it lacks one.
     """
     import pandas as pd
-    import shap
 
     scorer = Scorer(folder)
     names = [column.name for column in scorer.card.inputs]
+    if lacking := [name for name in names if name not in asked]:
+        raise UserError(
+            f"{FEATURES}: found no column {listed(lacking)}, expected {folder}'s inputs"
+        )
     background = pd.read_parquet(folder / REFERENCE)[names]
     background = background.sample(min(BACKGROUND, len(background)), random_state=seed)
-    both = pd.concat([background, asked[names]], ignore_index=True)
+    bases, contributions, scores = _shapley(scorer, background, asked[names], seed)
+    explained = []
+    for row, values in enumerate(asked[names].to_dict("records")):
+        output = int(scores[row].argmax())
+        table = pd.DataFrame(
+            {
+                "feature": names,
+                "value": list(values.values()),
+                "contribution": contributions[row, :, output],
+            }
+        ).sort_values("contribution", key=abs, ascending=False, kind="stable", ignore_index=True)
+        name = scorer.card.class_names[output] if scores.shape[1] > 1 else ""
+        base, score = float(bases[row, output]), float(scores[row, output])
+        explained.append(Explanation(base, score, name, table))
+    return explained
+
+
+def _shapley(
+    scorer: Scorer, background: pd.DataFrame, asked: pd.DataFrame, seed: int
+) -> tuple[Array, Array, Array]:
+    """Mean scores of the background (rows, outputs), contributions (rows, features, outputs), and
+    scores (rows, outputs) of the rows that are asked for."""
+    import pandas as pd
+    import shap
+
+    both = pd.concat([background, asked], ignore_index=True)
     # shap computes with numbers: a category is the number of its value, among those that are here.
     known = {
-        column.name: pd.factorize(both[column.name], use_na_sentinel=False)
-        for column in scorer.card.inputs
-        if column.type == "string"
+        name: pd.factorize(both[name], use_na_sentinel=False) for name in dataset.categories(both)
     }
-    codes = both.assign(**{name: numbers for name, (numbers, _) in known.items()}).astype(float)
+    codes = both.assign(**{name: numbers for name, (numbers, _) in known.items()})
+    matrix = codes.to_numpy(dtype=float, na_value=np.nan)
+    absent, present = matrix[: len(background)], matrix[len(background) :]
 
-    def scores(matrix: Array) -> Array:
-        frame = pd.DataFrame(matrix, columns=names)
+    def scores(rows: Array) -> Array:
+        frame = pd.DataFrame(rows, columns=both.columns)
         values: dict[str, Any] = {
             name: uniques.take(frame[name].to_numpy(dtype=int))
             for name, (_, uniques) in known.items()
         }
         return scorer.predict(frame.assign(**values)).reshape(len(frame), -1)
 
-    matrix = codes.to_numpy()
-    masker = shap.maskers.Independent(matrix[: len(background)], max_samples=len(background))
+    masker = shap.maskers.Independent(absent, max_samples=len(absent))
     explainer = shap.PermutationExplainer(scores, masker, seed=seed)
-    questions = matrix[len(background) :]
-    evaluations = PERMUTATIONS * (2 * len(names) + 1)
-    found = explainer(questions, max_evals=evaluations, silent=True)
-    totals = scores(questions)
+    evaluations = PERMUTATIONS * (2 * len(both.columns) + 1)
+    found = explainer(present, max_evals=evaluations, silent=True)
     # shap drops the axis of the outputs where there is one.
-    values = found.values.reshape(*questions.shape, -1)
-    bases = np.reshape(found.base_values, (len(questions), -1))
-    explained = []
-    for number, (row, total) in enumerate(zip(asked.to_dict("records"), totals, strict=True)):
-        output = int(total.argmax())
-        table = pd.DataFrame(
-            {
-                "feature": names,
-                "value": [row[name] for name in names],
-                "contribution": values[number, :, output],
-            }
-        )
-        order = table["contribution"].abs().sort_values(ascending=False, kind="stable").index
-        explained.append(
-            Explanation(
-                base=float(bases[number, output]),
-                score=float(total[output]),
-                output=scorer.card.class_names[output] if len(total) > 1 else "",
-                contributions=table.loc[order].reset_index(drop=True),
-            )
-        )
-    return explained
+    contributions = found.values.reshape(*present.shape, -1)
+    return np.reshape(found.base_values, (len(present), -1)), contributions, scores(present)

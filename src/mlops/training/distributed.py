@@ -31,10 +31,9 @@ def fit(rows: families.Pair, tuned: Tuned, params: Params) -> Any:
             "expected 1, or a cluster by spark.master"
         )
     session = engine.start("spark")
-    slots = session.sparkContext.defaultParallelism
-    if engine.is_local(session) and workers > slots:
+    if engine.is_local(session) and workers > (cores := session.sparkContext.defaultParallelism):
         # For all workers at once Spark would wait.
-        raise UserError(f"{PLACE}: found {workers}, expected at most this machine's {slots} cores")
+        raise UserError(f"{PLACE}: found {workers}, expected at most this machine's {cores} cores")
     number = np.arange(len(matrix))
     table = pa.table(
         {

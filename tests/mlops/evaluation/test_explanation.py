@@ -54,9 +54,20 @@ def test_the_lines_add_up_too(finished):
     assert total == pytest.approx(found.score - found.base, abs=3e-4)
 
 
-def test_a_key_that_no_row_has_is_refused_with_the_nearest(finished):
+def test_a_key_that_no_row_has_is_refused_with_one_that_there_is(finished):
     workspace = finished("trips")
     spec = project.features("trips")
     key = keys(workspace.root, spec)[0]
-    with pytest.raises(UserError, match=f"^data/features: {spec.key}: found no row '{key}x'; did"):
+    line = f"^data/features: {spec.key}: found no row '{key}x', expected a key such as '"
+    with pytest.raises(UserError, match=line):
         explanation.rows(workspace.root, spec, [key + "x"])
+
+
+def test_features_that_are_not_made_or_lack_an_input_are_said_in_a_line(finished, tmp_path):
+    spec = project.features("trips")
+    with pytest.raises(UserError, match="training.parquet: not found; featurize writes it"):
+        explanation.rows(tmp_path, spec, ["a"])
+    root = finished("trips").root
+    rows = explanation.rows(root, spec, keys(root, spec)).drop(columns="km")
+    with pytest.raises(UserError, match="^data/features: found no column km, expected .*bundle's"):
+        explanation.explain(root / "models" / "bundle", rows, 0)
