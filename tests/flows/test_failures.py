@@ -1,6 +1,8 @@
 """A flow that fails or is stopped says so in a line, leaves the earlier outputs, and resumes."""
 
+import os
 import shutil
+import signal
 from contextlib import chdir
 
 import psutil
@@ -110,10 +112,14 @@ def test_a_stage_that_is_killed_ends_the_flow_with_a_line_and_the_next_flow_goes
     assert trained.leftovers() == []
 
 
-def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held):
+@pytest.mark.parametrize("send", ["SIGTERM to the flow", "SIGINT to both"])
+def test_a_flow_that_is_stopped_ends_its_stage_and_puts_back_its_output(stale, held, send):
     before = stale.outputs()
     with held(stale, "ingest") as flow:
-        flow.flow.terminate()
+        if send == "SIGINT to both":  # As a terminal does on Ctrl-C.
+            os.killpg(flow.flow.pid, signal.SIGINT)
+        else:
+            flow.flow.terminate()
         ended = flow.end()
         assert flow.stage_is_gone(seconds=0)
     assert (ended.code, ended.err) == (130, "interrupted; earlier outputs are untouched\n")

@@ -98,6 +98,13 @@ def test_a_file_of_somebodys_in_an_output_is_refused_and_kept(wine, command, cap
     assert mine.read_text() == "mine"
 
 
+def test_dvc_alone_removes_no_file_of_somebodys(wine):
+    shutil.copytree(FIXTURES / "wine/reports", wine.root / "reports")
+    (wine.root / "reports/notes.md").write_text("mine")
+    assert "error: reports/notes.md: found a file that evaluate" in dvc(wine, "repro").stderr
+    assert (wine.root / "reports/notes.md").read_text() == "mine"
+
+
 def test_what_the_pipeline_wrote_and_what_systems_leave_there_is_no_file_of_somebodys(wine):
     """Nor is what an earlier version wrote under a name of its own."""
     shutil.copytree(FIXTURES / "wine", wine.root, dirs_exist_ok=True)

@@ -1,6 +1,7 @@
 """Past days are predicted as they would have been, and not credited where a model learnt them."""
 
 import re
+import signal
 from datetime import date
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops.base import processes
 from mlops.base.errors import UserError
 from mlops.contract.bundle import Scorer, digest
 from mlops.evaluation import metrics
@@ -168,3 +170,22 @@ def test_a_bundle_that_no_store_has_or_a_source_that_is_away_is_one_line(pinned,
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: bundle 111111111111: ")
     assert digest(clone.root / PLACE) == before
+
+
+@pytest.mark.nightly
+def test_a_backtest_that_is_killed_leaves_the_earlier_one_whole(pinned):
+    clone, *_ = pinned
+    assert backtest(clone, "2023-04-02", "2023-04-05")[0] == 0
+    before = digest(clone.root / PLACE)
+    words = ("backtest", "--from", "2023-03-06", "--to", "2023-04-20")
+    for stop in (signal.SIGKILL, signal.SIGTERM):
+        process = clone.start(*words)
+        tables = clone.root / ".run/coming/tables"
+        is_read = lambda folder=tables: any(folder.glob("*/*.parquet"))  # noqa: E731
+        assert processes.wait(is_read, lambda p=process: p.poll() is None, 100)
+        process.send_signal(stop)
+        assert process.wait(60) != 0
+        assert digest(clone.root / PLACE) == before
+    assert backtest(clone, "2023-03-06", "2023-04-20")[0] == 0
+    assert digest(clone.root / PLACE) != before
+    assert not list(Path(clone.root / ".run/coming").iterdir())

@@ -290,6 +290,16 @@ def test_the_champion_is_what_git_pins_at_the_base_and_not_what_the_registry_say
     assert (verdict.champion, verdict.champion_by) == (pin.digest, "its bundle")
 
 
+def test_a_token_in_the_address_of_a_store_is_not_in_the_verdict(released, monkeypatch):
+    clone, pin = released
+    clone.pin_what_no_store_has("production", pin)
+    word = "her-word"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://maria:{word}@127.0.0.1:9")
+    verdict = clone.judge()
+    assert "MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in verdict.line
+    assert word not in verdict.model_dump_json()
+
+
 def test_a_fetched_champion_that_was_changed_is_fetched_again(released):
     clone, pin = released
     clone.judge()
