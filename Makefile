@@ -122,11 +122,12 @@ deploy-flows: setup ## register what prefect.yaml says on the Prefect server: sc
 worker: setup ## run what is due there, as processes of this machine, until Ctrl-C
 	@python -m flows worker
 
-notebook: setup ## open notebooks/ in JupyterLab, with the libraries of .venv
+notebook: setup ## open notebooks/ in JupyterLab, with the libraries of .venv; JUPYTER has more of its options
 	@$(call apart,notebook,local/notebook)
 	@python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> $(APART)/notebook/lib/python3.11/site-packages/project.pth
-	@JUPYTER_CONFIG_PATH=infra/local/jupyter $(APART)/notebook/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks $(JUPYTER)
+	@JUPYTER_CONFIG_PATH=infra/local/jupyter $(APART)/notebook/bin/jupyter lab \
+		--LabApp.default_url=/lab/tree/notebooks $(JUPYTER)
 
 stack: .run/stack.env ## start the team's servers in Docker: PostgreSQL, Azurite, MLflow, Prefect, Prometheus, Grafana
 	@$(if $(MLOPS_IMAGE),,$(BUILD) -f infra/local/Dockerfile -t mlops .)

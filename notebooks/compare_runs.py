@@ -23,14 +23,14 @@ mlflow.set_tracking_uri(tracking_server.uri(root))
 experiment = tracking_server.experiment_name(settings.model, root)
 runs = mlflow.search_runs(experiment_names=[experiment], max_results=5_000)
 runs = runs.rename(columns={"tags.mlflow.runName": "run", "tags.mlflow.parentRunId": "parent"})
-print(f"{experiment}: {len(runs)} runs")
+print(f"{experiment}: {len(runs)} runs" + ("" if len(runs) else "; make train makes the first"))
 
 # COMMAND ----------
 # DBTITLE 1,Models and their metrics
 # %% Models and their metrics
 # A column for each metric of the evidence; a run is here once `evaluate` has scored its bundle.
 names = [name for name in runs if name.startswith("metrics.holdout_")]
-scored = runs.dropna(how="all", subset=names) if names else runs.iloc[:0]
+scored = runs.dropna(how="all", subset=names) if names else pd.DataFrame({"run": []})
 table = scored.set_index("run")[names].rename(columns=lambda name: name.removeprefix("metrics."))
 print(table.head(10).T.round(4).to_string())
 

@@ -23,10 +23,14 @@ features = project.features(settings.project)
 card = bundle.read_card(paths.BUNDLE)
 known = pd.read_parquet(paths.BUNDLE / bundle.REFERENCE)
 later = dataset.read(paths.FEATURES / dataset.HOLDOUT)
-if features.day:
-    period = later[features.day].dt.to_period("M").astype(str)
-else:
-    period = pd.Series("holdout", index=later.index)
+
+
+def months(rows: pd.DataFrame) -> pd.Series:
+    """Each row's month; one period where rows have no day."""
+    if features.day:
+        return rows[features.day].dt.to_period("M").astype(str)
+    return pd.Series("holdout", index=rows.index)
+
 
 # COMMAND ----------
 # DBTITLE 1,Drift of each feature
@@ -38,7 +42,7 @@ for column in card.inputs:
     before = cut.counts(known[column.name])
     drift[column.name] = {
         month: index_beyond_chance(before, cut.counts(rows[column.name]))
-        for month, rows in later.groupby(period)
+        for month, rows in later.groupby(months(later))
     }
 table = pd.DataFrame(drift).T
 table = table.loc[table.max(axis=1).sort_values(ascending=False).index]
@@ -56,15 +60,11 @@ plt.show()
 # %% How the model did meanwhile
 # What was predicted for the holdout, as `evaluate` wrote it, beside what happened.
 scored = pd.read_parquet(paths.EVIDENCE / dataset.HOLDOUT)
-if features.day:
-    month = scored[features.day].dt.to_period("M").astype(str)
-else:
-    month = pd.Series("holdout", index=scored.index)
 if card.task == "multiclass":
     predicted = scored.filter(regex=r"^prediction_\d+$").to_numpy().argmax(axis=1)
-    result = (predicted == scored["outcome"]).groupby(month).mean().to_frame("share right")
+    result = (predicted == scored["outcome"]).groupby(months(scored)).mean().to_frame("share right")
 else:
-    result = scored.groupby(month)[["outcome", "prediction"]].mean()
+    result = scored.groupby(months(scored))[["outcome", "prediction"]].mean()
 print(result.round(4).to_string())
 figure, axes = plt.subplots(figsize=(8, 3))
 result.plot(ax=axes, marker="o", title="Mean of a month", xlabel="")

@@ -33,19 +33,19 @@ for name in schemas:
     engine.read(session, paths.RAW / name).createOrReplaceTempView(name)
 
 
-def missing(name: str) -> pd.DataFrame:
-    """The share of missing values in each column of a table, the highest first."""
+def missing_values(name: str) -> pd.DataFrame:
+    """A row for each column of a table: the table's name and rows, the share of missing values."""
     columns = session.table(name).columns
     counts = ", ".join(f"count(`{column}`) AS `{column}`" for column in columns)
-    row = session.sql(f"SELECT count(*) AS every_row, {counts} FROM {name}").toArrow()
-    row = row.to_pandas().iloc[0]
-    shares = 1 - row[columns].astype(float) / row["every_row"]
-    return pd.DataFrame({"table": name, "rows": int(row["every_row"]), "missing": shares})
+    counted = session.sql(f"SELECT count(*) AS every_row, {counts} FROM {name}").toArrow()
+    found = counted.to_pandas().iloc[0]
+    shares = 1 - found[columns].astype(float) / found["every_row"]
+    return pd.DataFrame({"table": name, "rows": int(found["every_row"]), "missing": shares})
 
 
-holes = pd.concat([missing(name) for name in schemas])
-print(holes.groupby("table")["rows"].first().to_string())
-print(holes[holes["missing"] > 0].sort_values("missing", ascending=False).head(15).to_string())
+missing = pd.concat([missing_values(name) for name in schemas])
+print(missing.groupby("table")["rows"].first().to_string())
+print(missing[missing["missing"] > 0].sort_values("missing", ascending=False).head(15).to_string())
 
 # COMMAND ----------
 # DBTITLE 1,Feature table and outcome
@@ -76,10 +76,11 @@ sample = rows.sample(min(len(rows), 20_000), random_state=settings.seed)
 inputs = dataset.inputs(sample, features)
 named = dataset.categories(inputs)
 numbers = inputs.assign(**{name: pd.factorize(inputs[name])[0] for name in named})
+# A missing number is one below the least; a column without any value is constant.
 numbers = numbers.astype(float).fillna(numbers.min(numeric_only=True) - 1).fillna(-1)
-information = mutual_info_classif if classes else mutual_info_regression
-told = pd.Series(
-    information(
+measure = mutual_info_classif if classes else mutual_info_regression
+information = pd.Series(
+    measure(
         numbers,
         outcome[sample.index],
         discrete_features=np.isin(numbers.columns, named),
@@ -88,11 +89,11 @@ told = pd.Series(
     index=numbers.columns,
 ).sort_values()
 figure, axes = plt.subplots(figsize=(8, 5))
-told.tail(15).plot.barh(ax=axes, title=f"Information on {features.target}, nats")
+information.tail(15).plot.barh(ax=axes, title=f"Information on {features.target}, nats")
 plt.show()
-print(told.tail(5)[::-1].to_string())
+print(information.tail(5)[::-1].to_string())
 if classes:
     shares = outcome.value_counts(normalize=True)
     entropy = -float((shares * np.log(shares)).sum())
-    suspects = told[told > 0.8 * entropy]
+    suspects = information[information > 0.8 * entropy]
     print(f"the outcome has {entropy:.3f} nats; suspects:", ", ".join(suspects.index) or "none")

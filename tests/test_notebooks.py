@@ -16,9 +16,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import requests
 
+from mlops.base import processes
 from mlops.contract.dataset import HOLDOUT, TRAINING
 from mlops.contract.paths import FEATURES
+from mlops.pipeline import tracking_server
 from tests import apart
 from tests.conftest import REPOSITORY
 
@@ -46,6 +49,9 @@ def run(monkeypatch):
         monkeypatch.chdir(root)
         monkeypatch.setattr(sys, "path", [*sys.path])
         monkeypatch.setenv("MPLBACKEND", "Agg")
+        # MLflow's address of a server is this variable too: afterwards it is unset again.
+        monkeypatch.setenv(tracking_server.VARIABLE, "")
+        monkeypatch.delenv(tracking_server.VARIABLE)
         return SimpleNamespace(**runpy.run_path(str(NOTEBOOKS / name)))
 
     return run
@@ -68,8 +74,8 @@ def spoilt(finished, tmp_path):
 @pytest.mark.parametrize("project", ["trips", "diabetes", "wine"])
 def test_a_project_s_tables_and_features_are_explored(run, finished, project):
     done = run("explore.py", finished(project).root)
-    assert set(done.holes["table"]) == set(done.schemas)
-    assert set(done.told.index) == set(done.features.features)
+    assert set(done.missing["table"]) == set(done.schemas)
+    assert set(done.information.index) == set(done.features.features)
     assert done.task == "regression" or done.suspects.empty
 
 
@@ -86,7 +92,7 @@ def test_the_feature_that_moved_is_the_first_of_the_drift(run, spoilt, project):
     root = spoilt(project, HOLDOUT, lambda rows: rows.assign(**{name: rows[name] + 100}))
     done = run("drift.py", root)
     assert done.table.index[0] == name
-    assert len(done.result) == done.period.nunique()
+    assert len(done.result) == done.months(done.later).nunique()
 
 
 @pytest.mark.nightly
@@ -98,15 +104,27 @@ def test_runs_are_compared_by_the_figures_of_their_evidence(run, finished):
 
 
 @pytest.mark.nightly
-def test_a_notebook_opens_runs_and_is_saved_in_jupyter(finished, tmp_path):
-    apart.environment(REPOSITORY / "infra/local/notebook.lock", tmp_path / "jupyter")
-    site = tmp_path / "jupyter/lib/python3.11/site-packages"
+def test_before_a_training_the_runs_are_none(run, tmp_path, finished):
+    shutil.copy(finished("trips").root / "params.yaml", tmp_path)
+    assert run("compare_runs.py", tmp_path).table.empty
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """The programs of `make notebook`."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    apart.environment(REPOSITORY / "infra/local/notebook.lock", folder)
+    site = folder / "lib/python3.11/site-packages"
     (site / "project.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin"
+
+
+@pytest.mark.nightly
+def test_a_notebook_runs_in_jupyter_s_kernel(jupyter, finished, tmp_path):
     notebook = shutil.copy(NOTEBOOKS / "drift.py", tmp_path)
     words = ["--set-kernel", "python3", "--to", "ipynb", "--execute", notebook]
-    root = finished("diabetes").root
     done = subprocess.run(
-        [tmp_path / "jupyter/bin/jupytext", "--run-path", root, *words], cwd=tmp_path,
+        [jupyter / "jupytext", "--run-path", finished("diabetes").root, *words], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -114,3 +132,31 @@ def test_a_notebook_opens_runs_and_is_saved_in_jupyter(finished, tmp_path):
     cells = json.loads((tmp_path / "drift.ipynb").read_text())["cells"]
     shown = [out["output_type"] for cell in cells for out in cell["outputs"]]
     assert shown.count("display_data") == 2
+
+
+@pytest.mark.nightly
+def test_jupyterlab_opens_a_file_as_a_notebook_and_saves_it_as_it_was(jupyter, tmp_path):
+    for path in NOTEBOOKS.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    port = processes.free_port()
+    words = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=t"]
+    env = {**os.environ, "JUPYTER_CONFIG_PATH": str(REPOSITORY / "infra/local/jupyter")}
+    url, session = f"http://127.0.0.1:{port}", requests.Session()
+    session.headers["Authorization"] = "token t"
+    with subprocess.Popen([jupyter / "jupyter", "lab", *words], cwd=tmp_path, env=env,
+                          stderr=subprocess.DEVNULL) as server:  # fmt: skip
+        try:
+            assert processes.wait(lambda: processes.answers(f"{url}/api"))
+            manager = "@jupyterlab/docmanager-extension:plugin"
+            known = session.get(f"{url}/lab/api/settings/{manager}", timeout=60).json()
+            viewers = known["schema"]["properties"]["defaultViewers"]["default"]
+            assert viewers == {"python": "Jupytext Notebook"}
+            for path in NOTEBOOKS.glob("*.py"):
+                place = f"{url}/api/contents/{path.name}"
+                opened = session.get(place, {"type": "notebook", "content": 1}, timeout=60).json()
+                assert len(opened["content"]["cells"]) > 1
+                body = {"type": "notebook", "format": "json", "content": opened["content"]}
+                session.put(place, json=body, timeout=60).raise_for_status()
+                assert (tmp_path / path.name).read_text() == path.read_text()
+        finally:
+            server.terminate()
